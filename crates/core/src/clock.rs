@@ -1,0 +1,83 @@
+//! Time as the pipeline sees it: UTC instants with millisecond precision, from a clock that tests own.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Where "now" comes from.
+pub trait Clock: Send + Sync {
+    /// The current instant.
+    fn now(&self) -> Timestamp;
+}
+
+/// A UTC instant in whole milliseconds.
+///
+/// Its text form is RFC 3339 with exactly three fractional digits (`2026-11-20T22:21:00.000Z`), so that
+/// text order is time order: the table's indexes sort by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The end of what `jiff` represents: 9999-12-30T22:00:00Z, so that every offset stays within year 9999.
+    const END_MS: i64 = 253_402_207_200_000;
+
+    /// An instant from milliseconds since the Unix epoch; `None` outside 1970 to 9999-12-30T22:00Z.
+    pub const fn from_unix_ms(unix_ms: i64) -> Option<Self> {
+        if unix_ms >= 0 && unix_ms < Self::END_MS { Some(Self(unix_ms)) } else { None }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn unix_ms(self) -> i64 {
+        self.0
+    }
+
+    /// The instant in a `strftime` format of `jiff`, in UTC.
+    pub fn format(self, format: &str) -> String {
+        jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX).strftime(format).to_string()
+    }
+
+    /// Reads an RFC 3339 date and time.
+    pub fn parse(text: &str) -> Option<Self> {
+        let instant: jiff::Timestamp = text.parse().ok()?;
+        Self::from_unix_ms(instant.as_millisecond())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.format("%Y-%m-%dT%H:%M:%S%.3fZ"))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom(format!("`{text}` is not an RFC 3339 instant")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_form_has_three_fractional_digits_and_reads_back() {
+        for (unix_ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_795_213_260_007, "2026-11-20T22:21:00.007Z"),
+            (Timestamp::END_MS - 1, "9999-12-30T21:59:59.999Z"),
+        ] {
+            let instant = Timestamp::from_unix_ms(unix_ms).unwrap();
+            assert_eq!(instant.to_string(), text);
+            assert_eq!(Timestamp::parse(text), Some(instant));
+        }
+        assert_eq!(Timestamp::from_unix_ms(-1), None);
+        assert_eq!(Timestamp::from_unix_ms(Timestamp::END_MS), None);
+    }
+}

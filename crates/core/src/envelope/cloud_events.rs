@@ -1,0 +1,143 @@
+//! CloudEvents 1.0 over HTTP, in structured and in binary mode.
+//!
+//! An event's `type`, `source`, `id` and `time` are the record's `messageType`, `sourceSystemID`,
+//! `sourceTransactionID` and `dateTime`; its other attributes are kept under their own names.
+//! Source: CloudEvents 1.0.2, "JSON event format" and "HTTP protocol binding".
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{Envelope, Payload, json_envelope::read_object, payload};
+use crate::{
+    json,
+    message::PayloadEncoding,
+    metadata::{MAX_METADATA_BYTES, MessageMetaData},
+    problem::{Problem, ProblemKind},
+    proxy::ProxyEvent,
+};
+
+pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
+    let fields = read_object(body)?;
+    let mut attributes = Map::new();
+    for (name, raw) in fields.iter().filter(|(name, _)| !matches!(*name, "data" | "data_base64")) {
+        attributes.insert(name.to_owned(), attribute(name, raw)?);
+    }
+    let content_type = attributes.get("datacontenttype").and_then(Value::as_str).map(str::to_owned);
+    let mut payload = match (fields.get("data"), fields.get("data_base64")) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(
+                ProblemKind::MalformedRequest,
+                "the event has both data and data_base64; send one of them",
+            )
+            .at("$.data_base64"));
+        }
+        (None, Some(raw)) if raw.get().starts_with('"') => {
+            payload::base64(&payload::unescape(raw.get(), "$.data_base64")?, "$.data_base64")?
+        }
+        (None, Some(_)) => return Err(not_text("data_base64").at("$.data_base64")),
+        // With a JSON content type (the default) `data` is a JSON value, even where it is a string.
+        (Some(raw), None) if raw.get() != "null" && content_type.as_deref().is_none_or(is_json) => {
+            payload::json_text(raw.get(), "$.data")?
+        }
+        (data, None) => {
+            let encoding = data.filter(|raw| raw.get().starts_with('"')).map(|_| PayloadEncoding::Utf8);
+            payload::from_json_value(data, encoding, "$.data")?
+        }
+    };
+    if let Some(content_type) = content_type {
+        payload.content_type = content_type;
+    }
+    Ok(Envelope { meta_data: meta_data(attributes, "")?, payload })
+}
+
+pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
+    let mut attributes = Map::new();
+    for (name, value) in event.headers() {
+        let name = name.to_ascii_lowercase();
+        if let Some(attribute) = name.strip_prefix("ce-") {
+            attributes.insert(attribute.to_owned(), percent_decode(value)?.into());
+        }
+    }
+    if body.is_empty() {
+        return Err(Problem::new(
+            ProblemKind::MissingPayload,
+            "the body is empty; send the event's data in it",
+        ));
+    }
+    let content_type = event.header("content-type").unwrap_or(payload::OCTETS).to_owned();
+    attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
+    let payload = Payload { bytes: Cow::Borrowed(body), content_type, encoding: PayloadEncoding::Binary };
+    Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload })
+}
+
+/// The record's metadata from an event's attributes. `prefix` is how the request spells attribute names.
+fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageMetaData, Problem> {
+    let size_bytes: usize = attributes.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
+    if size_bytes > MAX_METADATA_BYTES {
+        return Err(Problem::new(
+            ProblemKind::InvalidMetadata,
+            format!(
+                "the event's attributes have {size_bytes} bytes and the limit is {MAX_METADATA_BYTES}; \
+                     move large values into the data"
+            ),
+        ));
+    }
+    if attributes.get("specversion").and_then(Value::as_str) != Some("1.0") {
+        return Err(Problem::new(
+            ProblemKind::InvalidMetadata,
+            "specversion is not \"1.0\"; send CloudEvents 1.0",
+        )
+        .at(format!("{prefix}specversion")));
+    }
+    let mut fields = Map::new();
+    for (attribute, field) in [
+        ("type", "messageType"),
+        ("source", "sourceSystemID"),
+        ("id", "sourceTransactionID"),
+        ("time", "dateTime"),
+    ] {
+        let Some(value) = attributes.shift_remove(attribute) else {
+            return Err(Problem::new(
+                ProblemKind::InvalidMetadata,
+                format!("the event has no `{prefix}{attribute}`; send it (the record keeps it as {field})"),
+            )
+            .at(format!("{prefix}{attribute}")));
+        };
+        fields.insert(field.to_owned(), value);
+    }
+    fields.append(&mut attributes);
+    MessageMetaData::from_fields(fields)
+}
+
+/// A context attribute: a string, an integer or a boolean.
+fn attribute(name: &str, raw: &RawValue) -> Result<Value, Problem> {
+    match serde_json::from_str(raw.get()) {
+        Ok(value @ (Value::String(_) | Value::Bool(_) | Value::Number(_))) => Ok(value),
+        _ => Err(Problem::new(
+            ProblemKind::InvalidMetadata,
+            format!("the attribute `{}` is not a string, a number or a boolean", json::excerpt(name)),
+        )
+        .at(format!("$.{}", json::excerpt(name)))),
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.ends_with("/json") || essence.ends_with("+json")
+}
+
+fn not_text(name: &str) -> Problem {
+    Problem::new(ProblemKind::InvalidPayloadEncoding, format!("{name} is not a string; send base64 text"))
+}
+
+/// Undoes the percent-encoding that the HTTP binding prescribes for header values.
+fn percent_decode(value: &str) -> Result<String, Problem> {
+    let bytes: Vec<u8> = percent_encoding::percent_decode_str(value).collect();
+    String::from_utf8(bytes).map_err(|_| {
+        Problem::new(
+            ProblemKind::InvalidMetadata,
+            format!("the header value `{}` is not percent-encoded UTF-8", json::excerpt(value)),
+        )
+    })
+}

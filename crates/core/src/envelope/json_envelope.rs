@@ -1,0 +1,52 @@
+//! `application/json`: `{"messageMetaData": {…}, "messagePayload": …, "payloadEncoding"?: …}`.
+
+use super::{Envelope, offset_in, payload};
+use crate::{
+    json::{self, RawObject},
+    metadata::MessageMetaData,
+    problem::{Problem, ProblemKind},
+};
+
+const META_DATA: &str = "messageMetaData";
+const PAYLOAD: &str = "messagePayload";
+const ENCODING: &str = "payloadEncoding";
+
+pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
+    let fields = read_object(body)?;
+    // A field that nobody reads would be lost without a word.
+    if let Some((name, _)) = fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, ENCODING].contains(name)) {
+        let name = json::excerpt(name);
+        return Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            format!(
+                "`{name}` is not a field of the envelope; move it into {META_DATA}, which keeps every field"
+            ),
+        )
+        .at(format!("$.{name}")));
+    }
+    let Some(meta_data) = fields.get(META_DATA) else {
+        return Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            format!("{META_DATA} is missing; send it as an object beside {PAYLOAD}"),
+        )
+        .at(format!("$.{META_DATA}")));
+    };
+    let meta_data = MessageMetaData::parse(meta_data.get(), offset_in(body, meta_data.get()))?;
+    let encoding = payload::declared_encoding(fields.get(ENCODING))?;
+    let payload = payload::from_json_value(fields.get(PAYLOAD), encoding, &format!("$.{PAYLOAD}"))?;
+    Ok(Envelope { meta_data, payload })
+}
+
+/// Reads the body as one object, or says where it stops being one.
+pub(super) fn read_object(body: &str) -> Result<RawObject<'_>, Problem> {
+    serde_json::from_str(body).map_err(|error| {
+        let text = json::error_text(&error);
+        let detail = match error.classify() {
+            serde_json::error::Category::Eof => {
+                format!("the JSON ends too early ({text}); the request was probably cut off, send it again in full")
+            }
+            _ => format!("the body is not a JSON object that can be read ({text}); correct it at the offset given"),
+        };
+        Problem::new(ProblemKind::MalformedRequest, detail).at_offset(json::error_offset(body, &error))
+    })
+}

@@ -1,0 +1,140 @@
+//! From a request to a record: which envelope it is in, its metadata, and its payload as a block of bytes.
+//!
+//! *Invariant:* a payload is never parsed beyond what finding its end takes. What is archived is what the
+//! producer's payload bytes were, or the request is refused.
+
+mod cloud_events;
+mod json_envelope;
+mod payload;
+
+use std::borrow::Cow;
+
+use sfv::{BareItem, Dictionary, ListEntry, Parser};
+
+use crate::{
+    digest::Sha256,
+    message::PayloadEncoding,
+    metadata::MessageMetaData,
+    problem::{Problem, ProblemKind},
+    proxy::ProxyEvent,
+};
+
+/// A request that was understood.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    /// The producer's metadata, validated.
+    pub meta_data: MessageMetaData,
+    /// The payload.
+    pub payload: Payload<'a>,
+}
+
+/// A payload and what is known of it before it is hashed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Payload<'a> {
+    /// The bytes to keep; borrowed from the request where the request holds them as such.
+    pub bytes: Cow<'a, [u8]>,
+    /// Their media type.
+    pub content_type: String,
+    /// How the request carried them.
+    pub encoding: PayloadEncoding,
+}
+
+const CLOUD_EVENT: &str = "application/cloudevents+json";
+const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
+
+/// The body of a request as the bytes that the producer sent.
+///
+/// API Gateway encodes bodies of binary content types as base64; those are decoded here.
+pub fn body<'a>(event: &'a ProxyEvent<'_>) -> Result<Cow<'a, [u8]>, Problem> {
+    let text = event.body.as_deref().unwrap_or_default();
+    if !event.is_base64_encoded {
+        return Ok(Cow::Borrowed(text.as_bytes()));
+    }
+    base64_simd::STANDARD.decode_to_vec(text).map(Cow::Owned).map_err(|_| {
+        Problem::new(
+            ProblemKind::MalformedRequest,
+            "the body's transfer encoding is not base64; send the request again",
+        )
+    })
+}
+
+/// Reads a request. `body` is what [`body`] returned for the same event.
+pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
+    verify_content_digest(event, body)?;
+    if event.header("ce-specversion").is_some() {
+        return cloud_events::open_binary(event, body);
+    }
+    match media_type(event.header("content-type")).as_deref() {
+        // Existing clients send JSON without saying so.
+        None | Some("application/json") => json_envelope::open(text(body)?),
+        Some(CLOUD_EVENT) => cloud_events::open_structured(text(body)?),
+        Some(CLOUD_EVENT_BATCH) => Err(Problem::new(
+            ProblemKind::UnsupportedMediaType,
+            "batches of CloudEvents are not taken; send one event per request as application/cloudevents+json",
+        )),
+        Some(other) => Err(Problem::new(
+            ProblemKind::UnsupportedMediaType,
+            format!(
+                "`{}` is not an envelope; send application/json, {CLOUD_EVENT}, or any content type with the \
+                 CloudEvents headers ce-specversion, ce-id, ce-source, ce-type and ce-time",
+                crate::json::excerpt(other)
+            ),
+        )),
+    }
+}
+
+/// The media type without its parameters, in lower case; `None` when there is none.
+fn media_type(content_type: Option<&str>) -> Option<String> {
+    let essence = content_type?.split(';').next()?.trim().to_ascii_lowercase();
+    (!essence.is_empty()).then_some(essence)
+}
+
+fn text(body: &[u8]) -> Result<&str, Problem> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            "the body is empty; send messageMetaData and messagePayload",
+        ));
+    }
+    std::str::from_utf8(body).map_err(|error| {
+        Problem::new(ProblemKind::MalformedRequest, "the body is not UTF-8 text; send JSON in UTF-8")
+            .at_offset(error.valid_up_to())
+    })
+}
+
+/// Checks `Content-Digest: sha-256=:…:` (RFC 9530), which covers the body as sent. Other algorithms are left
+/// alone, as the RFC asks.
+fn verify_content_digest(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(), Problem> {
+    let Some(header) = event.header("content-digest") else { return Ok(()) };
+    let malformed = || {
+        Problem::new(
+            ProblemKind::DigestMismatch,
+            "Content-Digest cannot be read; send `sha-256=:<base64 of the body's SHA-256>:` (RFC 9530)",
+        )
+    };
+    let digests: Dictionary = Parser::new(header).parse().map_err(|_| malformed())?;
+    let Some(entry) = digests.get("sha-256") else { return Ok(()) };
+    let ListEntry::Item(item) = entry else { return Err(malformed()) };
+    let BareItem::ByteSequence(bytes) = &item.bare_item else { return Err(malformed()) };
+    let stated = Sha256::from_slice(bytes).ok_or_else(malformed)?;
+    let actual = Sha256::of(body);
+    if stated == actual {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::DigestMismatch,
+        format!(
+            "Content-Digest says sha-256 {stated} and the {} bytes that arrived have {actual}; \
+             send the record again, with the digest of the request body",
+            body.len()
+        ),
+    ))
+}
+
+/// Where `part`, a slice of `whole`, begins in it.
+fn offset_in(whole: &str, part: &str) -> usize {
+    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! The payload inside a JSON envelope, as the bytes to keep.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::Payload;
+use crate::{
+    json,
+    message::PayloadEncoding,
+    problem::{Problem, ProblemKind},
+};
+
+/// The deepest nesting of a JSON payload. It is kept as bytes, but whoever reads it back parses it, and
+/// common readers stop at a few hundred to a thousand levels.
+const MAX_DEPTH: usize = 512;
+
+pub(super) const OCTETS: &str = "application/octet-stream";
+const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const JSON: &str = "application/json";
+
+/// Reads `payloadEncoding`; `None` leaves the choice to the payload.
+pub(super) fn declared_encoding(raw: Option<&RawValue>) -> Result<Option<PayloadEncoding>, Problem> {
+    let Some(raw) = raw else { return Ok(None) };
+    match raw.get() {
+        "null" => Ok(None),
+        r#""base64""# => Ok(Some(PayloadEncoding::Base64)),
+        r#""utf8""# => Ok(Some(PayloadEncoding::Utf8)),
+        r#""json""# => Ok(Some(PayloadEncoding::Json)),
+        other => Err(Problem::new(
+            ProblemKind::InvalidPayloadEncoding,
+            format!(
+                "payloadEncoding is {}; send \"base64\", \"utf8\" or \"json\", or leave it out",
+                json::excerpt(other)
+            ),
+        )
+        .at("$.payloadEncoding")),
+    }
+}
+
+/// The payload of a JSON value: base64 strings are decoded, other strings are text, any other value is its
+/// own JSON text.
+pub(super) fn from_json_value<'a>(
+    raw: Option<&'a RawValue>,
+    encoding: Option<PayloadEncoding>,
+    path: &str,
+) -> Result<Payload<'a>, Problem> {
+    let raw = match raw.map(RawValue::get) {
+        None => return Err(missing(path, "is missing")),
+        Some("null") => return Err(missing(path, "is null")),
+        Some("\"\"") => return Err(missing(path, "is empty")),
+        Some(raw) => raw,
+    };
+    let is_string = raw.starts_with('"');
+    match (encoding, is_string) {
+        (Some(PayloadEncoding::Json), _) | (None, false) => json_text(raw, path),
+        (None, true) => {
+            let text = unescape(raw, path)?;
+            Ok(match base64_simd::STANDARD.decode_to_vec(text.as_bytes()) {
+                Ok(bytes) => decoded(bytes),
+                Err(_) => Payload {
+                    bytes: into_bytes(text),
+                    content_type: TEXT.to_owned(),
+                    encoding: PayloadEncoding::Utf8,
+                },
+            })
+        }
+        (Some(PayloadEncoding::Base64), true) => base64(&unescape(raw, path)?, path),
+        // `Binary` is no declarable encoding.
+        (Some(PayloadEncoding::Utf8 | PayloadEncoding::Binary), true) => Ok(Payload {
+            bytes: into_bytes(unescape(raw, path)?),
+            content_type: TEXT.to_owned(),
+            encoding: PayloadEncoding::Utf8,
+        }),
+        (Some(_), false) => Err(Problem::new(
+            ProblemKind::InvalidPayloadEncoding,
+            "payloadEncoding says that the payload is a string, and it is not; \
+             send a string, or payloadEncoding \"json\"",
+        )
+        .at(path)),
+    }
+}
+
+/// Decodes a string that was declared to be base64: the standard alphabet, padded, no line breaks.
+pub(super) fn base64(text: &str, path: &str) -> Result<Payload<'static>, Problem> {
+    match base64_simd::STANDARD.decode_to_vec(text.as_bytes()) {
+        Ok(bytes) if bytes.is_empty() => Err(missing(path, "is empty")),
+        Ok(bytes) => Ok(decoded(bytes)),
+        Err(_) => Err(Problem::new(
+            ProblemKind::InvalidPayloadEncoding,
+            "the payload is not base64 (standard alphabet, padded, without line breaks); \
+             correct it, or send it as text with payloadEncoding \"utf8\"",
+        )
+        .at(path)
+        .at_offset(first_foreign_byte(text))),
+    }
+}
+
+fn decoded(bytes: Vec<u8>) -> Payload<'static> {
+    Payload { bytes: Cow::Owned(bytes), content_type: OCTETS.to_owned(), encoding: PayloadEncoding::Base64 }
+}
+
+/// The first byte outside the alphabet; the end, where only length or padding are wrong.
+fn first_foreign_byte(text: &str) -> usize {
+    let content = text.trim_end_matches('=');
+    content
+        .bytes()
+        .position(|b| !(b.is_ascii_alphanumeric() || b == b'+' || b == b'/'))
+        .unwrap_or(content.len())
+}
+
+pub(super) fn json_text<'a>(raw: &'a str, path: &str) -> Result<Payload<'a>, Problem> {
+    let depth = json::nesting_depth(raw);
+    if depth > MAX_DEPTH {
+        return Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            format!(
+                "the payload nests {depth} levels deep and the limit is {MAX_DEPTH}; \
+                 send it as a string with payloadEncoding \"utf8\" or \"base64\""
+            ),
+        )
+        .at(path));
+    }
+    Ok(Payload {
+        bytes: Cow::Borrowed(raw.as_bytes()),
+        content_type: JSON.to_owned(),
+        encoding: PayloadEncoding::Json,
+    })
+}
+
+/// The text of a JSON string, borrowed unless it has escapes.
+pub(super) fn unescape<'a>(raw: &'a str, path: &str) -> Result<Cow<'a, str>, Problem> {
+    let inner = &raw[1..raw.len() - 1];
+    if !inner.as_bytes().contains(&b'\\') {
+        return Ok(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(raw).map(Cow::Owned).map_err(|error| {
+        // The envelope was read to its end, so only an escape can be wrong: half of a surrogate pair.
+        Problem::new(
+            ProblemKind::MalformedRequest,
+            format!("the payload is not text ({}); send it as base64", json::error_text(&error)),
+        )
+        .at(path)
+        .at_offset(json::error_offset(raw, &error))
+    })
+}
+
+fn into_bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
+pub(super) fn missing(path: &str, what: &str) -> Problem {
+    let name = path.trim_start_matches("$.");
+    Problem::new(ProblemKind::MissingPayload, format!("{name} {what}; send the record's content in it"))
+        .at(path)
+}

@@ -1,0 +1,222 @@
+//! One table per envelope: what is sent, and what it is taken for.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const META: &str =
+    r#""messageMetaData":{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z"}"#;
+
+fn event<'a>(headers: &Value, body: &str) -> ProxyEvent<'a> {
+    let event = json!({"headers": headers, "body": body}).to_string();
+    serde_json::from_str(Box::leak(event.into_boxed_str())).unwrap()
+}
+
+fn open_json(body: &str) -> Result<(Vec<u8>, PayloadEncoding, String), Problem> {
+    let event = event(&json!({"Content-Type": "application/json; charset=utf-8"}), body);
+    let body = super::body(&event)?;
+    open(&event, &body).map(|e| (e.payload.bytes.into_owned(), e.payload.encoding, e.payload.content_type))
+}
+
+#[test]
+fn a_payload_is_taken_as_the_bytes_it_stands_for() {
+    use PayloadEncoding::{Base64, Json, Utf8};
+    for (payload, bytes, encoding) in [
+        (r#""aGVsbG8=""#, b"hello".as_slice(), Base64),
+        (r#""aGVs\u0062G8=""#, b"hello", Base64),
+        (r#""hello, world""#, b"hello, world", Utf8),
+        // Not canonical: a stray bit in the last character, a missing pad, a line break.
+        (r#""aGVsbG9=""#, b"aGVsbG9=", Utf8),
+        (r#""aGVsbG8""#, b"aGVsbG8", Utf8),
+        (r#""aGVs\nbG8=""#, b"aGVs\nbG8=", Utf8),
+        (r#""a\u0000\"\ud83d\ude00""#, "a\0\"😀".as_bytes(), Utf8),
+        (r#"{"a" : 1.0, "b":"\ud800", "a":[ ] }"#, br#"{"a" : 1.0, "b":"\ud800", "a":[ ] }"#, Json),
+        ("[1,2]", b"[1,2]", Json),
+        ("1e400", b"1e400", Json),
+        ("false", b"false", Json),
+        (r#""aGVsbG8=","payloadEncoding":"utf8""#, b"aGVsbG8=", Utf8),
+        (r#""aGVsbG8=","payloadEncoding":"base64""#, b"hello", Base64),
+        (r#""aGVsbG8=","payloadEncoding":"json""#, br#""aGVsbG8=""#, Json),
+        (r#"[1],"payloadEncoding":null"#, b"[1]", Json),
+    ] {
+        let taken = open_json(&format!("{{{META},\"messagePayload\":{payload}}}")).expect(payload);
+        assert_eq!(
+            (String::from_utf8_lossy(&taken.0), taken.1),
+            (String::from_utf8_lossy(bytes), encoding),
+            "{payload}"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_taken_says_why_and_where() {
+    use ProblemKind::{InvalidMetadata, InvalidPayloadEncoding, MalformedRequest, MissingPayload};
+    let deep = format!("{{{META},\"messagePayload\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep_metadata =
+        format!("{{\"messageMetaData\":{}{}, \"messagePayload\":1}}", "[".repeat(8_000), "]".repeat(8_000));
+    for (body, kind, detail) in [
+        ("", MalformedRequest, "empty"),
+        (" \n", MalformedRequest, "empty"),
+        ("hello", MalformedRequest, "not a JSON object"),
+        ("[]", MalformedRequest, "not a JSON object"),
+        ("\0", MalformedRequest, "not a JSON object"),
+        (&format!("{{{META},\"messagePayload\":\"aGVs"), MalformedRequest, "ends too early"),
+        (&format!("{{{META},\"messagePayload\":1,}}"), MalformedRequest, "trailing comma"),
+        (&format!("{{{META},\"messagePayload\":1}} x"), MalformedRequest, "trailing characters"),
+        (&format!("{{{META},\"messagePayload\":1,\"messagePayload\":2}}"), MalformedRequest, "duplicate key"),
+        (&format!("{{{META},{META},\"messagePayload\":2}}"), MalformedRequest, "duplicate key"),
+        (
+            &format!("{{{META},\"messagePayload\":1,\"extra\":2}}"),
+            MalformedRequest,
+            "move it into messageMetaData",
+        ),
+        (r#"{"messagePayload":1}"#, MalformedRequest, "messageMetaData is missing"),
+        (
+            r#"{"messageMetaData":{"messageType":"t","messageType":"u"},"messagePayload":1}"#,
+            MalformedRequest,
+            "duplicate key",
+        ),
+        (
+            r#"{"messageMetaData":{"messageType":"\ud800"},"messagePayload":1}"#,
+            MalformedRequest,
+            "correct the metadata",
+        ),
+        (r#"{"messageMetaData":"x","messagePayload":1}"#, InvalidMetadata, "not an object"),
+        (r#"{"messageMetaData":{},"messagePayload":1}"#, InvalidMetadata, "messageType is missing"),
+        (&format!("{{{META}}}"), MissingPayload, "is missing"),
+        (&format!("{{{META},\"messagePayload\":null}}"), MissingPayload, "is null"),
+        (&format!("{{{META},\"messagePayload\":\"\"}}"), MissingPayload, "is empty"),
+        (
+            &format!("{{{META},\"messagePayload\":\"a b\",\"payloadEncoding\":\"base64\"}}"),
+            InvalidPayloadEncoding,
+            "not base64",
+        ),
+        (
+            &format!("{{{META},\"messagePayload\":7,\"payloadEncoding\":\"utf8\"}}"),
+            InvalidPayloadEncoding,
+            "is not",
+        ),
+        (
+            &format!("{{{META},\"messagePayload\":7,\"payloadEncoding\":\"gzip\"}}"),
+            InvalidPayloadEncoding,
+            "gzip",
+        ),
+        (&format!("{{{META},\"messagePayload\":\"\\ud800\"}}"), MalformedRequest, "send it as base64"),
+        (&deep, MalformedRequest, "10000 levels"),
+        (&deep_metadata, InvalidMetadata, "deeper"),
+    ] {
+        let problem = open_json(body).unwrap_err();
+        let shown = &body[..body.len().min(80)];
+        assert_eq!(problem.kind, kind, "{shown}: {}", problem.detail);
+        assert!(problem.detail.contains(detail), "{shown}: {}", problem.detail);
+        assert!(problem.path.is_some() || problem.offset.is_some() || body.trim().is_empty(), "{shown}");
+    }
+}
+
+#[test]
+fn an_offset_points_into_the_body() {
+    let body = r#"{"messageMetaData":{"messageType" "t"},"messagePayload":1}"#;
+    assert_eq!(open_json(body).unwrap_err().offset, Some(34));
+    let body = format!("{{{META},\"messagePayload\":\"ab!d\",\"payloadEncoding\":\"base64\"}}");
+    assert_eq!(open_json(&body).unwrap_err().offset, Some(2));
+}
+
+#[test]
+fn the_content_digest_covers_the_body_as_sent() {
+    let body = format!("{{{META},\"messagePayload\":1}}");
+    let digest = Sha256::of(body.as_bytes()).to_base64();
+    for (header, taken) in [
+        (format!("sha-256=:{digest}:"), true),
+        (format!("sha-512=:AAAA:, sha-256=:{digest}:"), true),
+        ("md5=:AAAA:".to_owned(), true),
+        (format!("sha-256=:{}:", Sha256::of(b"other").to_base64()), false),
+        ("sha-256=:AAAA:".to_owned(), false),
+        (format!("sha-256={digest}"), false),
+        ("sha-256=(1 2)".to_owned(), false),
+    ] {
+        let event = event(&json!({"content-type": "application/json", "content-digest": header}), &body);
+        let result = open(&event, body.as_bytes());
+        assert_eq!(result.is_ok(), taken, "{header}");
+        if let Err(problem) = result {
+            assert_eq!(problem.kind, ProblemKind::DigestMismatch);
+        }
+    }
+}
+
+#[test]
+fn a_content_type_that_is_no_envelope_is_refused() {
+    for content_type in ["text/xml", "image/png", "application/cloudevents-batch+json"] {
+        let event = event(&json!({"content-type": content_type}), "{}");
+        assert_eq!(
+            open(&event, b"{}").unwrap_err().kind,
+            ProblemKind::UnsupportedMediaType,
+            "{content_type}"
+        );
+    }
+}
+
+fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), Problem> {
+    let body = format!(
+        "{{\"specversion\":\"1.0\",\"type\":\"t\",\"source\":\"/s\",\"id\":\"7\"{attributes}{data}}}"
+    );
+    let event = event(&json!({"content-type": CLOUD_EVENT}), &body);
+    open(&event, body.as_bytes()).map(|e| {
+        (serde_json::to_value(&e.meta_data).unwrap(), e.payload.bytes.into_owned(), e.payload.content_type)
+    })
+}
+
+#[test]
+fn a_structured_cloud_event_is_a_record() {
+    let time = r#","time":"2026-01-31T09:30:00Z","subject":"x","priority":3"#;
+    let (meta, bytes, content_type) = structured(time, r#","data":{"a": 1}"#).unwrap();
+    assert_eq!(
+        meta,
+        json!({"messageType": "t", "sourceSystemID": "/s", "sourceTransactionID": "7",
+               "dateTime": "2026-01-31T09:30:00Z", "specversion": "1.0", "subject": "x", "priority": 3})
+    );
+    assert_eq!((bytes.as_slice(), content_type.as_str()), (br#"{"a": 1}"#.as_slice(), "application/json"));
+
+    for (extra, data, bytes) in [
+        (r#","datacontenttype":"image/png""#, r#","data_base64":"aGVsbG8=""#, b"hello".as_slice()),
+        (r#","datacontenttype":"text/plain""#, r#","data":"aGVsbG8=""#, b"aGVsbG8="),
+        (r#","datacontenttype":"application/x+json""#, r#","data":"x""#, br#""x""#),
+        (r#","datacontenttype":"text/xml""#, r#","data":[1]"#, b"[1]"),
+        ("", r#","data":"aGVsbG8=""#, br#""aGVsbG8=""#),
+    ] {
+        assert_eq!(structured(&format!("{time}{extra}"), data).unwrap().1, bytes, "{extra}{data}");
+    }
+}
+
+#[test]
+fn a_structured_cloud_event_that_is_incomplete_is_refused() {
+    let time = r#","time":"2026-01-31T09:30:00Z""#;
+    for (attributes, data, kind) in [
+        ("", r#","data":1"#, ProblemKind::InvalidMetadata),
+        (time, "", ProblemKind::MissingPayload),
+        (time, r#","data":null"#, ProblemKind::MissingPayload),
+        (time, r#","data":1,"data_base64":"aGVsbG8=""#, ProblemKind::MalformedRequest),
+        (time, r#","data_base64":"?""#, ProblemKind::InvalidPayloadEncoding),
+        (time, r#","data_base64":7"#, ProblemKind::InvalidPayloadEncoding),
+        (time, r#","ext":{},"data":1"#, ProblemKind::InvalidMetadata),
+    ] {
+        assert_eq!(structured(attributes, data).unwrap_err().kind, kind, "{attributes}{data}");
+    }
+}
+
+#[test]
+fn a_binary_cloud_event_is_a_record_of_its_body() {
+    let headers = json!({
+        "Content-Type": "image/png", "CE-SpecVersion": "1.0", "ce-type": "t", "ce-source": "/s",
+        "ce-id": "7", "ce-time": "2026-01-31T09:30:00Z", "ce-note": "caf%C3%A9",
+    });
+    let mut event = event(&headers, "aGVsbG8=");
+    event.is_base64_encoded = true;
+    let body = super::body(&event).unwrap();
+    let envelope = open(&event, &body).unwrap();
+    assert_eq!(envelope.payload.bytes.as_ref(), b"hello");
+    assert_eq!(envelope.payload.content_type, "image/png");
+    assert_eq!(envelope.payload.encoding, PayloadEncoding::Binary);
+    let meta = serde_json::to_value(&envelope.meta_data).unwrap();
+    assert_eq!(meta["note"], "café");
+    assert_eq!(meta["messageType"], "t");
+}

@@ -1,0 +1,27 @@
+//! The core of Custody: domain types, wire formats, ports and the logic of every stage.
+//!
+//! Nothing in this crate does I/O. A stage is a function over *ports* (the [`ports`] module) and typed
+//! input; `custody-common` implements the ports on Redis and AWS, `custody-test-support` in memory.
+
+pub mod clock;
+pub mod dead_letter;
+pub mod digest;
+pub mod envelope;
+pub mod error;
+pub mod json;
+pub mod message;
+pub mod metadata;
+pub mod notification;
+pub mod ports;
+pub mod problem;
+pub mod proxy;
+pub mod receipt;
+pub mod record_id;
+pub mod stages;
+
+/// The version of every wire format in this crate.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The largest event that Lambda hands to a function, in bytes. An API Gateway event carries its request
+/// body inside this limit. Source: AWS Lambda quotas, "Invocation payload (request and response)".
+pub const MAX_EVENT_BYTES: usize = 6_291_456;

@@ -1,0 +1,291 @@
+//! The producer's metadata: four fields that Custody reads, and any others, which it keeps.
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::{Map, Value};
+
+use crate::{
+    clock::Timestamp,
+    json::{self, UniqueValue},
+    problem::{Problem, ProblemKind},
+};
+
+/// The most metadata that one record may carry, in bytes as sent.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// The longest value of a field that Custody reads, in characters. Two of them are index keys in DynamoDB,
+/// which takes 1024 bytes there.
+const MAX_FIELD_CHARS: usize = 256;
+
+/// The deepest nesting of a metadata value. DynamoDB stops at 32 levels; item and workflow add their own.
+const MAX_DEPTH: usize = 16;
+
+/// The largest integer that every JSON reader keeps exactly, 2^53. Source: RFC 7493 (I-JSON), 2.2.
+const MAX_EXACT_INTEGER: u64 = 1 << 53;
+
+const ROOT: &str = "$.messageMetaData";
+const MESSAGE_TYPE: &str = "messageType";
+const SOURCE_SYSTEM_ID: &str = "sourceSystemID";
+const SOURCE_TRANSACTION_ID: &str = "sourceTransactionID";
+const DATE_TIME: &str = "dateTime";
+
+/// Validated metadata.
+///
+/// `messageType`, `sourceSystemID` and `dateTime` are present and well-formed, `sourceTransactionID` is
+/// absent or well-formed, and every other value survives JSON readers, the workflow and DynamoDB unchanged.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct MessageMetaData(Map<String, Value>);
+
+impl MessageMetaData {
+    /// Reads the `messageMetaData` value of an envelope. `offset` is where that value begins in the body.
+    pub fn parse(raw: &str, offset: usize) -> Result<Self, Problem> {
+        if raw.len() > MAX_METADATA_BYTES {
+            return Err(invalid(
+                ROOT,
+                format!(
+                    "the metadata has {} bytes and the limit is {MAX_METADATA_BYTES}; move large values into the payload",
+                    raw.len()
+                ),
+            ));
+        }
+        if json::nesting_depth(raw) > MAX_DEPTH {
+            return Err(invalid(
+                ROOT,
+                format!(
+                    "the metadata nests deeper than {MAX_DEPTH} levels; flatten it or move it into the payload"
+                ),
+            ));
+        }
+        let UniqueValue(value) = serde_json::from_str(raw).map_err(|error| {
+            Problem::new(
+                ProblemKind::MalformedRequest,
+                format!("{}; correct the metadata", json::error_text(&error)),
+            )
+            .at(ROOT)
+            .at_offset(offset + json::error_offset(raw, &error))
+        })?;
+        match value {
+            Value::Object(fields) => Self::from_fields(fields),
+            _ => Err(invalid(
+                ROOT,
+                "messageMetaData is not an object; send an object with messageType, \
+                 sourceSystemID and dateTime",
+            )),
+        }
+    }
+
+    /// Validates fields that were read elsewhere (CloudEvents attributes, a stored message).
+    pub fn from_fields(mut fields: Map<String, Value>) -> Result<Self, Problem> {
+        for name in [MESSAGE_TYPE, SOURCE_SYSTEM_ID, DATE_TIME] {
+            check_text(&fields, name)?;
+        }
+        match fields.get(SOURCE_TRANSACTION_ID) {
+            // An absent transaction is said in three ways by existing producers. It is kept in none of
+            // them, because the index on it takes no empty key.
+            None => {}
+            Some(Value::Null) => drop(fields.shift_remove(SOURCE_TRANSACTION_ID)),
+            Some(Value::String(text)) if text.is_empty() => drop(fields.shift_remove(SOURCE_TRANSACTION_ID)),
+            Some(_) => check_text(&fields, SOURCE_TRANSACTION_ID)?,
+        }
+        check_date_time(fields[DATE_TIME].as_str().unwrap_or_default())?;
+        for (name, value) in &fields {
+            check_value(value, &format!("{ROOT}.{name}"))?;
+        }
+        Ok(Self(fields))
+    }
+
+    /// What kind of record this is, in the producer's terms.
+    pub fn message_type(&self) -> &str {
+        self.text(MESSAGE_TYPE).unwrap_or_default()
+    }
+
+    /// The system that sent the record.
+    pub fn source_system_id(&self) -> &str {
+        self.text(SOURCE_SYSTEM_ID).unwrap_or_default()
+    }
+
+    /// The producer's own id of the transaction that the record documents.
+    pub fn source_transaction_id(&self) -> Option<&str> {
+        self.text(SOURCE_TRANSACTION_ID)
+    }
+
+    /// When the record came about, as the producer wrote it.
+    pub fn date_time(&self) -> &str {
+        self.text(DATE_TIME).unwrap_or_default()
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageMetaData {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::from_fields(Map::deserialize(deserializer)?)
+            .map_err(|problem| de::Error::custom(problem.detail))
+    }
+}
+
+fn invalid(path: &str, detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::InvalidMetadata, detail).at(path)
+}
+
+fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
+    let path = format!("{ROOT}.{name}");
+    let detail = match fields.get(name) {
+        None | Some(Value::Null) => format!("{name} is missing; send it as a string"),
+        Some(Value::String(text)) if text.trim().is_empty() => format!("{name} is empty; send a value"),
+        Some(Value::String(text)) if text.chars().count() > MAX_FIELD_CHARS => {
+            format!("{name} has more than {MAX_FIELD_CHARS} characters; shorten it")
+        }
+        Some(Value::String(text)) if text.chars().any(char::is_control) => {
+            format!("{name} contains a control character; remove it")
+        }
+        Some(Value::String(_)) => return Ok(()),
+        Some(_) => format!("{name} is not a string; send it in quotation marks"),
+    };
+    Err(invalid(&path, detail))
+}
+
+/// Refuses what JSON readers, Step Functions or DynamoDB would round, reject or reshape on the way.
+fn check_value(value: &Value, path: &str) -> Result<(), Problem> {
+    match value {
+        Value::Number(number) => {
+            let exact = match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(n), _, _) => n <= MAX_EXACT_INTEGER,
+                (_, Some(n), _) => n.unsigned_abs() <= MAX_EXACT_INTEGER,
+                // DynamoDB keeps magnitudes from 1E-130 to 9.9E+125. A float beyond 2^53 may be an
+                // integer that was already rounded when it was read.
+                (_, _, Some(n)) => n == 0.0 || (n.abs() >= 1e-130 && n.abs() <= 9_007_199_254_740_992.0),
+                _ => false,
+            };
+            if !exact {
+                let name = json::excerpt(path);
+                return Err(invalid(
+                    &name,
+                    format!("the number at {name} cannot be kept exactly; send it as a string"),
+                ));
+            }
+            Ok(())
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(i, item)| check_value(item, &format!("{path}[{i}]")))
+        }
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, field)| check_value(field, &format!("{path}.{name}")))
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// `dateTime` is RFC 3339 or `YYYY-MM-DD HH:MM:SS[.ffffff]`, which means UTC.
+fn check_date_time(text: &str) -> Result<(), Problem> {
+    let bytes = text.as_bytes();
+    let shaped = bytes.len() >= 19
+        && bytes[..19].iter().zip(b"0000-00-00 00:00:00").all(|(byte, shape)| match shape {
+            b'0' => byte.is_ascii_digit(),
+            b' ' => matches!(byte, b' ' | b'T' | b't'),
+            _ => byte == shape,
+        });
+    let known = shaped
+        && if bytes[10] == b' ' && !text[19..].contains(['Z', 'z', '+', '-']) {
+            text.parse::<jiff::civil::DateTime>().is_ok()
+        } else {
+            Timestamp::parse(text).is_some()
+        };
+    if known {
+        return Ok(());
+    }
+    Err(invalid(
+        &format!("{ROOT}.{DATE_TIME}"),
+        format!(
+            "dateTime `{}` is not a date and time; send RFC 3339 (2026-01-31T09:30:00Z) or \
+         YYYY-MM-DD HH:MM:SS.ffffff in UTC",
+            json::excerpt(text)
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(field: &str, value: &str) -> String {
+        let base = [
+            (MESSAGE_TYPE, r#""imageB64""#),
+            (SOURCE_SYSTEM_ID, r#""scanner""#),
+            (DATE_TIME, r#""2026-01-31T09:30:00Z""#),
+        ];
+        let mut fields: Vec<_> =
+            base.iter().filter(|(name, _)| *name != field).map(|(n, v)| format!("\"{n}\":{v}")).collect();
+        if !value.is_empty() {
+            fields.push(format!("\"{field}\":{value}"));
+        }
+        format!("{{{}}}", fields.join(","))
+    }
+
+    #[test]
+    fn unknown_fields_are_kept_in_the_order_sent() {
+        let text = r#"{"z":[1,{"q":null}],"messageType":"t","sourceSystemID":"s","dateTime":"2021-07-03 16:21:12.357246","a":0.5}"#;
+        let metadata = MessageMetaData::parse(text, 0).unwrap();
+        assert_eq!(serde_json::to_string(&metadata).unwrap(), text);
+        assert_eq!(metadata.source_transaction_id(), None);
+        assert_eq!(metadata.date_time(), "2021-07-03 16:21:12.357246");
+    }
+
+    #[test]
+    fn an_unacceptable_field_is_named_by_its_path() {
+        for (field, value, detail) in [
+            ("messageType", "", "is missing"),
+            ("messageType", "null", "is missing"),
+            ("messageType", "\"\"", "is empty"),
+            ("messageType", "\" \"", "is empty"),
+            ("messageType", "7", "not a string"),
+            ("sourceSystemID", "[]", "not a string"),
+            ("sourceSystemID", "\"a\\u0000b\"", "control character"),
+            ("sourceTransactionID", "{}", "not a string"),
+            ("dateTime", "\"yesterday\"", "RFC 3339"),
+            ("dateTime", "\"2026-13-01T00:00:00Z\"", "RFC 3339"),
+            ("dateTime", "\"2026-01-31\"", "RFC 3339"),
+            ("dateTime", "\"2026-01-31T09:30:00\"", "RFC 3339"),
+            ("dateTime", "\"2026-02-30 09:30:00\"", "RFC 3339"),
+            ("extra", "9007199254740993", "as a string"),
+            ("extra", "-9223372036854775808", "as a string"),
+            ("extra", "1e300", "as a string"),
+            ("extra", "[{\"n\":123456789012345678901234567890}]", "as a string"),
+        ] {
+            let problem = MessageMetaData::parse(&with(field, value), 0).unwrap_err();
+            assert_eq!(problem.kind, ProblemKind::InvalidMetadata, "{field}={value}");
+            assert!(problem.detail.contains(detail), "{field}={value}: {}", problem.detail);
+            assert!(problem.path.unwrap().starts_with(&format!("{ROOT}.{field}")));
+        }
+    }
+
+    #[test]
+    fn dates_that_existing_producers_send_are_accepted() {
+        for date in [
+            "2021-07-03 16:21:12.357246",
+            "2021-07-03 16:21:12",
+            "2026-01-31T09:30:00.5+01:00",
+            "2026-01-31T09:30:00z",
+        ] {
+            MessageMetaData::parse(&with("dateTime", &format!("\"{date}\"")), 0).expect(date);
+        }
+    }
+
+    #[test]
+    fn an_absent_transaction_is_kept_in_no_form() {
+        for value in ["", "null", "\"\""] {
+            let metadata = MessageMetaData::parse(&with("sourceTransactionID", value), 0).unwrap();
+            assert!(!serde_json::to_string(&metadata).unwrap().contains("sourceTransactionID"));
+        }
+    }
+
+    #[test]
+    fn size_and_depth_are_limited() {
+        let long = with("extra", &format!("\"{}\"", "x".repeat(MAX_METADATA_BYTES)));
+        assert!(MessageMetaData::parse(&long, 0).unwrap_err().detail.contains("16384"));
+        let deep = with("extra", &("[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH)));
+        assert!(MessageMetaData::parse(&deep, 0).unwrap_err().detail.contains("deeper"));
+    }
+}

@@ -1,0 +1,192 @@
+//! What a producer is told when a request cannot be taken: RFC 9457 problem details.
+
+use serde::Serialize;
+
+/// A class of problem. Its [`slug`](Self::slug) is a public contract: clients match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemKind {
+    /// The body is not what its content type says (broken JSON, a wrong type, an unknown field).
+    MalformedRequest,
+    /// The request has no payload, or an empty one.
+    MissingPayload,
+    /// The payload is not in the encoding that the request declares.
+    InvalidPayloadEncoding,
+    /// A metadata field is missing, empty or not acceptable.
+    InvalidMetadata,
+    /// The payload does not have the digest that the producer sent with it.
+    DigestMismatch,
+    /// The request is larger than one event can carry.
+    TooLarge,
+    /// The content type is not one that this endpoint reads.
+    UnsupportedMediaType,
+    /// No store could take the record now.
+    NoDurableStore,
+    /// Custody itself went wrong.
+    Internal,
+}
+
+impl ProblemKind {
+    /// Every kind, for documentation and tests.
+    pub const ALL: [Self; 9] = [
+        Self::MalformedRequest,
+        Self::MissingPayload,
+        Self::InvalidPayloadEncoding,
+        Self::InvalidMetadata,
+        Self::DigestMismatch,
+        Self::TooLarge,
+        Self::UnsupportedMediaType,
+        Self::NoDurableStore,
+        Self::Internal,
+    ];
+
+    /// The stable name; the problem's `type` is `urn:custody:problem:<slug>`.
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "malformed-request",
+            Self::MissingPayload => "missing-payload",
+            Self::InvalidPayloadEncoding => "invalid-payload-encoding",
+            Self::InvalidMetadata => "invalid-metadata",
+            Self::DigestMismatch => "digest-mismatch",
+            Self::TooLarge => "too-large",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::NoDurableStore => "no-durable-store",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::MalformedRequest | Self::MissingPayload | Self::InvalidPayloadEncoding => 400,
+            Self::InvalidMetadata | Self::DigestMismatch => 422,
+            Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::NoDurableStore => 503,
+            Self::Internal => 500,
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "The request body cannot be read",
+            Self::MissingPayload => "The request has no payload",
+            Self::InvalidPayloadEncoding => "The payload is not in its declared encoding",
+            Self::InvalidMetadata => "The metadata is not acceptable",
+            Self::DigestMismatch => "The content does not match its digest",
+            Self::TooLarge => "The request is too large",
+            Self::UnsupportedMediaType => "The content type is not supported",
+            Self::NoDurableStore => "No store can take the record now",
+            Self::Internal => "The request could not be processed",
+        }
+    }
+
+    /// The error name under which a salvaged request appears on the dead-letter queue.
+    pub const fn error_name(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "MalformedRequest",
+            Self::MissingPayload => "MissingPayload",
+            Self::InvalidPayloadEncoding => "InvalidPayloadEncoding",
+            Self::InvalidMetadata => "InvalidMetadata",
+            Self::DigestMismatch => "DigestMismatch",
+            Self::TooLarge => "TooLarge",
+            Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::NoDurableStore => "NoDurableStore",
+            Self::Internal => "InternalError",
+        }
+    }
+}
+
+/// One problem: what is wrong, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The class of problem.
+    pub kind: ProblemKind,
+    /// What is wrong with this request and what to change, for a person.
+    pub detail: String,
+    /// The JSON path of the offending value, `$.messageMetaData.dateTime`.
+    pub path: Option<String>,
+    /// The byte offset in the body (or, beside a `path`, in that value) where reading stopped.
+    pub offset: Option<usize>,
+}
+
+impl Problem {
+    /// A problem of `kind`.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), path: None, offset: None }
+    }
+
+    /// The same problem, located at a JSON path.
+    #[must_use]
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The same problem, located at a byte offset.
+    #[must_use]
+    pub fn at_offset(mut self, offset: usize) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// The `application/problem+json` body. `instance` names this occurrence (the request's id).
+    pub fn to_json(&self, instance: Option<&str>) -> String {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            r#type: String,
+            title: &'a str,
+            status: u16,
+            detail: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            instance: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            path: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            offset: Option<usize>,
+        }
+        let body = Body {
+            r#type: format!("urn:custody:problem:{}", self.kind.slug()),
+            title: self.kind.title(),
+            status: self.kind.status(),
+            detail: &self.detail,
+            instance: instance.map(|id| format!("urn:custody:request:{id}")),
+            path: self.path.as_deref(),
+            offset: self.offset,
+        };
+        serde_json::to_string(&body).expect("strings and numbers always serialize")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_is_a_problem_details_object() {
+        let problem =
+            Problem::new(ProblemKind::InvalidMetadata, "send it").at("$.messageMetaData").at_offset(7);
+        let body: serde_json::Value = serde_json::from_str(&problem.to_json(Some("r-1"))).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "type": "urn:custody:problem:invalid-metadata",
+                "title": "The metadata is not acceptable",
+                "status": 422,
+                "detail": "send it",
+                "instance": "urn:custody:request:r-1",
+                "path": "$.messageMetaData",
+                "offset": 7,
+            })
+        );
+    }
+
+    #[test]
+    fn slugs_and_error_names_are_distinct() {
+        for (i, a) in ProblemKind::ALL.iter().enumerate() {
+            for b in &ProblemKind::ALL[i + 1..] {
+                assert_ne!(a.slug(), b.slug());
+                assert_ne!(a.error_name(), b.error_name());
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The identity of a record, and every name that derives from it.
+//!
+//! *Invariant:* the storage key, the execution name and the cache shard are functions of the id alone, so
+//! a stage that runs again finds the object that its first run made.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::{NoContext, Uuid};
+
+use crate::clock::Timestamp;
+
+/// How many shards the cache keys are spread over. See [`RecordId::shard`].
+pub const SHARDS: u8 = 16;
+
+/// The id of a record: a UUID version 7, which begins with the time it was minted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(Uuid);
+
+/// The text was no [`RecordId`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a record id: expected a lower-case, hyphenated UUID version 7")]
+pub struct InvalidRecordId(String);
+
+impl RecordId {
+    /// A new id for a record received at `now`; the other 74 bits are random.
+    pub fn mint(now: Timestamp) -> Self {
+        let unix_ms = now.unix_ms().unsigned_abs();
+        let nanos = u32::try_from(unix_ms % 1000 * 1_000_000).unwrap_or(0);
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, unix_ms / 1000, nanos)))
+    }
+
+    /// When the record was received: the time inside the id.
+    pub fn received_at(self) -> Timestamp {
+        let bytes = self.0.as_bytes();
+        let unix_ms = bytes[..6].iter().fold(0_i64, |ms, byte| (ms << 8) | i64::from(*byte));
+        // Construction admits only ids whose time is representable.
+        Timestamp::from_unix_ms(unix_ms).unwrap_or(Timestamp::from_unix_ms(0).expect("the epoch is in range"))
+    }
+
+    /// The key of the record's payload in the archive: `YYYY/MM/DD/HH/MM/<id>`, in UTC.
+    pub fn archive_key(self) -> String {
+        format!("{}/{self}", self.received_at().format("%Y/%m/%d/%H/%M"))
+    }
+
+    /// The cache shard of this record, `0..SHARDS`. It comes from the id's last, random byte.
+    pub fn shard(self) -> u8 {
+        self.0.as_bytes()[15] % SHARDS
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for RecordId {
+    type Err = InvalidRecordId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::try_parse(text)
+            .ok()
+            .map(Self)
+            // One record has one spelling: keys and execution names compare as text.
+            .filter(|id| id.0.get_version_num() == 7 && id.to_string() == text)
+            .filter(|id| id.0.as_bytes()[0] < 0xE0)
+            .ok_or_else(|| InvalidRecordId(text.chars().take(64).collect()))
+    }
+}
+
+impl Serialize for RecordId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_derive_from_the_id_alone() {
+        let id: RecordId = "019e1f4b-6c00-7abc-8def-0123456789ab".parse().unwrap();
+        assert_eq!(id.received_at().to_string(), "2026-05-13T03:04:57.088Z");
+        assert_eq!(id.archive_key(), "2026/05/13/03/04/019e1f4b-6c00-7abc-8def-0123456789ab");
+        assert_eq!(id.shard(), 0xb);
+    }
+
+    #[test]
+    fn a_minted_id_carries_its_time_and_reads_back() {
+        let now = Timestamp::from_unix_ms(1_795_213_260_123).unwrap();
+        let id = RecordId::mint(now);
+        assert_eq!(id.received_at(), now);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_ne!(RecordId::mint(now), id);
+    }
+
+    #[test]
+    fn another_spelling_or_version_is_no_record_id() {
+        for text in [
+            "",
+            "x",
+            "019E1F4B-6C00-7ABC-8DEF-0123456789AB",
+            "019e1f4b6c007abc8def0123456789ab",
+            "18a9838c-356c-4653-a983-8c356c86535f",
+            "ffffffff-ffff-7abc-8def-0123456789ab",
+        ] {
+            assert!(text.parse::<RecordId>().is_err(), "{text}");
+        }
+    }
+}

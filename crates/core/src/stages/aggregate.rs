@@ -1,0 +1,77 @@
+//! Aggregate: brings both branches together and completes the record.
+
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::{
+    clock::Clock,
+    error::{ErrorName, StageError},
+    message::InternalMessage,
+    ports::{CompletionTimes, PayloadCache, PendingMarkers, RecordTable},
+    receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
+};
+
+/// What the branches of the workflow produced.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AggregateInput {
+    /// The record.
+    pub message: InternalMessage,
+    /// The archive stage's receipt.
+    pub archive: ArchiveReceipt,
+    /// The metadata stage's receipt.
+    pub metadata: MetadataReceipt,
+}
+
+/// Completes a record: its item gets the final references and state, then the cache lets it go.
+pub async fn run(
+    table: &impl RecordTable,
+    cache: &impl PayloadCache,
+    markers: &impl PendingMarkers,
+    clock: &impl Clock,
+    input: AggregateInput,
+) -> Result<FinalRecord, StageError> {
+    let AggregateInput { mut message, archive, metadata } = input;
+    let id = message.message_id;
+    if archive.sha256 != message.payload.sha256 || archive.s3_reference.key != id.archive_key() {
+        return Err(StageError::new(
+            ErrorName::InvalidInput,
+            format!("complete record {id}: the archive receipt is of another payload"),
+        ));
+    }
+    if metadata.meta_data_reference.primary_key != id {
+        return Err(StageError::new(
+            ErrorName::InvalidInput,
+            format!("complete record {id}: the metadata receipt is of another record"),
+        ));
+    }
+    let context = &mut message.storage_context;
+    context.redis_reference = None;
+    context.s3_reference = Some(archive.s3_reference);
+    context.meta_data_reference = Some(metadata.meta_data_reference);
+    context.persistence.s3 = true;
+    context.persistence.meta_data = true;
+
+    let completed_at = clock.now();
+    table.complete(&message, CompletionTimes { archived_at: archive.archived_at, completed_at }).await?;
+
+    // The record is complete whatever happens from here on. A pending entry that stays is cleared by
+    // reconcile, a payload that stays expires.
+    settle(cache, markers, &message).await;
+    info!(record.id = %id, stage = "aggregate", "completed record");
+    Ok(FinalRecord { message, completed_at })
+}
+
+/// Lets cache and markers forget a record that has reached its end.
+pub(crate) async fn settle(
+    cache: &impl PayloadCache,
+    markers: &impl PendingMarkers,
+    message: &InternalMessage,
+) {
+    let id = message.message_id;
+    if let Err(error) = cache.settle(id).await {
+        warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the cached payload to its expiry");
+    }
+    if let Err(error) = markers.clear(id).await {
+        warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the pending marker to reconcile");
+    }
+}

@@ -1,0 +1,276 @@
+//! Failure: keeps what can be kept and says why, for a record whose workflow failed and for a request that
+//! ingest could not take.
+
+mod rejected;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use tracing::{error, warn};
+
+pub use self::rejected::RejectedRequest;
+use crate::{
+    clock::{Clock, Timestamp},
+    dead_letter::{DeadLetter, FailureSummary, StageFailure},
+    digest::Sha256,
+    error::{ErrorName, StageError},
+    message::{InternalMessage, S3Reference},
+    notification::Notification,
+    ports::{
+        DeadLetters, FailedItem, FailedStore, Notifier, PayloadArchive, PayloadCache, PendingMarkers,
+        RecordTable,
+    },
+    receipt::{ArchiveReceipt, MetadataReceipt},
+    record_id::RecordId,
+    stages::{aggregate, archive},
+};
+
+/// What the failure function is invoked with.
+#[derive(Debug)]
+pub enum FailureInput {
+    /// By the state machine.
+    Record(Box<FailedRecord>),
+    /// By ingest.
+    Request(SalvagedRequest),
+}
+
+impl FailureInput {
+    /// Reads the function's input. Its `kind` says which of the two it is; the event of a request stays raw text,
+    /// because it may have megabytes.
+    pub fn parse(text: &str) -> Result<Self, StageError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Kind {
+            Record,
+            Request,
+        }
+        #[derive(Deserialize)]
+        struct Tag {
+            kind: Kind,
+        }
+        let read = || -> serde_json::Result<Self> {
+            Ok(match serde_json::from_str::<Tag>(text)?.kind {
+                Kind::Record => Self::Record(serde_json::from_str(text)?),
+                Kind::Request => Self::Request(serde_json::from_str(text)?),
+            })
+        };
+        read().map_err(|error| {
+            StageError::new(ErrorName::InvalidInput, "read the failure to handle").caused_by(error)
+        })
+    }
+}
+
+/// A record whose workflow failed.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedRecord {
+    /// The record.
+    pub message: InternalMessage,
+    /// The archive stage's receipt, where it came that far.
+    pub archive: Option<ArchiveReceipt>,
+    /// The metadata stage's receipt, where it came that far.
+    pub metadata: Option<MetadataReceipt>,
+    /// What failed.
+    pub failures: Vec<StageFailure>,
+    /// The execution.
+    pub execution_arn: Option<String>,
+    /// How many times the record has been through the workflow.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+}
+
+const fn first_attempt() -> u32 {
+    1
+}
+
+/// A request that ingest could not take, as ingest handed it over.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SalvagedRequest {
+    /// API Gateway's id of the request.
+    pub request_id: Option<String>,
+    /// When ingest refused it.
+    pub refused_at: Timestamp,
+    /// The problem's name.
+    pub error_name: String,
+    /// The problem's detail, as the producer was told.
+    pub reason: String,
+    /// The proxy event without secrets and repetitions.
+    pub event: Box<RawValue>,
+}
+
+/// What the failure function did.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureReceipt {
+    /// The record, where there is one.
+    #[serde(rename = "messageID")]
+    pub message_id: Option<RecordId>,
+    /// Where the bytes are now.
+    pub payload_reference: Option<S3Reference>,
+    /// When.
+    pub failed_at: Timestamp,
+}
+
+/// The failure stage over its ports.
+#[derive(Debug)]
+pub struct Failure<C, A, M, T, F, D, N, K> {
+    /// May still have the payload.
+    pub cache: C,
+    /// May have it already.
+    pub archive: A,
+    /// Holds the marker of a record that never was in the cache.
+    pub markers: M,
+    /// Gets the state `FAILED`.
+    pub table: T,
+    /// Keeps payloads and requests.
+    pub failed_store: F,
+    /// Gets the explanation.
+    pub dead_letters: D,
+    /// Tells subscribers.
+    pub notifier: N,
+    /// Tells the time.
+    pub clock: K,
+    /// The deployment's CloudEvents source.
+    pub event_source: String,
+}
+
+impl<C, A, M, T, F, D, N, K> Failure<C, A, M, T, F, D, N, K>
+where
+    C: PayloadCache,
+    A: PayloadArchive,
+    M: PendingMarkers,
+    T: RecordTable,
+    F: FailedStore,
+    D: DeadLetters,
+    N: Notifier,
+    K: Clock,
+{
+    /// Handles one failure. Every step may be repeated; a step that fails transiently before the dead-letter
+    /// message is sent fails the whole run, so that the workflow tries again.
+    pub async fn run(&self, input: FailureInput) -> Result<FailureReceipt, StageError> {
+        match input {
+            FailureInput::Record(record) => self.fail_record(*record).await,
+            FailureInput::Request(request) => self.keep_request(request).await,
+        }
+    }
+
+    async fn fail_record(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
+        let FailedRecord { mut message, archive, metadata, failures, execution_arn, attempt } = record;
+        let id = message.message_id;
+        let failed_at = self.clock.now();
+        let mut summary = FailureSummary::new(failures, attempt, failed_at, execution_arn);
+
+        // First the bytes: the cache forgets them in time, everything after this only talks about them.
+        let archived = match archive {
+            Some(receipt) => Some(receipt.s3_reference),
+            None => self.find_archived(&message).await,
+        };
+        summary.payload_reference = match &archived {
+            Some(reference) => Some(reference.clone()),
+            None => self.rescue_payload(&message).await?,
+        };
+        let mut unfinished = Vec::new();
+        if summary.payload_reference.is_none() {
+            unfinished.push("the payload is in no store; only the producer can send it again".to_owned());
+        }
+
+        let context = &mut message.storage_context;
+        context.redis_reference = None;
+        context.persistence.s3 = archived.is_some();
+        context.s3_reference = archived;
+        context.persistence.meta_data = metadata.is_some();
+        context.meta_data_reference = metadata.map(|receipt| receipt.meta_data_reference);
+
+        // A table that cannot be written is often why the record failed. The dead-letter message must come
+        // all the same, and says that the item is behind.
+        let item = self.table.fail(&message, &summary).await;
+        if let Err(error) = &item {
+            unfinished
+                .push(format!("the item could not be marked FAILED ({}: {error})", error.name.as_str()));
+        }
+        let completed = matches!(item, Ok(FailedItem::AlreadyCompleted));
+        if completed {
+            unfinished.push("the record is COMPLETED; only its announcement failed".to_owned());
+        }
+
+        let notification = Notification::failed(&self.event_source, &message, &summary);
+        let receipt = FailureReceipt {
+            message_id: Some(id),
+            payload_reference: summary.payload_reference.clone(),
+            failed_at,
+        };
+        error!(
+            record.id = %id,
+            stage = summary.stage,
+            error.name = summary.error_name,
+            reason = summary.reason,
+            "record failed"
+        );
+        self.dead_letters.send(&DeadLetter::of_record(&message, summary, unfinished)).await?;
+        if !completed {
+            self.notifier.publish(&notification).await?;
+        }
+        aggregate::settle(&self.cache, &self.markers, &message).await;
+        Ok(receipt)
+    }
+
+    /// The archive may have the payload although no receipt came: the reply was lost, or ingest put it there.
+    /// An archive that cannot be asked is no obstacle: the cache is asked next.
+    async fn find_archived(&self, message: &InternalMessage) -> Option<S3Reference> {
+        match archive::confirm(&self.archive, message).await {
+            Ok(reference) => reference,
+            Err(error) => {
+                warn!(record.id = %message.message_id, error.name = error.name.as_str(), %error, "could not ask the archive");
+                // What ingest itself wrote and confirmed is known to be there.
+                message.storage_context.s3_reference.clone()
+            }
+        }
+    }
+
+    /// Copies the payload from the cache to the failed-records store. Bytes that are not the record's are kept
+    /// too, under their own digest: a person may want to see them.
+    async fn rescue_payload(&self, message: &InternalMessage) -> Result<Option<S3Reference>, StageError> {
+        let id = message.message_id;
+        let Some(payload) = self.cache.payload(id).await? else { return Ok(None) };
+        let actual = Sha256::of(&payload);
+        let key = if actual == message.payload.sha256 {
+            format!("records/{}", id.archive_key())
+        } else {
+            format!("corrupted/{}/{actual}", id.archive_key())
+        };
+        self.failed_store.keep(&key, payload, &message.payload.content_type).await.map(Some)
+    }
+
+    async fn keep_request(&self, request: SalvagedRequest) -> Result<FailureReceipt, StageError> {
+        let failed_at = request.refused_at;
+        // The id makes a repetition land on the same object.
+        let name = request
+            .request_id
+            .clone()
+            .unwrap_or_else(|| Sha256::of(request.event.get().as_bytes()).to_string());
+        let key = format!("requests/{}/{}.json", failed_at.format("%Y/%m/%d/%H/%M"), file_name(&name));
+        let reference = self
+            .failed_store
+            .keep(&key, Bytes::from(String::from(Box::<str>::from(request.event))), "application/json")
+            .await?;
+
+        let failure = StageFailure {
+            stage: "ingest".to_owned(),
+            error_name: request.error_name.clone(),
+            cause: request.reason.clone(),
+        };
+        let mut summary = FailureSummary::new(vec![failure], 1, failed_at, None);
+        summary.kind = rejected::kind_of_problem(&request.error_name);
+        summary.payload_reference = Some(reference.clone());
+        let known = json!({"requestId": request.request_id, "refusedAt": failed_at});
+        self.dead_letters.send(&DeadLetter::of_request(known, summary)).await?;
+        warn!(request.id = request.request_id, error.name = request.error_name, "kept refused request");
+        Ok(FailureReceipt { message_id: None, payload_reference: Some(reference), failed_at })
+    }
+}
+
+/// A request id as part of an object key: API Gateway's are UUIDs, a direct caller's may be anything.
+fn file_name(id: &str) -> String {
+    id.chars().take(128).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}

@@ -1,0 +1,7 @@
+//! The stages: what each Lambda function does, over ports.
+
+pub mod aggregate;
+pub mod archive;
+pub mod failure;
+pub mod ingest;
+pub mod metadata;

@@ -1,0 +1,33 @@
+//! The in-memory doubles keep the same contracts as the real adapters.
+
+use custody_test_support::{contract, doubles};
+
+#[tokio::test]
+async fn cache() {
+    contract::payload_cache(&&doubles::MemoryCache::default()).await;
+}
+
+#[tokio::test]
+async fn archive() {
+    contract::payload_archive(&&doubles::MemoryArchive::default()).await;
+}
+
+#[tokio::test]
+async fn markers() {
+    contract::pending_markers(&&doubles::MemoryMarkers::default()).await;
+}
+
+#[tokio::test]
+async fn table() {
+    contract::record_table(&&doubles::MemoryTable::default()).await;
+}
+
+#[tokio::test]
+async fn failed_store() {
+    contract::failed_store(&&doubles::MemoryFailedStore::default()).await;
+}
+
+#[tokio::test]
+async fn workflow() {
+    contract::workflow(&&doubles::MemoryWorkflow::default()).await;
+}
