@@ -25,6 +25,13 @@ pub struct StageFailure {
     pub error_name: String,
     /// What happened.
     pub cause: String,
+    /// How many times this attempt tried the stage.
+    #[serde(default = "once")]
+    pub tries: u32,
+}
+
+const fn once() -> u32 {
+    1
 }
 
 impl StageFailure {
@@ -81,6 +88,7 @@ impl FailureSummary {
             stage: "unknown".to_owned(),
             error_name: "Unknown".to_owned(),
             cause: "the workflow reported a failure and named none".to_owned(),
+            tries: 1,
         });
         Self {
             stage: first.stage,
@@ -141,7 +149,7 @@ mod tests {
     #[test]
     fn lambdas_error_report_is_reduced_to_its_message_and_bounded() {
         let failure = |cause: String| {
-            StageFailure { stage: "archive".into(), error_name: "X".into(), cause }.summarized()
+            StageFailure { stage: "archive".into(), error_name: "X".into(), cause, tries: 1 }.summarized()
         };
         let report = r#"{"errorType":"X","errorMessage":"it broke","stackTrace":[]}"#;
         assert_eq!(failure(report.to_owned()).cause, "it broke");

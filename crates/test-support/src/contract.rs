@@ -103,6 +103,7 @@ pub fn failure_of(message: &InternalMessage) -> FailureSummary {
         stage: "archive".to_owned(),
         error_name: ErrorName::AccessDenied.as_str().to_owned(),
         cause: "denied".to_owned(),
+        tries: 1,
     }];
     let mut failure = FailureSummary::new(failures, 1, now(), Some("arn:aws:states:::x".to_owned()));
     failure.payload_reference = Some(S3Reference {

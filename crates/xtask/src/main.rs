@@ -1,1 +1,98 @@
-fn main() {}
+//! The task runner of Custody: `cargo xtask demo`, `cargo xtask test`, and what one needs between the two.
+//!
+//! It installs the tools of the local stack, starts and ends it, and runs every check that CI runs. It prints for
+//! a person; only here is printing to standard output allowed.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+mod build;
+mod checks;
+mod progress;
+mod stack;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::stack::Stack;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, checks and runs Custody.", disable_help_subcommand = true)]
+struct Arguments {
+    /// Which local stack: several can run side by side.
+    #[arg(long, global = true, default_value = "default", value_parser = stack::parse_name)]
+    stack: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set everything up, post one real record to a local deployment, and show what becomes of it.
+    Demo,
+    /// Run every check and test, as CI does.
+    Test,
+    /// Run only the end-to-end suite, on a stack of its own.
+    E2e,
+    /// Start the local stack and deploy the template to it. Does nothing where nothing changed.
+    Up,
+    /// End the local stack, every process of it, and forget its data.
+    Down,
+    /// Say what runs where.
+    Status,
+    /// Print the logs of the functions, oldest first, or those of the stack's own processes.
+    Logs {
+        /// A function (`ingest`, `archive`, …), or `ministack`, `redis-primary`, `redis-replica`.
+        #[arg(default_value = "functions")]
+        of: String,
+    },
+    /// Send records with the test client; arguments are passed on (`cargo xtask send -- --help`).
+    Send {
+        /// Arguments of the test client.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Print `export` lines that point AWS tools and the test client at the local stack.
+    Env,
+}
+
+fn main() -> ExitCode {
+    let Arguments { stack, command } = Arguments::parse();
+    let stack = Stack::named(&stack);
+    let result = match command {
+        Command::Demo => demo(&stack),
+        Command::Test => checks::everything(),
+        Command::E2e => checks::end_to_end_only(),
+        Command::Up => stack.up().map(|running| println!("{}", running.summary())),
+        Command::Down => stack.down(),
+        Command::Status => stack.status(),
+        Command::Logs { of } => stack.logs(&of),
+        Command::Send { arguments } => send(&stack, &arguments),
+        Command::Env => stack.running().map(|running| running.print_exports()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(stack: &Stack) -> anyhow::Result<()> {
+    let running = stack.up()?;
+    let client = build::test_client()?;
+    progress::run_visibly(running.point_at_it(std::process::Command::new(client).arg("show")))?;
+    println!();
+    println!("The stack is still running. Send more:  cargo xtask send -- load --count 50");
+    println!("Look around:                            cargo xtask status, cargo xtask logs ingest");
+    println!("End it:                                 cargo xtask down");
+    Ok(())
+}
+
+fn send(stack: &Stack, arguments: &[String]) -> anyhow::Result<()> {
+    let running = stack.running()?;
+    let client = build::test_client()?;
+    progress::run_visibly(running.point_at_it(std::process::Command::new(client).args(arguments)))
+}

@@ -1,1 +1,21 @@
-fn main() {}
+//! The aggregate function: completes a record that both branches are done with.
+
+use custody_common::{
+    aws::{Aws, DynamoTable, S3PendingMarkers},
+    clock::SystemClock,
+    config::AggregateConfig,
+    lambda,
+    redis::{CacheSettings, RedisCache, RedisConnection},
+};
+use custody_core::stages::aggregate;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda::Error> {
+    let config = custody_common::start(AggregateConfig::read)?;
+    let aws = Aws::load().await;
+    let table = DynamoTable::new(aws.dynamodb(), config.table_name);
+    let connection = RedisConnection::from_config(config.redis, aws.secrets_manager());
+    let cache = RedisCache::new(connection, CacheSettings::with_replicas(0));
+    let markers = S3PendingMarkers::new(aws.s3(), config.pending_bucket);
+    lambda::serve(async |input| aggregate::run(&table, &cache, &markers, &SystemClock, input).await).await
+}

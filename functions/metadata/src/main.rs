@@ -1,1 +1,17 @@
-fn main() {}
+//! The metadata function: writes the record's item into the index.
+
+use custody_common::{
+    aws::{Aws, DynamoTable},
+    clock::SystemClock,
+    config::MetadataConfig,
+    lambda,
+};
+use custody_core::{message::InternalMessage, stages::metadata};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda::Error> {
+    let config = custody_common::start(MetadataConfig::read)?;
+    let aws = Aws::load().await;
+    let table = DynamoTable::new(aws.dynamodb(), config.table_name);
+    lambda::serve(async |message: InternalMessage| metadata::run(&table, &SystemClock, &message).await).await
+}

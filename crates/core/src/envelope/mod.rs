@@ -60,7 +60,9 @@ pub fn body<'a>(event: &'a ProxyEvent<'_>) -> Result<Cow<'a, [u8]>, Problem> {
 
 /// Reads a request. `body` is what [`body`] returned for the same event.
 pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
-    verify_content_digest(event, body)?;
+    if !verify_content_digest(event, body)? {
+        refuse_replaced_characters(event, body)?;
+    }
     if event.header("ce-specversion").is_some() {
         return cloud_events::open_binary(event, body);
     }
@@ -102,10 +104,25 @@ fn text(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// Checks `Content-Digest: sha-256=:…:` (RFC 9530), which covers the body as sent. Other algorithms are left
-/// alone, as the RFC asks.
-fn verify_content_digest(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(), Problem> {
-    let Some(header) = event.header("content-digest") else { return Ok(()) };
+/// API Gateway hands a body on as text unless its content type is configured as binary, and puts U+FFFD where the
+/// bytes were no UTF-8. Such a body may have been altered on its way here; only a digest can tell.
+fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(), Problem> {
+    let replaced =
+        if event.is_base64_encoded { None } else { memchr::memmem::find(body, "\u{fffd}".as_bytes()) };
+    replaced.map_or(Ok(()), |offset| {
+        Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived; send the payload as \
+             base64 or as application/octet-stream, or send a Content-Digest if the character is meant",
+        )
+        .at_offset(offset))
+    })
+}
+
+/// Checks `Content-Digest: sha-256=:…:` (RFC 9530), which covers the body as sent, and says whether it was there.
+/// Other algorithms are left alone, as the RFC asks.
+fn verify_content_digest(event: &ProxyEvent<'_>, body: &[u8]) -> Result<bool, Problem> {
+    let Some(header) = event.header("content-digest") else { return Ok(false) };
     let malformed = || {
         Problem::new(
             ProblemKind::DigestMismatch,
@@ -113,13 +130,13 @@ fn verify_content_digest(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(), Prob
         )
     };
     let digests: Dictionary = Parser::new(header).parse().map_err(|_| malformed())?;
-    let Some(entry) = digests.get("sha-256") else { return Ok(()) };
+    let Some(entry) = digests.get("sha-256") else { return Ok(false) };
     let ListEntry::Item(item) = entry else { return Err(malformed()) };
     let BareItem::ByteSequence(bytes) = &item.bare_item else { return Err(malformed()) };
     let stated = Sha256::from_slice(bytes).ok_or_else(malformed)?;
     let actual = Sha256::of(body);
     if stated == actual {
-        return Ok(());
+        return Ok(true);
     }
     Err(Problem::new(
         ProblemKind::DigestMismatch,

@@ -144,6 +144,15 @@ fn the_content_digest_covers_the_body_as_sent() {
 }
 
 #[test]
+fn a_replaced_character_is_taken_only_with_a_digest() {
+    let body = format!("{{{META},\"messagePayload\":\"a\u{fffd}\"}}");
+    assert_eq!(open_json(&body).unwrap_err().kind, ProblemKind::MalformedRequest);
+    let digest = format!("sha-256=:{}:", Sha256::of(body.as_bytes()).to_base64());
+    let event = event(&json!({"content-digest": digest}), &body);
+    assert!(open(&event, body.as_bytes()).is_ok());
+}
+
+#[test]
 fn a_content_type_that_is_no_envelope_is_refused() {
     for content_type in ["text/xml", "image/png", "application/cloudevents-batch+json"] {
         let event = event(&json!({"content-type": content_type}), "{}");

@@ -11,6 +11,9 @@ use crate::{
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
 };
 
+/// The failures of this stage that are worth another try. The state machine's retries name exactly these.
+pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
+
 /// What the branches of the workflow produced.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AggregateInput {

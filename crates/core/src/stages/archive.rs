@@ -11,6 +11,9 @@ use crate::{
     receipt::ArchiveReceipt,
 };
 
+/// The failures of this stage that are worth another try. The state machine's retries name exactly these.
+pub const TRANSIENT: &[ErrorName] = &[ErrorName::CacheUnavailable, ErrorName::ArchiveUnavailable];
+
 /// Archives the payload of `message`. Its key derives from the record's id and the write is conditional, so
 /// running twice, late or concurrently leaves one object.
 pub async fn run(

@@ -25,6 +25,14 @@ use crate::{
     stages::{aggregate, archive},
 };
 
+/// The failures of this stage that are worth another try. The state machine's retries name exactly these.
+pub const TRANSIENT: &[ErrorName] = &[
+    ErrorName::CacheUnavailable,
+    ErrorName::FailedStoreUnavailable,
+    ErrorName::QueueUnavailable,
+    ErrorName::TopicUnavailable,
+];
+
 /// What the failure function is invoked with.
 #[derive(Debug)]
 pub enum FailureInput {
@@ -259,6 +267,7 @@ where
             stage: "ingest".to_owned(),
             error_name: request.error_name.clone(),
             cause: request.reason.clone(),
+            tries: 1,
         };
         let mut summary = FailureSummary::new(vec![failure], 1, failed_at, None);
         summary.kind = rejected::kind_of_problem(&request.error_name);

@@ -3,8 +3,15 @@
 use tracing::info;
 
 use crate::{
-    clock::Clock, error::StageError, message::InternalMessage, ports::RecordTable, receipt::MetadataReceipt,
+    clock::Clock,
+    error::{ErrorName, StageError},
+    message::InternalMessage,
+    ports::RecordTable,
+    receipt::MetadataReceipt,
 };
+
+/// The failures of this stage that are worth another try. The state machine's retries name exactly these.
+pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
 
 /// Stores the metadata of `message`. The write is conditional: an item that a first run wrote stays.
 pub async fn run(

@@ -1,0 +1,96 @@
+//! What an error of an AWS service means for the caller, decided in one place for all services.
+
+use aws_smithy_runtime_api::{
+    client::{orchestrator::HttpResponse, result::SdkError},
+    http::StatusCode,
+};
+use aws_smithy_types::error::{display::DisplayErrorContext, metadata::ProvideErrorMetadata};
+use custody_core::error::{ErrorName, StageError};
+
+/// Error codes by which services deny access. Source: the "Common errors" pages of the services used.
+const DENIED: [&str; 7] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+];
+
+/// Error codes by which services ask for patience.
+const THROTTLED: [&str; 8] = [
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+];
+
+/// The stage error of a failed call. `unavailable` is the name to use when the service could not be had.
+pub(super) fn stage_error<E>(
+    error: SdkError<E, HttpResponse>,
+    unavailable: ErrorName,
+    operation: impl Into<String>,
+) -> StageError
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+{
+    let name = match &error {
+        SdkError::ConstructionFailure(_) => ErrorName::ConfigurationInvalid,
+        SdkError::ServiceError(context) => {
+            classify(context.err().code().unwrap_or_default(), context.raw().status(), unavailable)
+        }
+        // Timeouts, refused connections, answers that broke off: the effect may or may not have happened.
+        _ => unavailable,
+    };
+    let text = DisplayErrorContext(&error).to_string();
+    // The context ends in a debug form of the whole error, response headers included.
+    let text = text.split(" (").next().unwrap_or_default().to_owned();
+    StageError::new(name, operation).caused_by(format!("{}{text}", code_prefix(&error)))
+}
+
+fn code_prefix<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> String {
+    error.code().map(|code| format!("{code}: ")).unwrap_or_default()
+}
+
+fn classify(code: &str, status: StatusCode, unavailable: ErrorName) -> ErrorName {
+    if DENIED.contains(&code) || matches!(status.as_u16(), 401 | 403) {
+        ErrorName::AccessDenied
+    } else if THROTTLED.contains(&code) || status.is_server_error() || status.as_u16() == 429 {
+        unavailable
+    } else {
+        ErrorName::ServiceRefused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn denials_need_a_person_and_throttling_needs_patience() {
+        for (code, status, name) in [
+            ("AccessDenied", 403, ErrorName::AccessDenied),
+            ("AccessDeniedException", 400, ErrorName::AccessDenied),
+            ("", 403, ErrorName::AccessDenied),
+            ("ProvisionedThroughputExceededException", 400, ErrorName::TableUnavailable),
+            ("ThrottlingException", 400, ErrorName::TableUnavailable),
+            ("InternalServerError", 500, ErrorName::TableUnavailable),
+            ("", 503, ErrorName::TableUnavailable),
+            ("ValidationException", 400, ErrorName::ServiceRefused),
+            ("NoSuchBucket", 404, ErrorName::ServiceRefused),
+        ] {
+            let status = StatusCode::try_from(status).unwrap();
+            assert_eq!(
+                classify(code, status, ErrorName::TableUnavailable),
+                name,
+                "{code} {}",
+                status.as_u16()
+            );
+        }
+    }
+}

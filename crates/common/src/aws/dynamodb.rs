@@ -1,0 +1,213 @@
+//! The index in DynamoDB.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{put_item::PutItemError, update_item::UpdateItemError},
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+};
+use custody_core::{
+    clock::Timestamp,
+    dead_letter::FailureSummary,
+    error::{ErrorName, StageError},
+    message::{InternalMessage, MetaDataReference},
+    ports::{CompletionTimes, FailedItem, RecordTable},
+};
+use serde::Serialize;
+
+use super::classify::stage_error;
+
+/// The table of all records.
+#[derive(Clone, Debug)]
+pub struct DynamoTable {
+    client: Client,
+    table: String,
+}
+
+type Attributes = HashMap<String, AttributeValue>;
+
+impl DynamoTable {
+    /// The index in `table`.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// The attributes that say what a record is, whatever became of it: the message, and beside it the fields
+    /// that the indexes sort by.
+    fn identity(message: &InternalMessage) -> Result<Attributes, StageError> {
+        let mut item: Attributes =
+            serde_dynamo::to_item(message).map_err(|error| unencodable(message, error))?;
+        let meta_data = &message.meta_data;
+        let transaction = meta_data.source_transaction_id().map(|id| ("sourceTransactionID", id));
+        for (name, value) in [
+            ("messageType", meta_data.message_type()),
+            ("sourceSystemID", meta_data.source_system_id()),
+            ("dateTime", meta_data.date_time()),
+        ]
+        .into_iter()
+        .chain(transaction)
+        {
+            item.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+        }
+        Ok(item)
+    }
+}
+
+fn attribute(message: &InternalMessage, value: &impl Serialize) -> Result<AttributeValue, StageError> {
+    serde_dynamo::to_attribute_value(value).map_err(|error| unencodable(message, error))
+}
+
+fn unencodable(message: &InternalMessage, error: serde_dynamo::Error) -> StageError {
+    StageError::new(ErrorName::InvalidInput, format!("encode the item of record {}", message.message_id))
+        .caused_by(error)
+}
+
+fn text(value: impl ToString) -> AttributeValue {
+    AttributeValue::S(value.to_string())
+}
+
+/// The digest in a stored item.
+fn stored_digest(item: &Attributes) -> Option<&str> {
+    item.get("payload")?.as_m().ok()?.get("sha256")?.as_s().ok().map(String::as_str)
+}
+
+impl RecordTable for DynamoTable {
+    async fn put_received(
+        &self,
+        message: &InternalMessage,
+        stored_at: Timestamp,
+    ) -> Result<MetaDataReference, StageError> {
+        let id = message.message_id;
+        let reference = MetaDataReference { table: self.table.clone(), primary_key: id };
+        let mut item = Self::identity(message)?;
+        item.insert("status".to_owned(), text("RECEIVED"));
+        item.insert("metaDataStoredAt".to_owned(), text(stored_at));
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(messageID)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let existing = match put {
+            Ok(_) => return Ok(reference),
+            Err(SdkError::ServiceError(context))
+                if matches!(context.err(), PutItemError::ConditionalCheckFailedException(_)) =>
+            {
+                match context.into_err() {
+                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
+                    _ => None,
+                }
+            }
+            Err(error) => {
+                return Err(stage_error(error, ErrorName::TableUnavailable, format!("store item {id}")));
+            }
+        };
+        let digest = message.payload.sha256.to_string();
+        if existing.as_ref().and_then(stored_digest) == Some(digest.as_str()) {
+            return Ok(reference);
+        }
+        Err(StageError::new(
+            ErrorName::MetadataConflict,
+            format!("store item {id}: it exists for another payload"),
+        ))
+    }
+
+    async fn complete(&self, message: &InternalMessage, times: CompletionTimes) -> Result<(), StageError> {
+        let id = message.message_id;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(id))
+            .update_expression(
+                "SET #status = :completed, storageContext = :storage, archivedAt = :archived_at, \
+                 completedAt = :completed_at",
+            )
+            .condition_expression("payload.sha256 = :sha256 AND #status <> :completed")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":completed", text("COMPLETED"))
+            .expression_attribute_values(":storage", attribute(message, &message.storage_context)?)
+            .expression_attribute_values(":archived_at", text(times.archived_at))
+            .expression_attribute_values(":completed_at", text(times.completed_at))
+            .expression_attribute_values(":sha256", text(message.payload.sha256))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let Some(existing) = condition_failure(update, || format!("complete item {id}"))? else {
+            return Ok(());
+        };
+        // Completed by an earlier run, or not this record's item at all.
+        if existing.as_ref().and_then(stored_digest) == Some(message.payload.sha256.to_string().as_str()) {
+            return Ok(());
+        }
+        Err(StageError::new(
+            ErrorName::ItemMissing,
+            format!("complete item {id}: the table has no item of this record"),
+        ))
+    }
+
+    async fn fail(
+        &self,
+        message: &InternalMessage,
+        failure: &FailureSummary,
+    ) -> Result<FailedItem, StageError> {
+        let id = message.message_id;
+        let mut request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(id))
+            .condition_expression("attribute_not_exists(#status) OR #status <> :completed")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":completed", text("COMPLETED"));
+        let mut assignments = vec![
+            "#status = :failed".to_owned(),
+            "failedAt = :failed_at".to_owned(),
+            "failure = :failure".to_owned(),
+            "storageContext = :storage".to_owned(),
+        ];
+        request = request
+            .expression_attribute_values(":failed", text("FAILED"))
+            .expression_attribute_values(":failed_at", text(failure.failed_at))
+            .expression_attribute_values(":failure", attribute(message, failure)?)
+            .expression_attribute_values(":storage", attribute(message, &message.storage_context)?);
+        // Where the metadata stage never wrote an item, this one is complete all the same.
+        let identity = Self::identity(message)?;
+        let rest = identity.into_iter().filter(|(name, _)| name != "messageID" && name != "storageContext");
+        for (i, (name, value)) in rest.enumerate() {
+            assignments.push(format!("#i{i} = if_not_exists(#i{i}, :i{i})"));
+            request = request
+                .expression_attribute_names(format!("#i{i}"), name)
+                .expression_attribute_values(format!(":i{i}"), value);
+        }
+        let update = request.update_expression(format!("SET {}", assignments.join(", "))).send().await;
+        match condition_failure(update, || format!("mark item {id} as failed"))? {
+            None => Ok(FailedItem::Marked),
+            Some(_) => Ok(FailedItem::AlreadyCompleted),
+        }
+    }
+}
+
+/// `Some` when an update's condition did not hold, with the item as it is.
+fn condition_failure<T>(
+    update: Result<T, SdkError<UpdateItemError>>,
+    operation: impl Fn() -> String,
+) -> Result<Option<Option<Attributes>>, StageError> {
+    match update {
+        Ok(_) => Ok(None),
+        Err(SdkError::ServiceError(context))
+            if matches!(context.err(), UpdateItemError::ConditionalCheckFailedException(_)) =>
+        {
+            match context.into_err() {
+                UpdateItemError::ConditionalCheckFailedException(failed) => Ok(Some(failed.item)),
+                _ => Ok(Some(None)),
+            }
+        }
+        Err(error) => Err(stage_error(error, ErrorName::TableUnavailable, operation())),
+    }
+}

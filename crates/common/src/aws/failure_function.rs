@@ -1,0 +1,48 @@
+//! The failure function, as ingest invokes it.
+
+use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use custody_core::{
+    error::{ErrorName, StageError},
+    ports::Salvage,
+    stages::failure::RejectedRequest,
+};
+
+use super::classify::stage_error;
+
+/// The failure function.
+#[derive(Clone, Debug)]
+pub struct FailureFunction {
+    client: Client,
+    name: String,
+}
+
+impl FailureFunction {
+    /// The function of this name.
+    pub fn new(client: Client, name: String) -> Self {
+        Self { client, name }
+    }
+}
+
+impl Salvage for FailureFunction {
+    /// Invoked synchronously: only so does a whole request fit, and the outcome is known.
+    async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
+        let operation = "hand a refused request to the failure function";
+        let output = self
+            .client
+            .invoke()
+            .function_name(&self.name)
+            .invocation_type(InvocationType::RequestResponse)
+            .payload(Blob::new(request.to_json()))
+            .send()
+            .await
+            .map_err(|error| stage_error(error, ErrorName::FailureFunctionUnavailable, operation))?;
+        match output.function_error() {
+            None => Ok(()),
+            Some(_) => {
+                let report = output.payload().map(|blob| String::from_utf8_lossy(blob.as_ref()).into_owned());
+                Err(StageError::new(ErrorName::FailureFunctionUnavailable, operation)
+                    .caused_by(report.unwrap_or_default()))
+            }
+        }
+    }
+}

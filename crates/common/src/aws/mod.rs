@@ -1,0 +1,20 @@
+//! Adapters of the ports on AWS services.
+
+mod classify;
+mod clients;
+mod dynamodb;
+mod failure_function;
+mod s3;
+mod sns;
+mod sqs;
+mod step_functions;
+
+pub use self::{
+    clients::Aws,
+    dynamodb::DynamoTable,
+    failure_function::FailureFunction,
+    s3::{S3Archive, S3FailedStore, S3PendingMarkers},
+    sns::TopicNotifier,
+    sqs::DeadLetterQueue,
+    step_functions::StateMachine,
+};

@@ -1,0 +1,9 @@
+//! The payload cache on Redis.
+
+mod cache;
+mod connection;
+
+pub use self::{
+    cache::{CacheSettings, RedisCache},
+    connection::{PasswordSource, RedisConnection, SecretsManagerPassword, Tls},
+};

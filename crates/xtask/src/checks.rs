@@ -1,0 +1,121 @@
+//! Every check that CI runs, in the order in which they fail fastest.
+
+use std::{process::Command, time::Instant};
+
+use crate::{
+    build, progress,
+    stack::{Running, Stack},
+    tools::Python,
+    workspace,
+};
+
+/// A named check and how long it took.
+struct Passed {
+    name: &'static str,
+    seconds: f64,
+}
+
+/// Runs checks in order and stops at the first failure.
+#[derive(Default)]
+struct Checks(Vec<Passed>);
+
+impl Checks {
+    fn run(&mut self, name: &'static str, check: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+        println!("\n== {name}");
+        let started = Instant::now();
+        check().map_err(|error| error.context(format!("check failed: {name}")))?;
+        self.0.push(Passed { name, seconds: started.elapsed().as_secs_f64() });
+        Ok(())
+    }
+
+    fn print(&self) {
+        println!("\nAll checks passed:");
+        for Passed { name, seconds } in &self.0 {
+            println!("  ✓ {name} ({seconds:.0} s)");
+        }
+        println!("{} passed, 0 failed", self.0.len());
+    }
+}
+
+/// `cargo xtask test`.
+pub(crate) fn everything() -> anyhow::Result<()> {
+    let mut checks = Checks::default();
+    checks.run("format", || cargo(&["fmt", "--all", "--check"]))?;
+    checks.run("clippy", || {
+        cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"])
+    })?;
+    checks.run("documentation", || {
+        let mut doc = build::cargo();
+        doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
+        progress::run_visibly(&mut doc)
+    })?;
+    checks.run("template and state machine", lint_template)?;
+    checks.run("unit, contract and drift tests", || {
+        let redis_server = crate::tools::redis_server()?;
+        let mut test = build::cargo();
+        test.args(["test", "--workspace", "--locked", "--quiet"]).env("CUSTODY_REDIS_SERVER", redis_server);
+        progress::run_visibly(&mut test)
+    })?;
+    end_to_end(&mut checks)?;
+    checks.print();
+    Ok(())
+}
+
+/// `cargo xtask e2e`.
+pub(crate) fn end_to_end_only() -> anyhow::Result<()> {
+    let mut checks = Checks::default();
+    end_to_end(&mut checks)?;
+    checks.print();
+    Ok(())
+}
+
+/// Runs on a stack of its own, which is gone afterwards, whatever happened.
+fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
+    let stack = Stack::named("test");
+    let mut running = None;
+    let result = checks
+        .run("local stack", || {
+            stack.forget()?;
+            running = Some(stack.up()?);
+            Ok(())
+        })
+        .and_then(|()| {
+            let Some(running) = &running else { return Ok(()) };
+            checks.run("contracts of the AWS adapters", || stack_test(running, "aws_contracts"))?;
+            checks.run("end to end: records", || stack_test(running, "records"))?;
+            checks.run("end to end: requests", || stack_test(running, "requests"))?;
+            checks.run("end to end: faults", || stack_test(running, "faults"))?;
+            checks.run("end to end: no secret anywhere", || stack_test(running, "secrets"))
+        });
+    if result.is_err() {
+        println!("\nThe failed run's logs are kept in .custody/failed-test-logs.");
+        stack.keep_logs(&workspace::state().join("failed-test-logs"));
+    }
+    stack.down()?;
+    result
+}
+
+fn stack_test(running: &Running, name: &str) -> anyhow::Result<()> {
+    let python = Python::ready()?;
+    let mut test = build::cargo();
+    test.args(["test", "--package", "custody-e2e", "--features", "stack", "--locked", "--quiet", "--test", name]);
+    progress::run_visibly(running.point_test_at_it(&mut test, &python))
+}
+
+fn lint_template() -> anyhow::Result<()> {
+    let python = Python::ready()?;
+    let mut lint = python.command("cfn-lint");
+    progress::run_visibly(lint.current_dir(workspace::root()).arg("template.yaml"))?;
+    let mut validate = python.command("sam");
+    validate
+        .current_dir(workspace::root())
+        .args(["validate", "--lint", "--region", "us-east-1"])
+        .env("SAM_CLI_TELEMETRY", "0")
+        .env("HOME", workspace::state());
+    progress::run_visibly(&mut validate)
+}
+
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let mut command: Command = build::cargo();
+    progress::run_visibly(command.args(arguments))
+}

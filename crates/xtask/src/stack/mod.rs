@@ -1,0 +1,276 @@
+//! The local stack: MiniStack, a Redis primary with a replica, and the template deployed to them.
+//!
+//! *Invariants:* everything listens on loopback only. Everything a stack has is in `.custody/stacks/<name>`. Every
+//! process of a stack, and every process that one starts, carries the stack's folder in its environment, so that
+//! `down` finds them all.
+
+mod certificates;
+mod deploy;
+mod ministack;
+mod process;
+mod redis;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::{build, progress, tools, workspace};
+
+/// A local stack by name, running or not.
+#[derive(Debug)]
+pub(crate) struct Stack {
+    name: String,
+    folder: PathBuf,
+}
+
+/// What is known of a stack that runs. Kept in `stack.json`, which only its owner may read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Running {
+    folder: PathBuf,
+    ports: Ports,
+    redis_password: String,
+    /// Of what was deployed; empty before the first deployment.
+    fingerprint: String,
+    outputs: BTreeMap<String, String>,
+    api_key: String,
+}
+
+/// The loopback ports of a stack.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Ports {
+    gateway: u16,
+    redis_primary: u16,
+    redis_replica: u16,
+}
+
+impl Ports {
+    fn free() -> anyhow::Result<Self> {
+        // All three are held until all are known, so that they differ.
+        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let port = |i: usize| listeners[i].local_addr().map(|address| address.port());
+        Ok(Self { gateway: port(0)?, redis_primary: port(1)?, redis_replica: port(2)? })
+    }
+}
+
+/// A stack's name is also a folder's.
+pub(crate) fn parse_name(text: &str) -> Result<String, String> {
+    if !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return Ok(text.to_owned());
+    }
+    Err("a stack's name has up to 32 lower-case letters, digits and hyphens".to_owned())
+}
+
+impl Stack {
+    /// The stack of this name.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), folder: workspace::state().join("stacks").join(name) }
+    }
+
+    /// Starts the stack and deploys to it. What runs already and is up to date is left alone.
+    pub(crate) fn up(&self) -> anyhow::Result<Running> {
+        let python = tools::Python::ready()?;
+        let redis_server = tools::redis_server()?;
+        let functions = build::functions()?;
+        println!("Local stack `{}`", self.name);
+
+        let mut running = match self.running() {
+            Ok(running) => running,
+            Err(_) => self.start(&python, &redis_server)?,
+        };
+        let fingerprint = deploy::fingerprint(&functions)?;
+        if running.fingerprint != fingerprint {
+            let deployed = progress::step("Deploying template.yaml", || deploy::deploy(&running, &python, &functions))?;
+            running.outputs = deployed.outputs;
+            running.api_key = deployed.api_key;
+            running.fingerprint = fingerprint;
+            running.save()?;
+        }
+        Ok(running)
+    }
+
+    fn start(&self, python: &tools::Python, redis_server: &Path) -> anyhow::Result<Running> {
+        // What a crashed stack left behind.
+        process::end_all(&self.folder)?;
+        drop(fs::remove_dir_all(&self.folder));
+        fs::create_dir_all(&self.folder).with_context(|| format!("make {}", self.folder.display()))?;
+        certificates::create(&self.folder)?;
+        let running = Running {
+            folder: self.folder.clone(),
+            ports: Ports::free()?,
+            redis_password: random_password()?,
+            fingerprint: String::new(),
+            outputs: BTreeMap::new(),
+            api_key: String::new(),
+        };
+        let started = progress::step("Starting Redis (primary and replica) and MiniStack", || {
+            redis::start(&running, redis_server)?;
+            ministack::start(&running, python)?;
+            redis::wait_for_replica(&running)
+        });
+        if let Err(error) = started {
+            process::end_all(&self.folder)?;
+            return Err(error);
+        }
+        running.save()?;
+        Ok(running)
+    }
+
+    /// The stack, if it runs.
+    pub(crate) fn running(&self) -> anyhow::Result<Running> {
+        let file = self.folder.join("stack.json");
+        let advice = || format!("stack `{}` is not running; start it with `cargo xtask --stack {} up`", self.name, self.name);
+        let running: Running = serde_json::from_str(&fs::read_to_string(file).with_context(advice)?).with_context(advice)?;
+        for port in [running.ports.gateway, running.ports.redis_primary, running.ports.redis_replica] {
+            if !process::listens(port) {
+                bail!(advice());
+            }
+        }
+        Ok(running)
+    }
+
+    /// Ends every process of the stack and removes its folder.
+    pub(crate) fn down(&self) -> anyhow::Result<()> {
+        let ended = process::end_all(&self.folder)?;
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
+        }
+        println!("Stack `{}` is down ({ended} processes ended).", self.name);
+        Ok(())
+    }
+
+    /// Ends what an earlier run of this stack may have left, without a word.
+    pub(crate) fn forget(&self) -> anyhow::Result<()> {
+        process::end_all(&self.folder)?;
+        drop(fs::remove_dir_all(&self.folder));
+        Ok(())
+    }
+
+    /// Copies the logs of the stack to `folder`, as far as they can be had.
+    pub(crate) fn keep_logs(&self, folder: &Path) {
+        drop(fs::create_dir_all(folder));
+        for entry in self.folder.join("logs").read_dir().into_iter().flatten().flatten() {
+            drop(fs::copy(entry.path(), folder.join(entry.file_name())));
+        }
+    }
+
+    /// Prints what runs where.
+    pub(crate) fn status(&self) -> anyhow::Result<()> {
+        let running = self.running()?;
+        println!("{}", running.summary());
+        println!("processes: {}", process::of_stack(&self.folder)?.len());
+        Ok(())
+    }
+
+    /// Prints logs.
+    pub(crate) fn logs(&self, of: &str) -> anyhow::Result<()> {
+        let running = self.running()?;
+        let file = self.folder.join("logs").join(format!("{of}.log"));
+        if file.exists() {
+            print!("{}", fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?);
+            return Ok(());
+        }
+        let python = tools::Python::ready()?;
+        let mut command = python.command("python");
+        command.arg(workspace::stack_files().join("logs.py")).arg(of);
+        progress::run_visibly(running.point_at_it(&mut command))
+    }
+}
+
+impl Running {
+    fn save(&self) -> anyhow::Result<()> {
+        let file = self.folder.join("stack.json");
+        write_private(&file, &serde_json::to_string_pretty(self)?)?;
+        let outputs = serde_json::to_string_pretty(&self.outputs)?;
+        write_private(&self.outputs_file(), &outputs)
+    }
+
+    fn outputs_file(&self) -> PathBuf {
+        self.folder.join("outputs.json")
+    }
+
+    fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.gateway)
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.folder.join("tls/ca.pem")
+    }
+
+    /// The variables that point AWS tools and the test client at this stack. The credentials are the emulator's
+    /// administrator, who exists nowhere else.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let ca_file = self.ca_file().display().to_string();
+        vec![
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_CA_BUNDLE", ca_file.clone()),
+            ("SSL_CERT_FILE", ca_file),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("CUSTODY_OUTPUTS", self.outputs_file().display().to_string()),
+            ("CUSTODY_API_KEY", self.api_key.clone()),
+        ]
+    }
+
+    /// `command` with this stack as its AWS.
+    pub(crate) fn point_at_it<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for foreign in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "SSL_CERT_DIR"] {
+            command.env_remove(foreign);
+        }
+        command.envs(self.variables())
+    }
+
+    /// The same for a test, which may also break and look into the stack.
+    pub(crate) fn point_test_at_it<'a>(&self, command: &'a mut Command, python: &tools::Python) -> &'a mut Command {
+        self.point_at_it(command)
+            .env("CUSTODY_PYTHON", python.bin().join("python"))
+            .env("CUSTODY_STACK_FOLDER", &self.folder)
+            .env("CUSTODY_REDIS_PORT", self.ports.redis_primary.to_string())
+            .env("CUSTODY_REDIS_PASSWORD", &self.redis_password)
+    }
+
+    /// Prints the variables for a shell.
+    pub(crate) fn print_exports(&self) {
+        for (name, value) in self.variables() {
+            println!("export {name}='{value}'");
+        }
+    }
+
+    /// What a person wants to know first.
+    pub(crate) fn summary(&self) -> String {
+        let output = |name: &str| self.outputs.get(name).map_or("(not deployed)", String::as_str);
+        format!(
+            "AWS endpoint:  {}\nPOST records:  {}\nAPI key:       cargo xtask env\nRedis:         127.0.0.1:{} (replica {})\nfolder:        {}",
+            self.endpoint(),
+            output("IngestUrl"),
+            self.ports.redis_primary,
+            self.ports.redis_replica,
+            self.folder.strip_prefix(workspace::root()).unwrap_or(&self.folder).display(),
+        )
+    }
+}
+
+/// A password that only this stack has, from the kernel's randomness.
+fn random_password() -> anyhow::Result<String> {
+    let mut bytes = [0; 24];
+    let mut source = fs::File::open("/dev/urandom").context("open /dev/urandom")?;
+    std::io::Read::read_exact(&mut source, &mut bytes).context("read /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(file: &Path, content: &str) -> anyhow::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut open = options.open(file).with_context(|| format!("write {}", file.display()))?;
+    open.write_all(content.as_bytes()).with_context(|| format!("write {}", file.display()))
+}

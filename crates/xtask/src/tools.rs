@@ -1,0 +1,98 @@
+//! The tools that the local stack needs and a fresh machine lacks: Python packages and `redis-server`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{progress, workspace};
+
+/// A virtual environment of the project, with the pinned tools in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Python {
+    bin: PathBuf,
+}
+
+impl Python {
+    /// The environment, made or brought up to date where `requirements.txt` changed.
+    pub(crate) fn ready() -> anyhow::Result<Self> {
+        let folder = workspace::state().join("venv");
+        let python = Self { bin: folder.join("bin") };
+        let requirements = workspace::stack_files().join("requirements.txt");
+        let wanted = fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
+        let stamp = folder.join("installed-requirements.txt");
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+            return Ok(python);
+        }
+        let log = workspace::state().join("install-python-tools.log");
+        progress::step("Installing MiniStack, SAM and cfn-lint into .custody/venv", || {
+            progress::run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), &log).context(
+                "make a Python environment; on Debian, `apt-get install python3-venv` provides what may be missing",
+            )?;
+            let mut pip = Command::new(python.bin.join("python"));
+            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
+            progress::run_quietly(&mut pip, &log)
+        })?;
+        fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+        Ok(python)
+    }
+
+    /// A command of the environment.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        Command::new(self.bin.join(name))
+    }
+
+    /// The folder of its commands.
+    pub(crate) fn bin(&self) -> &Path {
+        &self.bin
+    }
+}
+
+/// The path of `redis-server`, installed from Debian's package where it is missing and can be.
+pub(crate) fn redis_server() -> anyhow::Result<PathBuf> {
+    if let Some(path) = find_redis_server()? {
+        return Ok(path);
+    }
+    let log = workspace::state().join("install-redis.log");
+    let how = "install it with `sudo apt-get install redis-tools` (or any redis-server 7 on the PATH) and run this again";
+    if !nix::unistd::geteuid().is_root() || find_on_path("apt-get").is_none() {
+        bail!("redis-server is not installed; {how}");
+    }
+    progress::step("Installing Redis from Debian's package redis-tools", || {
+        let apt = |arguments: &[&str]| {
+            let mut command = Command::new("apt-get");
+            command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+            progress::run_quietly(&mut command, &log)
+        };
+        apt(&["update"])?;
+        apt(&["install", "--yes", "--no-install-recommends", "redis-tools"])
+    })
+    .with_context(|| format!("install Redis; {how}"))?;
+    find_redis_server()?.with_context(|| format!("the package redis-tools has no server; {how}"))
+}
+
+/// `redis-server` on the PATH, or the same program under the name that `redis-tools` ships it by: Debian's
+/// `redis-server` is a link to `redis-check-rdb`, which goes by the name it is called. That package starts no
+/// service, so nothing runs that nobody asked for.
+fn find_redis_server() -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = find_on_path("redis-server") {
+        return Ok(Some(path));
+    }
+    let Some(program) = find_on_path("redis-check-rdb") else { return Ok(None) };
+    let link = workspace::state().join("bin/redis-server");
+    fs::create_dir_all(link.parent().unwrap_or(Path::new("."))).context("make .custody/bin")?;
+    if !link.exists() {
+        std::os::unix::fs::symlink(program, &link).with_context(|| format!("link {}", link.display()))?;
+    }
+    let works = Command::new(&link).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    Ok(works.is_ok_and(|status| status.success()).then_some(link))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a task runner looks programs up as a shell does")]
+fn find_on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").ok()?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}

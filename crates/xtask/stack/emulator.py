@@ -1,0 +1,79 @@
+"""Starts MiniStack with the gaps closed that would make it behave unlike AWS on this template.
+
+Each fix names the difference it removes. The template itself stays the one that AWS gets. Pinned
+to ministack 1.5.33: a release that closes a gap makes its fix here removable, one at a time.
+"""
+
+import json
+
+from ministack import app
+from ministack.services import apigateway_v1, sns, stepfunctions
+
+
+def keep_message_attributes_of_workflow_publishes():
+    """The sns:publish integration passes MessageAttributes as a JSON map; the emulator reads only
+    the query form, so attributes vanish and subscribers' filter policies see none."""
+    parse_query_form = sns._parse_message_attributes
+
+    def parse(params):
+        attributes = params.get("MessageAttributes")
+        return attributes if isinstance(attributes, dict) else parse_query_form(params)
+
+    sns._parse_message_attributes = parse
+
+
+def give_each_parallel_branch_its_own_context():
+    """Branches share one context object, so $states.context.State (RetryCount, Name) and variables
+    of one branch show up in another. On AWS a branch has its own."""
+    run = stepfunctions._run_sub_machine
+
+    def run_with_own_context(states, start_at, input_data, execution, ctx):
+        own = {**ctx, "variables": dict(ctx.get("variables", {}))}
+        return run(states, start_at, input_data, execution, own)
+
+    stepfunctions._run_sub_machine = run_with_own_context
+
+
+def import_all_of_an_openapi_body():
+    """Importing an API keeps only paths and integration targets. This adds what the template relies
+    on besides: mock responses (CORS preflight) and gateway responses."""
+    import_api = apigateway_v1._import_rest_api
+    import_operation = apigateway_v1._import_operation
+
+    def operation_with_details(api_id, resource_id, http_method, operation, *rest):
+        import_operation(api_id, resource_id, http_method, operation, *rest)
+        method = apigateway_v1._resources[api_id][resource_id]["resourceMethods"][http_method]
+        integration = (operation or {}).get("x-amazon-apigateway-integration") or {}
+        target = method.get("methodIntegration")
+        if target is not None:
+            target["requestTemplates"] = integration.get("requestTemplates") or {}
+            target["integrationResponses"] = {
+                response["statusCode"]: {"selectionPattern": "" if name == "default" else name, **response}
+                for name, response in (integration.get("responses") or {}).items()
+            }
+
+    def api_with_details(spec, base_data=None):
+        create = apigateway_v1._create_rest_api
+
+        def create_then_fill(data):
+            answer = create(data)
+            api_id = json.loads(answer[2])["id"]
+            for kind, settings in (spec.get("x-amazon-apigateway-gateway-responses") or {}).items():
+                apigateway_v1._put_gateway_response(api_id, kind, settings)
+            return answer
+
+        apigateway_v1._create_rest_api = create_then_fill
+        try:
+            return import_api(spec, base_data)
+        finally:
+            apigateway_v1._create_rest_api = create
+
+    apigateway_v1._import_operation = operation_with_details
+    apigateway_v1._import_rest_api = api_with_details
+
+
+if __name__ == "__main__":
+    keep_message_attributes_of_workflow_publishes()
+    give_each_parallel_branch_its_own_context()
+    import_all_of_an_openapi_body()
+    app.main()

@@ -1,0 +1,36 @@
+"""Finishes a deployment: gives the cache's secret the password that the local Redis has, locks the archive as the
+template says (the emulator does not apply that property), and prints what clients need to know as JSON.
+
+Usage: settle.py STACK_NAME; the password is read from standard input.
+"""
+
+import json
+import os
+import sys
+
+import boto3
+
+stack_name = sys.argv[1]
+password = sys.stdin.read().strip()
+
+stack = boto3.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
+outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
+
+boto3.client("secretsmanager").put_secret_value(
+    SecretId=outputs["RedisSecretArn"], SecretString=json.dumps({"password": password}))
+
+boto3.client("s3").put_object_lock_configuration(
+    Bucket=outputs["ArchiveBucket"],
+    ObjectLockConfiguration={
+        "ObjectLockEnabled": "Enabled",
+        "Rule": {"DefaultRetention": {
+            "Mode": parameters["ObjectLockMode"], "Days": int(parameters["ArchiveRetentionDays"])}},
+    })
+
+# The output has the form that AWS serves; the emulator serves the same API under its own address.
+outputs["IngestUrl"] = (
+    f"{os.environ['AWS_ENDPOINT_URL']}/restapis/{outputs['IngestApiId']}/Prod/_user_request_/ingestMessage")
+
+key = boto3.client("apigateway").get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)
+json.dump({"outputs": outputs, "api_key": key["value"]}, sys.stdout)

@@ -1,0 +1,231 @@
+//! Records to send: generated ones of any kind and size, and envelopes around any payload.
+
+use std::{fmt::Write as _, str::FromStr};
+
+use custody_core::{MAX_EVENT_BYTES, digest::Sha256};
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use serde_json::{Value, json};
+
+/// What a generated payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// Lines of text with escapes and non-ASCII characters, sent as a string.
+    Text,
+    /// An array of objects, sent as a JSON value.
+    Json,
+    /// A PNG image of noise, sent as base64.
+    Png,
+    /// Random bytes, sent as base64.
+    Random,
+}
+
+/// The size of a payload to generate, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// This many.
+    Bytes(usize),
+    /// As many as one Lambda event can carry.
+    Largest,
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("max") {
+            return Ok(Self::Largest);
+        }
+        let (digits, unit) = match text.to_ascii_lowercase() {
+            t if t.ends_with("kb") => (t[..t.len() - 2].to_owned(), 1 << 10),
+            t if t.ends_with("mb") => (t[..t.len() - 2].to_owned(), 1 << 20),
+            t => (t, 1),
+        };
+        let number: usize = digits
+            .trim()
+            .parse()
+            .map_err(|_| format!("`{text}` is no size; write 4096, 256KB, 3MB or max"))?;
+        Ok(Self::Bytes(number * unit))
+    }
+}
+
+/// A record to send, and what must become of it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What it is, for a person.
+    pub label: String,
+    /// The request body.
+    pub body: String,
+    /// The bytes that must be archived.
+    pub payload: Vec<u8>,
+    /// The metadata that must be kept.
+    pub meta_data: Value,
+}
+
+impl Record {
+    /// A generated record. Equal seeds make equal records.
+    pub fn generate(kind: Kind, size: Size, seed: u64) -> Self {
+        match size {
+            Size::Bytes(bytes) => Self::of_size(kind, bytes, seed),
+            Size::Largest => Self::largest(kind, seed),
+        }
+    }
+
+    fn of_size(kind: Kind, bytes: usize, seed: u64) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let (message_type, payload) = match kind {
+            Kind::Text => ("text", text(bytes, &mut random)),
+            Kind::Json => ("json", json_array(bytes, &mut random)),
+            Kind::Png => ("imageB64", png(bytes, &mut random)),
+            Kind::Random => ("binary", noise(bytes, &mut random)),
+        };
+        let meta_data = json!({
+            "messageType": message_type,
+            "sourceSystemID": "custody-test-client",
+            "sourceTransactionID": format!("{seed:016x}-{bytes}"),
+            "dateTime": "2026-11-20 22:21:00.123456",
+        });
+        let label = format!("{} {}", message_type, human_size(payload.len()));
+        Self::new(label, meta_data, payload, kind)
+    }
+
+    /// The envelope around `payload`.
+    pub fn new(label: String, meta_data: Value, payload: Vec<u8>, kind: Kind) -> Self {
+        let text = || std::str::from_utf8(&payload).expect("text and JSON payloads are UTF-8");
+        let body = match kind {
+            Kind::Text => format!(
+                r#"{{"messageMetaData":{meta_data},"messagePayload":{},"payloadEncoding":"utf8"}}"#,
+                Value::from(text())
+            ),
+            Kind::Json => format!(r#"{{"messageMetaData":{meta_data},"messagePayload":{}}}"#, text()),
+            Kind::Png | Kind::Random => format!(
+                r#"{{"messageMetaData":{meta_data},"messagePayload":"{}"}}"#,
+                base64_simd::STANDARD.encode_to_string(&payload)
+            ),
+        };
+        Self { label, body, payload, meta_data }
+    }
+
+    /// The largest record of a kind whose event stays within Lambda's limit. The event carries the body as a
+    /// JSON string, so what counts is its size after escaping, which only trying tells.
+    fn largest(kind: Kind, seed: u64) -> Self {
+        let (mut fits, mut too_large) = (1 << 20, MAX_EVENT_BYTES);
+        while too_large - fits > 1024 {
+            let middle = fits.midpoint(too_large);
+            match Self::of_size(kind, middle, seed) {
+                record if record.event_size() <= MAX_EVENT_BYTES => fits = middle,
+                _ => too_large = middle,
+            }
+        }
+        Self::of_size(kind, fits, seed)
+    }
+
+    /// The size of the event that API Gateway makes of the request. Beside the body, it allows for the context
+    /// that API Gateway adds.
+    fn event_size(&self) -> usize {
+        /// Headers (twice) and request context of a REST proxy event, generously.
+        const CONTEXT_BYTES: usize = 12 * 1024;
+        Value::from(self.body.as_str()).to_string().len() + CONTEXT_BYTES
+    }
+
+    /// The digest that receipt and archive must show.
+    pub fn sha256(&self) -> Sha256 {
+        Sha256::of(&self.payload)
+    }
+}
+
+/// A size in the largest unit that keeps it above one.
+pub fn human_size(bytes: usize) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KB", bytes / 1024),
+        _ => format!("{}.{} MB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20),
+    }
+}
+
+fn noise(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
+    let mut content = vec![0; bytes];
+    random.fill_bytes(&mut content);
+    content
+}
+
+fn text(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
+    let mut content = String::with_capacity(bytes + 64);
+    while content.len() < bytes {
+        let n = random.next_u32();
+        drop(writeln!(content, "decision {n:08x}: \"granted\"\tby rule\\{} — größer als nötig", n % 97));
+    }
+    // Cut at a character boundary and fill up, so that the size is exact.
+    let cut = (0..=bytes).rev().find(|at| content.is_char_boundary(*at)).unwrap_or(0);
+    content.truncate(cut);
+    content.push_str(&"x".repeat(bytes - cut));
+    content.into_bytes()
+}
+
+fn json_array(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
+    let mut content = String::from("[");
+    while content.len() + 128 < bytes {
+        let n = random.next_u32();
+        drop(write!(
+            content,
+            r#"{{"id": {n}, "score":{}.50, "label":"größe {}", "flags":[true,null]}},"#,
+            n % 100,
+            n % 7
+        ));
+    }
+    // The last element brings the text to its exact size.
+    content.push_str(&format!("\"{}\"]", "x".repeat(bytes.saturating_sub(content.len() + 3))));
+    content.into_bytes()
+}
+
+fn png(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
+    // Noise does not compress: a square of RGB pixels takes about its own size, less the format's framing.
+    let side = ((bytes.saturating_sub(200) as f64) / 3.02).sqrt().max(1.0) as u32;
+    let mut content = Vec::with_capacity(bytes);
+    let mut encoder = png::Encoder::new(&mut content, side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_compression(png::Compression::Fastest);
+    let pixels = noise((side * side * 3) as usize, random);
+    encoder.write_header().and_then(|mut image| image.write_image_data(&pixels)).expect("writing to memory");
+    content
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_payloads_have_their_size_and_repeat_with_their_seed() {
+        for kind in [Kind::Text, Kind::Json, Kind::Random] {
+            for bytes in [4096, 262_144] {
+                let record = Record::generate(kind, Size::Bytes(bytes), 7);
+                assert_eq!(record.payload.len(), bytes, "{kind:?}");
+                assert_eq!(record.body, Record::generate(kind, Size::Bytes(bytes), 7).body);
+                let envelope: Value = serde_json::from_str(&record.body).unwrap();
+                assert_eq!(envelope["messageMetaData"], record.meta_data);
+            }
+        }
+        let image = Record::generate(Kind::Png, Size::Bytes(262_144), 7);
+        assert!((200_000..300_000).contains(&image.payload.len()), "{}", image.payload.len());
+    }
+
+    #[test]
+    fn the_largest_record_fits_one_event_and_little_more_would_not() {
+        for kind in [Kind::Text, Kind::Json, Kind::Random] {
+            let event = Record::generate(kind, Size::Largest, 1).event_size();
+            assert!((MAX_EVENT_BYTES - 16_384..=MAX_EVENT_BYTES).contains(&event), "{kind:?}: {event}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, size) in [
+            ("4096", Size::Bytes(4096)),
+            ("256KB", Size::Bytes(262_144)),
+            ("3mb", Size::Bytes(3 << 20)),
+            ("max", Size::Largest),
+        ] {
+            assert_eq!(text.parse(), Ok(size));
+        }
+        assert!("much".parse::<Size>().is_err());
+    }
+}

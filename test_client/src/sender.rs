@@ -1,0 +1,100 @@
+//! Posts requests as a producer does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use custody_core::receipt::Receipt;
+use serde_json::Value;
+
+use crate::{deployment::Deployment, records::Record};
+
+/// A producer's HTTP client.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    http: reqwest::Client,
+    url: String,
+    api_key: String,
+}
+
+/// An answer of the API.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// The body.
+    pub body: String,
+}
+
+impl Answer {
+    /// The body as JSON, or null.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A record that was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    /// The producer's proof.
+    pub receipt: Receipt,
+    /// When the request was sent.
+    pub sent_at: Instant,
+    /// How long the producer waited.
+    pub latency: Duration,
+}
+
+impl Sender {
+    /// A producer of this deployment.
+    pub fn new(deployment: &Deployment) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(60))
+            .build()
+            .context("make an HTTP client")?;
+        Ok(Self {
+            http,
+            url: deployment.output("IngestUrl")?.to_owned(),
+            api_key: deployment.api_key.clone(),
+        })
+    }
+
+    /// Posts a body with these headers, and with the API key unless the headers bring one.
+    pub async fn post(
+        &self,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.http.post(&self.url).body(body);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-api-key")) {
+            request = request.header("x-api-key", &self.api_key);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.with_context(|| format!("post to {}", self.url))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Answer { status, headers, body: response.text().await.context("read the answer")? })
+    }
+
+    /// Sends a record and checks its receipt against it.
+    pub async fn send(&self, record: &Record) -> anyhow::Result<Acknowledged> {
+        let sent_at = Instant::now();
+        let answer = self.post(&[("content-type", "application/json")], record.body.clone()).await?;
+        let latency = sent_at.elapsed();
+        anyhow::ensure!(answer.status == 200, "the API answered {}: {}", answer.status, answer.body);
+        let receipt: Receipt = serde_json::from_str(&answer.body).context("read the receipt")?;
+        anyhow::ensure!(
+            receipt.payload.sha256 == record.sha256(),
+            "the receipt is for SHA-256 {}, sent was {}",
+            receipt.payload.sha256,
+            record.sha256()
+        );
+        Ok(Acknowledged { receipt, sent_at, latency })
+    }
+}

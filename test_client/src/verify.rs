@@ -1,0 +1,126 @@
+//! Compares what a deployment stored with what was sent.
+
+use anyhow::{Context as _, ensure};
+use custody_core::{digest::Sha256, receipt::Receipt, record_id::RecordId};
+use serde_json::Value;
+
+use crate::{deployment::Deployment, records::Record, subscriber::Arrival};
+
+/// The metadata item of a record, as JSON; null when there is none.
+pub async fn item(deployment: &Deployment, id: RecordId) -> anyhow::Result<Value> {
+    let key = aws_sdk_dynamodb::types::AttributeValue::S(id.to_string());
+    let table = deployment.output("TableName")?;
+    let output = deployment
+        .aws
+        .dynamodb()
+        .get_item()
+        .table_name(table)
+        .key("messageID", key)
+        .consistent_read(true)
+        .send()
+        .await;
+    let item = output.with_context(|| format!("read the item of record {id}"))?.item;
+    Ok(item.map(serde_dynamo::from_item).transpose().context("decode the item")?.unwrap_or_default())
+}
+
+/// The content of an object.
+pub async fn object(deployment: &Deployment, bucket: &str, key: &str) -> anyhow::Result<Vec<u8>> {
+    let object = deployment.aws.s3().get_object().bucket(bucket).key(key).send().await;
+    let body = object.with_context(|| format!("read object {key} of bucket {bucket}"))?.body;
+    Ok(body.collect().await.context("read the object's body")?.to_vec())
+}
+
+/// The item of a record after its last notification. Completion is announced after the item is written.
+pub async fn completed(
+    deployment: &Deployment,
+    record: &Record,
+    receipt: &Receipt,
+    arrivals: &[Arrival],
+) -> anyhow::Result<()> {
+    let id = receipt.message_id;
+    notifications(record, id, arrivals)?;
+
+    let key = id.archive_key();
+    let archived = object(deployment, deployment.output("ArchiveBucket")?, &key).await?;
+    ensure!(
+        archived == record.payload,
+        "archived are {} bytes with SHA-256 {}, sent were {} bytes with {}",
+        archived.len(),
+        Sha256::of(&archived),
+        record.payload.len(),
+        record.sha256()
+    );
+
+    let item = item(deployment, id).await?;
+    ensure!(item["status"] == "COMPLETED", "the item's status is {}", item["status"]);
+    ensure!(item["payload"]["sha256"] == record.sha256().to_string(), "the item has another digest");
+    ensure!(
+        item["messageMetaData"] == record.meta_data,
+        "the item's metadata is {}",
+        item["messageMetaData"]
+    );
+    let storage = &item["storageContext"];
+    ensure!(storage["redisReference"].is_null(), "the item still refers to the cache");
+    ensure!(storage["S3Reference"]["key"] == key, "the item refers to {}", storage["S3Reference"]);
+    for time in ["receivedAt", "metaDataStoredAt", "archivedAt", "completedAt"] {
+        ensure!(item[time].is_string(), "the item has no {time}");
+    }
+    Ok(())
+}
+
+/// Four CloudEvents, each about this record, and `completed` made last.
+fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow::Result<()> {
+    for stage in ["received", "archived", "metadata-stored", "completed"] {
+        let mut of_stage: Vec<_> = arrivals.iter().filter(|a| a.stage() == stage).collect();
+        // A queue may deliver twice; the CloudEvents id tells.
+        of_stage.dedup_by_key(|a| a.event["id"].clone());
+        ensure!(of_stage.len() == 1, "there are {} `{stage}` notifications", of_stage.len());
+        let Arrival { event, attributes, .. } = of_stage[0];
+        let event_type = format!("custody.message.{stage}.v1");
+        ensure!(event["specversion"] == "1.0" && event["type"] == event_type, "not a CloudEvent: {event}");
+        ensure!(event["id"].as_str().is_some_and(|id| !id.is_empty()), "a CloudEvent without id: {event}");
+        ensure!(
+            event["source"].as_str().is_some_and(|s| s.starts_with("urn:custody:")),
+            "an odd source: {event}"
+        );
+        ensure!(
+            event["time"].is_string() && event["datacontenttype"] == "application/json",
+            "incomplete: {event}"
+        );
+        let data = &event["data"];
+        ensure!(
+            event["subject"] == id.to_string() && data["messageID"] == id.to_string(),
+            "of another record: {event}"
+        );
+        ensure!(data["messageMetaData"] == record.meta_data, "other metadata: {event}");
+        ensure!(data["payload"]["sha256"] == record.sha256().to_string(), "another digest: {event}");
+        let state = &data["state"];
+        ensure!(
+            state["S3Persisted"].is_boolean() && state["metaDataPersisted"].is_boolean(),
+            "no state: {event}"
+        );
+        let of = |name: &str| attributes.get(name).map(String::as_str);
+        ensure!(of("type") == Some(&event_type), "attribute type is {:?}", of("type"));
+        ensure!(
+            of("messageType") == record.meta_data["messageType"].as_str(),
+            "attribute messageType differs"
+        );
+        ensure!(
+            of("sourceSystemID") == record.meta_data["sourceSystemID"].as_str(),
+            "attribute sourceSystemID differs"
+        );
+    }
+    let time = |stage: &str| {
+        arrivals.iter().find(|a| a.stage() == stage).and_then(|a| a.event["time"].as_str().map(str::to_owned))
+    };
+    let completed = time("completed");
+    for stage in ["received", "archived", "metadata-stored"] {
+        ensure!(time(stage) <= completed, "`completed` was made before `{stage}`");
+    }
+    let last = arrivals.iter().find(|a| a.stage() == "completed").map(|a| &a.event["data"]["storageContext"]);
+    ensure!(
+        last.is_some_and(|storage| storage["redisReference"].is_null()),
+        "`completed` refers to the cache"
+    );
+    Ok(())
+}
