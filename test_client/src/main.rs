@@ -1,1 +1,89 @@
-fn main() {}
+//! The command line of the test client.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+mod load;
+mod show;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use custody_test_client::{
+    deployment::Deployment,
+    records::{Kind, Size},
+};
+
+#[derive(Parser)]
+#[command(
+    name = "custody-test-client",
+    about = "Sends records to a Custody deployment, follows each to its end, and checks what was stored.",
+    after_help = "AWS is found as by every AWS tool (AWS_REGION, AWS_PROFILE's variables, AWS_ENDPOINT_URL).\n\
+                  Exit status: 0 all records are complete and equal to what was sent, 1 anything else, 2 wrong usage."
+)]
+struct Arguments {
+    /// JSON file with the stack's outputs, as `aws cloudformation describe-stacks --query 'Stacks[0].Outputs'`
+    /// prints them.
+    #[arg(long, env = "CUSTODY_OUTPUTS")]
+    outputs: PathBuf,
+    /// The API key's value; the stack's output ApiKeyCommand says how to get it.
+    #[arg(long, env = "CUSTODY_API_KEY", hide_env_values = true)]
+    api_key: String,
+    /// How long a record may take from its request to its last notification, in seconds.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    timeout: u64,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Send one record and show every step of its way.
+    Show {
+        /// A request body to send as it is; a generated 3 MB image where none is given.
+        file: Option<PathBuf>,
+    },
+    /// Send many records at once and print a table.
+    Load {
+        /// Request bodies to send as they are, instead of generated records.
+        files: Vec<PathBuf>,
+        /// Kinds to generate.
+        #[arg(long, value_enum, value_delimiter = ',', default_values = ["text", "json", "png", "random"])]
+        kind: Vec<Kind>,
+        /// Payload sizes to generate: bytes, or with KB or MB, or `max` for the largest one event can carry.
+        #[arg(long, value_delimiter = ',', default_values = ["4KB", "256KB", "1MB", "3MB"])]
+        size: Vec<Size>,
+        /// How many records to send, spread over kinds and sizes.
+        #[arg(long, default_value_t = 16)]
+        count: usize,
+        /// How many requests to have under way at once.
+        #[arg(long, default_value_t = 4)]
+        concurrency: usize,
+        /// Where the generated contents begin; equal seeds send equal records.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    let deployment = Deployment::load(&arguments.outputs, arguments.api_key).await?;
+    let timeout = Duration::from_secs(arguments.timeout);
+    match arguments.command {
+        Command::Show { file } => show::run(&deployment, file.as_deref(), timeout).await,
+        Command::Load { files, kind, size, count, concurrency, seed } => {
+            let plan = load::Plan { files, kinds: kind, sizes: size, count, concurrency, seed, timeout };
+            load::run(&deployment, plan).await
+        }
+    }
+}

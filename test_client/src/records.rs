@@ -1,7 +1,8 @@
 //! Records to send: generated ones of any kind and size, and envelopes around any payload.
 
-use std::{fmt::Write as _, str::FromStr};
+use std::{path::Path, str::FromStr};
 
+use anyhow::{Context as _, bail};
 use custody_core::{MAX_EVENT_BYTES, digest::Sha256};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
@@ -105,6 +106,27 @@ impl Record {
         Self { label, body, payload, meta_data }
     }
 
+    /// A request body of an existing producer, from a file. What must be archived is read from it independently of
+    /// Custody's own code, by the rules of the wire format.
+    pub fn from_file(file: &Path) -> anyhow::Result<Self> {
+        let body = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        let envelope: Value =
+            serde_json::from_str(&body).with_context(|| format!("read {} as JSON", file.display()))?;
+        let payload = match (&envelope["messagePayload"], envelope["payloadEncoding"].as_str()) {
+            (Value::String(text), None | Some("base64")) => {
+                base64_simd::STANDARD.decode_to_vec(text).unwrap_or_else(|_| text.clone().into_bytes())
+            }
+            (Value::String(text), Some("utf8")) => text.clone().into_bytes(),
+            _ => bail!(
+                "{} has no payload of text or base64; what must be archived is not known here",
+                file.display()
+            ),
+        };
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let label = format!("{name} {}", human_size(payload.len()));
+        Ok(Self { label, body, payload, meta_data: envelope["messageMetaData"].clone() })
+    }
+
     /// The largest record of a kind whose event stays within Lambda's limit. The event carries the body as a
     /// JSON string, so what counts is its size after escaping, which only trying tells.
     fn largest(kind: Kind, seed: u64) -> Self {
@@ -152,7 +174,7 @@ fn text(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
     let mut content = String::with_capacity(bytes + 64);
     while content.len() < bytes {
         let n = random.next_u32();
-        drop(writeln!(content, "decision {n:08x}: \"granted\"\tby rule\\{} — größer als nötig", n % 97));
+        content.push_str(&format!("decision {n:08x}: \"granted\"\tby rule\\{} — größer als nötig\n", n % 97));
     }
     // Cut at a character boundary and fill up, so that the size is exact.
     let cut = (0..=bytes).rev().find(|at| content.is_char_boundary(*at)).unwrap_or(0);
@@ -165,8 +187,7 @@ fn json_array(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
     let mut content = String::from("[");
     while content.len() + 128 < bytes {
         let n = random.next_u32();
-        drop(write!(
-            content,
+        content.push_str(&format!(
             r#"{{"id": {n}, "score":{}.50, "label":"größe {}", "flags":[true,null]}},"#,
             n % 100,
             n % 7

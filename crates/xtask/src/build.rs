@@ -33,25 +33,32 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Builds the release binaries of all functions; name and path of each.
-pub(crate) fn functions() -> anyhow::Result<Vec<(String, PathBuf)>> {
-    let names = function_names()?;
-    let built = release_binaries(&names)?;
-    let missing: Vec<_> = names.iter().filter(|name| !built.iter().any(|(built, _)| built == *name)).collect();
+/// The release binaries: those of all functions, by name, and the test client.
+pub(crate) struct Release {
+    pub(crate) functions: Vec<(String, PathBuf)>,
+    pub(crate) test_client: PathBuf,
+}
+
+const TEST_CLIENT: &str = "custody-test-client";
+
+/// Builds the release binaries, in one call of cargo: two calls would settle on two sets of features, and build
+/// shared dependencies twice.
+pub(crate) fn release() -> anyhow::Result<Release> {
+    let mut names = function_names()?;
+    names.push(TEST_CLIENT.to_owned());
+    let mut functions = release_binaries(&names)?;
+    let missing: Vec<_> = names.iter().filter(|name| !functions.iter().any(|(built, _)| built == *name)).collect();
     if !missing.is_empty() {
         bail!("cargo built no binary for {missing:?}");
     }
-    Ok(built)
-}
-
-/// Builds the test client; its path.
-pub(crate) fn test_client() -> anyhow::Result<PathBuf> {
-    let built = release_binaries(&["custody-test-client".to_owned()])?;
-    built.into_iter().map(|(_, path)| path).next().context("cargo built no test client")
+    let test_client = functions.iter().position(|(name, _)| name == TEST_CLIENT).context("the test client is built")?;
+    let (_, test_client) = functions.swap_remove(test_client);
+    functions.sort();
+    Ok(Release { functions, test_client })
 }
 
 fn release_binaries(packages: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    println!("Building {} (release)", packages.join(", "));
+    println!("Building the functions and the test client (release); the first time takes minutes");
     let mut command = cargo();
     command.args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
     for package in packages {

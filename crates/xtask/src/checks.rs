@@ -42,11 +42,21 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     let mut checks = Checks::default();
     checks.run("format", || cargo(&["fmt", "--all", "--check"]))?;
     checks.run("clippy", || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--locked", "--", "-D", "warnings"])
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ])
     })?;
     checks.run("documentation", || {
         let mut doc = build::cargo();
-        doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
+        doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+            .env("RUSTDOCFLAGS", "-D warnings");
         progress::run_visibly(&mut doc)
     })?;
     checks.run("template and state machine", lint_template)?;
@@ -76,7 +86,7 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
     let result = checks
         .run("local stack", || {
             stack.forget()?;
-            running = Some(stack.up()?);
+            running = Some(stack.up(&build::release()?)?);
             Ok(())
         })
         .and_then(|()| {
@@ -98,7 +108,17 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
 fn stack_test(running: &Running, name: &str) -> anyhow::Result<()> {
     let python = Python::ready()?;
     let mut test = build::cargo();
-    test.args(["test", "--package", "custody-e2e", "--features", "stack", "--locked", "--quiet", "--test", name]);
+    test.args([
+        "test",
+        "--package",
+        "custody-e2e",
+        "--features",
+        "stack",
+        "--locked",
+        "--quiet",
+        "--test",
+        name,
+    ]);
     progress::run_visibly(running.point_test_at_it(&mut test, &python))
 }
 

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         Command::Demo => demo(&stack),
         Command::Test => checks::everything(),
         Command::E2e => checks::end_to_end_only(),
-        Command::Up => stack.up().map(|running| println!("{}", running.summary())),
+        Command::Up => build::release().and_then(|release| stack.up(&release)).map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
         Command::Status => stack.status(),
         Command::Logs { of } => stack.logs(&of),
@@ -81,9 +81,10 @@ fn main() -> ExitCode {
 }
 
 fn demo(stack: &Stack) -> anyhow::Result<()> {
-    let running = stack.up()?;
-    let client = build::test_client()?;
-    progress::run_visibly(running.point_at_it(std::process::Command::new(client).arg("show")))?;
+    let release = build::release()?;
+    let running = stack.up(&release)?;
+    let mut client = std::process::Command::new(release.test_client);
+    progress::run_visibly(running.point_at_it(client.arg("show")))?;
     println!();
     println!("The stack is still running. Send more:  cargo xtask send -- load --count 50");
     println!("Look around:                            cargo xtask status, cargo xtask logs ingest");
@@ -93,6 +94,6 @@ fn demo(stack: &Stack) -> anyhow::Result<()> {
 
 fn send(stack: &Stack, arguments: &[String]) -> anyhow::Result<()> {
     let running = stack.running()?;
-    let client = build::test_client()?;
-    progress::run_visibly(running.point_at_it(std::process::Command::new(client).args(arguments)))
+    let mut client = std::process::Command::new(build::release()?.test_client);
+    progress::run_visibly(running.point_at_it(client.args(arguments)))
 }

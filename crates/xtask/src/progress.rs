@@ -52,7 +52,8 @@ pub(crate) fn run_visibly(command: &mut Command) -> anyhow::Result<()> {
 }
 
 fn name(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let program =
+        Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let arguments: Vec<_> = command.get_args().take(3).map(|argument| argument.to_string_lossy()).collect();
     format!("`{program} {}`", arguments.join(" "))
 }

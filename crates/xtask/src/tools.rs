@@ -22,7 +22,8 @@ impl Python {
         let folder = workspace::state().join("venv");
         let python = Self { bin: folder.join("bin") };
         let requirements = workspace::stack_files().join("requirements.txt");
-        let wanted = fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
+        let wanted =
+            fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
         let stamp = folder.join("installed-requirements.txt");
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(python);
@@ -33,7 +34,8 @@ impl Python {
                 "make a Python environment; on Debian, `apt-get install python3-venv` provides what may be missing",
             )?;
             let mut pip = Command::new(python.bin.join("python"));
-            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]).arg(&requirements);
+            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"])
+                .arg(&requirements);
             progress::run_quietly(&mut pip, &log)
         })?;
         fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;

@@ -39,7 +39,11 @@ pub(super) fn fingerprint(functions: &[(String, PathBuf)]) -> anyhow::Result<Str
 
 /// Deploys with `sam deploy` from a folder in which each function's `CodeUri` holds its binary, which is what
 /// `sam build` would have made. The template is the one of the workspace, by a link.
-pub(super) fn deploy(running: &Running, python: &Python, functions: &[(String, PathBuf)]) -> anyhow::Result<Deployed> {
+pub(super) fn deploy(
+    running: &Running,
+    python: &Python,
+    functions: &[(String, PathBuf)],
+) -> anyhow::Result<Deployed> {
     let staging = running.folder.join("deploy");
     drop(fs::remove_dir_all(&staging));
     for (name, binary) in functions {

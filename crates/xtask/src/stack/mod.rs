@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::{build, progress, tools, workspace};
+use crate::{build::Release, progress, tools, workspace};
 
 /// A local stack by name, running or not.
 #[derive(Debug)]
@@ -53,7 +53,11 @@ struct Ports {
 impl Ports {
     fn free() -> anyhow::Result<Self> {
         // All three are held until all are known, so that they differ.
-        let listeners = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
         let port = |i: usize| listeners[i].local_addr().map(|address| address.port());
         Ok(Self { gateway: port(0)?, redis_primary: port(1)?, redis_replica: port(2)? })
     }
@@ -61,7 +65,10 @@ impl Ports {
 
 /// A stack's name is also a folder's.
 pub(crate) fn parse_name(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+    if !text.is_empty()
+        && text.len() <= 32
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
         return Ok(text.to_owned());
     }
     Err("a stack's name has up to 32 lower-case letters, digits and hyphens".to_owned())
@@ -74,19 +81,19 @@ impl Stack {
     }
 
     /// Starts the stack and deploys to it. What runs already and is up to date is left alone.
-    pub(crate) fn up(&self) -> anyhow::Result<Running> {
+    pub(crate) fn up(&self, release: &Release) -> anyhow::Result<Running> {
         let python = tools::Python::ready()?;
         let redis_server = tools::redis_server()?;
-        let functions = build::functions()?;
         println!("Local stack `{}`", self.name);
 
         let mut running = match self.running() {
             Ok(running) => running,
             Err(_) => self.start(&python, &redis_server)?,
         };
-        let fingerprint = deploy::fingerprint(&functions)?;
+        let fingerprint = deploy::fingerprint(&release.functions)?;
         if running.fingerprint != fingerprint {
-            let deployed = progress::step("Deploying template.yaml", || deploy::deploy(&running, &python, &functions))?;
+            let deployed =
+                progress::step("Deploying template.yaml", || deploy::deploy(&running, &python, &release.functions))?;
             running.outputs = deployed.outputs;
             running.api_key = deployed.api_key;
             running.fingerprint = fingerprint;
@@ -125,8 +132,14 @@ impl Stack {
     /// The stack, if it runs.
     pub(crate) fn running(&self) -> anyhow::Result<Running> {
         let file = self.folder.join("stack.json");
-        let advice = || format!("stack `{}` is not running; start it with `cargo xtask --stack {} up`", self.name, self.name);
-        let running: Running = serde_json::from_str(&fs::read_to_string(file).with_context(advice)?).with_context(advice)?;
+        let advice = || {
+            format!(
+                "stack `{}` is not running; start it with `cargo xtask --stack {} up`",
+                self.name, self.name
+            )
+        };
+        let running: Running =
+            serde_json::from_str(&fs::read_to_string(file).with_context(advice)?).with_context(advice)?;
         for port in [running.ports.gateway, running.ports.redis_primary, running.ports.redis_replica] {
             if !process::listens(port) {
                 bail!(advice());
@@ -229,7 +242,11 @@ impl Running {
     }
 
     /// The same for a test, which may also break and look into the stack.
-    pub(crate) fn point_test_at_it<'a>(&self, command: &'a mut Command, python: &tools::Python) -> &'a mut Command {
+    pub(crate) fn point_test_at_it<'a>(
+        &self,
+        command: &'a mut Command,
+        python: &tools::Python,
+    ) -> &'a mut Command {
         self.point_at_it(command)
             .env("CUSTODY_PYTHON", python.bin().join("python"))
             .env("CUSTODY_STACK_FOLDER", &self.folder)

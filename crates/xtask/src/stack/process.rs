@@ -25,7 +25,8 @@ pub(super) fn start(folder: &Path, name: &str, command: &mut Command) -> anyhow:
     let (logs, temporary) = (folder.join("logs"), folder.join("tmp"));
     fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
     fs::create_dir_all(&temporary).with_context(|| format!("make {}", temporary.display()))?;
-    let log = File::create(logs.join(format!("{name}.log"))).with_context(|| format!("write the log of {name}"))?;
+    let log =
+        File::create(logs.join(format!("{name}.log"))).with_context(|| format!("write the log of {name}"))?;
     let mut child = command
         .env(MARK, folder)
         .env("HOME", folder)
@@ -86,7 +87,9 @@ pub(super) fn of_stack(folder: &Path) -> anyhow::Result<Vec<Pid>> {
 /// Ends every process of the stack, politely first; how many there were.
 pub(super) fn end_all(folder: &Path) -> anyhow::Result<usize> {
     let all = of_stack(folder)?;
-    for (signal, patience) in [(Signal::SIGTERM, Duration::from_secs(3)), (Signal::SIGKILL, Duration::from_secs(5))] {
+    for (signal, patience) in
+        [(Signal::SIGTERM, Duration::from_secs(3)), (Signal::SIGKILL, Duration::from_secs(5))]
+    {
         let deadline = Instant::now() + patience;
         loop {
             let left = of_stack(folder)?;

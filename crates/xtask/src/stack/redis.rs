@@ -23,7 +23,13 @@ pub(super) fn wait_for_replica(running: &Running) -> anyhow::Result<()> {
     })
 }
 
-fn start_one(running: &Running, redis_server: &Path, name: &str, port: u16, primary: Option<u16>) -> anyhow::Result<()> {
+fn start_one(
+    running: &Running,
+    redis_server: &Path,
+    name: &str,
+    port: u16,
+    primary: Option<u16>,
+) -> anyhow::Result<()> {
     let folder = running.folder.join(name);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let tls = running.folder.join("tls");

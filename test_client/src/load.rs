@@ -1,0 +1,178 @@
+//! Many records at once.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use comfy_table::{CellAlignment, Table, presets};
+use custody_test_client::{
+    deployment::Deployment,
+    records::{Kind, Record, Size},
+    sender::Sender,
+    subscriber::Subscriber,
+    verify,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// What to send.
+pub(crate) struct Plan {
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) sizes: Vec<Size>,
+    pub(crate) count: usize,
+    pub(crate) concurrency: usize,
+    pub(crate) seed: u64,
+    pub(crate) timeout: Duration,
+}
+
+impl Plan {
+    fn record(&self, i: usize) -> anyhow::Result<Record> {
+        if !self.files.is_empty() {
+            return Record::from_file(&self.files[i % self.files.len()]);
+        }
+        let (kind, size) =
+            (self.kinds[i % self.kinds.len()], self.sizes[i / self.kinds.len() % self.sizes.len()]);
+        Ok(Record::generate(kind, size, self.seed + i as u64))
+    }
+}
+
+/// What became of one record: how long it took to be acknowledged, archived and completed.
+struct Outcome {
+    label: String,
+    bytes: usize,
+    latencies: anyhow::Result<[Duration; 3]>,
+}
+
+pub(crate) async fn run(deployment: &Deployment, plan: Plan) -> anyhow::Result<bool> {
+    let subscriber = Subscriber::start(deployment)?;
+    let sender = Sender::new(deployment)?;
+    let gate = Arc::new(Semaphore::new(plan.concurrency.max(1)));
+    let bar = ProgressBar::new(plan.count as u64);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}, {eta} left")?);
+
+    let started = Instant::now();
+    let mut tasks = JoinSet::new();
+    let mut results = Results::default();
+    for i in 0..plan.count {
+        let permit = Arc::clone(&gate).acquire_owned().await?;
+        let record = plan.record(i)?;
+        let (sender, subscriber, deployment, timeout) =
+            (sender.clone(), subscriber.clone(), deployment.clone(), plan.timeout);
+        tasks.spawn(async move {
+            let label = record.label.clone();
+            let acknowledged = sender.send(&record).await;
+            // What is limited are the requests under way; following a record costs little.
+            drop(permit);
+            let latencies = async {
+                let acknowledged = acknowledged?;
+                let arrivals = subscriber.follow(acknowledged.receipt.message_id, timeout).await?;
+                verify::completed(&deployment, &record, &acknowledged.receipt, &arrivals).await?;
+                let after = |stage: &str| {
+                    let arrival = arrivals.iter().find(|arrival| arrival.stage() == stage);
+                    arrival.map_or(Duration::ZERO, |arrival| {
+                        arrival.at.saturating_duration_since(acknowledged.sent_at)
+                    })
+                };
+                Ok([acknowledged.latency, after("archived"), after("completed")])
+            };
+            Outcome { label, bytes: record.payload.len(), latencies: latencies.await }
+        });
+        while let Some(finished) = tasks.try_join_next() {
+            results.add(finished?, &bar);
+        }
+    }
+    while let Some(finished) = tasks.join_next().await {
+        results.add(finished?, &bar);
+    }
+    bar.finish_and_clear();
+    results.print(started.elapsed());
+    Ok(results.failures.is_empty())
+}
+
+/// What became of all records, by label.
+#[derive(Default)]
+struct Results {
+    good: BTreeMap<(usize, String), Vec<[Duration; 3]>>,
+    bytes: usize,
+    failures: Vec<String>,
+}
+
+impl Results {
+    fn add(&mut self, outcome: Outcome, bar: &ProgressBar) {
+        bar.inc(1);
+        match outcome.latencies {
+            Ok(latencies) => {
+                self.bytes += outcome.bytes;
+                // Ordered by size first, roughly: images of one nominal size differ by a few bytes.
+                self.good.entry((outcome.bytes >> 12, outcome.label)).or_default().push(latencies);
+            }
+            Err(error) => {
+                let failure = format!("{}: {error:#}", outcome.label);
+                bar.suspend(|| println!("✗ {failure}"));
+                self.failures.push(failure);
+            }
+        }
+    }
+
+    fn print(&self, elapsed: Duration) {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header([
+            "record",
+            "count",
+            "ack p50",
+            "p99",
+            "archived p50",
+            "p99",
+            "completed p50",
+            "p99  (ms)",
+        ]);
+        for ((_, label), latencies) in &self.good {
+            let mut row = vec![label.clone(), latencies.len().to_string()];
+            for of in 0..3 {
+                let mut sorted: Vec<_> = latencies.iter().map(|latencies| latencies[of]).collect();
+                sorted.sort_unstable();
+                row.extend([50, 99].map(|percent| percentile(&sorted, percent).as_millis().to_string()));
+            }
+            table.add_row(row);
+        }
+        for column in 1..8 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        println!("{table}");
+        let count: usize = self.good.values().map(Vec::len).sum();
+        let seconds = elapsed.as_secs_f64();
+        println!(
+            "{count} complete and equal to what was sent, {} not; {:.1} records/s, {:.1} MB/s over {seconds:.1} s",
+            self.failures.len(),
+            count as f64 / seconds,
+            self.bytes as f64 / 1e6 / seconds,
+        );
+    }
+}
+
+/// The value that `percent` of the sorted values do not exceed (nearest rank).
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let ms = |values: &[u64]| values.iter().map(|v| Duration::from_millis(*v)).collect::<Vec<_>>();
+        assert_eq!(percentile(&ms(&[1, 2, 3, 4]), 50).as_millis(), 2);
+        assert_eq!(percentile(&ms(&[1, 2, 3, 4]), 99).as_millis(), 4);
+        assert_eq!(percentile(&ms(&[7]), 50).as_millis(), 7);
+        assert_eq!(percentile(&[], 50), Duration::ZERO);
+    }
+}
