@@ -77,7 +77,20 @@ impl Sender {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = request.send().await.with_context(|| format!("post to {}", self.url))?;
+        self.answer(request).await
+    }
+
+    /// Asks as a browser does before it posts.
+    pub async fn preflight(&self) -> anyhow::Result<Answer> {
+        let request = self.http.request(reqwest::Method::OPTIONS, &self.url);
+        self.answer(
+            request.header("origin", "https://app.example").header("access-control-request-method", "POST"),
+        )
+        .await
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+        let response = request.send().await.with_context(|| format!("send a request to {}", self.url))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Ok(Answer { status, headers, body: response.text().await.context("read the answer")? })
     }

@@ -47,11 +47,13 @@ pub(crate) fn release() -> anyhow::Result<Release> {
     let mut names = function_names()?;
     names.push(TEST_CLIENT.to_owned());
     let mut functions = release_binaries(&names)?;
-    let missing: Vec<_> = names.iter().filter(|name| !functions.iter().any(|(built, _)| built == *name)).collect();
+    let missing: Vec<_> =
+        names.iter().filter(|name| !functions.iter().any(|(built, _)| built == *name)).collect();
     if !missing.is_empty() {
         bail!("cargo built no binary for {missing:?}");
     }
-    let test_client = functions.iter().position(|(name, _)| name == TEST_CLIENT).context("the test client is built")?;
+    let test_client =
+        functions.iter().position(|(name, _)| name == TEST_CLIENT).context("the test client is built")?;
     let (_, test_client) = functions.swap_remove(test_client);
     functions.sort();
     Ok(Release { functions, test_client })

@@ -64,7 +64,9 @@ fn main() -> ExitCode {
         Command::Demo => demo(&stack),
         Command::Test => checks::everything(),
         Command::E2e => checks::end_to_end_only(),
-        Command::Up => build::release().and_then(|release| stack.up(&release)).map(|running| println!("{}", running.summary())),
+        Command::Up => build::release()
+            .and_then(|release| stack.up(&release))
+            .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
         Command::Status => stack.status(),
         Command::Logs { of } => stack.logs(&of),

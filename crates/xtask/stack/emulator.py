@@ -72,8 +72,24 @@ def import_all_of_an_openapi_body():
     apigateway_v1._import_rest_api = api_with_details
 
 
+def tell_functions_which_api_key_was_used():
+    """The proxy event lacks identity.apiKey and identity.apiKeyId. The id is evidence that records
+    keep; the value is a secret that functions must not pass on, which only its presence can test."""
+    build_event = apigateway_v1._build_lambda_event_v1
+
+    def build_event_with_key(*arguments, **named):
+        event = build_event(*arguments, **named)
+        key = apigateway_v1._resolve_api_key(apigateway_v1._api_key_from_request(event["headers"]))
+        if key is not None:
+            event["requestContext"]["identity"].update(apiKey=key["value"], apiKeyId=key["id"])
+        return event
+
+    apigateway_v1._build_lambda_event_v1 = build_event_with_key
+
+
 if __name__ == "__main__":
     keep_message_attributes_of_workflow_publishes()
     give_each_parallel_branch_its_own_context()
     import_all_of_an_openapi_body()
+    tell_functions_which_api_key_was_used()
     app.main()

@@ -92,8 +92,9 @@ impl Stack {
         };
         let fingerprint = deploy::fingerprint(&release.functions)?;
         if running.fingerprint != fingerprint {
-            let deployed =
-                progress::step("Deploying template.yaml", || deploy::deploy(&running, &python, &release.functions))?;
+            let deployed = progress::step("Deploying template.yaml", || {
+                deploy::deploy(&running, &python, &release.functions)
+            })?;
             running.outputs = deployed.outputs;
             running.api_key = deployed.api_key;
             running.fingerprint = fingerprint;

@@ -1,0 +1,239 @@
+//! The Redis adapter on a real `redis-server`: with and without TLS, with and without a password, and where it
+//! must refuse.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use custody_common::{
+    config::Secret,
+    redis::{CacheSettings, PasswordSource, RedisCache, RedisConnection, Tls},
+};
+use custody_core::{
+    error::{ErrorName, StageError},
+    ports::PayloadCache,
+};
+use custody_test_support::{contract, samples};
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct-horse-battery-staple";
+
+/// A server of this test, ended with it.
+struct Server {
+    process: Child,
+    port: u16,
+    folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+impl Server {
+    /// Starts `redis-server` with these options beside the common ones. `PORT` and `FOLDER` in an option stand for
+    /// the server's own.
+    fn start(options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        certificates(folder.path());
+        // Another process may take the port in between; then the server ends, and the next port is tried.
+        for _ in 0..5 {
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let common =
+                ["--bind", "127.0.0.1", "--save", "", "--dir", "FOLDER", "--maxmemory-policy", "noeviction"];
+            let path = folder.path().display().to_string();
+            let arguments = common
+                .iter()
+                .chain(options)
+                .map(|option| option.replace("PORT", &port.to_string()).replace("FOLDER", &path));
+            let mut process =
+                Command::new(redis_server()).args(arguments).stdout(Stdio::null()).spawn().unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while process.try_wait().unwrap().is_none() && Instant::now() < deadline {
+                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                    return Self { process, port, folder };
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            process.kill().ok();
+            process.wait().ok();
+        }
+        panic!("redis-server does not start with {options:?}");
+    }
+
+    fn plain() -> Self {
+        Self::start(&["--port", "PORT"])
+    }
+
+    fn encrypted() -> Self {
+        Self::start(&[
+            "--port",
+            "0",
+            "--tls-port",
+            "PORT",
+            "--tls-auth-clients",
+            "no",
+            "--tls-cert-file",
+            "FOLDER/cert.pem",
+            "--tls-key-file",
+            "FOLDER/key.pem",
+            "--tls-ca-cert-file",
+            "FOLDER/ca.pem",
+            "--requirepass",
+            PASSWORD,
+        ])
+    }
+
+    fn ca_file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    fn cache(&self, tls: Tls, password: Option<&str>, wanted_replicas: u32) -> RedisCache<Fixed> {
+        let password = Fixed(password.map(str::to_owned));
+        let settings = CacheSettings {
+            replication_timeout: Duration::from_millis(200),
+            ..CacheSettings::with_replicas(wanted_replicas)
+        };
+        RedisCache::new(RedisConnection::new("localhost".to_owned(), self.port, tls, password), settings)
+    }
+
+    fn configure(&self, setting: &[&str]) {
+        let client = redis::Client::open(("127.0.0.1".to_owned(), self.port)).unwrap();
+        redis::cmd("CONFIG").arg("SET").arg(setting).exec(&mut client.get_connection().unwrap()).unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the task runner says where it found or installed the server")]
+fn redis_server() -> String {
+    std::env::var("CUSTODY_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
+}
+
+fn certificates(folder: &Path) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let authority = |common_name: &str| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (trusted, foreign) = (authority("trusted"), authority("foreign"));
+    let key = KeyPair::generate().unwrap();
+    let leaf =
+        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &trusted).unwrap();
+    for (name, content) in [
+        ("ca.pem", trusted.pem()),
+        ("foreign-ca.pem", foreign.pem()),
+        ("cert.pem", leaf.pem()),
+        ("key.pem", key.serialize_pem()),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+}
+
+/// A password that is known without asking.
+struct Fixed(Option<String>);
+
+impl PasswordSource for Fixed {
+    async fn password(&self) -> Result<Option<Secret>, StageError> {
+        Ok(self.0.clone().map(Secret::new))
+    }
+}
+
+async fn put_error(cache: &RedisCache<Fixed>) -> String {
+    let message = samples::message(b"payload");
+    let error = cache.put(&message, b"payload").await.unwrap_err();
+    assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
+    let text = error.to_string();
+    assert!(!text.contains(PASSWORD) && !text.contains("wrong-password"), "{text}");
+    text
+}
+
+#[tokio::test]
+async fn the_cache_keeps_the_contract_without_tls() {
+    let server = Server::plain();
+    contract::payload_cache(&server.cache(Tls::Off, None, 0)).await;
+}
+
+#[tokio::test]
+async fn the_cache_keeps_the_contract_with_tls_and_password() {
+    let server = Server::encrypted();
+    let tls = Tls::Verified { ca_bundle: server.ca_file() };
+    contract::payload_cache(&server.cache(tls, Some(PASSWORD), 0)).await;
+}
+
+#[tokio::test]
+async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
+    let primary = Server::plain();
+    let cache = primary.cache(Tls::Off, None, 1);
+    assert!(put_error(&cache).await.contains("0 of 1 replicas"), "there is no replica yet");
+
+    let port = primary.port.to_string();
+    let _replica = Server::start(&["--port", "PORT", "--replicaof", "127.0.0.1", &port]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let message = samples::message(b"payload");
+    while let Err(error) = cache.put(&message, b"payload").await {
+        assert!(Instant::now() < deadline, "the replica never confirms: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_a_clear_error_that_shows_no_password() {
+    let server = Server::encrypted();
+    for password in [None, Some("wrong-password")] {
+        let tls = Tls::Verified { ca_bundle: server.ca_file() };
+        let text = put_error(&server.cache(tls, password, 0)).await;
+        assert!(text.contains("NOAUTH") || text.to_lowercase().contains("auth"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_a_foreign_authority_vouches_for_is_not_trusted() {
+    let server = Server::encrypted();
+    let tls = Tls::Verified { ca_bundle: server.folder.path().join("foreign-ca.pem") };
+    let text = put_error(&server.cache(tls, Some(PASSWORD), 0)).await;
+    assert!(text.to_lowercase().contains("certificate"), "{text}");
+}
+
+#[tokio::test]
+async fn a_missing_certificate_bundle_names_the_setting() {
+    let server = Server::encrypted();
+    let cache =
+        server.cache(Tls::Verified { ca_bundle: PathBuf::from("no-such-file.pem") }, Some(PASSWORD), 0);
+    let error = cache.payload(samples::record_id()).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::ConfigurationInvalid);
+    assert!(error.to_string().contains("REDIS_CA_BUNDLE"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_server_refuses_and_forgets_nothing() {
+    let server = Server::plain();
+    let cache = server.cache(Tls::Off, None, 0);
+    let kept = samples::message(b"kept");
+    cache.put(&kept, b"kept").await.unwrap();
+    server.configure(&["maxmemory", "1"]);
+    assert!(put_error(&cache).await.contains("OOM"));
+    assert_eq!(cache.payload(kept.message_id).await.unwrap().as_deref(), Some(b"kept".as_slice()));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unavailable_and_one_that_comes_back_is_found() {
+    let server = Server::plain();
+    let cache = server.cache(Tls::Off, None, 0);
+    let message = samples::message(b"payload");
+    cache.put(&message, b"payload").await.unwrap();
+    // Every connection dies, as they do while a function sleeps.
+    let client = redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap();
+    redis::cmd("CLIENT")
+        .arg(&["KILL", "TYPE", "normal"])
+        .exec(&mut client.get_connection().unwrap())
+        .unwrap();
+    assert!(cache.payload(message.message_id).await.unwrap().is_some(), "the connection mends itself");
+
+    drop(server);
+    assert_eq!(cache.payload(message.message_id).await.unwrap_err().name, ErrorName::CacheUnavailable);
+}

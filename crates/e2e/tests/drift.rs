@@ -1,0 +1,246 @@
+//! Template, state machine and code say the same: what one names, the others have.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use custody_common::{
+    config::{self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, Reader},
+    telemetry,
+};
+use custody_core::{
+    error::{ErrorKind, ErrorName, TRANSIENT_PLATFORM_ERRORS},
+    stages::{aggregate, archive, failure, metadata},
+};
+use serde_json::Value;
+use yaml_rust2::{Yaml, YamlLoader};
+
+type Names = BTreeSet<String>;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The template. Intrinsic functions lose their tags; what is compared here are names.
+fn template() -> Yaml {
+    let text = fs::read_to_string(root().join("template.yaml")).unwrap();
+    YamlLoader::load_from_str(&text).unwrap().remove(0)
+}
+
+fn state_machine_text() -> String {
+    fs::read_to_string(root().join("statemachine/audit_record.asl.json")).unwrap()
+}
+
+fn state_machine() -> Value {
+    serde_json::from_str(&state_machine_text()).unwrap()
+}
+
+fn keys(yaml: &Yaml) -> Names {
+    let Yaml::Hash(hash) = yaml else { return Names::new() };
+    hash.keys().filter_map(Yaml::as_str).map(str::to_owned).collect()
+}
+
+/// The functions of the template by the folder of their code.
+fn functions(template: &Yaml) -> BTreeMap<String, Yaml> {
+    let Yaml::Hash(resources) = &template["Resources"] else { panic!("the template has resources") };
+    let functions =
+        resources.values().filter(|resource| resource["Type"].as_str() == Some("AWS::Serverless::Function"));
+    functions
+        .map(|function| {
+            let code = function["Properties"]["CodeUri"].as_str().unwrap().trim_end_matches('/');
+            (code.strip_prefix("functions/").unwrap().to_owned(), function.clone())
+        })
+        .collect()
+}
+
+fn folders_of_functions() -> Names {
+    let entries = root().join("functions").read_dir().unwrap().map(Result::unwrap);
+    entries
+        .filter(|entry| entry.path().join("Cargo.toml").exists())
+        .map(|e| e.file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_function_folder_is_a_resource_and_every_function_has_a_folder() {
+    let template = template();
+    let functions = functions(&template);
+    assert_eq!(functions.keys().cloned().collect::<Names>(), folders_of_functions());
+    for (name, function) in functions {
+        assert_eq!(function["Metadata"]["BuildProperties"]["Binary"].as_str(), Some(name.as_str()));
+    }
+}
+
+/// The keys that a function asks for, from its own configuration type.
+fn keys_read(read: impl FnOnce(&mut Reader<'_>)) -> Names {
+    let (_, keys) = config::from_lookup(&|_| Some("1".to_owned()), |reader| {
+        telemetry::Settings::read(reader);
+        read(reader);
+    });
+    keys.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
+    let template = template();
+    let shared = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
+    let read = BTreeMap::from([
+        ("ingest", keys_read(|reader| drop(IngestConfig::read(reader)))),
+        ("archive", keys_read(|reader| drop(ArchiveConfig::read(reader)))),
+        ("metadata", keys_read(|reader| drop(MetadataConfig::read(reader)))),
+        ("aggregate", keys_read(|reader| drop(AggregateConfig::read(reader)))),
+        ("failure", keys_read(|reader| drop(FailureConfig::read(reader)))),
+    ]);
+    let functions = functions(&template);
+    assert_eq!(functions.keys().map(String::as_str).collect::<Vec<_>>(), {
+        let mut names: Vec<_> = read.keys().copied().collect();
+        names.sort_unstable();
+        names
+    });
+    for (name, function) in functions {
+        let set: Names = &keys(&function["Properties"]["Environment"]["Variables"]) | &shared;
+        assert_eq!(set, read[name.as_str()], "{name}");
+    }
+}
+
+#[test]
+fn every_substitution_is_used_and_every_use_is_substituted() {
+    let template = template();
+    let set = keys(&template["Resources"]["RecordStateMachine"]["Properties"]["DefinitionSubstitutions"]);
+    let text = state_machine_text();
+    let used: Names = text
+        .split("${")
+        .skip(1)
+        .map(|rest| rest[..rest.find('}').expect("a substitution ends")].to_owned())
+        .collect();
+    assert_eq!(set, used);
+}
+
+/// Calls `visit` with every state of a machine and of the machines inside it, by name.
+fn visit_states(machine: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    for (name, state) in machine["States"].as_object().unwrap() {
+        visit(name, state);
+        for branch in state["Branches"].as_array().into_iter().flatten() {
+            visit_states(branch, visit);
+        }
+    }
+}
+
+fn texts(values: &Value) -> Vec<&str> {
+    values.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn every_transition_leads_to_a_state_and_every_state_is_reached() {
+    fn check(machine: &Value) {
+        let states = machine["States"].as_object().unwrap();
+        let mut reached: BTreeSet<&str> = BTreeSet::from([machine["StartAt"].as_str().unwrap()]);
+        for (name, state) in states {
+            let choices = state["Choices"].as_array().into_iter().flatten();
+            let catches = state["Catch"].as_array().into_iter().flatten();
+            let targets =
+                choices.chain(catches).map(|rule| &rule["Next"]).chain([&state["Next"], &state["Default"]]);
+            reached.extend(targets.filter_map(Value::as_str));
+            let ends = state["End"] == true || ["Succeed", "Fail"].contains(&state["Type"].as_str().unwrap());
+            assert!(
+                ends || state["Next"].is_string() || state["Default"].is_string(),
+                "`{name}` leads nowhere"
+            );
+            state["Branches"].as_array().into_iter().flatten().for_each(check);
+        }
+        assert_eq!(reached, states.keys().map(String::as_str).collect());
+    }
+    check(&state_machine());
+}
+
+#[test]
+fn every_task_is_bounded_retries_and_catches_everything() {
+    visit_states(&state_machine(), &mut |name, state| {
+        if state["Type"] != "Task" {
+            return;
+        }
+        assert!(state["TimeoutSeconds"].is_u64(), "`{name}` has no TimeoutSeconds");
+        for retry in state["Retry"].as_array().expect(name) {
+            assert!(retry["MaxDelaySeconds"].is_u64(), "`{name}` retries without MaxDelaySeconds");
+            assert_eq!(retry["JitterStrategy"], "FULL", "`{name}`");
+            assert!(
+                !texts(&retry["ErrorEquals"]).contains(&"States.ALL"),
+                "`{name}` retries what is permanent"
+            );
+        }
+        let caught: Vec<_> =
+            state["Catch"].as_array().expect(name).iter().flat_map(|c| texts(&c["ErrorEquals"])).collect();
+        assert_eq!(caught, ["States.ALL"], "`{name}`");
+    });
+}
+
+#[test]
+fn what_is_retried_is_exactly_what_the_code_calls_transient() {
+    let transient = BTreeMap::from([
+        ("ArchiveFunction", archive::TRANSIENT),
+        ("MetadataFunction", metadata::TRANSIENT),
+        ("AggregateFunction", aggregate::TRANSIENT),
+        ("FailureFunction", failure::TRANSIENT),
+    ]);
+    let mut seen = Names::new();
+    visit_states(&state_machine(), &mut |name, state| {
+        let retried: BTreeSet<&str> = state["Retry"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|retry| texts(&retry["ErrorEquals"]))
+            .collect();
+        let (ours, platform): (BTreeSet<_>, BTreeSet<_>) =
+            retried.iter().partition(|name| ErrorName::from_name(name).is_some());
+        for error in &platform {
+            assert!(
+                TRANSIENT_PLATFORM_ERRORS.contains(error),
+                "`{name}` retries {error}, which the code does not know"
+            );
+        }
+        let function =
+            state["Arguments"]["FunctionName"].as_str().map(|text| text.trim_matches(['$', '{', '}']));
+        let expected: BTreeSet<&str> = function.map_or_else(BTreeSet::new, |function| {
+            seen.insert(function.to_owned());
+            transient[function].iter().map(|name| name.as_str()).collect()
+        });
+        assert_eq!(ours, expected, "`{name}`");
+        for error in ours {
+            assert_eq!(
+                ErrorName::from_name(error).unwrap().kind(),
+                ErrorKind::Transient,
+                "`{name}`: {error}"
+            );
+        }
+    });
+    assert_eq!(seen, transient.keys().map(|name| (*name).to_owned()).collect::<Names>());
+}
+
+#[test]
+fn stages_are_named_alike_in_code_template_and_state_machine() {
+    let text = state_machine_text();
+    for stage in ["archive", "metadata", "aggregate"] {
+        assert!(
+            text.contains(&format!("\"stage\": \"{stage}\"")),
+            "the state machine does not name stage {stage}"
+        );
+        assert!(folders_of_functions().contains(stage));
+    }
+}
+
+#[test]
+fn the_state_machine_asks_for_what_the_stages_transient_errors_promise() {
+    // A record is failed only through the failure function, and an execution of a failed record never ends green.
+    let machine = state_machine();
+    let states = machine["States"].as_object().unwrap();
+    for (name, state) in states.iter().filter(|(_, state)| state["Catch"].is_array()) {
+        let next = state["Catch"][0]["Next"].as_str().unwrap();
+        let expected = if name == "Handle failure" { "Failure not handled" } else { "Handle failure" };
+        assert_eq!(next, expected, "`{name}`");
+    }
+    assert_eq!(states["Handle failure"]["Next"], "Record failed");
+    assert_eq!(states["Record failed"]["Type"], "Fail");
+    assert_eq!(states["Failure not handled"]["Type"], "Fail");
+}

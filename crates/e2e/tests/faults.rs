@@ -1,0 +1,193 @@
+//! What becomes of records and requests when a service refuses. The faults are real: permissions taken away, a cache
+//! that is full. They are the whole stack's, so these tests run one after the other.
+
+use custody_core::receipt::{Durability, Receipt};
+use custody_e2e::{Stack, operate, variable};
+use custody_test_client::{
+    records::{Kind, Record, Size},
+    verify,
+};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+/// An action denied to a function, until dropped.
+struct Denied<'a> {
+    function: &'a str,
+}
+
+impl<'a> Denied<'a> {
+    fn to(function: &'a str, action: &str) -> Self {
+        operate("deny.py", &[function, action], "").unwrap();
+        Self { function }
+    }
+}
+
+impl Drop for Denied<'_> {
+    fn drop(&mut self) {
+        operate("deny.py", &[self.function, "--lift"], "").expect("the denial is lifted");
+    }
+}
+
+/// A cache that is full, until dropped: the primary takes no more memory than it has.
+struct FullCache {
+    client: redis::Client,
+}
+
+impl FullCache {
+    fn new() -> Self {
+        let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER"))).unwrap();
+        let url = format!(
+            "rediss://:{}@127.0.0.1:{}",
+            variable("CUSTODY_REDIS_PASSWORD"),
+            variable("CUSTODY_REDIS_PORT")
+        );
+        let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca_file) };
+        let cache = Self { client: redis::Client::build_with_tls(url, certificates).unwrap() };
+        cache.limit_memory("1");
+        cache
+    }
+
+    fn limit_memory(&self, limit: &str) {
+        let mut connection = self.client.get_connection().unwrap();
+        redis::cmd("CONFIG").arg(&["SET", "maxmemory", limit]).exec(&mut connection).unwrap();
+    }
+}
+
+impl Drop for FullCache {
+    fn drop(&mut self) {
+        self.limit_memory("2gb");
+    }
+}
+
+async fn send(stack: &Stack, seed: u64) -> (Record, Receipt) {
+    let record = Record::generate(Kind::Random, Size::Bytes(300_000), seed);
+    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    (record, receipt)
+}
+
+async fn content(stack: &Stack, reference: &Value) -> Vec<u8> {
+    let (bucket, key) = (reference["bucket"].as_str().unwrap(), reference["key"].as_str().unwrap());
+    verify::object(&stack.deployment, bucket, key).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_archived_fails_with_its_payload_and_its_metadata_kept() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let denied = Denied::to(stack.deployment.output("ArchiveFunctionName").unwrap(), "s3:PutObject");
+    let (record, receipt) = send(&stack, 501).await;
+    let id = receipt.message_id;
+    let arrivals = stack.follow(id).await.unwrap();
+    drop(denied);
+
+    assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "AccessDenied".to_owned()));
+    let stages: Vec<_> = arrivals.iter().map(|arrival| arrival.stage().to_owned()).collect();
+    assert!(stages.contains(&"failed".to_owned()) && !stages.contains(&"completed".to_owned()), "{stages:?}");
+    assert!(stages.contains(&"metadata-stored".to_owned()), "the other branch finished: {stages:?}");
+    let failed = arrivals.iter().find(|arrival| arrival.stage() == "failed").unwrap();
+    assert_eq!(failed.event["data"]["failure"]["stage"], "archive");
+    assert_eq!(failed.attributes["type"], "custody.message.failed.v1");
+
+    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
+    let body = &letter["body"];
+    assert_eq!(
+        (&body["stage"], &body["kind"], &body["errorName"]),
+        (&"archive".into(), &"Internal".into(), &"AccessDenied".into())
+    );
+    assert_eq!(letter["attributes"]["errorName"], "AccessDenied");
+    assert!(body["reason"].as_str().unwrap().contains("store object"), "{body}");
+    assert!(body["executionArn"].as_str().unwrap().ends_with(&id.to_string()), "{body}");
+    assert_eq!(body["request"]["messageID"], id.to_string());
+    assert_eq!(body["payloadReference"]["bucket"], stack.deployment.output("FailedBucket").unwrap());
+    assert_eq!(content(&stack, &body["payloadReference"]).await, record.payload, "the payload is kept");
+
+    let item = verify::item(&stack.deployment, id).await.unwrap();
+    assert_eq!(item["status"], "FAILED");
+    assert!(item["metaDataStoredAt"].is_string(), "the other branch's work is kept: {item}");
+    assert_eq!(item["failure"]["stage"], "archive");
+}
+
+#[tokio::test]
+async fn a_record_whose_metadata_cannot_be_stored_fails_with_its_archived_object_kept() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let denied = Denied::to(stack.deployment.output("MetadataFunctionName").unwrap(), "dynamodb:PutItem");
+    let (record, receipt) = send(&stack, 502).await;
+    let id = receipt.message_id;
+    let arrivals = stack.follow(id).await.unwrap();
+    drop(denied);
+
+    assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "AccessDenied".to_owned()));
+    assert!(arrivals.iter().any(|arrival| arrival.stage() == "archived"), "the other branch finished");
+    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
+    let body = &letter["body"];
+    assert_eq!(body["stage"], "metadata");
+    assert_eq!(body["payloadReference"]["bucket"], stack.deployment.output("ArchiveBucket").unwrap());
+    assert_eq!(content(&stack, &body["payloadReference"]).await, record.payload);
+    let item = verify::item(&stack.deployment, id).await.unwrap();
+    assert_eq!((&item["status"], &item["sourceSystemID"]), (&"FAILED".into(), &"custody-test-client".into()));
+}
+
+#[tokio::test]
+async fn a_table_that_nobody_may_write_is_said_in_the_dead_letter() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let denied = [
+        Denied::to(stack.deployment.output("MetadataFunctionName").unwrap(), "dynamodb:PutItem"),
+        Denied::to(stack.deployment.output("FailureFunctionName").unwrap(), "dynamodb:UpdateItem"),
+    ];
+    let (_, receipt) = send(&stack, 503).await;
+    let id = receipt.message_id;
+    stack.follow(id).await.unwrap();
+    drop(denied);
+    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
+    assert!(
+        letter["body"]["unfinished"][0].as_str().unwrap().contains("could not be marked FAILED"),
+        "{letter}"
+    );
+    assert_eq!(verify::item(&stack.deployment, id).await.unwrap(), Value::Null);
+}
+
+#[tokio::test]
+async fn a_full_cache_makes_the_archive_take_the_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let full = FullCache::new();
+    let (record, receipt) = send(&stack, 504).await;
+    assert_eq!(receipt.durability, Durability::Archived);
+    let arrivals = stack.follow(receipt.message_id).await.unwrap();
+    drop(full);
+    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    let bucket = stack.deployment.output("PendingBucket").unwrap();
+    let marker = verify::object(&stack.deployment, bucket, &format!("pending/{}", receipt.message_id)).await;
+    assert!(marker.is_err(), "the pending marker is cleared");
+}
+
+#[tokio::test]
+async fn without_any_store_the_request_is_salvaged_and_nothing_is_promised() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let full = FullCache::new();
+    let denied = Denied::to(stack.deployment.output("IngestFunctionName").unwrap(), "s3:PutObject");
+    let record = Record::generate(Kind::Text, Size::Bytes(300_000), 505);
+    let answer =
+        stack.sender.post(&[("content-type", "application/json")], record.body.clone()).await.unwrap();
+    drop(denied);
+    drop(full);
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(answer.header("retry-after"), "5");
+    let problem = answer.json();
+    assert_eq!(problem["type"], "urn:custody:problem:no-durable-store");
+    let request_id =
+        problem["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
+    let letter = stack.dead_letter(|letter| letter["request"]["requestId"] == request_id).await.unwrap();
+    assert_eq!(
+        (&letter["body"]["kind"], &letter["body"]["errorName"]),
+        (&"Transient".into(), &"NoDurableStore".into())
+    );
+    let kept: Value =
+        serde_json::from_slice(&content(&stack, &letter["body"]["payloadReference"]).await).unwrap();
+    assert_eq!(kept["body"], record.body, "the whole request is recoverable");
+}

@@ -1,0 +1,168 @@
+//! Good records, from the request to the archive: real binaries, the real template.
+
+use std::path::{Path, PathBuf};
+
+use custody_core::{receipt::Receipt, record_id::RecordId};
+use custody_e2e::Stack;
+use custody_test_client::{
+    records::{Kind, Record, Size},
+    verify,
+};
+use serde_json::json;
+
+/// Sends a record, follows it to its end, and compares everything that was stored with what was sent.
+async fn check(stack: &Stack, record: &Record) -> RecordId {
+    let context = &record.label;
+    let acknowledged = stack.sender.send(record).await.expect(context);
+    let id = acknowledged.receipt.message_id;
+    let arrivals = stack.follow(id).await.expect(context);
+    verify::completed(&stack.deployment, record, &acknowledged.receipt, &arrivals).await.expect(context);
+    assert_eq!(stack.execution(id).await.expect(context).0, "SUCCEEDED", "{context}");
+    id
+}
+
+async fn check_every_kind(size: Size) {
+    let stack = Stack::under_test().await;
+    for kind in [Kind::Random, Kind::Text, Kind::Json] {
+        check(&stack, &Record::generate(kind, size, 42)).await;
+    }
+}
+
+#[tokio::test]
+async fn records_of_4_kb_arrive_unaltered() {
+    check_every_kind(Size::Bytes(4 << 10)).await;
+}
+
+#[tokio::test]
+async fn records_of_256_kb_arrive_unaltered() {
+    check_every_kind(Size::Bytes(256 << 10)).await;
+}
+
+#[tokio::test]
+async fn records_of_1_mb_arrive_unaltered() {
+    check_every_kind(Size::Bytes(1 << 20)).await;
+}
+
+#[tokio::test]
+async fn records_of_3_mb_arrive_unaltered() {
+    check_every_kind(Size::Bytes(3 << 20)).await;
+}
+
+#[tokio::test]
+async fn the_largest_records_that_fit_one_event_arrive_unaltered() {
+    check_every_kind(Size::Largest).await;
+}
+
+#[tokio::test]
+async fn a_message_of_an_existing_producer_is_accepted_unchanged() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let own: PathBuf = workspace.join("test_client/samples/image-b64.json");
+    let stack = Stack::under_test().await;
+    check(&stack, &Record::from_file(&own).unwrap()).await;
+
+    // A 3 MB message that a real producer sent. It is not part of the project.
+    let reference = workspace.join("../shared/data/reference_message.json");
+    if reference.exists() {
+        check(&stack, &Record::from_file(&reference).unwrap()).await;
+    } else {
+        eprintln!("SKIPPED: {} is not there; only the project's own sample was sent", reference.display());
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_has_everything_that_existing_clients_read() {
+    let stack = Stack::under_test().await;
+    let record = Record::generate(Kind::Json, Size::Bytes(5_000), 3);
+    let answer =
+        stack.sender.post(&[("content-type", "application/json")], record.body.clone()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    assert_eq!(answer.header("access-control-allow-methods"), "OPTIONS,POST");
+    assert_eq!(answer.header("access-control-allow-headers"), "Content-Type");
+    assert_eq!(answer.header("content-type"), "application/json");
+    let body = answer.json();
+    let id: RecordId = body["messageID"].as_str().unwrap().parse().unwrap();
+    assert_eq!(body["receivedAt"], id.received_at().to_string());
+    assert_eq!(
+        body["payload"],
+        json!({"sha256": record.sha256().to_string(), "size": record.payload.len(), "contentType": "application/json"})
+    );
+    assert_eq!(body["durability"], "replicated");
+    assert_eq!(body["links"]["self"], format!("messages/{id}"));
+    stack.follow(id).await.unwrap();
+
+    let item = verify::item(&stack.deployment, id).await.unwrap();
+    let caller = &item["messageSecurityContext"]["requestContext"];
+    assert_eq!(caller["apiKeyId"], stack.deployment.output("ApiKeyId").unwrap());
+    for known in ["sourceIp", "requestId", "requestTime", "stage", "path"] {
+        assert!(caller[known].as_str().is_some_and(|text| !text.is_empty()), "{known} in {caller}");
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_event_in_structured_mode_is_a_record() {
+    let stack = Stack::under_test().await;
+    let body = json!({
+        "specversion": "1.0", "type": "decision.made", "source": "/risk/eu", "id": "e-1",
+        "time": "2026-11-20T22:21:00Z", "datacontenttype": "image/png", "tenant": "acme",
+        "data_base64": "iVBORw0KGgo=",
+    });
+    let headers = [("content-type", "application/cloudevents+json")];
+    let answer = stack.sender.post(&headers, body.to_string()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let receipt: Receipt = serde_json::from_str(&answer.body).unwrap();
+    check_stored(&stack, &receipt, b"\x89PNG\r\n\x1a\n", "image/png", "tenant").await;
+}
+
+#[tokio::test]
+async fn a_cloud_event_in_binary_mode_is_a_record_of_its_body() {
+    let stack = Stack::under_test().await;
+    // Every byte value: no part of the way may take them for text.
+    let image: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    let headers = [
+        ("content-type", "image/png"),
+        ("ce-specversion", "1.0"),
+        ("ce-type", "decision.made"),
+        ("ce-source", "/risk/eu"),
+        ("ce-id", "e-2"),
+        ("ce-time", "2026-11-20T22:21:00Z"),
+        ("ce-tenant", "acme"),
+    ];
+    let answer = stack.sender.post(&headers, image.clone()).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let receipt: Receipt = serde_json::from_str(&answer.body).unwrap();
+    check_stored(&stack, &receipt, &image, "image/png", "tenant").await;
+}
+
+async fn check_stored(
+    stack: &Stack,
+    receipt: &Receipt,
+    payload: &[u8],
+    content_type: &str,
+    kept_field: &str,
+) {
+    let id = receipt.message_id;
+    stack.follow(id).await.unwrap();
+    let bucket = stack.deployment.output("ArchiveBucket").unwrap();
+    assert_eq!(verify::object(&stack.deployment, bucket, &id.archive_key()).await.unwrap(), payload);
+    assert_eq!(receipt.payload.content_type, content_type);
+    let item = verify::item(&stack.deployment, id).await.unwrap();
+    assert_eq!(item["status"], "COMPLETED");
+    assert_eq!(item["sourceSystemID"], "/risk/eu");
+    assert_eq!(item["messageMetaData"][kept_field], "acme");
+}
+
+#[tokio::test]
+async fn many_records_at_once_all_complete() {
+    let stack = Stack::under_test().await;
+    let mut acknowledged = Vec::new();
+    for seed in 0..24 {
+        let record = Record::generate(Kind::Random, Size::Bytes(20_000), 1000 + seed);
+        let receipt = stack.sender.send(&record).await.unwrap().receipt;
+        acknowledged.push((record, receipt));
+    }
+    for (record, receipt) in acknowledged {
+        let arrivals = stack.follow(receipt.message_id).await.unwrap();
+        verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    }
+}

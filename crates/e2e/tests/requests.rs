@@ -1,0 +1,135 @@
+//! Requests that are refused, at the real API: each with a problem that says what to do, and salvaged.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use custody_core::MAX_EVENT_BYTES;
+use custody_e2e::Stack;
+use custody_test_client::{sender::Answer, verify};
+use serde_json::Value;
+
+fn assert_problem(answer: &Answer, status: u16, slug: &str, context: &str) {
+    assert_eq!(answer.status, status, "{context}: {}", answer.body);
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{context}");
+    assert_eq!(answer.header("access-control-allow-origin"), "*", "{context}");
+    let problem = answer.json();
+    assert_eq!(problem["type"], format!("urn:custody:problem:{slug}"), "{context}: {problem}");
+    assert_eq!(problem["status"], status, "{context}: {problem}");
+    assert!(
+        problem["title"].is_string() && problem["detail"].as_str().is_some_and(|d| d.len() > 20),
+        "{context}: {problem}"
+    );
+}
+
+/// The salvaged remains of a refused request: what the dead letter points to.
+async fn salvaged(stack: &Stack, answer: &Answer, context: &str) -> (Value, String) {
+    let problem = answer.json();
+    let request_id = problem["instance"]
+        .as_str()
+        .unwrap_or_default()
+        .trim_start_matches("urn:custody:request:")
+        .to_owned();
+    let letter =
+        stack.dead_letter(|letter| letter["request"]["requestId"] == request_id).await.expect(context);
+    let body = &letter["body"];
+    assert_eq!(body["messageID"], Value::Null, "{context}");
+    assert_eq!(body["stage"], "ingest", "{context}");
+    assert_eq!(body["reason"], problem["detail"], "{context}: the operator reads what the producer was told");
+    for attribute in ["stage", "kind", "errorName", "attempt"] {
+        assert!(letter["attributes"][attribute].is_string(), "{context}: attribute {attribute}");
+    }
+    let reference = &body["payloadReference"];
+    let (bucket, key) = (reference["bucket"].as_str().unwrap(), reference["key"].as_str().unwrap());
+    assert_eq!(bucket, stack.deployment.output("FailedBucket").unwrap(), "{context}");
+    let kept = verify::object(&stack.deployment, bucket, key).await.expect(context);
+    (body.clone(), String::from_utf8(kept).expect(context))
+}
+
+#[tokio::test]
+async fn every_malformed_request_is_a_problem_and_is_salvaged() {
+    let stack = Stack::under_test().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("events");
+    let expected: BTreeMap<String, Value> =
+        serde_json::from_str(&fs::read_to_string(folder.join("ingest.expected.json")).unwrap()).unwrap();
+    let mut refused = 0;
+    for (name, expected) in expected.iter().filter(|(_, expected)| expected["status"] != 200) {
+        let event: Value =
+            serde_json::from_str(&fs::read_to_string(folder.join(format!("ingest/{name}.json"))).unwrap())
+                .unwrap();
+        let body = event["body"].as_str().unwrap_or_default().to_owned();
+        let headers: Vec<_> = ["Content-Type", "Content-Digest"]
+            .into_iter()
+            .filter_map(|header| Some((header, event["headers"][header].as_str()?)))
+            .collect();
+        let answer = stack.sender.post(&headers, body.clone()).await.unwrap();
+        let status = u16::try_from(expected["status"].as_u64().unwrap()).unwrap();
+        assert_problem(&answer, status, expected["problem"].as_str().unwrap(), name);
+
+        let (letter, kept) = salvaged(&stack, &answer, name).await;
+        assert_eq!(letter["kind"], "Invalid", "{name}");
+        let kept: Value = serde_json::from_str(&kept).unwrap();
+        assert_eq!(kept["body"].as_str().unwrap_or_default(), body, "{name}: the request is recoverable");
+        refused += 1;
+    }
+    assert!(refused > 25, "only {refused} malformed requests were tried");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_refused_rather_than_altered() {
+    let stack = Stack::under_test().await;
+    let body = b"{\"messageMetaData\":{\"messageType\":\"t\",\"sourceSystemID\":\"s\",\"dateTime\":\"2026-07-03 16:21:12\"},\
+        \"messagePayload\":\"caf\xe9\"}";
+    let answer = stack.sender.post(&[("content-type", "application/json")], body.to_vec()).await.unwrap();
+    assert_problem(&answer, 400, "malformed-request", "latin-1");
+    salvaged(&stack, &answer, "latin-1").await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_and_only_its_body_is_lost() {
+    let stack = Stack::under_test().await;
+    let body = format!(
+        r#"{{"messageMetaData":{{"messageType":"t","sourceSystemID":"s","dateTime":"2026-07-03 16:21:12"}},"messagePayload":"{}"}}"#,
+        "x".repeat(MAX_EVENT_BYTES)
+    );
+    let answer = stack.sender.post(&[("content-type", "application/json")], body).await.unwrap();
+    assert_problem(&answer, 413, "too-large", "over the limit");
+    assert!(answer.json()["detail"].as_str().unwrap().contains(&MAX_EVENT_BYTES.to_string()));
+    let (_, kept) = salvaged(&stack, &answer, "over the limit").await;
+    assert!(kept.contains("omittedBodySizeBytes") && kept.len() < 10_000, "{} bytes are kept", kept.len());
+}
+
+#[tokio::test]
+async fn a_missing_or_wrong_key_is_403() {
+    let stack = Stack::under_test().await;
+    for key in ["", "wrong-key-wrong-key-wrong"] {
+        let answer = stack
+            .sender
+            .post(&[("x-api-key", key), ("content-type", "application/json")], "{}")
+            .await
+            .unwrap();
+        assert_problem(&answer, 403, "api-key", key);
+    }
+}
+
+#[tokio::test]
+async fn no_refused_payload_is_logged() {
+    let stack = Stack::under_test().await;
+    let marker = "payload-that-must-not-be-logged-4711";
+    let body = format!(r#"{{"messageMetaData":{{"messageType":"t"}},"messagePayload":"{marker}"}}"#);
+    let answer = stack.sender.post(&[("content-type", "application/json")], body).await.unwrap();
+    assert_problem(&answer, 422, "invalid-metadata", "without fields");
+    salvaged(&stack, &answer, "without fields").await;
+    let logs = custody_e2e::operate("logs_containing.py", &["refused request"], "").unwrap();
+    assert!(logs.contains("InvalidMetadata"), "the refusal itself is logged: {logs}");
+    let found = custody_e2e::operate("logs_containing.py", &[marker], "").unwrap();
+    assert_eq!(found.trim(), "", "the payload is in a log");
+}
+
+#[tokio::test]
+async fn a_browser_may_ask_before_it_posts() {
+    let stack = Stack::under_test().await;
+    let answer = stack.sender.preflight().await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.header("access-control-allow-origin"), "*");
+    assert_eq!(answer.header("access-control-allow-methods"), "OPTIONS,POST");
+    assert_eq!(answer.header("access-control-allow-headers"), "Content-Type");
+}

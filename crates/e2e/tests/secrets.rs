@@ -1,0 +1,55 @@
+//! After the suite: no secret is anywhere. Every log, item, kept object, workflow history and message that the tests
+//! before this one caused is searched.
+
+use custody_e2e::{Stack, operate, variable};
+use custody_test_client::records::{Kind, Record, Size};
+
+#[tokio::test]
+async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
+    let stack = Stack::under_test().await;
+    // One good record and one refused request, in case this test runs alone.
+    let record = Record::generate(Kind::Text, Size::Bytes(5_000), 601);
+    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    stack.follow(receipt.message_id).await.unwrap();
+    let secret_header =
+        [("authorization", "Bearer an-authorization-secret"), ("cookie", "session=a-cookie-secret")];
+    let answer = stack.sender.post(&secret_header, "not JSON").await.unwrap();
+    assert_eq!(answer.status, 400);
+    let request_id =
+        answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
+    stack.dead_letter(|letter| letter["request"]["requestId"] == request_id).await.unwrap();
+
+    let secrets = [
+        stack.deployment.api_key.clone(),
+        variable("CUSTODY_REDIS_PASSWORD"),
+        "an-authorization-secret".to_owned(),
+        "a-cookie-secret".to_owned(),
+    ];
+    let search = |messages: &str, secrets: &[String]| {
+        let output = |name| stack.deployment.output(name).unwrap();
+        let arguments = [
+            messages,
+            output("TableName"),
+            output("FailedBucket"),
+            output("PendingBucket"),
+            output("StateMachineArn"),
+        ];
+        operate("find_secrets.py", &arguments, &secrets.join("\n")).unwrap()
+    };
+    let messages = format!("{}/messages-seen.log", variable("CUSTODY_STACK_FOLDER"));
+    let report = search(&messages, &secrets);
+    assert!(!report.contains("FOUND"), "{report}");
+    for kind in ["log line", "item", "kept object", "execution", "message"] {
+        assert!(report.contains(kind), "nothing of kind `{kind}` was searched: {report}");
+    }
+    println!("{report}");
+
+    // The search itself can find: the record's id is in all of these places but the kept objects.
+    let found = search(&messages, &[receipt.message_id.to_string(), request_id]);
+    for kind in ["log line", "item", "kept object", "execution", "message"] {
+        assert!(
+            found.lines().any(|line| line.starts_with("FOUND") && line.contains(kind)),
+            "{kind}: {found}"
+        );
+    }
+}
