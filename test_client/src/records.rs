@@ -142,11 +142,13 @@ impl Record {
     }
 
     /// The size of the event that API Gateway makes of the request. Beside the body, it allows for the context
-    /// that API Gateway adds.
+    /// that API Gateway adds, and for an emulator that escapes every character beyond ASCII.
     fn event_size(&self) -> usize {
         /// Headers (twice) and request context of a REST proxy event, generously.
         const CONTEXT_BYTES: usize = 12 * 1024;
-        Value::from(self.body.as_str()).to_string().len() + CONTEXT_BYTES
+        let escaped = Value::from(self.body.as_str()).to_string();
+        let size: usize = escaped.chars().map(|c| if c.is_ascii() { 1 } else { 6 * c.len_utf16() }).sum();
+        size + CONTEXT_BYTES
     }
 
     /// The digest that receipt and archive must show.

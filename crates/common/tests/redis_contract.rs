@@ -184,11 +184,13 @@ async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
 #[tokio::test]
 async fn a_wrong_password_is_a_clear_error_that_shows_no_password() {
     let server = Server::encrypted();
-    for password in [None, Some("wrong-password")] {
-        let tls = Tls::Verified { ca_bundle: server.ca_file() };
-        let text = put_error(&server.cache(tls, password, 0)).await;
-        assert!(text.contains("NOAUTH") || text.to_lowercase().contains("auth"), "{text}");
-    }
+    let tls = || Tls::Verified { ca_bundle: server.ca_file() };
+    let text = put_error(&server.cache(tls(), Some("wrong-password"), 0)).await;
+    assert!(text.to_lowercase().contains("auth"), "{text}");
+    // A read, because redis 1.8 panics in debug builds where a server refuses MULTI itself.
+    let error = server.cache(tls(), None, 0).payload(samples::record_id()).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::CacheUnavailable);
+    assert!(error.to_string().contains("NOAUTH"), "{error}");
 }
 
 #[tokio::test]

@@ -30,6 +30,16 @@ pub(crate) fn cargo() -> Command {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new(program);
     command.current_dir(workspace::root());
+    // `cargo run` describes this program in variables that build scripts of dependencies (ring's) watch: handed on,
+    // they would make every dependency build anew between a `cargo build` and a `cargo xtask`.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
