@@ -148,11 +148,13 @@ impl Results {
         println!("{table}");
         let count: usize = self.good.values().map(Vec::len).sum();
         let seconds = elapsed.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate for a person")]
+        let (records, megabytes) = (count as f64 / seconds, self.bytes as f64 / 1e6 / seconds);
         println!(
             "{count} complete and equal to what was sent, {} not; {:.1} records/s, {:.1} MB/s over {seconds:.1} s",
             self.failures.len(),
-            count as f64 / seconds,
-            self.bytes as f64 / 1e6 / seconds,
+            records,
+            megabytes,
         );
     }
 }

@@ -24,7 +24,7 @@ struct Arguments {
     /// prints them.
     #[arg(long, env = "CUSTODY_OUTPUTS")]
     outputs: PathBuf,
-    /// The API key's value; the stack's output ApiKeyCommand says how to get it.
+    /// The API key's value; the stack's output `ApiKeyCommand` says how to get it.
     #[arg(long, env = "CUSTODY_API_KEY", hide_env_values = true)]
     api_key: String,
     /// How long a record may take from its request to its last notification, in seconds.

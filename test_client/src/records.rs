@@ -1,6 +1,6 @@
 //! Records to send: generated ones of any kind and size, and envelopes around any payload.
 
-use std::{path::Path, str::FromStr};
+use std::{fmt::Write as _, path::Path, str::FromStr};
 
 use anyhow::{Context as _, bail};
 use custody_core::{MAX_EVENT_BYTES, digest::Sha256};
@@ -162,8 +162,12 @@ pub fn human_size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{} KB", bytes / 1024),
-        _ => format!("{}.{} MB", bytes >> 20, (bytes % (1 << 20)) * 10 >> 20),
+        _ => format!("{}.{} MB", bytes >> 20, ((bytes % (1 << 20)) * 10) >> 20),
     }
+}
+
+fn write_to(content: &mut String, text: std::fmt::Arguments<'_>) {
+    content.write_fmt(text).expect("writing to a string");
 }
 
 fn noise(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
@@ -176,7 +180,10 @@ fn text(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
     let mut content = String::with_capacity(bytes + 64);
     while content.len() < bytes {
         let n = random.next_u32();
-        content.push_str(&format!("decision {n:08x}: \"granted\"\tby rule\\{} — größer als nötig\n", n % 97));
+        write_to(
+            &mut content,
+            format_args!("decision {n:08x}: \"granted\"\tby rule\\{} — größer als nötig\n", n % 97),
+        );
     }
     // Cut at a character boundary and fill up, so that the size is exact.
     let cut = (0..=bytes).rev().find(|at| content.is_char_boundary(*at)).unwrap_or(0);
@@ -189,20 +196,24 @@ fn json_array(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
     let mut content = String::from("[");
     while content.len() + 128 < bytes {
         let n = random.next_u32();
-        content.push_str(&format!(
-            r#"{{"id": {n}, "score":{}.50, "label":"größe {}", "flags":[true,null]}},"#,
-            n % 100,
-            n % 7
-        ));
+        write_to(
+            &mut content,
+            format_args!(
+                r#"{{"id": {n}, "score":{}.50, "label":"größe {}", "flags":[true,null]}},"#,
+                n % 100,
+                n % 7
+            ),
+        );
     }
     // The last element brings the text to its exact size.
-    content.push_str(&format!("\"{}\"]", "x".repeat(bytes.saturating_sub(content.len() + 3))));
+    let rest = bytes.saturating_sub(content.len() + 3);
+    write_to(&mut content, format_args!("\"{}\"]", "x".repeat(rest)));
     content.into_bytes()
 }
 
 fn png(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
     // Noise does not compress: a square of RGB pixels takes about its own size, less the format's framing.
-    let side = ((bytes.saturating_sub(200) as f64) / 3.02).sqrt().max(1.0) as u32;
+    let side = u32::try_from((bytes.saturating_sub(200) * 100 / 302).isqrt().max(1)).unwrap_or(u32::MAX);
     let mut content = Vec::with_capacity(bytes);
     let mut encoder = png::Encoder::new(&mut content, side, side);
     encoder.set_color(png::ColorType::Rgb);

@@ -17,7 +17,7 @@ use crate::deployment::Deployment;
 /// A notification as it arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// The CloudEvent.
+    /// The event.
     pub event: Value,
     /// The SNS message attributes, by name.
     pub attributes: HashMap<String, String>,

@@ -1,5 +1,6 @@
 //! The Redis adapter on a real `redis-server`: with and without TLS, with and without a password, and where it
 //! must refuse.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
     net::TcpListener,

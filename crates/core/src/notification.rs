@@ -28,7 +28,7 @@ impl Notification {
     pub fn failed(source: &str, message: &InternalMessage, failure: &FailureSummary) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Reason<'a> {
+        struct Failure<'a> {
             stage: &'a str,
             error_name: &'a str,
             reason: &'a str,
@@ -51,7 +51,7 @@ impl Notification {
                 "payload": message.payload,
                 "storageContext": message.storage_context,
                 "state": {"S3Persisted": persistence.s3, "metaDataPersisted": persistence.meta_data},
-                "failure": Reason { stage, error_name, reason, attempt: *attempt },
+                "failure": Failure { stage, error_name, reason, attempt: *attempt },
             },
         });
         Self {

@@ -1,4 +1,5 @@
 //! Every file in `events/` does what its name says.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
     collections::BTreeMap,

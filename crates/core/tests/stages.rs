@@ -1,4 +1,5 @@
 //! What stages do when a store fails, a reply was lost, or they run again.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::fs;
 

@@ -23,7 +23,7 @@ use custody_test_client::{
 use serde_json::Value;
 
 /// How long anything may take before a test gives up on it. Not a bar for speed.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A stack under test. Every test makes its own, because clients live in a test's runtime; the readers of the
 /// queues are shared.

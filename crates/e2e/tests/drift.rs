@@ -1,4 +1,5 @@
 //! Template, state machine and code say the same: what one names, the others have.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

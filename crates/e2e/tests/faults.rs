@@ -1,5 +1,6 @@
 //! What becomes of records and requests when a service refuses. The faults are real: permissions taken away, a cache
 //! that is full. They are the whole stack's, so these tests run one after the other.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use custody_core::receipt::{Durability, Receipt};
 use custody_e2e::{Stack, operate, variable};

@@ -1,4 +1,5 @@
 //! Good records, from the request to the archive: real binaries, the real template.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! Requests that are refused, at the real API: each with a problem that says what to do, and salvaged.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -42,7 +42,6 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
     for kind in ["log line", "item", "kept object", "execution", "message"] {
         assert!(report.contains(kind), "nothing of kind `{kind}` was searched: {report}");
     }
-    println!("{report}");
 
     // The search itself can find: the record's id is in all of these places but the kept objects.
     let found = search(&messages, &[receipt.message_id.to_string(), request_id]);

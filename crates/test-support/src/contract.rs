@@ -1,5 +1,6 @@
 //! The contract suites: what every implementation of a port must do. Each suite uses fresh ids, so it may run
 //! against a shared service.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use bytes::Bytes;
 use custody_core::{

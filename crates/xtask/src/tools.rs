@@ -29,10 +29,15 @@ impl Python {
             return Ok(python);
         }
         let log = workspace::state().join("install-python-tools.log");
+        let environment = || {
+            progress::run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), &log)
+        };
+        if environment().is_err() {
+            // Debian ships the module without a part that it needs.
+            install_package("python3-venv")?;
+            environment().context("make a Python environment in .custody/venv")?;
+        }
         progress::step("Installing MiniStack, SAM and cfn-lint into .custody/venv", || {
-            progress::run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), &log).context(
-                "make a Python environment; on Debian, `apt-get install python3-venv` provides what may be missing",
-            )?;
             let mut pip = Command::new(python.bin.join("python"));
             pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"])
                 .arg(&requirements);
@@ -58,22 +63,28 @@ pub(crate) fn redis_server() -> anyhow::Result<PathBuf> {
     if let Some(path) = find_redis_server()? {
         return Ok(path);
     }
-    let log = workspace::state().join("install-redis.log");
-    let how = "install it with `sudo apt-get install redis-tools` (or any redis-server 7 on the PATH) and run this again";
+    install_package("redis-tools")?;
+    find_redis_server()?
+        .context("Debian's package redis-tools has no server; install redis-server 7 and run this again")
+}
+
+/// Installs a package of Debian where that is possible, or says how to.
+fn install_package(package: &str) -> anyhow::Result<()> {
+    let how = format!("install it with `sudo apt-get install {package}` and run this again");
     if !nix::unistd::geteuid().is_root() || find_on_path("apt-get").is_none() {
-        bail!("redis-server is not installed; {how}");
+        bail!("Debian's package {package}, or what it provides, is missing; {how}");
     }
-    progress::step("Installing Redis from Debian's package redis-tools", || {
+    let log = workspace::state().join(format!("install-{package}.log"));
+    progress::step(&format!("Installing Debian's package {package}"), || {
         let apt = |arguments: &[&str]| {
             let mut command = Command::new("apt-get");
             command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
             progress::run_quietly(&mut command, &log)
         };
         apt(&["update"])?;
-        apt(&["install", "--yes", "--no-install-recommends", "redis-tools"])
+        apt(&["install", "--yes", "--no-install-recommends", package])
     })
-    .with_context(|| format!("install Redis; {how}"))?;
-    find_redis_server()?.with_context(|| format!("the package redis-tools has no server; {how}"))
+    .with_context(|| format!("install Debian's package {package}; if it cannot be installed here, {how}"))
 }
 
 /// `redis-server` on the PATH, or the same program under the name that `redis-tools` ships it by: Debian's

@@ -32,14 +32,14 @@ const THROTTLED: [&str; 8] = [
 
 /// The stage error of a failed call. `unavailable` is the name to use when the service could not be had.
 pub(super) fn stage_error<E>(
-    error: SdkError<E, HttpResponse>,
+    error: &SdkError<E, HttpResponse>,
     unavailable: ErrorName,
     operation: impl Into<String>,
 ) -> StageError
 where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
-    let name = match &error {
+    let name = match error {
         SdkError::ConstructionFailure(_) => ErrorName::ConfigurationInvalid,
         SdkError::ServiceError(context) => {
             classify(context.err().code().unwrap_or_default(), context.raw().status(), unavailable)
@@ -47,10 +47,10 @@ where
         // Timeouts, refused connections, answers that broke off: the effect may or may not have happened.
         _ => unavailable,
     };
-    let text = DisplayErrorContext(&error).to_string();
+    let text = DisplayErrorContext(error).to_string();
     // The context ends in a debug form of the whole error, response headers included.
     let text = text.split(" (").next().unwrap_or_default().to_owned();
-    StageError::new(name, operation).caused_by(format!("{}{text}", code_prefix(&error)))
+    StageError::new(name, operation).caused_by(format!("{}{text}", code_prefix(error)))
 }
 
 fn code_prefix<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> String {

@@ -64,7 +64,7 @@ fn unencodable(message: &InternalMessage, error: serde_dynamo::Error) -> StageEr
         .caused_by(error)
 }
 
-fn text(value: impl ToString) -> AttributeValue {
+fn text(value: impl std::fmt::Display) -> AttributeValue {
     AttributeValue::S(value.to_string())
 }
 
@@ -95,17 +95,12 @@ impl RecordTable for DynamoTable {
             .await;
         let existing = match put {
             Ok(_) => return Ok(reference),
-            Err(SdkError::ServiceError(context))
-                if matches!(context.err(), PutItemError::ConditionalCheckFailedException(_)) =>
-            {
-                match context.into_err() {
-                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
-                    _ => None,
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item.clone(),
+                _ => {
+                    return Err(stage_error(&error, ErrorName::TableUnavailable, format!("store item {id}")));
                 }
-            }
-            Err(error) => {
-                return Err(stage_error(error, ErrorName::TableUnavailable, format!("store item {id}")));
-            }
+            },
         };
         let digest = message.payload.sha256.to_string();
         if existing.as_ref().and_then(stored_digest) == Some(digest.as_str()) {
@@ -138,11 +133,12 @@ impl RecordTable for DynamoTable {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let Some(existing) = condition_failure(update, || format!("complete item {id}"))? else {
-            return Ok(());
+        let existing = match conditional(update, || format!("complete item {id}"))? {
+            Conditional::Done => return Ok(()),
+            Conditional::Refused(existing) => existing,
         };
         // Completed by an earlier run, or not this record's item at all.
-        if existing.as_ref().and_then(stored_digest) == Some(message.payload.sha256.to_string().as_str()) {
+        if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
             return Ok(());
         }
         Err(StageError::new(
@@ -186,28 +182,29 @@ impl RecordTable for DynamoTable {
                 .expression_attribute_values(format!(":i{i}"), value);
         }
         let update = request.update_expression(format!("SET {}", assignments.join(", "))).send().await;
-        match condition_failure(update, || format!("mark item {id} as failed"))? {
-            None => Ok(FailedItem::Marked),
-            Some(_) => Ok(FailedItem::AlreadyCompleted),
-        }
+        Ok(match conditional(update, || format!("mark item {id} as failed"))? {
+            Conditional::Done => FailedItem::Marked,
+            Conditional::Refused(_) => FailedItem::AlreadyCompleted,
+        })
     }
 }
 
-/// `Some` when an update's condition did not hold, with the item as it is.
-fn condition_failure<T>(
+/// What became of a conditional update.
+enum Conditional {
+    Done,
+    /// The condition did not hold, with the item as it is; empty where there is none.
+    Refused(Attributes),
+}
+
+fn conditional<T>(
     update: Result<T, SdkError<UpdateItemError>>,
     operation: impl Fn() -> String,
-) -> Result<Option<Option<Attributes>>, StageError> {
-    match update {
-        Ok(_) => Ok(None),
-        Err(SdkError::ServiceError(context))
-            if matches!(context.err(), UpdateItemError::ConditionalCheckFailedException(_)) =>
-        {
-            match context.into_err() {
-                UpdateItemError::ConditionalCheckFailedException(failed) => Ok(Some(failed.item)),
-                _ => Ok(Some(None)),
-            }
+) -> Result<Conditional, StageError> {
+    let Err(error) = update else { return Ok(Conditional::Done) };
+    match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+            Ok(Conditional::Refused(failed.item.clone().unwrap_or_default()))
         }
-        Err(error) => Err(stage_error(error, ErrorName::TableUnavailable, operation())),
+        _ => Err(stage_error(&error, ErrorName::TableUnavailable, operation())),
     }
 }

@@ -35,14 +35,12 @@ impl Salvage for FailureFunction {
             .payload(Blob::new(request.to_json()))
             .send()
             .await
-            .map_err(|error| stage_error(error, ErrorName::FailureFunctionUnavailable, operation))?;
-        match output.function_error() {
-            None => Ok(()),
-            Some(_) => {
-                let report = output.payload().map(|blob| String::from_utf8_lossy(blob.as_ref()).into_owned());
-                Err(StageError::new(ErrorName::FailureFunctionUnavailable, operation)
-                    .caused_by(report.unwrap_or_default()))
-            }
+            .map_err(|error| stage_error(&error, ErrorName::FailureFunctionUnavailable, operation))?;
+        if output.function_error().is_none() {
+            return Ok(());
         }
+        let report = output.payload().map(|blob| String::from_utf8_lossy(blob.as_ref()).into_owned());
+        Err(StageError::new(ErrorName::FailureFunctionUnavailable, operation)
+            .caused_by(report.unwrap_or_default()))
     }
 }

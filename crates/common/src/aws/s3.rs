@@ -45,7 +45,7 @@ impl S3Archive {
             .key(key)
             .send()
             .await
-            .map_err(|error| stage_error(error, ErrorName::ArchiveUnavailable, operation()))?;
+            .map_err(|error| stage_error(&error, ErrorName::ArchiveUnavailable, operation()))?;
         let content =
             object.body.collect().await.map_err(|error| {
                 StageError::new(ErrorName::ArchiveUnavailable, operation()).caused_by(error)
@@ -81,10 +81,7 @@ impl PayloadArchive for S3Archive {
             .body(ByteStream::from(payload))
             .send()
             .await;
-        let error = match put {
-            Ok(_) => return Ok(self.reference(key)),
-            Err(error) => error,
-        };
+        let Err(error) = put else { return Ok(self.reference(key)) };
         if error.code() == Some(CONDITIONAL_REQUEST_CONFLICT) {
             return Err(StageError::new(
                 ErrorName::ArchiveUnavailable,
@@ -92,7 +89,7 @@ impl PayloadArchive for S3Archive {
             ));
         }
         if !exists_already(&error) {
-            return Err(stage_error(error, ErrorName::ArchiveUnavailable, format!("store object {key}")));
+            return Err(stage_error(&error, ErrorName::ArchiveUnavailable, format!("store object {key}")));
         }
         // An earlier run, whose reply was lost, or a concurrent one. Equal bytes are success.
         match self.find(key).await? {
@@ -127,7 +124,7 @@ impl PayloadArchive for S3Archive {
             }
             Err(error) => {
                 return Err(stage_error(
-                    error,
+                    &error,
                     ErrorName::ArchiveUnavailable,
                     format!("look up object {key}"),
                 ));
@@ -176,7 +173,7 @@ impl FailedStore for S3FailedStore {
             Err(error) if exists_already(&error) => {}
             Err(error) => {
                 return Err(stage_error(
-                    error,
+                    &error,
                     ErrorName::FailedStoreUnavailable,
                     format!("keep failed object {key}"),
                 ));
@@ -216,7 +213,11 @@ impl PendingMarkers for S3PendingMarkers {
             .send()
             .await
             .map_err(|error| {
-                stage_error(error, ErrorName::PendingStoreUnavailable, format!("mark record {id} as pending"))
+                stage_error(
+                    &error,
+                    ErrorName::PendingStoreUnavailable,
+                    format!("mark record {id} as pending"),
+                )
             })?;
         Ok(())
     }
@@ -225,7 +226,7 @@ impl PendingMarkers for S3PendingMarkers {
         self.client.delete_object().bucket(&self.bucket).key(marker_key(id)).send().await.map_err(
             |error| {
                 stage_error(
-                    error,
+                    &error,
                     ErrorName::PendingStoreUnavailable,
                     format!("clear the pending marker of record {id}"),
                 )

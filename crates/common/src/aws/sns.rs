@@ -38,7 +38,10 @@ impl Notifier for TopicNotifier {
                 .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
             request = request.message_attributes(name, attribute);
         }
-        request.send().await.map_err(|error| stage_error(error, ErrorName::TopicUnavailable, operation()))?;
+        request
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::TopicUnavailable, operation()))?;
         Ok(())
     }
 }

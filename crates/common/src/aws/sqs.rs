@@ -44,7 +44,10 @@ impl DeadLetters for DeadLetterQueue {
                 .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
             request = request.message_attributes(name, attribute);
         }
-        request.send().await.map_err(|error| stage_error(error, ErrorName::QueueUnavailable, operation()))?;
+        request
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::QueueUnavailable, operation()))?;
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ impl Workflow for StateMachine {
                 Ok(())
             }
             Err(error) => Err(stage_error(
-                error,
+                &error,
                 ErrorName::WorkflowUnavailable,
                 format!("start the execution of record {id}"),
             )),

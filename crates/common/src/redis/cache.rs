@@ -92,7 +92,7 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
             .arg(id.to_string())
             .ignore();
         let wanted = self.settings.wanted_replicas;
-        let timeout_ms = self.settings.replication_timeout.as_millis() as u64;
+        let timeout_ms = u64::try_from(self.settings.replication_timeout.as_millis()).unwrap_or(u64::MAX);
         // WAIT speaks of the writes of its own connection, so both are one call: if the connection dies in
         // between, both run again.
         let confirmed: u32 = self

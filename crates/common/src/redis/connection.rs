@@ -50,6 +50,12 @@ impl SecretsManagerPassword {
     }
 }
 
+/// The content of the secret.
+#[derive(serde::Deserialize)]
+struct Content {
+    password: String,
+}
+
 impl PasswordSource for SecretsManagerPassword {
     async fn password(&self) -> Result<Option<Secret>, StageError> {
         let operation = "read the Redis password from Secrets Manager";
@@ -60,10 +66,6 @@ impl PasswordSource for SecretsManagerPassword {
             .send()
             .await
             .map_err(|error| StageError::new(ErrorName::CacheUnavailable, operation).caused_by(error))?;
-        #[derive(serde::Deserialize)]
-        struct Content {
-            password: String,
-        }
         // The parser's own message could quote the secret.
         let content: Content =
             serde_json::from_str(secret.secret_string().unwrap_or_default()).map_err(|_| {

@@ -12,6 +12,7 @@ mod redis;
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -281,7 +282,11 @@ fn random_password() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
     let mut source = fs::File::open("/dev/urandom").context("open /dev/urandom")?;
     std::io::Read::read_exact(&mut source, &mut bytes).context("read /dev/urandom")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let mut password = String::new();
+    for byte in bytes {
+        write!(password, "{byte:02x}")?;
+    }
+    Ok(password)
 }
 
 /// Writes a file that only its owner may read.
