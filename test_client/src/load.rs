@@ -120,7 +120,7 @@ impl Results {
 
     fn print(&self, elapsed: Duration) {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::ASCII_MARKDOWN);
         table.set_header([
             "record",
             "count",

@@ -102,7 +102,8 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
         stack.keep_logs(&workspace::state().join("failed-test-logs"));
     }
     stack.down()?;
-    result
+    result?;
+    checks.run("nothing is left behind", || running.as_ref().map_or(Ok(()), Running::expect_gone))
 }
 
 fn stack_test(running: &Running, name: &str) -> anyhow::Result<()> {

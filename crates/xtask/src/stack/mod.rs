@@ -1,8 +1,8 @@
 //! The local stack: MiniStack, a Redis primary with a replica, and the template deployed to them.
 //!
 //! *Invariants:* everything listens on loopback only. Everything a stack has is in `.custody/stacks/<name>`. Every
-//! process of a stack, and every process that one starts, carries the stack's folder in its environment, so that
-//! `down` finds them all.
+//! process of a stack, and every process that one starts, carries the stack's folder in its environment or works in
+//! it, so that `down` finds them all.
 
 mod certificates;
 mod deploy;
@@ -260,6 +260,19 @@ impl Running {
     pub(crate) fn print_exports(&self) {
         for (name, value) in self.variables() {
             println!("export {name}='{value}'");
+        }
+    }
+
+    /// Fails where anything of the stack still runs, as it must not after `down`.
+    pub(crate) fn expect_gone(&self) -> anyhow::Result<()> {
+        for port in [self.ports.gateway, self.ports.redis_primary, self.ports.redis_replica] {
+            if process::listens(port) {
+                bail!("something still listens on port {port}, although the stack is down");
+            }
+        }
+        match process::of_stack(&self.folder)?.as_slice() {
+            [] => Ok(()),
+            left => bail!("these processes are left although the stack is down: {left:?}"),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The processes of a stack: started in the background, found again by a mark in their environment.
+//! The processes of a stack: started in the background, found again by a mark in their environment or by the folder
+//! they work in.
 
 use std::{
     fs::{self, File},
@@ -68,7 +69,7 @@ pub(super) fn listens(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_millis(500)).is_ok()
 }
 
-/// The processes of the stack in `folder`.
+/// The processes of the stack in `folder`. A shell that somebody has open in there is one, too.
 pub(super) fn of_stack(folder: &Path) -> anyhow::Result<Vec<Pid>> {
     let mark = format!("{MARK}={}", folder.display());
     let mut pids = Vec::new();
@@ -76,8 +77,11 @@ pub(super) fn of_stack(folder: &Path) -> anyhow::Result<Vec<Pid>> {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // Processes of other users, and such that end while this looks, cannot be read and are not ours.
-        let Ok(environment) = fs::read(entry.path().join("environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        let marked = environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes());
+        // A server may write its title over its environment, as Redis does.
+        let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        if marked || inside {
             pids.push(Pid::from_raw(pid));
         }
     }
