@@ -78,7 +78,8 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
         let Arrival { event, attributes, .. } = of_stage[0];
         let event_type = format!("custody.message.{stage}.v1");
         ensure!(event["specversion"] == "1.0" && event["type"] == event_type, "not a CloudEvent: {event}");
-        ensure!(event["id"].as_str().is_some_and(|id| !id.is_empty()), "a CloudEvent without id: {event}");
+        // Made of the record and the stage alone, so that a repetition can be told.
+        ensure!(event["id"] == format!("{id}/{stage}"), "another id: {event}");
         ensure!(
             event["source"].as_str().is_some_and(|s| s.starts_with("urn:custody:")),
             "an odd source: {event}"

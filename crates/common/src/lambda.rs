@@ -1,6 +1,8 @@
 //! The bridge between stages and the Lambda runtime: typed input in, and failures out under the names that the
 //! state machine matches on.
 
+use std::fmt;
+
 use custody_core::error::{ErrorName, StageError};
 pub use lambda_runtime::Error;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
@@ -9,8 +11,13 @@ use serde_json::value::RawValue;
 use tracing::error;
 
 /// A stage's failure as Lambda reports it. `errorType` is the error's name, not a Rust type.
-#[derive(Debug)]
 struct Reported(StageError);
+
+impl fmt::Debug for Reported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
 
 impl From<Reported> for Diagnostic {
     fn from(Reported(error): Reported) -> Self {

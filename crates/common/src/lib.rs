@@ -4,6 +4,7 @@
 //! stage of `custody-core` to [`lambda`]. Nothing here knows whether it runs on AWS or on the local stack.
 
 pub mod aws;
+pub mod bounded;
 pub mod clock;
 pub mod config;
 pub mod lambda;

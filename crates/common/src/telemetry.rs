@@ -15,6 +15,9 @@ use crate::config::Reader;
 /// The targets that `LOG_LEVEL` applies to.
 const OWN_TARGETS: [&str; 2] = ["custody_core", "custody_common"];
 
+/// Where the Lambda runtime logs every error that a handler returned. `lambda::serve` has logged it by then.
+const REPEATS_OUR_ERRORS: &str = "lambda_runtime::layers::panic";
+
 /// How much to log.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -32,9 +35,9 @@ impl Settings {
 
 /// Starts logging to standard output.
 pub fn init(level: Level) {
-    let targets = OWN_TARGETS.iter().fold(Targets::new().with_default(LevelFilter::WARN), |targets, own| {
-        targets.with_target(*own, level)
-    });
+    let dependencies =
+        Targets::new().with_default(LevelFilter::WARN).with_target(REPEATS_OUR_ERRORS, LevelFilter::OFF);
+    let targets = OWN_TARGETS.iter().fold(dependencies, |targets, own| targets.with_target(*own, level));
     let format = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
     // A second initialization in one process happens in tests only, and the first stands.
     drop(tracing_subscriber::registry().with(targets).with(format).try_init());

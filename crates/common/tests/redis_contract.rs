@@ -168,6 +168,57 @@ async fn the_cache_keeps_the_contract_with_tls_and_password() {
 }
 
 #[tokio::test]
+async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_at_last() {
+    let server = Server::plain();
+    let cache = server.cache(Tls::Off, None, 0);
+    let message = samples::message(b"payload");
+    let id = message.message_id;
+    let (record, pending) = (cache.reference(id).key, format!("{{s{:02}}}:pending", id.shard()));
+    let mut direct =
+        redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
+    let mut ask = |command: &str, key: &str, member: Option<&str>| -> Option<i64> {
+        let mut command = redis::cmd(command);
+        command.arg(key);
+        if let Some(member) = member {
+            command.arg(member);
+        }
+        command.query(&mut direct).unwrap()
+    };
+
+    cache.put(&message, b"payload").await.unwrap();
+    let id = id.to_string();
+    assert_eq!(ask("ZSCORE", &pending, Some(&id)), Some(message.received_at.unix_ms()));
+    let ttl = ask("TTL", &record, None).unwrap();
+    assert!((86_000..=86_400).contains(&ttl), "{ttl} s");
+    assert_eq!(
+        ask("HSTRLEN", &record, Some("message")),
+        Some(i64::try_from(message.to_json().len()).unwrap())
+    );
+
+    cache.settle(message.message_id).await.unwrap();
+    assert_eq!(ask("ZSCORE", &pending, Some(&id)), None);
+    let ttl = ask("TTL", &record, None).unwrap();
+    assert!((1..=300).contains(&ttl), "{ttl} s");
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left_for_the_one_that_took_its_place() {
+    let server = Server::plain();
+    let cache = server.cache(Tls::Off, None, 0);
+    let message = samples::message(b"payload");
+    cache.put(&message, b"payload").await.unwrap();
+    let mut direct =
+        redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
+    let mut replicate = |of: [&str; 2]| redis::cmd("REPLICAOF").arg(&of).exec(&mut direct).unwrap();
+
+    replicate(["127.0.0.1", "1"]);
+    put_error(&cache).await;
+    // The same address leads to a primary again, as a host name does after a failover.
+    replicate(["NO", "ONE"]);
+    cache.put(&message, b"payload").await.expect("the next call connects anew and succeeds");
+}
+
+#[tokio::test]
 async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
     let primary = Server::plain();
     let cache = primary.cache(Tls::Off, None, 1);

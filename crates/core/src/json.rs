@@ -1,7 +1,7 @@
 //! Reading JSON without losing any of it: objects whose duplicate keys are errors and whose values stay
 //! the text that was sent.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -39,8 +39,10 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-                while let Some(Key(key)) = map.next_key()? {
-                    if fields.iter().any(|(name, _)| *name == key) {
+                // A set, because the object comes from outside and may have a million keys.
+                let mut seen: HashSet<Cow<'de, str>> = HashSet::new();
+                while let Some(Text(key)) = map.next_key()? {
+                    if !seen.insert(key.clone()) {
                         return Err(duplicate_key(&key));
                     }
                     fields.push((key, map.next_value()?));
@@ -52,9 +54,11 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
     }
 }
 
-/// An object key that borrows from the input where it has no escapes.
-#[derive(Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+/// A JSON string that borrows from the input where it has no escapes.
+///
+/// A type of its own, because serde borrows a `Cow` only where it is the field itself, not inside an `Option`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 fn duplicate_key<E: de::Error>(key: &str) -> E {
     E::custom(format_args!("duplicate key `{}`", excerpt(key)))
@@ -62,12 +66,30 @@ fn duplicate_key<E: de::Error>(key: &str) -> E {
 
 /// At most 64 characters of a text that a producer sent, for an error message.
 pub fn excerpt(text: &str) -> String {
-    let mut shown: String =
-        text.chars().take(64).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(64)
+        .map(|c| if c.is_control() || is_noncharacter(c) { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().nth(64).is_some() {
         shown.push('…');
     }
     shown
+}
+
+/// The two characters that are valid in JSON and in Rust, and that SQS and SNS refuse in a message. Source: the
+/// reference of SQS `SendMessage`, "A message can include only XML, JSON, and unformatted text".
+pub fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fffe}' | '\u{ffff}')
+}
+
+/// JSON text that SQS and SNS take: the two characters that they refuse are escaped. They occur inside strings only.
+pub fn for_messages(json: &str) -> Cow<'_, str> {
+    if json.contains(is_noncharacter) {
+        Cow::Owned(json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff"))
+    } else {
+        Cow::Borrowed(json)
+    }
 }
 
 /// A JSON value in which no object, at any depth, repeats a key.
@@ -162,6 +184,56 @@ pub fn nesting_depth(json: &str) -> usize {
     deepest
 }
 
+/// The first number in well-formed JSON text that a reader with 64-bit floats would not keep exactly, or that
+/// DynamoDB would refuse.
+///
+/// Kept are integers up to 2^53 - 1 (RFC 7493, I-JSON) and decimals of at most 15 significant digits, which a 64-bit
+/// float reproduces, of a magnitude from 1E-125 to 9E+125 or zero.
+pub fn first_inexact_number(json: &str) -> Option<&str> {
+    let bytes = json.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => at = end_of_string(bytes, at),
+            b'-' | b'0'..=b'9' => {
+                let is_part = |byte: &u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                let length = bytes[at..].iter().take_while(|byte| is_part(byte)).count();
+                let number = &json[at..at + length];
+                if !is_exact(number) {
+                    return Some(number);
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// The position after the string that begins at `start`.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < bytes.len() && bytes[at] != b'"' {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    at + 1
+}
+
+fn is_exact(number: &str) -> bool {
+    const MAX_INTEGER: u64 = (1 << 53) - 1;
+    if let Ok(integer) = number.parse::<i64>() {
+        return integer.unsigned_abs() <= MAX_INTEGER;
+    }
+    let mantissa = number.split(['e', 'E']).next().unwrap_or_default();
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    let significant = digits.trim_matches('0');
+    if significant.is_empty() {
+        return true;
+    }
+    let magnitude = number.parse::<f64>().map_or(f64::INFINITY, f64::abs);
+    significant.len() <= 15 && (1e-125..=9e125).contains(&magnitude)
+}
+
 /// The byte offset in `text` of an error's line and column.
 pub fn error_offset(text: &str, error: &serde_json::Error) -> usize {
     let line_start = match error.line() {
@@ -210,6 +282,54 @@ mod tests {
         }
         let nested = serde_json::from_str::<UniqueValue>(r#"[{"x":{"a":1,"a":1}}]"#).unwrap_err();
         assert!(nested.to_string().contains("duplicate key `a`"));
+    }
+
+    #[test]
+    fn many_keys_are_read_in_linear_time() {
+        let fields: Vec<_> = (0..200_000).map(|i| format!("\"k{i}\":1")).collect();
+        let text = format!("{{{}}}", fields.join(","));
+        assert_eq!(serde_json::from_str::<RawObject<'_>>(&text).unwrap().iter().count(), 200_000);
+    }
+
+    #[test]
+    fn numbers_that_a_float_would_change_are_found() {
+        for kept in [
+            "0",
+            "-0.0",
+            "0e400",
+            "9007199254740991",
+            "-9007199254740991",
+            "0.1",
+            "1.50",
+            "123456789.012345",
+            "1e15",
+            "1E-125",
+            "9e125",
+            r#""1e400""#,
+            r#"{"a\"1e400":[true,1.5]}"#,
+        ] {
+            assert_eq!(first_inexact_number(kept), None, "{kept}");
+        }
+        for changed in [
+            "9007199254740992",
+            "-9223372036854775808",
+            "12345678901234567890",
+            "9007199254740993.0",
+            "0.12345678901234567",
+            "1e-400",
+            "1e400",
+            "1e126",
+        ] {
+            let json = format!("{{\"a\": [ {changed} ]}}");
+            assert_eq!(first_inexact_number(&json), Some(changed));
+        }
+    }
+
+    #[test]
+    fn what_sqs_refuses_is_escaped() {
+        assert_eq!(for_messages("{\"a\u{ffff}\":\"\u{fffe}x\"}"), r#"{"a\uffff":"\ufffex"}"#);
+        assert!(matches!(for_messages("{}"), Cow::Borrowed(_)));
+        assert_eq!(excerpt("a\u{ffff}\n"), "a\u{fffd}\u{fffd}");
     }
 
     #[test]

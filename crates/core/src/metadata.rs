@@ -4,7 +4,6 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
 use crate::{
-    clock::Timestamp,
     json::{self, UniqueValue},
     problem::{Problem, ProblemKind},
 };
@@ -18,9 +17,6 @@ const MAX_FIELD_CHARS: usize = 256;
 
 /// The deepest nesting of a metadata value. DynamoDB stops at 32 levels; item and workflow add their own.
 const MAX_DEPTH: usize = 16;
-
-/// The largest integer that every JSON reader keeps exactly, 2^53. Source: RFC 7493 (I-JSON), 2.2.
-const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 const ROOT: &str = "$.messageMetaData";
 const MESSAGE_TYPE: &str = "messageType";
@@ -56,6 +52,9 @@ impl MessageMetaData {
                 ),
             ));
         }
+        if let Some(number) = json::first_inexact_number(raw) {
+            return Err(inexact(ROOT, number));
+        }
         let UniqueValue(value) = serde_json::from_str(raw).map_err(|error| {
             Problem::new(
                 ProblemKind::MalformedRequest,
@@ -88,9 +87,9 @@ impl MessageMetaData {
             Some(_) => check_text(&fields, SOURCE_TRANSACTION_ID)?,
         }
         check_date_time(fields[DATE_TIME].as_str().unwrap_or_default())?;
-        for (name, value) in &fields {
-            check_value(value, &format!("{ROOT}.{name}"))?;
-        }
+        let fields = Value::Object(fields);
+        check_value(&fields, ROOT)?;
+        let Value::Object(fields) = fields else { unreachable!("it was made an object two lines above") };
         Ok(Self(fields))
     }
 
@@ -147,34 +146,41 @@ fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
     Err(invalid(&path, detail))
 }
 
-/// Refuses what JSON readers, Step Functions or DynamoDB would round, reject or reshape on the way.
+/// A number that would not arrive as it was sent.
+pub(crate) fn inexact(path: &str, number: &str) -> Problem {
+    let number = json::excerpt(number);
+    invalid(path, format!("the number {number} cannot be kept exactly by every reader; send it as a string"))
+}
+
+/// Refuses texts that SNS, SQS or DynamoDB would refuse later, when the record is acknowledged.
 fn check_value(value: &Value, path: &str) -> Result<(), Problem> {
-    match value {
-        Value::Number(number) => {
-            let exact = match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(n), _, _) => n <= MAX_EXACT_INTEGER,
-                (_, Some(n), _) => n.unsigned_abs() <= MAX_EXACT_INTEGER,
-                // DynamoDB keeps magnitudes from 1E-130 to 9.9E+125. A float beyond 2^53 may be an
-                // integer that was already rounded when it was read.
-                (_, _, Some(n)) => n == 0.0 || (n.abs() >= 1e-130 && n.abs() <= 9_007_199_254_740_992.0),
-                _ => false,
-            };
-            if !exact {
-                let name = json::excerpt(path);
-                return Err(invalid(
-                    &name,
-                    format!("the number at {name} cannot be kept exactly; send it as a string"),
-                ));
-            }
-            Ok(())
+    let check_characters = |text: &str| {
+        if text.contains(json::is_noncharacter) {
+            let path = json::excerpt(path);
+            return Err(invalid(
+                &path,
+                format!("{path} contains U+FFFE or U+FFFF, which no message may carry; remove it"),
+            ));
         }
+        Ok(())
+    };
+    match value {
+        Value::String(text) => check_characters(text),
         Value::Array(items) => {
             items.iter().enumerate().try_for_each(|(i, item)| check_value(item, &format!("{path}[{i}]")))
         }
-        Value::Object(fields) => {
-            fields.iter().try_for_each(|(name, field)| check_value(field, &format!("{path}.{name}")))
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Object(fields) => fields.iter().try_for_each(|(name, field)| {
+            check_characters(name)?;
+            if name.is_empty() {
+                let path = json::excerpt(path);
+                return Err(invalid(
+                    &path,
+                    format!("a field of {path} has an empty name; send a name, or remove the field"),
+                ));
+            }
+            check_value(field, &format!("{path}.{name}"))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
     }
 }
 
@@ -191,7 +197,7 @@ fn check_date_time(text: &str) -> Result<(), Problem> {
         && if bytes[10] == b' ' && !text[19..].contains(['Z', 'z', '+', '-']) {
             text.parse::<jiff::civil::DateTime>().is_ok()
         } else {
-            Timestamp::parse(text).is_some()
+            !text.contains('[') && text.parse::<jiff::Timestamp>().is_ok()
         };
     if known {
         return Ok(());
@@ -249,15 +255,25 @@ mod tests {
             ("dateTime", "\"2026-01-31\"", "RFC 3339"),
             ("dateTime", "\"2026-01-31T09:30:00\"", "RFC 3339"),
             ("dateTime", "\"2026-02-30 09:30:00\"", "RFC 3339"),
-            ("extra", "9007199254740993", "as a string"),
-            ("extra", "-9223372036854775808", "as a string"),
-            ("extra", "1e300", "as a string"),
-            ("extra", "[{\"n\":123456789012345678901234567890}]", "as a string"),
+            ("dateTime", "\"2026-01-31T09:30:00Z[UTC]\"", "RFC 3339"),
+            ("extra", "{\"\":1}", "empty name"),
+            ("extra", "[\"a\\uffff\"]", "U+FFFF"),
+            ("extra", "{\"a\\ufffe\":1}", "U+FFFE"),
         ] {
             let problem = MessageMetaData::parse(&with(field, value), 0).unwrap_err();
             assert_eq!(problem.kind, ProblemKind::InvalidMetadata, "{field}={value}");
             assert!(problem.detail.contains(detail), "{field}={value}: {}", problem.detail);
             assert!(problem.path.unwrap().starts_with(&format!("{ROOT}.{field}")));
+        }
+    }
+
+    #[test]
+    fn a_number_that_would_be_rounded_is_refused() {
+        for number in
+            ["9007199254740993", "-9223372036854775808", "1e300", "[{\"n\":0.12345678901234567890}]"]
+        {
+            let problem = MessageMetaData::parse(&with("extra", number), 0).unwrap_err();
+            assert!(problem.detail.contains("as a string"), "{number}: {}", problem.detail);
         }
     }
 
@@ -268,6 +284,7 @@ mod tests {
             "2021-07-03 16:21:12",
             "2026-01-31T09:30:00.5+01:00",
             "2026-01-31T09:30:00z",
+            "1969-07-20T20:17:40Z",
         ] {
             MessageMetaData::parse(&with("dateTime", &format!("\"{date}\"")), 0).expect(date);
         }

@@ -100,7 +100,7 @@ pub trait RecordTable: Send + Sync {
     ) -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// Puts the record's item into state `FAILED`, writing the item where there is none. A `COMPLETED` item
-    /// stays as it is.
+    /// stays as it is. An item of another payload is a `MetadataConflict` and stays.
     fn fail(
         &self,
         message: &InternalMessage,
@@ -141,12 +141,8 @@ pub trait Salvage: Send + Sync {
 /// The store of salvaged requests and of the payloads of failed records.
 pub trait FailedStore: Send + Sync {
     /// Keeps `content` under `key`. Repeating the call is harmless: equal content under an equal key.
-    fn keep(
-        &self,
-        key: &str,
-        content: Bytes,
-        content_type: &str,
-    ) -> impl Future<Output = Result<S3Reference, StageError>> + Send;
+    fn keep(&self, key: &str, content: Bytes)
+    -> impl Future<Output = Result<S3Reference, StageError>> + Send;
 }
 
 /// The dead-letter queue.

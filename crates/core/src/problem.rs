@@ -96,6 +96,9 @@ impl ProblemKind {
     }
 }
 
+/// The longest detail, in characters.
+const MAX_DETAIL_CHARS: usize = 512;
+
 /// One problem: what is wrong, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -112,7 +115,13 @@ pub struct Problem {
 impl Problem {
     /// A problem of `kind`.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), path: None, offset: None }
+        let mut detail = detail.into();
+        // Whatever a detail quotes, no payload travels in it.
+        if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL_CHARS) {
+            detail.truncate(end);
+            detail.push('…');
+        }
+        Self { kind, detail, path: None, offset: None }
     }
 
     /// The same problem, located at a JSON path.

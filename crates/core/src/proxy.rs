@@ -1,10 +1,10 @@
 //! The API Gateway REST proxy event, as much of it as Custody reads, and the proxy response.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{problem::Problem, receipt::Receipt};
+use crate::{json::Text, problem::Problem, receipt::Receipt};
 
 /// A request as API Gateway hands it to ingest. It borrows from the event: the body is copied only where
 /// its JSON escapes must be undone.
@@ -14,10 +14,10 @@ use crate::{problem::Problem, receipt::Receipt};
 #[serde(rename_all = "camelCase")]
 pub struct ProxyEvent<'a> {
     #[serde(borrow, default)]
-    headers: Option<BTreeMap<Cow<'a, str>, Option<Cow<'a, str>>>>,
+    headers: Option<BTreeMap<Text<'a>, Option<Text<'a>>>>,
     /// The body as text, or as base64 where `is_base64_encoded`.
     #[serde(borrow, default)]
-    pub body: Option<Cow<'a, str>>,
+    pub body: Option<Text<'a>>,
     /// Whether API Gateway took the content type as binary and encoded the body.
     #[serde(default)]
     pub is_base64_encoded: bool,
@@ -74,7 +74,10 @@ impl ProxyEvent<'_> {
 
     /// All headers that have a value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.headers.iter().flatten().filter_map(|(name, value)| Some((name.as_ref(), value.as_deref()?)))
+        self.headers
+            .iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.0.as_ref(), value.as_ref()?.0.as_ref())))
     }
 }
 

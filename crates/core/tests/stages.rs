@@ -230,13 +230,45 @@ async fn a_payload_that_cannot_be_kept_now_keeps_the_record_pending() {
 }
 
 #[tokio::test]
-async fn an_item_that_cannot_be_marked_is_said_in_the_dead_letter() {
+async fn what_cannot_be_done_about_a_failure_is_said_in_the_dead_letter_and_keeps_the_record_pending() {
+    for (broken, remark) in [
+        ("table", "could not be marked FAILED"),
+        ("topic", "could not be announced"),
+        ("failed store", "still only in the cache"),
+    ] {
+        let world = World::default();
+        let message = world.cached().await;
+        let id = message.message_id;
+        let denied = Some(ErrorName::AccessDenied);
+        match broken {
+            "table" => world.table.fail_with(denied),
+            "topic" => world.notifier.fail_with(denied),
+            _ => world.failed_store.fail_with(denied),
+        }
+        world.fail(&message, "archive").await.unwrap();
+        let letter = &world.dead_letters.letters()[0];
+        assert!(letter.unfinished[0].contains(remark), "{broken}: {:?}", letter.unfinished);
+        assert!(world.cache.is_pending(id), "{broken}: so that it is done again");
+        if broken != "table" {
+            assert_eq!(world.table.item(id).unwrap().status, "FAILED", "{broken}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_cannot_be_asked_is_not_taken_for_an_empty_one() {
     let world = World::default();
     let message = world.cached().await;
-    world.table.fail_with(Some(ErrorName::AccessDenied));
-    world.fail(&message, "metadata").await.unwrap();
+    world.archive(&message).await.unwrap();
+    world.cache.expire(message.message_id);
+    world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
+    assert_eq!(world.fail(&message, "archive").await, Err(ErrorName::ArchiveUnavailable));
+
+    world.archive.fail_with(Some(ErrorName::AccessDenied));
+    world.fail(&message, "archive").await.unwrap();
     let letter = &world.dead_letters.letters()[0];
-    assert!(letter.unfinished[0].contains("could not be marked FAILED"), "{:?}", letter.unfinished);
+    assert!(letter.unfinished[0].contains("could not be asked"), "{:?}", letter.unfinished);
+    assert!(world.cache.is_pending(message.message_id));
 }
 
 #[tokio::test]

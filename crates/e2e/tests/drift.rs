@@ -232,8 +232,7 @@ fn stages_are_named_alike_in_code_template_and_state_machine() {
 }
 
 #[test]
-fn the_state_machine_asks_for_what_the_stages_transient_errors_promise() {
-    // A record is failed only through the failure function, and an execution of a failed record never ends green.
+fn every_failure_leads_through_the_failure_function_to_a_red_end() {
     let machine = state_machine();
     let states = machine["States"].as_object().unwrap();
     for (name, state) in states.iter().filter(|(_, state)| state["Catch"].is_array()) {
@@ -244,4 +243,33 @@ fn the_state_machine_asks_for_what_the_stages_transient_errors_promise() {
     assert_eq!(states["Handle failure"]["Next"], "Record failed");
     assert_eq!(states["Record failed"]["Type"], "Fail");
     assert_eq!(states["Failure not handled"]["Type"], "Fail");
+}
+
+#[test]
+fn a_branch_turns_its_error_into_a_result_that_says_so_and_keeps_a_receipt() {
+    let machine = state_machine();
+    let branches = machine["States"]["Process record"]["Branches"].as_array().unwrap();
+    assert_eq!(branches.len(), 3);
+    for branch in branches {
+        for (name, state) in
+            branch["States"].as_object().unwrap().iter().filter(|(_, state)| state["Type"] == "Task")
+        {
+            let catch = &state["Catch"][0];
+            assert_eq!(catch["Output"]["ok"], false, "`{name}`");
+            assert_eq!(catch["Output"]["failure"]["stage"], catch["Output"]["stage"], "`{name}`");
+            let kept = branch["States"][catch["Next"].as_str().unwrap()].clone();
+            assert_eq!((&kept["Type"], &kept["End"]), (&"Pass".into(), &true.into()), "`{name}`");
+            // An announcement after a stage hands the stage's receipt on, whether or not it succeeds.
+            let after_stage = branch["StartAt"] != *name;
+            let receipt = if after_stage { "{% $states.input %}".into() } else { Value::Null };
+            assert_eq!(catch["Output"]["receipt"], receipt, "`{name}`");
+            if after_stage {
+                assert_eq!(
+                    (&state["Output"]["ok"], &state["Output"]["receipt"]),
+                    (&true.into(), &receipt),
+                    "`{name}`"
+                );
+            }
+        }
+    }
 }

@@ -119,8 +119,22 @@ async fn no_refused_payload_is_logged() {
     let answer = stack.sender.post(&[("content-type", "application/json")], body).await.unwrap();
     assert_problem(&answer, 422, "invalid-metadata", "without fields");
     salvaged(&stack, &answer, "without fields").await;
-    let logs = custody_e2e::operate("logs_containing.py", &["refused request"], "").unwrap();
-    assert!(logs.contains("InvalidMetadata"), "the refusal itself is logged: {logs}");
+    // Encoded twice, the whole body is one value that the parser does not expect.
+    let twice = Value::from(format!(r#"{{"messagePayload":"{marker}"}}"#)).to_string();
+    let answer = stack.sender.post(&[("content-type", "application/json")], twice).await.unwrap();
+    assert_problem(&answer, 400, "malformed-request", "encoded twice");
+    assert!(!answer.body.contains(marker));
+    let (letter, _) = salvaged(&stack, &answer, "encoded twice").await;
+    assert!(!letter.to_string().contains(marker));
+
+    // The lines about this request are there before anything is concluded from what is not.
+    let request_id =
+        answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
+    let deadline = std::time::Instant::now() + custody_e2e::PATIENCE;
+    while !custody_e2e::operate("logs_containing.py", &[&request_id], "").unwrap().contains("refused request")
+    {
+        assert!(std::time::Instant::now() < deadline, "the refusal of {request_id} is not logged");
+    }
     let found = custody_e2e::operate("logs_containing.py", &[marker], "").unwrap();
     assert_eq!(found.trim(), "", "the payload is in a log");
 }

@@ -11,9 +11,12 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
     let record = Record::generate(Kind::Text, Size::Bytes(5_000), 601);
     let receipt = stack.sender.send(&record).await.unwrap().receipt;
     stack.follow(receipt.message_id).await.unwrap();
-    let secret_header =
-        [("authorization", "Bearer an-authorization-secret"), ("cookie", "session=a-cookie-secret")];
-    let answer = stack.sender.post(&secret_header, "not JSON").await.unwrap();
+    let secret_headers = [
+        ("authorization", "Bearer an-authorization-secret"),
+        ("cookie", "session=a-cookie-secret"),
+        ("x-auth-token", "a-custom-header-secret"),
+    ];
+    let answer = stack.sender.post(&secret_headers, "not JSON").await.unwrap();
     assert_eq!(answer.status, 400);
     let request_id =
         answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
@@ -24,6 +27,7 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
         variable("CUSTODY_REDIS_PASSWORD"),
         "an-authorization-secret".to_owned(),
         "a-cookie-secret".to_owned(),
+        "a-custom-header-secret".to_owned(),
     ];
     let search = |messages: &str, secrets: &[String]| {
         let output = |name| stack.deployment.output(name).unwrap();

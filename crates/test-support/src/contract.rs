@@ -86,9 +86,9 @@ pub async fn pending_markers(markers: &impl PendingMarkers) {
 pub async fn failed_store(store: &impl FailedStore) {
     let key = format!("records/{}", samples::record_id().archive_key());
     let content = Bytes::from_static(b"kept");
-    let reference = store.keep(&key, content.clone(), "text/plain").await.unwrap();
+    let reference = store.keep(&key, content.clone()).await.unwrap();
     assert_eq!(reference.key, key);
-    assert_eq!(store.keep(&key, content, "text/plain").await.expect("keeping may be repeated"), reference);
+    assert_eq!(store.keep(&key, content).await.expect("keeping may be repeated"), reference);
 }
 
 /// [`Workflow`].
@@ -141,6 +141,8 @@ pub async fn record_table(table: &impl RecordTable) {
     let other = samples::message_of(message.message_id, b"other");
     assert_eq!(table.put_received(&other, now()).await.unwrap_err().name, ErrorName::MetadataConflict);
     assert_eq!(table.complete(&other, times).await.unwrap_err().name, ErrorName::ItemMissing);
+    let foreign = table.fail(&other, &failure_of(&other)).await.unwrap_err();
+    assert_eq!(foreign.name, ErrorName::MetadataConflict, "another record's item is left alone");
 
     let done = completed(message, reference);
     table.complete(&done, times).await.unwrap();

@@ -281,6 +281,10 @@ impl RecordTable for &MemoryTable {
             completion: None,
             failure: None,
         });
+        if item.message.payload.sha256 != message.payload.sha256 {
+            let operation = format!("mark item {} as failed: it is of another payload", message.message_id);
+            return Err(StageError::new(ErrorName::MetadataConflict, operation));
+        }
         if item.status == "COMPLETED" {
             return Ok(FailedItem::AlreadyCompleted);
         }
@@ -339,7 +343,7 @@ impl MemoryFailedStore {
 }
 
 impl FailedStore for &MemoryFailedStore {
-    async fn keep(&self, key: &str, content: Bytes, _: &str) -> Result<S3Reference, StageError> {
+    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         self.0.open()?.insert(key.to_owned(), content);
         Ok(memory_reference(key))
     }

@@ -158,7 +158,11 @@ impl RecordTable for DynamoTable {
             .update_item()
             .table_name(&self.table)
             .key("messageID", text(id))
-            .condition_expression("attribute_not_exists(#status) OR #status <> :completed")
+            .condition_expression(
+                "attribute_not_exists(#status) OR (#status <> :completed AND payload.sha256 = :sha256)",
+            )
+            .expression_attribute_values(":sha256", text(message.payload.sha256))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":completed", text("COMPLETED"));
         let mut assignments = vec![
@@ -184,7 +188,17 @@ impl RecordTable for DynamoTable {
         let update = request.update_expression(format!("SET {}", assignments.join(", "))).send().await;
         Ok(match conditional(update, || format!("mark item {id} as failed"))? {
             Conditional::Done => FailedItem::Marked,
-            Conditional::Refused(_) => FailedItem::AlreadyCompleted,
+            Conditional::Refused(item)
+                if stored_digest(&item) == Some(message.payload.sha256.to_string().as_str()) =>
+            {
+                FailedItem::AlreadyCompleted
+            }
+            Conditional::Refused(_) => {
+                return Err(StageError::new(
+                    ErrorName::MetadataConflict,
+                    format!("mark item {id} as failed: it is of another payload"),
+                ));
+            }
         })
     }
 }

@@ -1,6 +1,11 @@
 //! The failure function, as ingest invokes it.
 
-use aws_sdk_lambda::{Client, primitives::Blob, types::InvocationType};
+use aws_sdk_lambda::{
+    Client,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    primitives::Blob,
+    types::InvocationType,
+};
 use custody_core::{
     error::{ErrorName, StageError},
     ports::Salvage,
@@ -27,12 +32,18 @@ impl Salvage for FailureFunction {
     /// Invoked synchronously: only so does a whole request fit, and the outcome is known.
     async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
         let operation = "hand a refused request to the failure function";
+        // One try, as long as ingest gives it: a second one, while the first still runs, would explain the request twice.
+        let once = aws_sdk_lambda::config::Config::builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled());
         let output = self
             .client
             .invoke()
             .function_name(&self.name)
             .invocation_type(InvocationType::RequestResponse)
             .payload(Blob::new(request.to_json()))
+            .customize()
+            .config_override(once)
             .send()
             .await
             .map_err(|error| stage_error(&error, ErrorName::FailureFunctionUnavailable, operation))?;

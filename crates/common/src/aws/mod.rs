@@ -1,6 +1,6 @@
 //! Adapters of the ports on AWS services.
 
-mod classify;
+pub(crate) mod classify;
 mod clients;
 mod dynamodb;
 mod failure_function;

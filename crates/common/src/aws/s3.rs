@@ -54,9 +54,6 @@ impl S3Archive {
     }
 }
 
-/// Two conditional writers at once: S3 answers one of them 409, which means "ask again".
-const CONDITIONAL_REQUEST_CONFLICT: &str = "ConditionalRequestConflict";
-
 /// The object exists: S3 answers 412 to `If-None-Match: *`.
 fn exists_already(error: &SdkError<PutObjectError>) -> bool {
     error.code() == Some("PreconditionFailed")
@@ -82,12 +79,6 @@ impl PayloadArchive for S3Archive {
             .send()
             .await;
         let Err(error) = put else { return Ok(self.reference(key)) };
-        if error.code() == Some(CONDITIONAL_REQUEST_CONFLICT) {
-            return Err(StageError::new(
-                ErrorName::ArchiveUnavailable,
-                format!("store object {key}: another writer holds the key"),
-            ));
-        }
         if !exists_already(&error) {
             return Err(stage_error(&error, ErrorName::ArchiveUnavailable, format!("store object {key}")));
         }
@@ -155,7 +146,7 @@ impl S3FailedStore {
 }
 
 impl FailedStore for S3FailedStore {
-    async fn keep(&self, key: &str, content: Bytes, content_type: &str) -> Result<S3Reference, StageError> {
+    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         let put = self
             .client
             .put_object()
@@ -163,7 +154,7 @@ impl FailedStore for S3FailedStore {
             .key(key)
             .if_none_match("*")
             .checksum_sha256(Sha256::of(&content).to_base64())
-            .content_type(content_type)
+            .content_type("application/octet-stream")
             .body(ByteStream::from(content))
             .send()
             .await;
@@ -204,22 +195,25 @@ fn marker_key(id: RecordId) -> String {
 impl PendingMarkers for S3PendingMarkers {
     async fn mark(&self, message: &InternalMessage) -> Result<(), StageError> {
         let id = message.message_id;
-        self.client
+        let put = self
+            .client
             .put_object()
             .bucket(&self.bucket)
             .key(marker_key(id))
+            .if_none_match("*")
             .content_type("application/json")
             .body(ByteStream::from(message.to_json().into_bytes()))
             .send()
-            .await
-            .map_err(|error| {
-                stage_error(
-                    &error,
-                    ErrorName::PendingStoreUnavailable,
-                    format!("mark record {id} as pending"),
-                )
-            })?;
-        Ok(())
+            .await;
+        match put {
+            Ok(_) => Ok(()),
+            Err(error) if exists_already(&error) => Ok(()),
+            Err(error) => Err(stage_error(
+                &error,
+                ErrorName::PendingStoreUnavailable,
+                format!("mark record {id} as pending"),
+            )),
+        }
     }
 
     async fn clear(&self, id: RecordId) -> Result<(), StageError> {

@@ -3,6 +3,7 @@
 use aws_sdk_sns::{Client, types::MessageAttributeValue};
 use custody_core::{
     error::{ErrorName, StageError},
+    json::for_messages,
     notification::Notification,
     ports::Notifier,
 };
@@ -26,8 +27,11 @@ impl TopicNotifier {
 impl Notifier for TopicNotifier {
     async fn publish(&self, notification: &Notification) -> Result<(), StageError> {
         let operation = || format!("publish {}", notification.event_type);
-        let mut request =
-            self.client.publish().topic_arn(&self.topic_arn).message(notification.body.to_string());
+        let mut request = self
+            .client
+            .publish()
+            .topic_arn(&self.topic_arn)
+            .message(for_messages(&notification.body.to_string()));
         for (name, value) in [
             ("type", notification.event_type),
             ("messageType", &notification.message_type),

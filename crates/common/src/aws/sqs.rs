@@ -4,6 +4,7 @@ use aws_sdk_sqs::{Client, types::MessageAttributeValue};
 use custody_core::{
     dead_letter::DeadLetter,
     error::{ErrorName, StageError},
+    json::for_messages,
     ports::DeadLetters,
 };
 
@@ -32,7 +33,7 @@ impl DeadLetters for DeadLetterQueue {
         let body = serde_json::to_string(letter)
             .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
         let failure = &letter.failure;
-        let mut request = self.client.send_message().queue_url(&self.url).message_body(body);
+        let mut request = self.client.send_message().queue_url(&self.url).message_body(for_messages(&body));
         for (name, data_type, value) in [
             ("stage", "String", failure.stage.clone()),
             ("kind", "String", failure.kind.to_string()),

@@ -51,6 +51,17 @@ impl<P: PasswordSource> RedisCache<P> {
     pub fn new(connection: RedisConnection<P>, settings: CacheSettings) -> Self {
         Self { connection, settings }
     }
+
+    async fn read_payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+        self.connection
+            .run(
+                || format!("read the cached payload of record {id}"),
+                |mut connection| async move {
+                    redis::cmd("HGET").arg(record_key(id)).arg("payload").query_async(&mut connection).await
+                },
+            )
+            .await
+    }
 }
 
 fn record_key(id: RecordId) -> String {
@@ -123,14 +134,13 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
-        self.connection
-            .run(
-                || format!("read the cached payload of record {id}"),
-                |mut connection| async move {
-                    redis::cmd("HGET").arg(record_key(id)).arg("payload").query_async(&mut connection).await
-                },
-            )
-            .await
+        if let Some(payload) = self.read_payload(id).await? {
+            return Ok(Some(payload));
+        }
+        // A connection to a primary that has become a replica reads what that replica has. Before a payload counts as
+        // gone, a new connection is asked.
+        self.connection.forget().await;
+        self.read_payload(id).await
     }
 
     async fn settle(&self, id: RecordId) -> Result<(), StageError> {

@@ -9,7 +9,10 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use crate::config::{RedisConfig, Secret};
+use crate::{
+    aws::classify::stage_error,
+    config::{RedisConfig, Secret},
+};
 
 /// How long to wait for a connection, TLS handshake and AUTH included. A cache that is not there must not eat
 /// the time of a request that the archive can still take.
@@ -65,7 +68,7 @@ impl PasswordSource for SecretsManagerPassword {
             .secret_id(&self.secret_arn)
             .send()
             .await
-            .map_err(|error| StageError::new(ErrorName::CacheUnavailable, operation).caused_by(error))?;
+            .map_err(|error| stage_error(&error, ErrorName::CacheUnavailable, operation))?;
         // The parser's own message could quote the secret.
         let content: Content =
             serde_json::from_str(secret.secret_string().unwrap_or_default()).map_err(|_| {
@@ -132,6 +135,11 @@ impl<P: PasswordSource> RedisConnection<P> {
         }
     }
 
+    /// Makes the next call use a new connection.
+    pub(super) async fn forget(&self) {
+        *self.current.lock().await = None;
+    }
+
     async fn connect(&self) -> Result<MultiplexedConnection, StageError> {
         let operation = || format!("connect to Redis at {}:{}", self.host, self.port);
         let password = self.password.password().await?;
@@ -175,10 +183,13 @@ impl<P: PasswordSource> RedisConnection<P> {
     }
 }
 
-/// Whether a call failed because of its connection and not because of what it asked. A primary that became a
-/// replica answers `READONLY`: only a new connection finds the new primary.
+/// Whether a call failed because of its connection and not because of what it asked.
+///
+/// A primary that became a replica answers `READONLY`, or aborts a transaction over it: only a new connection, to
+/// whatever the host name stands for now, finds the new primary. `OOM` is an answer like any other.
 fn is_dead(error: &RedisError) -> bool {
-    error.is_unrecoverable_error() || error.is_io_error() || error.code() == Some("READONLY")
+    let aborted = error.code() == Some("EXECABORT") && !error.to_string().contains("OOM");
+    error.is_unrecoverable_error() || error.is_io_error() || aborted || error.code() == Some("READONLY")
 }
 
 fn unavailable(operation: String, error: RedisError) -> StageError {

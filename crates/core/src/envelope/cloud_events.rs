@@ -12,7 +12,7 @@ use super::{Envelope, Payload, json_envelope::read_object, payload};
 use crate::{
     json,
     message::PayloadEncoding,
-    metadata::{MAX_METADATA_BYTES, MessageMetaData},
+    metadata::{self, MAX_METADATA_BYTES, MessageMetaData},
     problem::{Problem, ProblemKind},
     proxy::ProxyEvent,
 };
@@ -21,7 +21,10 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
     let mut attributes = Map::new();
     for (name, raw) in fields.iter().filter(|(name, _)| !matches!(*name, "data" | "data_base64")) {
-        attributes.insert(name.to_owned(), attribute(name, raw)?);
+        // In the JSON format, null says that an attribute is not set.
+        if raw.get() != "null" {
+            attributes.insert(name.to_owned(), attribute(name, raw)?);
+        }
     }
     let content_type = attributes.get("datacontenttype").and_then(Value::as_str).map(str::to_owned);
     let mut payload = match (fields.get("data"), fields.get("data_base64")) {
@@ -46,7 +49,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
         }
     };
     if let Some(content_type) = content_type {
-        payload.content_type = content_type;
+        payload.content_type = storable(content_type, "$.datacontenttype")?;
     }
     Ok(Envelope { meta_data: meta_data(attributes, "")?, payload })
 }
@@ -65,7 +68,8 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
             "the body is empty; send the event's data in it",
         ));
     }
-    let content_type = event.header("content-type").unwrap_or(payload::OCTETS).to_owned();
+    let content_type =
+        storable(event.header("content-type").unwrap_or(payload::OCTETS).to_owned(), "content-type")?;
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
     let payload = Payload { bytes: Cow::Borrowed(body), content_type, encoding: PayloadEncoding::Binary };
     Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload })
@@ -110,8 +114,37 @@ fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<Message
     MessageMetaData::from_fields(fields)
 }
 
+/// A media type that the archive can keep as an object's header.
+fn storable(content_type: String, path: &str) -> Result<String, Problem> {
+    let well_formed = content_type.len() <= 255
+        && content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && content_type
+            .split_once('/')
+            .is_some_and(|(kind, rest)| !kind.trim().is_empty() && !rest.trim().is_empty());
+    if well_formed {
+        return Ok(content_type);
+    }
+    Err(Problem::new(
+        ProblemKind::InvalidMetadata,
+        format!("`{}` is not a media type; send one like image/png", json::excerpt(&content_type)),
+    )
+    .at(path))
+}
+
 /// A context attribute: a string, an integer or a boolean.
 fn attribute(name: &str, raw: &RawValue) -> Result<Value, Problem> {
+    // The names of the record's own fields are not among these, so that no extension can stand in for them.
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) || name.is_empty() {
+        let name = json::excerpt(name);
+        return Err(Problem::new(
+            ProblemKind::InvalidMetadata,
+            format!("`{name}` is no name of a CloudEvents attribute; send lower-case letters and digits"),
+        )
+        .at(format!("$.{name}")));
+    }
+    if let Some(number) = json::first_inexact_number(raw.get()) {
+        return Err(metadata::inexact(&format!("$.{name}"), number));
+    }
     match serde_json::from_str(raw.get()) {
         Ok(value @ (Value::String(_) | Value::Bool(_) | Value::Number(_))) => Ok(value),
         _ => Err(Problem::new(

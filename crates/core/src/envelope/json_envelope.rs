@@ -39,6 +39,15 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
 
 /// Reads the body as one object, or says where it stops being one.
 pub(super) fn read_object(body: &str) -> Result<RawObject<'_>, Problem> {
+    let start = body.len() - body.trim_ascii_start().len();
+    if !body[start..].starts_with('{') {
+        // The parser's own words would quote the value it found, which may be a whole record.
+        return Err(Problem::new(
+            ProblemKind::MalformedRequest,
+            "the body is not a JSON object; send an object (a body in quotation marks was encoded twice)",
+        )
+        .at_offset(start));
+    }
     serde_json::from_str(body).map_err(|error| {
         let text = json::error_text(&error);
         let detail = match error.classify() {

@@ -46,7 +46,7 @@ const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
 ///
 /// API Gateway encodes bodies of binary content types as base64; those are decoded here.
 pub fn body<'a>(event: &'a ProxyEvent<'_>) -> Result<Cow<'a, [u8]>, Problem> {
-    let text = event.body.as_deref().unwrap_or_default();
+    let text = event.body.as_ref().map_or("", |text| text.0.as_ref());
     if !event.is_base64_encoded {
         return Ok(Cow::Borrowed(text.as_bytes()));
     }
@@ -63,17 +63,27 @@ pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, 
     if !verify_content_digest(event, body)? {
         refuse_replaced_characters(event, body)?;
     }
-    if event.header("ce-specversion").is_some() {
-        return cloud_events::open_binary(event, body);
+    if let Some(encoding) =
+        event.header("content-encoding").filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
+    {
+        return Err(Problem::new(
+            ProblemKind::UnsupportedMediaType,
+            format!(
+                "the body has content encoding `{}`; send it without, or as a payload of type application/gzip",
+                crate::json::excerpt(encoding)
+            ),
+        ));
     }
     match media_type(event.header("content-type")).as_deref() {
-        // Existing clients send JSON without saying so.
-        None | Some("application/json") => json_envelope::open(text(body)?),
         Some(CLOUD_EVENT) => cloud_events::open_structured(text(body)?),
         Some(CLOUD_EVENT_BATCH) => Err(Problem::new(
             ProblemKind::UnsupportedMediaType,
             "batches of CloudEvents are not taken; send one event per request as application/cloudevents+json",
         )),
+        // After the structured mode, whose requests may repeat the attributes as headers.
+        _ if event.header("ce-specversion").is_some() => cloud_events::open_binary(event, body),
+        // Existing clients send JSON without saying so.
+        None | Some("application/json") => json_envelope::open(text(body)?),
         Some(other) => Err(Problem::new(
             ProblemKind::UnsupportedMediaType,
             format!(

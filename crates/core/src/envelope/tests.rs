@@ -59,6 +59,7 @@ fn a_request_that_cannot_be_taken_says_why_and_where() {
         (" \n", MalformedRequest, "empty"),
         ("hello", MalformedRequest, "not a JSON object"),
         ("[]", MalformedRequest, "not a JSON object"),
+        (r#""{\"messageMetaData\":{}}""#, MalformedRequest, "encoded twice"),
         ("\0", MalformedRequest, "not a JSON object"),
         (&format!("{{{META},\"messagePayload\":\"aGVs"), MalformedRequest, "ends too early"),
         (&format!("{{{META},\"messagePayload\":1,}}"), MalformedRequest, "trailing comma"),
@@ -176,7 +177,7 @@ fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), 
 
 #[test]
 fn a_structured_cloud_event_is_a_record() {
-    let time = r#","time":"2026-01-31T09:30:00Z","subject":"x","priority":3"#;
+    let time = r#","time":"2026-01-31T09:30:00Z","subject":"x","priority":3,"dataschema":null"#;
     let (meta, bytes, content_type) = structured(time, r#","data":{"a": 1}"#).unwrap();
     assert_eq!(
         meta,
@@ -207,8 +208,29 @@ fn a_structured_cloud_event_that_is_incomplete_is_refused() {
         (time, r#","data_base64":"?""#, ProblemKind::InvalidPayloadEncoding),
         (time, r#","data_base64":7"#, ProblemKind::InvalidPayloadEncoding),
         (time, r#","ext":{},"data":1"#, ProblemKind::InvalidMetadata),
+        (time, r#","messageType":"other","data":1"#, ProblemKind::InvalidMetadata),
+        (time, r#","datacontenttype":"text/plain\n","data":"x""#, ProblemKind::InvalidMetadata),
+        (time, r#","datacontenttype":"nonsense","data":"x""#, ProblemKind::InvalidMetadata),
+        (time, r#","count":12345678901234567890,"data":1"#, ProblemKind::InvalidMetadata),
     ] {
         assert_eq!(structured(attributes, data).unwrap_err().kind, kind, "{attributes}{data}");
+    }
+}
+
+#[test]
+fn a_structured_cloud_event_may_repeat_its_attributes_as_headers() {
+    let body =
+        r#"{"specversion":"1.0","type":"t","source":"/s","id":"7","time":"2026-01-31T09:30:00Z","data":[1]}"#;
+    let event = event(&json!({"content-type": CLOUD_EVENT, "ce-specversion": "1.0", "ce-type": "t"}), body);
+    assert_eq!(open(&event, body.as_bytes()).unwrap().payload.bytes.as_ref(), b"[1]");
+}
+
+#[test]
+fn a_compressed_body_is_refused() {
+    for (encoding, taken) in [("gzip", false), ("identity", true)] {
+        let body = format!("{{{META},\"messagePayload\":1}}");
+        let event = event(&json!({"content-type": "application/json", "content-encoding": encoding}), &body);
+        assert_eq!(open(&event, body.as_bytes()).is_ok(), taken, "{encoding}");
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     message::InternalMessage,
     ports::{CompletionTimes, PayloadCache, PendingMarkers, RecordTable},
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
+    record_id::RecordId,
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -47,6 +48,7 @@ pub async fn run(
             format!("complete record {id}: the metadata receipt is of another record"),
         ));
     }
+    let was_marked = message.storage_context.redis_reference.is_none();
     let context = &mut message.storage_context;
     context.redis_reference = None;
     context.s3_reference = Some(archive.s3_reference);
@@ -59,20 +61,24 @@ pub async fn run(
 
     // The record is complete whatever happens from here on. A pending entry that stays is cleared by
     // reconcile, a payload that stays expires.
-    settle(cache, markers, &message).await;
+    settle(cache, markers, id, was_marked).await;
     info!(record.id = %id, stage = "aggregate", "completed record");
     Ok(FinalRecord { message, completed_at })
 }
 
-/// Lets cache and markers forget a record that has reached its end.
+/// Lets cache and markers forget a record that has reached its end. Only a record that went past the cache has a
+/// marker; the cache is told in any case, because a record that it did not confirm may be in it.
 pub(crate) async fn settle(
     cache: &impl PayloadCache,
     markers: &impl PendingMarkers,
-    message: &InternalMessage,
+    id: RecordId,
+    was_marked: bool,
 ) {
-    let id = message.message_id;
     if let Err(error) = cache.settle(id).await {
         warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the cached payload to its expiry");
+    }
+    if !was_marked {
+        return;
     }
     if let Err(error) = markers.clear(id).await {
         warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the pending marker to reconcile");

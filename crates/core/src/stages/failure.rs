@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, Timestamp},
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
     digest::Sha256,
-    error::{ErrorName, StageError},
+    error::{ErrorKind, ErrorName, StageError},
     message::{InternalMessage, S3Reference},
     notification::Notification,
     ports::{
@@ -27,10 +27,10 @@ use crate::{
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
 pub const TRANSIENT: &[ErrorName] = &[
+    ErrorName::ArchiveUnavailable,
     ErrorName::CacheUnavailable,
     ErrorName::FailedStoreUnavailable,
     ErrorName::QueueUnavailable,
-    ErrorName::TopicUnavailable,
 ];
 
 /// What the failure function is invoked with.
@@ -120,6 +120,35 @@ pub struct FailureReceipt {
     pub failed_at: Timestamp,
 }
 
+/// Where a failed record's payload is.
+#[derive(Debug)]
+enum Kept {
+    /// In the archive.
+    Archived(S3Reference),
+    /// In the failed-records store.
+    Copied(S3Reference),
+    /// Somewhere, but the store that should have it, or take it, cannot be used before a person has looked.
+    Unknown,
+    /// In no store.
+    Nowhere,
+}
+
+impl Kept {
+    fn archived(&self) -> Option<&S3Reference> {
+        match self {
+            Self::Archived(reference) => Some(reference),
+            Self::Copied(_) | Self::Unknown | Self::Nowhere => None,
+        }
+    }
+
+    fn reference(&self) -> Option<&S3Reference> {
+        match self {
+            Self::Archived(reference) | Self::Copied(reference) => Some(reference),
+            Self::Unknown | Self::Nowhere => None,
+        }
+    }
+}
+
 /// The failure stage over its ports.
 #[derive(Debug)]
 pub struct Failure<C, A, M, T, F, D, N, K> {
@@ -154,8 +183,11 @@ where
     N: Notifier,
     K: Clock,
 {
-    /// Handles one failure. Every step may be repeated; a step that fails transiently before the dead-letter
-    /// message is sent fails the whole run, so that the workflow tries again.
+    /// Handles one failure. Every step may be repeated.
+    ///
+    /// The run fails, and is tried again, where the payload could not be secured for now or the dead letter could not
+    /// be sent. Anything else that cannot be done is said in the dead letter, and the record stays pending, so that
+    /// the whole is done again later.
     pub async fn run(&self, input: FailureInput) -> Result<FailureReceipt, StageError> {
         match input {
             FailureInput::Record(record) => self.fail_record(*record).await,
@@ -166,48 +198,26 @@ where
     async fn fail_record(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
         let FailedRecord { mut message, archive, metadata, failures, execution_arn, attempt } = record;
         let id = message.message_id;
-        let failed_at = self.clock.now();
-        let mut summary = FailureSummary::new(failures, attempt, failed_at, execution_arn);
+        // What an operator must know that could not be done; a record with such a rest stays pending.
+        let mut unfinished = Vec::new();
 
         // First the bytes: the cache forgets them in time, everything after this only talks about them.
-        let archived = match archive {
-            Some(receipt) => Some(receipt.s3_reference),
-            None => self.find_archived(&message).await,
+        let kept = match archive {
+            Some(receipt) => Kept::Archived(receipt.s3_reference),
+            None => self.secure_payload(&message, &mut unfinished).await?,
         };
-        summary.payload_reference = match &archived {
-            Some(reference) => Some(reference.clone()),
-            None => self.rescue_payload(&message).await?,
-        };
-        let mut unfinished = Vec::new();
-        if summary.payload_reference.is_none() {
-            unfinished.push("the payload is in no store; only the producer can send it again".to_owned());
-        }
 
+        let was_marked = message.storage_context.redis_reference.is_none();
         let context = &mut message.storage_context;
         context.redis_reference = None;
-        context.persistence.s3 = archived.is_some();
-        context.s3_reference = archived;
+        context.s3_reference = kept.archived().cloned();
+        context.persistence.s3 = context.s3_reference.is_some();
         context.persistence.meta_data = metadata.is_some();
         context.meta_data_reference = metadata.map(|receipt| receipt.meta_data_reference);
 
-        // A table that cannot be written is often why the record failed. The dead-letter message must come
-        // all the same, and says that the item is behind.
-        let item = self.table.fail(&message, &summary).await;
-        if let Err(error) = &item {
-            unfinished
-                .push(format!("the item could not be marked FAILED ({}: {error})", error.name.as_str()));
-        }
-        let completed = matches!(item, Ok(FailedItem::AlreadyCompleted));
-        if completed {
-            unfinished.push("the record is COMPLETED; only its announcement failed".to_owned());
-        }
-
-        let notification = Notification::failed(&self.event_source, &message, &summary);
-        let receipt = FailureReceipt {
-            message_id: Some(id),
-            payload_reference: summary.payload_reference.clone(),
-            failed_at,
-        };
+        let mut summary = FailureSummary::new(failures, attempt, self.clock.now(), execution_arn);
+        summary.payload_reference = kept.reference().cloned();
+        let failed_at = summary.failed_at;
         error!(
             record.id = %id,
             stage = summary.stage,
@@ -215,24 +225,77 @@ where
             reason = summary.reason,
             "record failed"
         );
-        self.dead_letters.send(&DeadLetter::of_record(&message, summary, unfinished)).await?;
-        if !completed {
-            self.notifier.publish(&notification).await?;
+
+        // A table that cannot be written is often why the record failed: the letter must come all the same.
+        let completed = match self.table.fail(&message, &summary).await {
+            Ok(item) => item == FailedItem::AlreadyCompleted,
+            Err(error) => {
+                unfinished
+                    .push(format!("the item could not be marked FAILED ({}: {error})", error.name.as_str()));
+                false
+            }
+        };
+        let mut remarks = Vec::new();
+        if completed {
+            remarks.push("the record is COMPLETED; only its announcement failed".to_owned());
+        } else if let Err(error) =
+            self.notifier.publish(&Notification::failed(&self.event_source, &message, &summary)).await
+        {
+            unfinished.push(format!("`failed` could not be announced ({}: {error})", error.name.as_str()));
         }
-        aggregate::settle(&self.cache, &self.markers, &message).await;
-        Ok(receipt)
+        if matches!(kept, Kept::Nowhere) {
+            remarks.push("the payload is in no store; only the producer can send it again".to_owned());
+        }
+        let settled = unfinished.is_empty();
+        remarks.extend(unfinished);
+
+        let payload_reference = summary.payload_reference.clone();
+        self.dead_letters.send(&DeadLetter::of_record(&message, summary, remarks)).await?;
+        if settled {
+            aggregate::settle(&self.cache, &self.markers, id, was_marked).await;
+        }
+        Ok(FailureReceipt { message_id: Some(id), payload_reference, failed_at })
     }
 
-    /// The archive may have the payload although no receipt came: the reply was lost, or ingest put it there.
-    /// An archive that cannot be asked is no obstacle: the cache is asked next.
-    async fn find_archived(&self, message: &InternalMessage) -> Option<S3Reference> {
-        match archive::confirm(&self.archive, message).await {
-            Ok(reference) => reference,
+    /// Finds the payload, or copies it to where it is kept. A store that cannot be had for now fails the run, as long
+    /// as the bytes are not known to be safe; one that a person must put right is remarked.
+    async fn secure_payload(
+        &self,
+        message: &InternalMessage,
+        unfinished: &mut Vec<String>,
+    ) -> Result<Kept, StageError> {
+        // The archive may have the payload although no receipt came: the reply was lost, or ingest put it there.
+        let not_asked = match archive::confirm(&self.archive, message).await {
+            Ok(Some(reference)) => return Ok(Kept::Archived(reference)),
+            Ok(None) => None,
+            // Another object holds the key: the payload is not there.
+            Err(error) if error.kind() == ErrorKind::Conflict => None,
+            Err(error) => Some(error),
+        };
+        match self.rescue_payload(message).await {
+            Ok(Some(reference)) => return Ok(Kept::Copied(reference)),
+            Ok(None) => {}
+            Err(error) if error.kind() == ErrorKind::Transient => return Err(error),
             Err(error) => {
-                warn!(record.id = %message.message_id, error.name = error.name.as_str(), %error, "could not ask the archive");
-                // What ingest itself wrote and confirmed is known to be there.
-                message.storage_context.s3_reference.clone()
+                unfinished.push(format!(
+                    "the payload is still only in the cache ({}: {error})",
+                    error.name.as_str()
+                ));
+                return Ok(Kept::Unknown);
             }
+        }
+        match (not_asked, &message.storage_context.s3_reference) {
+            // What ingest itself wrote and confirmed is there, whether or not the archive can be asked now.
+            (Some(_), Some(reference)) => Ok(Kept::Archived(reference.clone())),
+            (Some(error), None) if error.kind() == ErrorKind::Transient => Err(error),
+            (Some(error), None) => {
+                unfinished.push(format!(
+                    "the archive could not be asked for the payload ({}: {error})",
+                    error.name.as_str()
+                ));
+                Ok(Kept::Unknown)
+            }
+            (None, _) => Ok(Kept::Nowhere),
         }
     }
 
@@ -247,7 +310,7 @@ where
         } else {
             format!("corrupted/{}/{actual}", id.archive_key())
         };
-        self.failed_store.keep(&key, payload, &message.payload.content_type).await.map(Some)
+        self.failed_store.keep(&key, payload).await.map(Some)
     }
 
     async fn keep_request(&self, request: SalvagedRequest) -> Result<FailureReceipt, StageError> {
@@ -258,10 +321,8 @@ where
             .clone()
             .unwrap_or_else(|| Sha256::of(request.event.get().as_bytes()).to_string());
         let key = format!("requests/{}/{}.json", failed_at.format("%Y/%m/%d/%H/%M"), file_name(&name));
-        let reference = self
-            .failed_store
-            .keep(&key, Bytes::from(String::from(Box::<str>::from(request.event))), "application/json")
-            .await?;
+        let reference =
+            self.failed_store.keep(&key, Bytes::from(String::from(Box::<str>::from(request.event)))).await?;
 
         let failure = StageFailure {
             stage: "ingest".to_owned(),

@@ -1,7 +1,7 @@
 //! A refused request on its way from ingest to the failure function.
 //!
-//! *Invariant:* no secret leaves ingest. The API key's value, authorization headers and cookies are removed
-//! here, before the request is written anywhere.
+//! *Invariant:* no secret leaves ingest. What is kept of a request are the parts listed here, which carry no
+//! credential; everything else is removed before the request is written anywhere.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
@@ -11,15 +11,17 @@ use crate::{
     clock::Timestamp,
     error::ErrorKind,
     json::RawObject,
+    message::SecurityContext,
     problem::{Problem, ProblemKind},
+    proxy::RequestContext,
 };
 
-/// Headers whose values are credentials.
-const SECRET_HEADERS: [&str; 5] =
-    ["x-api-key", "authorization", "proxy-authorization", "cookie", "x-amz-security-token"];
+/// The fields of an event that are kept. Query strings are not: credentials travel in them.
+const KEPT_FIELDS: [&str; 5] = ["httpMethod", "path", "headers", "body", "isBase64Encoded"];
 
-/// Fields of the event that repeat others.
-const REPETITIONS: [&str; 2] = ["multiValueHeaders", "multiValueQueryStringParameters"];
+/// The headers that are kept, beside those that begin with `content-` or `ce-`. Any other may be a credential.
+const KEPT_HEADERS: [&str; 5] =
+    ["date", "idempotency-key", "user-agent", "x-amzn-trace-id", "x-forwarded-for"];
 
 /// A refused request, as the failure function takes it.
 #[derive(Debug, Serialize)]
@@ -78,32 +80,25 @@ fn recoverable(event: &str) -> Box<RawValue> {
         return raw(&json!({"unreadableEventSizeBytes": event.len()}));
     };
     let mut kept: Vec<(&str, Box<RawValue>)> = Vec::new();
-    for (name, raw) in fields.iter().filter(|(name, _)| !REPETITIONS.contains(name)) {
-        let value = match name {
-            "headers" => rewrite(raw, |headers| {
-                headers.retain(|name, _| !SECRET_HEADERS.contains(&name.to_ascii_lowercase().as_str()));
-            }),
-            "requestContext" => rewrite(raw, |context| {
-                context.shift_remove("authorizer");
-                if let Some(Value::Object(identity)) = context.get_mut("identity") {
-                    identity.shift_remove("apiKey");
-                    identity.shift_remove("accessKey");
-                }
-            }),
-            _ => Some(raw.to_owned()),
-        };
-        if let Some(value) = value {
-            kept.push((name, value));
-        }
+    for (name, value) in fields.iter().filter(|(name, _)| KEPT_FIELDS.contains(name)) {
+        let value = if name == "headers" { kept_headers(value) } else { value.to_owned() };
+        kept.push((name, value));
+    }
+    if let Some(context) = fields.get("requestContext") {
+        // The same reduction as for the evidence of an accepted record.
+        let context: RequestContext = serde_json::from_str(context.get()).unwrap_or_default();
+        kept.push(("requestContext", raw(&SecurityContext::from(context).request_context)));
     }
     raw(&Object(&kept))
 }
 
-/// `object` after `edit`; `None` where it is no object, and so nothing to keep.
-fn rewrite(object: &RawValue, edit: impl FnOnce(&mut Map<String, Value>)) -> Option<Box<RawValue>> {
-    let mut fields = serde_json::from_str(object.get()).ok()?;
-    edit(&mut fields);
-    Some(raw(&fields))
+fn kept_headers(headers: &RawValue) -> Box<RawValue> {
+    let mut headers: Map<String, Value> = serde_json::from_str(headers.get()).unwrap_or_default();
+    headers.retain(|name, _| {
+        let name = name.to_ascii_lowercase();
+        name.starts_with("content-") || name.starts_with("ce-") || KEPT_HEADERS.contains(&name.as_str())
+    });
+    raw(&headers)
 }
 
 fn without_body(event: &RawValue) -> Box<RawValue> {
@@ -135,8 +130,11 @@ mod tests {
     fn event(body: &str) -> String {
         json!({
             "httpMethod": "POST",
-            "headers": {"X-Api-Key": "key-value", "Authorization": "Bearer t0ken", "Accept": "*/*"},
+            "headers": {"X-Api-Key": "key-value", "Authorization": "Bearer t0ken",
+                "X-Auth-Token": "t0ken", "Content-Type": "text/plain", "ce-id": "1"},
             "multiValueHeaders": {"X-Api-Key": ["key-value"]},
+            "queryStringParameters": {"token": "t0ken"},
+            "stageVariables": {"password": "t0ken"},
             "requestContext": {
                 "requestId": "r-1",
                 "identity": {"apiKey": "key-value", "apiKeyId": "k-1", "sourceIp": "192.0.2.1"},
@@ -161,8 +159,9 @@ mod tests {
         let rejected: Value = serde_json::from_str(&text).unwrap();
         let kept = &rejected["event"];
         assert_eq!(kept["body"], "hel\"lo");
-        assert_eq!(kept["headers"], json!({"Accept": "*/*"}));
-        assert_eq!(kept["requestContext"]["identity"], json!({"apiKeyId": "k-1", "sourceIp": "192.0.2.1"}));
+        assert_eq!(kept["headers"], json!({"Content-Type": "text/plain", "ce-id": "1"}));
+        assert_eq!(kept["requestContext"]["apiKeyId"], "k-1");
+        assert_eq!(kept["requestContext"]["sourceIp"], "192.0.2.1");
         assert_eq!(rejected["errorName"], "MalformedRequest");
     }
 
