@@ -57,10 +57,8 @@ async fn every_malformed_request_is_a_problem_and_is_salvaged() {
             serde_json::from_str(&fs::read_to_string(folder.join(format!("ingest/{name}.json"))).unwrap())
                 .unwrap();
         let body = event["body"].as_str().unwrap_or_default().to_owned();
-        let headers: Vec<_> = ["Content-Type", "Content-Digest"]
-            .into_iter()
-            .filter_map(|header| Some((header, event["headers"][header].as_str()?)))
-            .collect();
+        let sent = event["headers"].as_object().unwrap().iter().filter(|(name, _)| *name != "x-api-key");
+        let headers: Vec<_> = sent.map(|(name, value)| (name.as_str(), value.as_str().unwrap())).collect();
         let answer = stack.sender.post(&headers, body.clone()).await.unwrap();
         let status = u16::try_from(expected["status"].as_u64().unwrap()).unwrap();
         assert_problem(&answer, status, expected["problem"].as_str().unwrap(), name);
