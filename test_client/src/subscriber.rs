@@ -94,6 +94,8 @@ async fn poll(client: &Client, queue_url: &str, arrivals: &Arrivals) {
             .receive_message()
             .queue_url(queue_url)
             .max_number_of_messages(10)
+            // What a reader received that ended before it could note it comes to the next one soon.
+            .visibility_timeout(2)
             .wait_time_seconds(5)
             .message_attribute_names("All")
             .send()

@@ -126,6 +126,8 @@ fn start_reading_dead_letters(deployment: &Deployment) -> anyhow::Result<()> {
                     .receive_message()
                     .queue_url(&url)
                     .max_number_of_messages(10)
+                    // What a reader received that ended before it could note it comes to the next one soon.
+                    .visibility_timeout(2)
                     .wait_time_seconds(2)
                     .message_attribute_names("All")
                     .send()
