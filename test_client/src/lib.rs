@@ -2,6 +2,7 @@
 //! through a queue subscribed to the notifications, and compares what was stored with what was sent.
 
 pub mod deployment;
+pub mod queue;
 pub mod records;
 pub mod sender;
 pub mod subscriber;

@@ -3,16 +3,14 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
-use aws_sdk_sqs::Client;
+use anyhow::bail;
 use custody_core::record_id::RecordId;
 use serde_json::Value;
 
-use crate::deployment::Deployment;
+use crate::{deployment::Deployment, queue};
 
 /// A notification as it arrived.
 #[derive(Clone, Debug)]
@@ -44,18 +42,15 @@ pub struct Subscriber {
 impl Subscriber {
     /// Reads the deployment's demo queue from now on. Messages are kept here by record and deleted there.
     pub fn start(deployment: &Deployment) -> anyhow::Result<Self> {
-        let queue_url = deployment.output("DemoSubscriberQueueUrl")?.to_owned();
+        let url = deployment.output("DemoSubscriberQueueUrl")?.to_owned();
         let arrivals = Arrivals::default();
-        let (aws, into) = (deployment.aws.clone(), Arc::clone(&arrivals));
-        thread::Builder::new()
-            .name("subscriber".to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                if let Ok(runtime) = runtime {
-                    runtime.block_on(poll(&aws.sqs(), &queue_url, &into));
-                }
-            })
-            .context("start the subscriber's thread")?;
+        let into = Arc::clone(&arrivals);
+        queue::read_from_now_on(deployment.aws.clone(), url, move |message| {
+            let event: Value = serde_json::from_str(message.body().unwrap_or_default()).unwrap_or_default();
+            let subject = event["subject"].as_str().unwrap_or_default().to_owned();
+            let arrival = Arrival { event, attributes: queue::attributes(message), at: Instant::now() };
+            into.lock().unwrap_or_else(PoisonError::into_inner).entry(subject).or_default().push(arrival);
+        })?;
         Ok(Self { arrivals })
     }
 
@@ -84,43 +79,6 @@ impl Subscriber {
                 );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn poll(client: &Client, queue_url: &str, arrivals: &Arrivals) {
-    loop {
-        let received = client
-            .receive_message()
-            .queue_url(queue_url)
-            .max_number_of_messages(10)
-            // What a reader received that ended before it could note it comes to the next one soon.
-            .visibility_timeout(2)
-            .wait_time_seconds(5)
-            .message_attribute_names("All")
-            .send()
-            .await;
-        let Ok(received) = received else {
-            // Restarts of the deployment are part of what is tested.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            continue;
-        };
-        let at = Instant::now();
-        for message in received.messages() {
-            let event: Value = serde_json::from_str(message.body().unwrap_or_default()).unwrap_or_default();
-            let subject = event["subject"].as_str().unwrap_or_default().to_owned();
-            let attributes = message
-                .message_attributes()
-                .into_iter()
-                .flatten()
-                .filter_map(|(name, value)| Some((name.clone(), value.string_value()?.to_owned())))
-                .collect();
-            let arrival = Arrival { event, attributes, at };
-            arrivals.lock().unwrap_or_else(PoisonError::into_inner).entry(subject).or_default().push(arrival);
-            if let Some(handle) = message.receipt_handle() {
-                // What is not deleted arrives again, which a subscriber must bear anyway.
-                drop(client.delete_message().queue_url(queue_url).receipt_handle(handle).send().await);
-            }
         }
     }
 }

@@ -11,7 +11,7 @@ use custody_core::{
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
     ports::{ArchivedObject, PayloadArchive, PayloadCache, PendingMarkers, Salvage, Workflow},
     record_id::RecordId,
-    stages::failure::RejectedRequest,
+    rejected_request::RejectedRequest,
 };
 
 /// A port whose calls are given up after a time. The effect of a call that was given up may have happened or still

@@ -17,6 +17,7 @@ pub mod problem;
 pub mod proxy;
 pub mod receipt;
 pub mod record_id;
+pub mod rejected_request;
 pub mod stages;
 
 /// The version of every wire format in this crate.

@@ -16,7 +16,7 @@ use crate::{
     message::{InternalMessage, MetaDataReference, PayloadDescriptor, RedisReference, S3Reference},
     notification::Notification,
     record_id::RecordId,
-    stages::failure::RejectedRequest,
+    rejected_request::RejectedRequest,
 };
 
 /// The short-lived store that takes a record before it is acknowledged.

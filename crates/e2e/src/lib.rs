@@ -8,8 +8,7 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{Mutex, OnceLock, PoisonError},
-    thread,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,6 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 use custody_core::record_id::RecordId;
 use custody_test_client::{
     deployment::Deployment,
+    queue,
     sender::Sender,
     subscriber::{Arrival, Subscriber},
 };
@@ -37,7 +37,9 @@ pub struct Stack {
 }
 
 static SUBSCRIBER: OnceLock<Subscriber> = OnceLock::new();
-static DEAD_LETTERS: OnceLock<Mutex<Vec<Value>>> = OnceLock::new();
+static DEAD_LETTERS: OnceLock<DeadLetters> = OnceLock::new();
+
+type DeadLetters = Arc<Mutex<Vec<Value>>>;
 
 /// A variable that `cargo xtask test` sets.
 #[expect(clippy::disallowed_methods, reason = "tests get their stack through the environment")]
@@ -57,8 +59,10 @@ impl Stack {
         let subscriber =
             SUBSCRIBER.get_or_init(|| Subscriber::start(&deployment).expect("the subscriber starts"));
         DEAD_LETTERS.get_or_init(|| {
-            start_reading_dead_letters(&deployment).expect("the reader of dead letters starts");
-            Mutex::default()
+            let letters = DeadLetters::default();
+            start_reading_dead_letters(&deployment, Arc::clone(&letters))
+                .expect("the reader of dead letters starts");
+            letters
         });
         let sender = Sender::new(&deployment).expect("the stack has an endpoint");
         Self { deployment, sender, subscriber }
@@ -114,50 +118,15 @@ impl Stack {
     }
 }
 
-fn start_reading_dead_letters(deployment: &Deployment) -> anyhow::Result<()> {
+fn start_reading_dead_letters(deployment: &Deployment, letters: DeadLetters) -> anyhow::Result<()> {
     let url = deployment.output("DeadLetterQueueUrl")?.to_owned();
-    let aws = deployment.aws.clone();
-    thread::Builder::new().name("dead letters".to_owned()).spawn(move || {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        runtime.block_on(async {
-            let client = aws.sqs();
-            loop {
-                let received = client
-                    .receive_message()
-                    .queue_url(&url)
-                    .max_number_of_messages(10)
-                    // What a reader received that ended before it could note it comes to the next one soon.
-                    .visibility_timeout(2)
-                    .wait_time_seconds(2)
-                    .message_attribute_names("All")
-                    .send()
-                    .await;
-                let Ok(received) = received else {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    continue;
-                };
-                for message in received.messages() {
-                    let text = message.body().unwrap_or_default();
-                    keep_for_the_search(text).ok();
-                    let attributes: serde_json::Map<_, _> = message
-                        .message_attributes()
-                        .into_iter()
-                        .flatten()
-                        .map(|(name, value)| (name.clone(), value.string_value().unwrap_or_default().into()))
-                        .collect();
-                    let body: Value = serde_json::from_str(text).unwrap_or_default();
-                    let letter = serde_json::json!({"body": body, "attributes": attributes});
-                    if let Some(letters) = DEAD_LETTERS.get() {
-                        letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
-                    }
-                    if let Some(handle) = message.receipt_handle() {
-                        client.delete_message().queue_url(&url).receipt_handle(handle).send().await.ok();
-                    }
-                }
-            }
-        });
-    })?;
-    Ok(())
+    queue::read_from_now_on(deployment.aws.clone(), url, move |message| {
+        let text = message.body().unwrap_or_default();
+        keep_for_the_search(text).expect("the stack's folder can be written");
+        let body: Value = serde_json::from_str(text).unwrap_or_default();
+        let letter = serde_json::json!({"body": body, "attributes": queue::attributes(message)});
+        letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
+    })
 }
 
 /// Messages are gone from their queues once read, so what was in them is kept in a file of the stack.

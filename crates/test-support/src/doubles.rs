@@ -18,7 +18,7 @@ use custody_core::{
         PayloadCache, PendingMarkers, RecordTable, Salvage, Workflow,
     },
     record_id::RecordId,
-    stages::failure::RejectedRequest,
+    rejected_request::RejectedRequest,
 };
 
 /// Shared state of a double, and the failure it was told to have.

@@ -9,7 +9,7 @@ use aws_sdk_lambda::{
 use custody_core::{
     error::{ErrorName, StageError},
     ports::Salvage,
-    stages::failure::RejectedRequest,
+    rejected_request::RejectedRequest,
 };
 
 use super::classify::stage_error;

@@ -1,28 +1,30 @@
 //! Failure: keeps what can be kept and says why, for a record whose workflow failed and for a request that
 //! ingest could not take.
 
-mod rejected;
+mod input;
+mod payload;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use serde_json::{json, value::RawValue};
+use serde::Serialize;
+use serde_json::json;
 use tracing::{error, warn};
 
-pub use self::rejected::RejectedRequest;
+pub use self::input::{FailedRecord, FailureInput, SalvagedRequest};
+use self::payload::Kept;
 use crate::{
     clock::{Clock, Timestamp},
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
     digest::Sha256,
-    error::{ErrorKind, ErrorName, StageError},
-    message::{InternalMessage, S3Reference},
+    error::{ErrorName, StageError},
+    message::S3Reference,
     notification::Notification,
     ports::{
         DeadLetters, FailedItem, FailedStore, Notifier, PayloadArchive, PayloadCache, PendingMarkers,
         RecordTable,
     },
-    receipt::{ArchiveReceipt, MetadataReceipt},
     record_id::RecordId,
-    stages::{aggregate, archive},
+    rejected_request,
+    stages::aggregate,
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -32,80 +34,6 @@ pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::FailedStoreUnavailable,
     ErrorName::QueueUnavailable,
 ];
-
-/// What the failure function is invoked with.
-#[derive(Debug)]
-pub enum FailureInput {
-    /// By the state machine.
-    Record(Box<FailedRecord>),
-    /// By ingest.
-    Request(SalvagedRequest),
-}
-
-impl FailureInput {
-    /// Reads the function's input. Its `kind` says which of the two it is; the event of a request stays raw text,
-    /// because it may have megabytes.
-    pub fn parse(text: &str) -> Result<Self, StageError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "lowercase")]
-        enum Kind {
-            Record,
-            Request,
-        }
-        #[derive(Deserialize)]
-        struct Tag {
-            kind: Kind,
-        }
-        let read = || -> serde_json::Result<Self> {
-            Ok(match serde_json::from_str::<Tag>(text)?.kind {
-                Kind::Record => Self::Record(serde_json::from_str(text)?),
-                Kind::Request => Self::Request(serde_json::from_str(text)?),
-            })
-        };
-        read().map_err(|error| {
-            StageError::new(ErrorName::InvalidInput, "read the failure to handle").caused_by(error)
-        })
-    }
-}
-
-/// A record whose workflow failed.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FailedRecord {
-    /// The record.
-    pub message: InternalMessage,
-    /// The archive stage's receipt, where it came that far.
-    pub archive: Option<ArchiveReceipt>,
-    /// The metadata stage's receipt, where it came that far.
-    pub metadata: Option<MetadataReceipt>,
-    /// What failed.
-    pub failures: Vec<StageFailure>,
-    /// The execution.
-    pub execution_arn: Option<String>,
-    /// How many times the record has been through the workflow.
-    #[serde(default = "first_attempt")]
-    pub attempt: u32,
-}
-
-const fn first_attempt() -> u32 {
-    1
-}
-
-/// A request that ingest could not take, as ingest handed it over.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SalvagedRequest {
-    /// API Gateway's id of the request.
-    pub request_id: Option<String>,
-    /// When ingest refused it.
-    pub refused_at: Timestamp,
-    /// The problem's name.
-    pub error_name: String,
-    /// The problem's detail, as the producer was told.
-    pub reason: String,
-    /// The proxy event without secrets and repetitions.
-    pub event: Box<RawValue>,
-}
 
 /// What the failure function did.
 #[derive(Debug, Serialize)]
@@ -118,35 +46,6 @@ pub struct FailureReceipt {
     pub payload_reference: Option<S3Reference>,
     /// When.
     pub failed_at: Timestamp,
-}
-
-/// Where a failed record's payload is.
-#[derive(Debug)]
-enum Kept {
-    /// In the archive.
-    Archived(S3Reference),
-    /// In the failed-records store.
-    Copied(S3Reference),
-    /// Somewhere, but the store that should have it, or take it, cannot be used before a person has looked.
-    Unknown,
-    /// In no store.
-    Nowhere,
-}
-
-impl Kept {
-    fn archived(&self) -> Option<&S3Reference> {
-        match self {
-            Self::Archived(reference) => Some(reference),
-            Self::Copied(_) | Self::Unknown | Self::Nowhere => None,
-        }
-    }
-
-    fn reference(&self) -> Option<&S3Reference> {
-        match self {
-            Self::Archived(reference) | Self::Copied(reference) => Some(reference),
-            Self::Unknown | Self::Nowhere => None,
-        }
-    }
 }
 
 /// The failure stage over its ports.
@@ -257,62 +156,6 @@ where
         Ok(FailureReceipt { message_id: Some(id), payload_reference, failed_at })
     }
 
-    /// Finds the payload, or copies it to where it is kept. A store that cannot be had for now fails the run, as long
-    /// as the bytes are not known to be safe; one that a person must put right is remarked.
-    async fn secure_payload(
-        &self,
-        message: &InternalMessage,
-        unfinished: &mut Vec<String>,
-    ) -> Result<Kept, StageError> {
-        // The archive may have the payload although no receipt came: the reply was lost, or ingest put it there.
-        let not_asked = match archive::confirm(&self.archive, message).await {
-            Ok(Some(reference)) => return Ok(Kept::Archived(reference)),
-            Ok(None) => None,
-            // Another object holds the key: the payload is not there.
-            Err(error) if error.kind() == ErrorKind::Conflict => None,
-            Err(error) => Some(error),
-        };
-        match self.rescue_payload(message).await {
-            Ok(Some(reference)) => return Ok(Kept::Copied(reference)),
-            Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::Transient => return Err(error),
-            Err(error) => {
-                unfinished.push(format!(
-                    "the payload is still only in the cache ({}: {error})",
-                    error.name.as_str()
-                ));
-                return Ok(Kept::Unknown);
-            }
-        }
-        match (not_asked, &message.storage_context.s3_reference) {
-            // What ingest itself wrote and confirmed is there, whether or not the archive can be asked now.
-            (Some(_), Some(reference)) => Ok(Kept::Archived(reference.clone())),
-            (Some(error), None) if error.kind() == ErrorKind::Transient => Err(error),
-            (Some(error), None) => {
-                unfinished.push(format!(
-                    "the archive could not be asked for the payload ({}: {error})",
-                    error.name.as_str()
-                ));
-                Ok(Kept::Unknown)
-            }
-            (None, _) => Ok(Kept::Nowhere),
-        }
-    }
-
-    /// Copies the payload from the cache to the failed-records store. Bytes that are not the record's are kept
-    /// too, under their own digest: a person may want to see them.
-    async fn rescue_payload(&self, message: &InternalMessage) -> Result<Option<S3Reference>, StageError> {
-        let id = message.message_id;
-        let Some(payload) = self.cache.payload(id).await? else { return Ok(None) };
-        let actual = Sha256::of(&payload);
-        let key = if actual == message.payload.sha256 {
-            format!("records/{}", id.archive_key())
-        } else {
-            format!("corrupted/{}/{actual}", id.archive_key())
-        };
-        self.failed_store.keep(&key, payload).await.map(Some)
-    }
-
     async fn keep_request(&self, request: SalvagedRequest) -> Result<FailureReceipt, StageError> {
         let failed_at = request.refused_at;
         // The id makes a repetition land on the same object.
@@ -331,7 +174,7 @@ where
             tries: 1,
         };
         let mut summary = FailureSummary::new(vec![failure], 1, failed_at, None);
-        summary.kind = rejected::kind_of_problem(&request.error_name);
+        summary.kind = rejected_request::kind_of_problem(&request.error_name);
         summary.payload_reference = Some(reference.clone());
         let known = json!({"requestId": request.request_id, "refusedAt": failed_at});
         self.dead_letters.send(&DeadLetter::of_request(known, summary)).await?;

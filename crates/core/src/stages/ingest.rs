@@ -18,7 +18,7 @@ use crate::{
     proxy::{ProxyEvent, ProxyResponse},
     receipt::{Durability, Receipt},
     record_id::RecordId,
-    stages::failure::RejectedRequest,
+    rejected_request::RejectedRequest,
 };
 
 /// The ingest stage over its ports.

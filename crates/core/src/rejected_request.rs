@@ -66,7 +66,7 @@ impl<'a> RejectedRequest<'a> {
 }
 
 /// The kind of failure that a problem is, for the dead-letter message.
-pub(super) fn kind_of_problem(error_name: &str) -> ErrorKind {
+pub(crate) fn kind_of_problem(error_name: &str) -> ErrorKind {
     match ProblemKind::ALL.iter().find(|kind| kind.error_name() == error_name) {
         Some(ProblemKind::NoDurableStore) => ErrorKind::Transient,
         Some(ProblemKind::Internal) | None => ErrorKind::Internal,

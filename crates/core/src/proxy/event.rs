@@ -1,0 +1,82 @@
+//! The API Gateway REST proxy event, as much of it as Custody reads.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::json::Text;
+
+/// A request as API Gateway hands it to ingest. It borrows from the event: the body is copied only where
+/// its JSON escapes must be undone.
+///
+/// `multiValueHeaders` repeats `headers` and is not read.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyEvent<'a> {
+    #[serde(borrow, default)]
+    headers: Option<BTreeMap<Text<'a>, Option<Text<'a>>>>,
+    /// The body as text, or as base64 where `is_base64_encoded`.
+    #[serde(borrow, default)]
+    pub body: Option<Text<'a>>,
+    /// Whether API Gateway took the content type as binary and encoded the body.
+    #[serde(default)]
+    pub is_base64_encoded: bool,
+    /// Who asked, from where, and under which key.
+    #[serde(default)]
+    pub request_context: RequestContext,
+}
+
+/// API Gateway's account of a request. The key's *value* is deliberately not among the fields.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequestContext {
+    /// API Gateway's id of the request.
+    pub request_id: Option<String>,
+    /// When it was received, in milliseconds since the Unix epoch.
+    pub request_time_epoch: Option<i64>,
+    /// The deployment stage.
+    pub stage: Option<String>,
+    /// The path, including the stage.
+    pub path: Option<String>,
+    /// The caller.
+    pub identity: Identity,
+    /// What an authorizer said of the caller.
+    pub authorizer: Option<Authorizer>,
+}
+
+/// The caller of a request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Identity {
+    /// The id of the API key.
+    pub api_key_id: Option<String>,
+    /// The caller's address.
+    pub source_ip: Option<String>,
+    /// The caller's program.
+    pub user_agent: Option<String>,
+    /// The IAM principal, where the API uses IAM authorization.
+    pub user_arn: Option<String>,
+}
+
+/// An authorizer's result.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Authorizer {
+    /// The principal that the authorizer recognized.
+    pub principal_id: Option<String>,
+}
+
+impl ProxyEvent<'_> {
+    /// The value of a header. Header names compare without regard to case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All headers that have a value.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers
+            .iter()
+            .flatten()
+            .filter_map(|(name, value)| Some((name.0.as_ref(), value.as_ref()?.0.as_ref())))
+    }
+}

@@ -1,0 +1,53 @@
+//! The answer to an API Gateway REST proxy event.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::{problem::Problem, receipt::Receipt};
+
+/// An answer that API Gateway turns into the HTTP response.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyResponse {
+    /// The HTTP status.
+    pub status_code: u16,
+    /// The HTTP headers.
+    pub headers: BTreeMap<&'static str, String>,
+    /// The body, always text.
+    pub body: String,
+    /// Always false.
+    pub is_base64_encoded: bool,
+}
+
+/// Seconds after which a producer may try again when no store could take its record.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+impl ProxyResponse {
+    /// The answer to a record that is durable.
+    pub fn accepted(receipt: &Receipt) -> Self {
+        let body = serde_json::to_string(receipt).expect("a receipt always serializes");
+        Self::new(200, "application/json", body)
+    }
+
+    /// The answer to a request that was not taken. `request_id` is API Gateway's.
+    pub fn refused(problem: &Problem, request_id: Option<&str>) -> Self {
+        let mut response =
+            Self::new(problem.kind.status(), "application/problem+json", problem.to_json(request_id));
+        if response.status_code == 503 {
+            response.headers.insert("Retry-After", RETRY_AFTER_SECONDS.to_string());
+        }
+        response
+    }
+
+    fn new(status_code: u16, content_type: &str, body: String) -> Self {
+        let headers = BTreeMap::from([
+            ("Content-Type", content_type.to_owned()),
+            // The CORS headers that existing clients expect.
+            ("Access-Control-Allow-Headers", "Content-Type".to_owned()),
+            ("Access-Control-Allow-Methods", "OPTIONS,POST".to_owned()),
+            ("Access-Control-Allow-Origin", "*".to_owned()),
+        ]);
+        Self { status_code, headers, body, is_base64_encoded: false }
+    }
+}
