@@ -145,7 +145,9 @@ impl Results {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        println!("{table}");
+        if !self.good.is_empty() {
+            println!("{table}");
+        }
         let count: usize = self.good.values().map(Vec::len).sum();
         let seconds = elapsed.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "a rate for a person")]

@@ -6,6 +6,7 @@ mod show;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use custody_test_client::{
     deployment::Deployment,
@@ -22,13 +23,13 @@ use custody_test_client::{
 struct Arguments {
     /// JSON file with the stack's outputs, as `aws cloudformation describe-stacks --query 'Stacks[0].Outputs'`
     /// prints them.
-    #[arg(long, env = "CUSTODY_OUTPUTS")]
-    outputs: PathBuf,
+    #[arg(long, env = "CUSTODY_OUTPUTS", global = true)]
+    outputs: Option<PathBuf>,
     /// The API key's value; the stack's output `ApiKeyCommand` says how to get it.
-    #[arg(long, env = "CUSTODY_API_KEY", hide_env_values = true)]
-    api_key: String,
+    #[arg(long, env = "CUSTODY_API_KEY", hide_env_values = true, global = true)]
+    api_key: Option<String>,
     /// How long a record may take from its request to its last notification, in seconds.
-    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", global = true)]
     timeout: u64,
     #[command(subcommand)]
     command: Command,
@@ -77,7 +78,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    let deployment = Deployment::load(&arguments.outputs, arguments.api_key).await?;
+    let outputs = arguments.outputs.context("which deployment? give --outputs, or set CUSTODY_OUTPUTS")?;
+    let api_key = arguments.api_key.context("no API key: give --api-key, or set CUSTODY_API_KEY")?;
+    let deployment = Deployment::load(&outputs, api_key).await?;
     let timeout = Duration::from_secs(arguments.timeout);
     match arguments.command {
         Command::Show { file } => show::run(&deployment, file.as_deref(), timeout).await,

@@ -1,6 +1,6 @@
 //! Compares what a deployment stored with what was sent.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use custody_core::{digest::Sha256, receipt::Receipt, record_id::RecordId};
 use serde_json::Value;
 
@@ -38,6 +38,11 @@ pub async fn completed(
     arrivals: &[Arrival],
 ) -> anyhow::Result<()> {
     let id = receipt.message_id;
+    if let Some(failed) = arrivals.iter().find(|arrival| arrival.stage() == "failed") {
+        let failure = &failed.event["data"]["failure"];
+        let text = |field: &str| failure[field].as_str().unwrap_or_default().to_owned();
+        bail!("record {id} failed in stage {}: {} ({})", text("stage"), text("reason"), text("errorName"));
+    }
     notifications(record, id, arrivals)?;
 
     let key = id.archive_key();

@@ -40,14 +40,15 @@ where
         // Timeouts, refused connections, answers that broke off: the effect may or may not have happened.
         _ => unavailable,
     };
-    let text = DisplayErrorContext(error).to_string();
-    // The context ends in a debug form of the whole error, response headers included.
-    let text = text.split(" (").next().unwrap_or_default().to_owned();
-    StageError::new(name, operation).caused_by(format!("{}{text}", code_prefix(error)))
-}
-
-fn code_prefix<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> String {
-    error.code().map(|code| format!("{code}: ")).unwrap_or_default()
+    let cause = if let SdkError::ServiceError(_) = error {
+        // What the service says names the denied action, or the value it refuses.
+        format!("{}: {}", error.code().unwrap_or("no error code"), error.message().unwrap_or("no message"))
+    } else {
+        let text = DisplayErrorContext(error).to_string();
+        // The context ends in a debug form of the whole error, in parentheses.
+        text.split(" (").next().unwrap_or_default().to_owned()
+    };
+    StageError::new(name, operation).caused_by(cause)
 }
 
 fn classify(code: &str, status: StatusCode, unavailable: ErrorName) -> ErrorName {
