@@ -122,14 +122,14 @@ impl Results {
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN);
         table.set_header([
-            "record",
+            "record (ms)",
             "count",
             "ack p50",
-            "p99",
+            "ack p99",
             "archived p50",
-            "p99",
+            "archived p99",
             "completed p50",
-            "p99  (ms)",
+            "completed p99",
         ]);
         for ((_, label), latencies) in &self.good {
             let mut row = vec![label.clone(), latencies.len().to_string()];

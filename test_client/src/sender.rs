@@ -54,6 +54,7 @@ impl Sender {
     /// A producer of this deployment.
     pub fn new(deployment: &Deployment) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
+            .user_agent("custody-test-client")
             .timeout(Duration::from_mins(1))
             .build()
             .context("make an HTTP client")?;

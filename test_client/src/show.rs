@@ -41,7 +41,9 @@ pub(crate) async fn run(
     print_json(&serde_json::to_value(receipt)?);
 
     println!("\n3. What a subscriber of the notifications got:");
-    let arrivals = subscriber.follow(receipt.message_id, timeout).await?;
+    let mut arrivals = subscriber.follow(receipt.message_id, timeout).await?;
+    // In the order in which they were made; a standard queue delivers in any.
+    arrivals.sort_by(|a, b| a.event["time"].as_str().cmp(&b.event["time"].as_str()));
     for arrival in &arrivals {
         let after = arrival.at.saturating_duration_since(acknowledged.sent_at).as_millis();
         let event = &arrival.event;

@@ -70,7 +70,6 @@ pub(crate) fn release() -> anyhow::Result<Release> {
 }
 
 fn release_binaries(packages: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
-    println!("Building the functions and the test client (release); the first time takes minutes");
     let mut command = cargo();
     command.args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
     for package in packages {

@@ -18,7 +18,12 @@ use clap::{Parser, Subcommand};
 use crate::stack::Stack;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Builds, checks and runs Custody.", disable_help_subcommand = true)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Builds, checks and runs Custody.",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     /// Which local stack: several can run side by side.
     #[arg(long, global = true, default_value = "default", value_parser = stack::parse_name)]
@@ -47,10 +52,10 @@ enum Command {
         #[arg(default_value = "functions")]
         of: String,
     },
-    /// Send records with the test client; arguments are passed on (`cargo xtask send -- --help`).
+    /// Send records with the test client: `cargo xtask send load --count 50`, `cargo xtask send show FILE`.
     Send {
         /// Arguments of the test client.
-        #[arg(last = true)]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
     /// Print `export` lines that point AWS tools and the test client at the local stack.
@@ -88,7 +93,7 @@ fn demo(stack: &Stack) -> anyhow::Result<()> {
     let mut client = std::process::Command::new(release.test_client);
     progress::run_visibly(running.point_at_it(client.arg("show")))?;
     println!();
-    println!("The stack is still running. Send more:  cargo xtask send -- load --count 50");
+    println!("The stack is still running. Send more:  cargo xtask send load --count 50");
     println!("Look around:                            cargo xtask status, cargo xtask logs ingest");
     println!("End it:                                 cargo xtask down");
     Ok(())

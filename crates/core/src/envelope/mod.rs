@@ -60,9 +60,6 @@ pub fn body<'a>(event: &'a ProxyEvent<'_>) -> Result<Cow<'a, [u8]>, Problem> {
 
 /// Reads a request. `body` is what [`body`] returned for the same event.
 pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
-    if !verify_content_digest(event, body)? {
-        refuse_replaced_characters(event, body)?;
-    }
     if let Some(encoding) =
         event.header("content-encoding").filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
     {
@@ -73,6 +70,9 @@ pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, 
                 crate::json::excerpt(encoding)
             ),
         ));
+    }
+    if !verify_content_digest(event, body)? {
+        refuse_replaced_characters(event, body)?;
     }
     match media_type(event.header("content-type")).as_deref() {
         Some(CLOUD_EVENT) => cloud_events::open_structured(text(body)?),
@@ -135,7 +135,7 @@ fn verify_content_digest(event: &ProxyEvent<'_>, body: &[u8]) -> Result<bool, Pr
     let Some(header) = event.header("content-digest") else { return Ok(false) };
     let malformed = || {
         Problem::new(
-            ProblemKind::DigestMismatch,
+            ProblemKind::MalformedRequest,
             "Content-Digest cannot be read; send `sha-256=:<base64 of the body's SHA-256>:` (RFC 9530)",
         )
     };

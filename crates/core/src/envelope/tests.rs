@@ -124,23 +124,21 @@ fn an_offset_points_into_the_body() {
 
 #[test]
 fn the_content_digest_covers_the_body_as_sent() {
+    use ProblemKind::{DigestMismatch, MalformedRequest};
     let body = format!("{{{META},\"messagePayload\":1}}");
     let digest = Sha256::of(body.as_bytes()).to_base64();
-    for (header, taken) in [
-        (format!("sha-256=:{digest}:"), true),
-        (format!("sha-512=:AAAA:, sha-256=:{digest}:"), true),
-        ("md5=:AAAA:".to_owned(), true),
-        (format!("sha-256=:{}:", Sha256::of(b"other").to_base64()), false),
-        ("sha-256=:AAAA:".to_owned(), false),
-        (format!("sha-256={digest}"), false),
-        ("sha-256=(1 2)".to_owned(), false),
+    for (header, refused) in [
+        (format!("sha-256=:{digest}:"), None),
+        (format!("sha-512=:AAAA:, sha-256=:{digest}:"), None),
+        ("md5=:AAAA:".to_owned(), None),
+        (format!("sha-256=:{}:", Sha256::of(b"other").to_base64()), Some(DigestMismatch)),
+        ("sha-256=:AAAA:".to_owned(), Some(MalformedRequest)),
+        (format!("sha-256={digest}"), Some(MalformedRequest)),
+        ("sha-256=(1 2)".to_owned(), Some(MalformedRequest)),
     ] {
         let event = event(&json!({"content-type": "application/json", "content-digest": header}), &body);
-        let result = open(&event, body.as_bytes());
-        assert_eq!(result.is_ok(), taken, "{header}");
-        if let Err(problem) = result {
-            assert_eq!(problem.kind, ProblemKind::DigestMismatch);
-        }
+        let kind = open(&event, body.as_bytes()).err().map(|problem| problem.kind);
+        assert_eq!(kind, refused, "{header}");
     }
 }
 

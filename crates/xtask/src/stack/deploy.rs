@@ -89,6 +89,7 @@ fn with_clean_environment(running: &Running, python: &Python, tool: &str) -> Com
         .env_clear()
         .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", python.bin().display()))
         .env("HOME", &running.folder)
+        .env("TMPDIR", running.folder.join("tmp"))
         .env("LANG", "C.UTF-8")
         .env("SAM_CLI_TELEMETRY", "0")
         .env("PYTHONDONTWRITEBYTECODE", "1");

@@ -29,10 +29,10 @@ pub(super) fn start(running: &Running, python: &Python) -> anyhow::Result<()> {
         .env("REDIS_PORT", running.ports.redis_primary.to_string())
         .env("S3_DATA_DIR", folder.join("s3"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        // A burst would otherwise start hundreds of processes.
-        .env("LAMBDA_ACCOUNT_CONCURRENCY", "24")
-        // Retries of the state machine follow at once.
-        .env("SFN_WAIT_SCALE", "0");
+        // A burst would otherwise start hundreds of processes. Beyond this the API answers 429.
+        .env("LAMBDA_ACCOUNT_CONCURRENCY", "96")
+        // Retries of the state machine wait a tenth of their time: long enough to outlast a burst.
+        .env("SFN_WAIT_SCALE", "0.1");
     process::start(folder, "ministack", &mut command)?;
     process::wait_for_port(running.ports.gateway, "MiniStack", Duration::from_secs(30))
 }

@@ -81,6 +81,11 @@ impl Stack {
         Self { name: name.to_owned(), folder: workspace::state().join("stacks").join(name) }
     }
 
+    fn of(running: &Running) -> Self {
+        let name = running.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, folder: running.folder.clone() }
+    }
+
     /// Starts the stack and deploys to it. What runs already and is up to date is left alone.
     pub(crate) fn up(&self, release: &Release) -> anyhow::Result<Running> {
         let python = tools::Python::ready()?;
@@ -89,7 +94,12 @@ impl Stack {
 
         let mut running = match self.running() {
             Ok(running) => running,
-            Err(_) => self.start(&python, &redis_server)?,
+            Err(reason) => {
+                if self.known().is_some() {
+                    println!("  ! {reason}");
+                }
+                self.start(&python, &redis_server)?
+            }
         };
         let fingerprint = deploy::fingerprint(&release.functions)?;
         if running.fingerprint != fingerprint {
@@ -131,23 +141,29 @@ impl Stack {
         Ok(running)
     }
 
-    /// The stack, if it runs.
+    /// The stack, if all of it runs.
     pub(crate) fn running(&self) -> anyhow::Result<Running> {
-        let file = self.folder.join("stack.json");
-        let advice = || {
-            format!(
-                "stack `{}` is not running; start it with `cargo xtask --stack {} up`",
-                self.name, self.name
-            )
+        let up = format!("cargo xtask{} up", self.option());
+        let Some(running) = self.known() else {
+            bail!("stack `{}` is not running; start it with `{up}`", self.name);
         };
-        let running: Running =
-            serde_json::from_str(&fs::read_to_string(file).with_context(advice)?).with_context(advice)?;
-        for port in [running.ports.gateway, running.ports.redis_primary, running.ports.redis_replica] {
-            if !process::listens(port) {
-                bail!(advice());
-            }
+        if let Some(part) = running.first_dead_part() {
+            bail!(
+                "{part} of stack `{}` has ended; `{up}` starts the stack anew, without its data",
+                self.name
+            );
         }
         Ok(running)
+    }
+
+    /// What was noted of the stack when it was started.
+    fn known(&self) -> Option<Running> {
+        serde_json::from_str(&fs::read_to_string(self.folder.join("stack.json")).ok()?).ok()
+    }
+
+    /// The option that names this stack, for advice.
+    fn option(&self) -> String {
+        if self.name == "default" { String::new() } else { format!(" --stack {}", self.name) }
     }
 
     /// Ends every process of the stack and removes its folder.
@@ -185,12 +201,13 @@ impl Stack {
 
     /// Prints logs.
     pub(crate) fn logs(&self, of: &str) -> anyhow::Result<()> {
-        let running = self.running()?;
+        // These are read from files: after a crash they are what one needs.
         let file = self.folder.join("logs").join(format!("{of}.log"));
         if file.exists() {
             print!("{}", fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?);
             return Ok(());
         }
+        let running = self.running()?;
         let python = tools::Python::ready()?;
         let mut command = python.command("python");
         command.arg(workspace::stack_files().join("logs.py")).arg(of);
@@ -204,6 +221,16 @@ impl Running {
         write_private(&file, &serde_json::to_string_pretty(self)?)?;
         let outputs = serde_json::to_string_pretty(&self.outputs)?;
         write_private(&self.outputs_file(), &outputs)
+    }
+
+    /// The first part of the stack that does not answer any more.
+    fn first_dead_part(&self) -> Option<&'static str> {
+        let parts = [
+            ("MiniStack", self.ports.gateway),
+            ("the Redis primary", self.ports.redis_primary),
+            ("the Redis replica", self.ports.redis_replica),
+        ];
+        parts.into_iter().find(|(_, port)| !process::listens(*port)).map(|(part, _)| part)
     }
 
     fn outputs_file(&self) -> PathBuf {
@@ -280,9 +307,10 @@ impl Running {
     pub(crate) fn summary(&self) -> String {
         let output = |name: &str| self.outputs.get(name).map_or("(not deployed)", String::as_str);
         format!(
-            "AWS endpoint:  {}\nPOST records:  {}\nAPI key:       cargo xtask env\nRedis:         127.0.0.1:{} (replica {})\nfolder:        {}",
+            "AWS endpoint:  {}\nPOST records:  {}\nAPI key:       cargo xtask{} env\nRedis:         127.0.0.1:{} (replica {})\nfolder:        {}",
             self.endpoint(),
             output("IngestUrl"),
+            Stack::of(self).option(),
             self.ports.redis_primary,
             self.ports.redis_replica,
             self.folder.strip_prefix(workspace::root()).unwrap_or(&self.folder).display(),
