@@ -50,7 +50,8 @@ pub(crate) async fn run(
         println!("   {after:>5} ms  {:<36} {}", text(&event["type"]), text(&event["data"]["message"]));
     }
 
-    let item = verify::item(deployment, receipt.message_id).await?;
+    let mut item = verify::item(deployment, receipt.message_id).await?;
+    item.sort_all_objects();
     println!("\n4. The metadata item in DynamoDB:");
     print_json(&item);
 
