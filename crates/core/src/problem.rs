@@ -21,13 +21,11 @@ pub enum ProblemKind {
     UnsupportedMediaType,
     /// No store could take the record now.
     NoDurableStore,
-    /// Custody itself went wrong.
-    Internal,
 }
 
 impl ProblemKind {
     /// Every kind, for documentation and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::MalformedRequest,
         Self::MissingPayload,
         Self::InvalidPayloadEncoding,
@@ -36,7 +34,6 @@ impl ProblemKind {
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::NoDurableStore,
-        Self::Internal,
     ];
 
     /// The stable name; the problem's `type` is `urn:custody:problem:<slug>`.
@@ -50,7 +47,6 @@ impl ProblemKind {
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::NoDurableStore => "no-durable-store",
-            Self::Internal => "internal",
         }
     }
 
@@ -62,7 +58,6 @@ impl ProblemKind {
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::NoDurableStore => 503,
-            Self::Internal => 500,
         }
     }
 
@@ -76,7 +71,6 @@ impl ProblemKind {
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::NoDurableStore => "No store can take the record now",
-            Self::Internal => "The request could not be processed",
         }
     }
 
@@ -91,7 +85,6 @@ impl ProblemKind {
             Self::TooLarge => "TooLarge",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::NoDurableStore => "NoDurableStore",
-            Self::Internal => "InternalError",
         }
     }
 }

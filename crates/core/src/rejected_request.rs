@@ -69,7 +69,7 @@ impl<'a> RejectedRequest<'a> {
 pub(crate) fn kind_of_problem(error_name: &str) -> ErrorKind {
     match ProblemKind::ALL.iter().find(|kind| kind.error_name() == error_name) {
         Some(ProblemKind::NoDurableStore) => ErrorKind::Transient,
-        Some(ProblemKind::Internal) | None => ErrorKind::Internal,
+        None => ErrorKind::Internal,
         Some(_) => ErrorKind::Invalid,
     }
 }

@@ -20,6 +20,9 @@ const MARKER: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(3);
 const SALVAGE: Duration = Duration::from_secs(6);
 
+const _: () = assert!(CACHE.as_secs() + ARCHIVE.as_secs() + MARKER.as_secs() + SALVAGE.as_secs() < 26);
+const _: () = assert!(START.as_secs() <= SALVAGE.as_secs());
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
     let config = custody_common::start(IngestConfig::read)?;

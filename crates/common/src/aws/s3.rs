@@ -1,10 +1,7 @@
 //! Payloads, failed records and pending markers in S3.
 
 use aws_sdk_s3::{
-    Client,
-    error::{ProvideErrorMetadata, SdkError},
-    operation::put_object::PutObjectError,
-    primitives::ByteStream,
+    Client, error::SdkError, operation::put_object::PutObjectError, primitives::ByteStream,
     types::ChecksumMode,
 };
 use bytes::Bytes;
@@ -54,10 +51,39 @@ impl S3Archive {
     }
 }
 
-/// The object exists: S3 answers 412 to `If-None-Match: *`.
-fn exists_already(error: &SdkError<PutObjectError>) -> bool {
-    error.code() == Some("PreconditionFailed")
-        || error.raw_response().is_some_and(|response| response.status().as_u16() == 412)
+/// What a conditional write did.
+enum Put {
+    Written,
+    /// There is an object under the key. It is untouched.
+    Existed,
+}
+
+/// Writes an object where there is none. S3 verifies that what it stores has the digest.
+async fn put_if_absent(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    content: Bytes,
+    sha256: Sha256,
+    content_type: &str,
+) -> Result<Put, SdkError<PutObjectError>> {
+    let put = client
+        .put_object()
+        .bucket(bucket)
+        .key(key)
+        .if_none_match("*")
+        .checksum_sha256(sha256.to_base64())
+        .content_type(content_type)
+        .body(ByteStream::from(content))
+        .send()
+        .await;
+    match put {
+        Ok(_) => Ok(Put::Written),
+        Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 412) => {
+            Ok(Put::Existed)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl PayloadArchive for S3Archive {
@@ -67,20 +93,25 @@ impl PayloadArchive for S3Archive {
         payload: Bytes,
         descriptor: &PayloadDescriptor,
     ) -> Result<S3Reference, StageError> {
-        let put = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .if_none_match("*")
-            .checksum_sha256(descriptor.sha256.to_base64())
-            .content_type(&descriptor.content_type)
-            .body(ByteStream::from(payload))
-            .send()
-            .await;
-        let Err(error) = put else { return Ok(self.reference(key)) };
-        if !exists_already(&error) {
-            return Err(stage_error(&error, ErrorName::ArchiveUnavailable, format!("store object {key}")));
+        let put = put_if_absent(
+            &self.client,
+            &self.bucket,
+            key,
+            payload,
+            descriptor.sha256,
+            &descriptor.content_type,
+        )
+        .await;
+        match put {
+            Ok(Put::Written) => return Ok(self.reference(key)),
+            Ok(Put::Existed) => {}
+            Err(error) => {
+                return Err(stage_error(
+                    &error,
+                    ErrorName::ArchiveUnavailable,
+                    format!("store object {key}"),
+                ));
+            }
         }
         // An earlier run, whose reply was lost, or a concurrent one. Equal bytes are success.
         match self.find(key).await? {
@@ -147,29 +178,13 @@ impl S3FailedStore {
 
 impl FailedStore for S3FailedStore {
     async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
-        let put = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .if_none_match("*")
-            .checksum_sha256(Sha256::of(&content).to_base64())
-            .content_type("application/octet-stream")
-            .body(ByteStream::from(content))
-            .send()
-            .await;
-        match put {
-            Ok(_) => {}
-            // Keys derive from ids and digests, so what is there is what this call would write.
-            Err(error) if exists_already(&error) => {}
-            Err(error) => {
-                return Err(stage_error(
-                    &error,
-                    ErrorName::FailedStoreUnavailable,
-                    format!("keep failed object {key}"),
-                ));
-            }
-        }
+        let sha256 = Sha256::of(&content);
+        // Keys derive from ids and digests, so what exists is what this call would write.
+        put_if_absent(&self.client, &self.bucket, key, content, sha256, "application/octet-stream")
+            .await
+            .map_err(|error| {
+                stage_error(&error, ErrorName::FailedStoreUnavailable, format!("keep failed object {key}"))
+            })?;
         Ok(S3Reference { bucket: self.bucket.clone(), key: key.to_owned() })
     }
 }
@@ -195,25 +210,18 @@ fn marker_key(id: RecordId) -> String {
 impl PendingMarkers for S3PendingMarkers {
     async fn mark(&self, message: &InternalMessage) -> Result<(), StageError> {
         let id = message.message_id;
-        let put = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(marker_key(id))
-            .if_none_match("*")
-            .content_type("application/json")
-            .body(ByteStream::from(message.to_json().into_bytes()))
-            .send()
-            .await;
-        match put {
-            Ok(_) => Ok(()),
-            Err(error) if exists_already(&error) => Ok(()),
-            Err(error) => Err(stage_error(
-                &error,
-                ErrorName::PendingStoreUnavailable,
-                format!("mark record {id} as pending"),
-            )),
-        }
+        let content = Bytes::from(message.to_json());
+        let sha256 = Sha256::of(&content);
+        put_if_absent(&self.client, &self.bucket, &marker_key(id), content, sha256, "application/json")
+            .await
+            .map_err(|error| {
+                stage_error(
+                    &error,
+                    ErrorName::PendingStoreUnavailable,
+                    format!("mark record {id} as pending"),
+                )
+            })?;
+        Ok(())
     }
 
     async fn clear(&self, id: RecordId) -> Result<(), StageError> {
