@@ -8,11 +8,41 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use custody_core::{
     error::{ErrorName, StageError},
+    idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
-    ports::{ArchivedObject, PayloadArchive, PayloadCache, PendingMarkers, Salvage, Workflow},
+    ports::{
+        ArchivedObject, IdempotencyClaims, Outcome, PayloadArchive, PayloadCache, PendingMarkers, Salvage,
+        Start, Workflow,
+    },
     record_id::RecordId,
     rejected_request::RejectedRequest,
+    run::Run,
 };
+
+/// The shares of one ingest request's time. Together they stay below the function's timeout, 26 s, on the longest way: a
+/// cache and an archive that hang, and then the salvage. A request with an idempotency key asks for its claims first, and
+/// where the cache hangs at that, it is not asked again.
+pub mod ingest_shares {
+    use std::time::Duration;
+
+    /// The cache, for a whole record.
+    pub const CACHE: Duration = Duration::from_secs(6);
+    /// The archive, for a whole record.
+    pub const ARCHIVE: Duration = Duration::from_secs(8);
+    /// A pending marker.
+    pub const MARKER: Duration = Duration::from_secs(3);
+    /// The start of the workflow.
+    pub const START: Duration = Duration::from_secs(3);
+    /// The failure function.
+    pub const SALVAGE: Duration = Duration::from_secs(6);
+    /// The claim of an idempotency key, in any store.
+    pub const CLAIM: Duration = Duration::from_secs(2);
+
+    const TIMEOUT_SECONDS: u64 = 26;
+    const STORES_SECONDS: u64 = CLAIM.as_secs() + CACHE.as_secs() + ARCHIVE.as_secs() + MARKER.as_secs();
+    const _: () = assert!(STORES_SECONDS + SALVAGE.as_secs() < TIMEOUT_SECONDS);
+    const _: () = assert!(STORES_SECONDS + CLAIM.as_secs() + START.as_secs() < TIMEOUT_SECONDS);
+}
 
 /// A port whose calls are given up after a time. The effect of a call that was given up may have happened or still
 /// happen, as with any lost reply.
@@ -33,10 +63,22 @@ impl<P> Bounded<P> {
         unavailable: ErrorName,
         call: impl Future<Output = Result<T, StageError>>,
     ) -> Result<T, StageError> {
-        tokio::time::timeout(self.limit, call).await.unwrap_or_else(|_| {
-            Err(StageError::new(unavailable, format!("no answer within {} ms", self.limit.as_millis())))
-        })
+        within(self.limit, unavailable, call).await
     }
+
+    async fn briefly<T>(&self, call: impl Future<Output = Result<T, StageError>>) -> Result<T, StageError> {
+        within(self.limit.min(ingest_shares::CLAIM), ErrorName::ClaimsUnavailable, call).await
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    unavailable: ErrorName,
+    call: impl Future<Output = Result<T, StageError>>,
+) -> Result<T, StageError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(StageError::new(unavailable, format!("no answer within {} ms", limit.as_millis())))
+    })
 }
 
 impl<P: PayloadCache> PayloadCache for Bounded<P> {
@@ -44,16 +86,40 @@ impl<P: PayloadCache> PayloadCache for Bounded<P> {
         self.port.reference(id)
     }
 
-    async fn put(&self, message: &InternalMessage, payload: &[u8]) -> Result<(), StageError> {
-        self.within(ErrorName::CacheUnavailable, self.port.put(message, payload)).await
+    async fn put(
+        &self,
+        message: &InternalMessage,
+        payload: &[u8],
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(), StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.put(message, payload, key)).await
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.payload(id)).await
     }
 
-    async fn settle(&self, id: RecordId) -> Result<(), StageError> {
-        self.within(ErrorName::CacheUnavailable, self.port.settle(id)).await
+    async fn settle(&self, run: Run) -> Result<(), StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.settle(run)).await
+    }
+
+    async fn extend(&self, records: &[RecordId]) -> Result<(), StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.extend(records)).await
+    }
+}
+
+/// Claims are small, so they get no more than a claim's share, whatever else their store may take.
+impl<P: IdempotencyClaims> IdempotencyClaims for Bounded<P> {
+    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
+        self.briefly(self.port.claim(key, claim)).await
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        self.briefly(self.port.find(key)).await
+    }
+
+    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
+        self.briefly(self.port.confirm(key, claim)).await
     }
 }
 
@@ -77,14 +143,18 @@ impl<P: PendingMarkers> PendingMarkers for Bounded<P> {
         self.within(ErrorName::PendingStoreUnavailable, self.port.mark(message)).await
     }
 
-    async fn clear(&self, id: RecordId) -> Result<(), StageError> {
-        self.within(ErrorName::PendingStoreUnavailable, self.port.clear(id)).await
+    async fn clear(&self, run: Run) -> Result<(), StageError> {
+        self.within(ErrorName::PendingStoreUnavailable, self.port.clear(run)).await
     }
 }
 
 impl<P: Workflow> Workflow for Bounded<P> {
-    async fn start(&self, message: &InternalMessage) -> Result<(), StageError> {
+    async fn start(&self, message: &InternalMessage) -> Result<Start, StageError> {
         self.within(ErrorName::WorkflowUnavailable, self.port.start(message)).await
+    }
+
+    async fn outcome(&self, run: Run) -> Result<Option<Outcome>, StageError> {
+        self.within(ErrorName::WorkflowUnavailable, self.port.outcome(run)).await
     }
 }
 
@@ -105,7 +175,11 @@ mod tests {
     struct Hanging;
 
     impl Workflow for Hanging {
-        async fn start(&self, _: &InternalMessage) -> Result<(), StageError> {
+        async fn start(&self, _: &InternalMessage) -> Result<Start, StageError> {
+            pending().await
+        }
+
+        async fn outcome(&self, _: Run) -> Result<Option<Outcome>, StageError> {
             pending().await
         }
     }

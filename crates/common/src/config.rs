@@ -3,7 +3,9 @@
 //! Each function has one type here. Its `read` names exactly the keys that `template.yaml` must set for the
 //! function; a test compares the two.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, time::Duration};
+
+use custody_core::stages::failure::RedrivePolicy;
 
 /// Reads keys and collects everything that is wrong with them.
 pub struct Reader<'a> {
@@ -128,9 +130,7 @@ impl IngestConfig {
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             redis: RedisConfig::read(reader),
-            redis_replicas: reader
-                .parsed("REDIS_REPLICAS", "a number of replicas", |text| text.parse().ok())
-                .unwrap_or_default(),
+            redis_replicas: replicas(reader),
             archive_bucket: reader.text("ARCHIVE_BUCKET"),
             pending_bucket: reader.text("PENDING_BUCKET"),
             state_machine_arn: reader.text("STATE_MACHINE_ARN"),
@@ -206,6 +206,10 @@ pub struct FailureConfig {
     pub table_name: String,
     /// The dead-letter queue.
     pub dlq_url: String,
+    /// The redrive queue, for letters of records that run again by themselves.
+    pub redrive_queue_url: String,
+    /// When they do.
+    pub redrive_policy: RedrivePolicy,
     /// The notification topic.
     pub topic_arn: String,
     /// The deployment's CloudEvents source.
@@ -222,10 +226,104 @@ impl FailureConfig {
             pending_bucket: reader.text("PENDING_BUCKET"),
             table_name: reader.text("TABLE_NAME"),
             dlq_url: reader.text("DLQ_URL"),
+            redrive_queue_url: reader.text("REDRIVE_QUEUE_URL"),
+            redrive_policy: RedrivePolicy {
+                automatic: reader
+                    .parsed("AUTO_REDRIVE", "true or false", |text| text.parse().ok())
+                    .unwrap_or_default(),
+                max_attempts: max_attempts(reader),
+            },
             topic_arn: reader.text("TOPIC_ARN"),
             event_source: reader.text("EVENT_SOURCE"),
         }
     }
+}
+
+/// What reconcile reads.
+#[derive(Debug)]
+pub struct ReconcileConfig {
+    /// The cache, with its pending entries.
+    pub redis: RedisConfig,
+    /// The markers of records that never were in the cache.
+    pub pending_bucket: String,
+    /// The index.
+    pub table_name: String,
+    /// The workflow.
+    pub state_machine_arn: String,
+    /// The function that brings records to their bad end.
+    pub failure_function: String,
+    /// How long a record may be pending before it is looked at.
+    pub min_age: Duration,
+    /// What the metrics of this deployment are told apart by.
+    pub stack_name: String,
+}
+
+impl ReconcileConfig {
+    /// Reads the keys.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            redis: RedisConfig::read(reader),
+            pending_bucket: reader.text("PENDING_BUCKET"),
+            table_name: reader.text("TABLE_NAME"),
+            state_machine_arn: reader.text("STATE_MACHINE_ARN"),
+            failure_function: reader.text("FAILURE_FUNCTION"),
+            min_age: reader
+                .parsed("RECONCILE_AFTER_SECONDS", "a number of seconds", |text| text.parse().ok())
+                .map(Duration::from_secs)
+                .unwrap_or_default(),
+            stack_name: reader.text("STACK_NAME"),
+        }
+    }
+}
+
+/// What redrive reads.
+#[derive(Debug)]
+pub struct RedriveConfig {
+    /// The cache.
+    pub redis: RedisConfig,
+    /// How many replicas must confirm a record before it counts as durable.
+    pub redis_replicas: u32,
+    /// The archive, which may have the payload already.
+    pub archive_bucket: String,
+    /// The failed-records store, which has it otherwise.
+    pub failed_bucket: String,
+    /// The markers of records that are in the archive.
+    pub pending_bucket: String,
+    /// The index.
+    pub table_name: String,
+    /// The workflow.
+    pub state_machine_arn: String,
+    /// The dead-letter queue, for letters that come back.
+    pub dlq_url: String,
+    /// After how many redrives a record waits for a person who insists.
+    pub max_attempts: u32,
+}
+
+impl RedriveConfig {
+    /// Reads the keys.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            redis: RedisConfig::read(reader),
+            redis_replicas: replicas(reader),
+            archive_bucket: reader.text("ARCHIVE_BUCKET"),
+            failed_bucket: reader.text("FAILED_BUCKET"),
+            pending_bucket: reader.text("PENDING_BUCKET"),
+            table_name: reader.text("TABLE_NAME"),
+            state_machine_arn: reader.text("STATE_MACHINE_ARN"),
+            dlq_url: reader.text("DLQ_URL"),
+            max_attempts: max_attempts(reader),
+        }
+    }
+}
+
+fn replicas(reader: &mut Reader<'_>) -> u32 {
+    reader.parsed("REDIS_REPLICAS", "a number of replicas", |text| text.parse().ok()).unwrap_or_default()
+}
+
+fn max_attempts(reader: &mut Reader<'_>) -> u32 {
+    reader
+        .parsed("REDRIVE_MAX_ATTEMPTS", "a number of redrives", |text| text.parse().ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

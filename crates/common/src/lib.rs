@@ -8,6 +8,7 @@ pub mod bounded;
 pub mod clock;
 pub mod config;
 pub mod lambda;
+pub mod metrics;
 pub mod redis;
 pub mod telemetry;
 

@@ -147,34 +147,44 @@ impl PasswordSource for Fixed {
 
 async fn put_error(cache: &RedisCache<Fixed>) -> String {
     let message = samples::message(b"payload");
-    let error = cache.put(&message, b"payload").await.unwrap_err();
+    let error = cache.put(&message, b"payload", None).await.unwrap_err();
     assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
     let text = error.to_string();
     assert!(!text.contains(PASSWORD) && !text.contains("wrong-password"), "{text}");
     text
 }
 
+async fn every_contract(cache: &RedisCache<Fixed>) {
+    contract::payload_cache(cache).await;
+    contract::pending_entries(cache).await;
+    contract::idempotency_claims(cache).await;
+    contract::claims_of_cached_records(cache).await;
+}
+
 #[tokio::test]
 async fn the_cache_keeps_the_contract_without_tls() {
     let server = Server::plain();
-    contract::payload_cache(&server.cache(Tls::Off, None, 0)).await;
+    let cache = server.cache(Tls::Off, None, 0);
+    every_contract(&cache).await;
 }
 
 #[tokio::test]
 async fn the_cache_keeps_the_contract_with_tls_and_password() {
     let server = Server::encrypted();
     let tls = Tls::Verified { ca_bundle: server.ca_file() };
-    contract::payload_cache(&server.cache(tls, Some(PASSWORD), 0)).await;
+    every_contract(&server.cache(tls, Some(PASSWORD), 0)).await;
 }
 
 #[tokio::test]
-async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_at_last() {
+async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_only_then() {
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let message = samples::message(b"payload");
     let id = message.message_id;
     let (record, pending) = (cache.reference(id).key, format!("{{s{:02}}}:pending", id.shard()));
     let mut direct =
+        redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
+    let mut limiting =
         redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
     let mut ask = |command: &str, key: &str, member: Option<&str>| -> Option<i64> {
         let mut command = redis::cmd(command);
@@ -185,9 +195,15 @@ async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_at
         command.query(&mut direct).unwrap()
     };
 
-    cache.put(&message, b"payload").await.unwrap();
+    cache.put(&message, b"payload", None).await.unwrap();
     let id = id.to_string();
     assert_eq!(ask("ZSCORE", &pending, Some(&id)), Some(message.received_at.unix_ms()));
+    assert_eq!(ask("TTL", &record, None), Some(-1), "what is pending does not expire");
+    // A life that was limited, by an earlier release or by a hand, is made longer; one that was not is left alone.
+    cache.extend(&[message.message_id]).await.unwrap();
+    assert_eq!(ask("TTL", &record, None), Some(-1));
+    redis::cmd("EXPIRE").arg(&record).arg(60).exec(&mut limiting).unwrap();
+    cache.extend(&[message.message_id]).await.unwrap();
     let ttl = ask("TTL", &record, None).unwrap();
     assert!((86_000..=86_400).contains(&ttl), "{ttl} s");
     assert_eq!(
@@ -195,8 +211,15 @@ async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_at
         Some(i64::try_from(message.to_json().len()).unwrap())
     );
 
-    cache.settle(message.message_id).await.unwrap();
+    // A later run needs the payload: the end of the first one does not limit its life again.
+    let second = samples::redriven(message.clone());
+    cache.put(&second, b"payload", None).await.unwrap();
+    cache.settle(message.run()).await.unwrap();
     assert_eq!(ask("ZSCORE", &pending, Some(&id)), None);
+    assert_eq!(ask("ZSCORE", &pending, Some(&format!("{id}-2"))), Some(second.pending_since().unix_ms()));
+    assert_eq!(ask("TTL", &record, None), Some(-1));
+    cache.settle(second.run()).await.unwrap();
+    assert_eq!(ask("ZSCORE", &pending, Some(&format!("{id}-2"))), None);
     let ttl = ask("TTL", &record, None).unwrap();
     assert!((1..=300).contains(&ttl), "{ttl} s");
 }
@@ -206,16 +229,20 @@ async fn a_primary_that_became_a_replica_is_left_for_the_one_that_took_its_place
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let message = samples::message(b"payload");
-    cache.put(&message, b"payload").await.unwrap();
+    cache.put(&message, b"payload", None).await.unwrap();
     let mut direct =
         redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
     let mut replicate = |of: [&str; 2]| redis::cmd("REPLICAOF").arg(&of).exec(&mut direct).unwrap();
 
     replicate(["127.0.0.1", "1"]);
     put_error(&cache).await;
+    // Nothing is not gone because a replica, which may not have copied it yet, does not have it.
+    let unknown = cache.payload(samples::record_id()).await.unwrap_err();
+    assert_eq!(unknown.name, ErrorName::CacheUnavailable);
+    assert!(unknown.to_string().contains("replica"), "{unknown}");
     // The same address leads to a primary again, as a host name does after a failover.
     replicate(["NO", "ONE"]);
-    cache.put(&message, b"payload").await.expect("the next call connects anew and succeeds");
+    cache.put(&message, b"payload", None).await.expect("the next call connects anew and succeeds");
 }
 
 #[tokio::test]
@@ -228,7 +255,7 @@ async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
     let _replica = Server::start(&["--port", "PORT", "--replicaof", "127.0.0.1", &port]);
     let deadline = Instant::now() + Duration::from_secs(30);
     let message = samples::message(b"payload");
-    while let Err(error) = cache.put(&message, b"payload").await {
+    while let Err(error) = cache.put(&message, b"payload", None).await {
         assert!(Instant::now() < deadline, "the replica never confirms: {error}");
     }
 }
@@ -268,7 +295,7 @@ async fn a_full_server_refuses_and_forgets_nothing() {
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let kept = samples::message(b"kept");
-    cache.put(&kept, b"kept").await.unwrap();
+    cache.put(&kept, b"kept", None).await.unwrap();
     server.configure(&["maxmemory", "1"]);
     assert!(put_error(&cache).await.contains("OOM"));
     assert_eq!(cache.payload(kept.message_id).await.unwrap().as_deref(), Some(b"kept".as_slice()));
@@ -279,7 +306,7 @@ async fn a_server_that_is_not_there_is_unavailable_and_one_that_comes_back_is_fo
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let message = samples::message(b"payload");
-    cache.put(&message, b"payload").await.unwrap();
+    cache.put(&message, b"payload", None).await.unwrap();
     // Every connection dies, as they do while a function sleeps.
     let client = redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap();
     redis::cmd("CLIENT")

@@ -1,13 +1,20 @@
 //! Time as the pipeline sees it: UTC instants with millisecond precision, from a clock that tests own.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Where "now" comes from.
+use crate::record_id::RecordId;
+
+/// Where "now" comes from, and with it the ids of new records.
 pub trait Clock: Send + Sync {
     /// The current instant.
     fn now(&self) -> Timestamp;
+
+    /// A new id for a record received now.
+    fn mint(&self) -> RecordId {
+        RecordId::mint(self.now())
+    }
 }
 
 /// A UTC instant in whole milliseconds.
@@ -29,6 +36,16 @@ impl Timestamp {
     /// Milliseconds since the Unix epoch.
     pub const fn unix_ms(self) -> i64 {
         self.0
+    }
+
+    /// How long this is after `earlier`; zero where it is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or_default())
+    }
+
+    /// How far this is from `other`, before or after.
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_millis(self.0.abs_diff(other.0))
     }
 
     /// The instant in a `strftime` format of `jiff`, in UTC.

@@ -9,6 +9,7 @@ use crate::{
     error::{ErrorKind, kind_of},
     message::{InternalMessage, S3Reference},
     record_id::RecordId,
+    run::Run,
 };
 
 /// The longest explanation kept, in characters. With it, a message stays far below SQS's limit: its other large
@@ -43,10 +44,7 @@ impl StageFailure {
         {
             self.cause.clone_from(message);
         }
-        if let Some((end, _)) = self.cause.char_indices().nth(MAX_REASON_CHARS) {
-            self.cause.truncate(end);
-            self.cause.push('…');
-        }
+        self.cause = shortened(self.cause, MAX_REASON_CHARS);
         self
     }
 }
@@ -104,6 +102,59 @@ impl FailureSummary {
     }
 }
 
+/// How an earlier run of a record failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PastFailure {
+    /// The number of the run.
+    pub attempt: u32,
+    /// The stage that failed first.
+    pub stage: String,
+    /// What to do about it.
+    pub kind: ErrorKind,
+    /// Its error's name.
+    pub error_name: String,
+    /// What happened, shortened.
+    pub reason: String,
+    /// When.
+    pub failed_at: Timestamp,
+    /// Which execution of the workflow.
+    pub execution_arn: Option<String>,
+}
+
+/// How many earlier runs a record carries on. With it, a message stays below the limits of SQS and Step Functions
+/// however often somebody insists on running a record again.
+const MAX_HISTORY: usize = 10;
+
+/// The longest reason of an earlier run, in characters.
+const MAX_PAST_REASON_CHARS: usize = 512;
+
+impl PastFailure {
+    /// `earlier` and this failure, oldest first, as far as a record carries its history on.
+    pub fn history(earlier: &[Self], failure: &FailureSummary) -> Vec<Self> {
+        let mut history = earlier.to_vec();
+        history.push(Self {
+            attempt: failure.attempt,
+            stage: failure.stage.clone(),
+            kind: failure.kind,
+            error_name: failure.error_name.clone(),
+            reason: shortened(failure.reason.clone(), MAX_PAST_REASON_CHARS),
+            failed_at: failure.failed_at,
+            execution_arn: failure.execution_arn.clone(),
+        });
+        history.drain(..history.len().saturating_sub(MAX_HISTORY));
+        history
+    }
+}
+
+fn shortened(mut text: String, max_chars: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(max_chars) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
 /// A message on the dead-letter queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -121,6 +172,17 @@ pub struct DeadLetter {
     /// What could not be done about the failure itself, for the operator; usually nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfinished: Vec<String>,
+    /// How earlier runs of the record failed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastFailure>,
+    /// Whether the record was run again as often as it may without a person's word.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub parked: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl DeadLetter {
@@ -133,12 +195,36 @@ impl DeadLetter {
             failure,
             request,
             unfinished,
+            history: message.history().to_vec(),
+            parked: false,
         }
     }
 
     /// The letter of a request that ingest could not take.
     pub fn of_request(request: Value, failure: FailureSummary) -> Self {
-        Self { schema_version: SCHEMA_VERSION, message_id: None, failure, request, unfinished: Vec::new() }
+        Self {
+            schema_version: SCHEMA_VERSION,
+            message_id: None,
+            failure,
+            request,
+            unfinished: Vec::new(),
+            history: Vec::new(),
+            parked: false,
+        }
+    }
+
+    /// The run that failed; `None` for a request that never became a record.
+    pub fn run(&self) -> Option<Run> {
+        self.message_id.map(|record| Run::new(record, self.failure.attempt))
+    }
+
+    /// The same letter with one more remark for the operator, unless it has that remark.
+    #[must_use]
+    pub fn remarked(mut self, remark: String) -> Self {
+        if !self.unfinished.contains(&remark) {
+            self.unfinished.push(remark);
+        }
+        self
     }
 }
 

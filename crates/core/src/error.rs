@@ -67,6 +67,8 @@ error_names! {
     FailedStoreUnavailable: Transient,
     /// S3 throttled, failed or did not answer for a pending marker.
     PendingStoreUnavailable: Transient,
+    /// No store answered what an idempotency key stands for.
+    ClaimsUnavailable: Transient,
     /// DynamoDB throttled, failed or did not answer.
     TableUnavailable: Transient,
     /// SQS throttled, failed or did not answer.

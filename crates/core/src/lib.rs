@@ -3,11 +3,14 @@
 //! Nothing in this crate does I/O. A stage is a function over *ports* (the [`ports`] module) and typed
 //! input; `custody-common` implements the ports on Redis and AWS, `custody-test-support` in memory.
 
+pub mod backoff;
 pub mod clock;
 pub mod dead_letter;
 pub mod digest;
 pub mod envelope;
 pub mod error;
+pub mod idempotency;
+mod intake;
 pub mod json;
 pub mod message;
 pub mod metadata;
@@ -18,6 +21,8 @@ pub mod proxy;
 pub mod receipt;
 pub mod record_id;
 pub mod rejected_request;
+pub mod run;
+pub mod sqs_event;
 pub mod stages;
 
 /// The version of every wire format in this crate.

@@ -3,8 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    SCHEMA_VERSION, clock::Timestamp, digest::Sha256, metadata::MessageMetaData, proxy::RequestContext,
+    SCHEMA_VERSION,
+    clock::Timestamp,
+    dead_letter::PastFailure,
+    digest::Sha256,
+    metadata::MessageMetaData,
+    proxy::RequestContext,
     record_id::RecordId,
+    run::{FIRST_ATTEMPT, Run},
 };
 
 /// A record on its way through the pipeline. Payload bytes are never part of it.
@@ -30,6 +36,21 @@ pub struct InternalMessage {
     /// Where its parts are now.
     #[serde(rename = "storageContext")]
     pub storage_context: StorageContext,
+    /// What came before, where this is not the record's first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redrive: Option<Redrive>,
+}
+
+/// A further run of a record that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Redrive {
+    /// The number of this run, from two.
+    pub attempt: u32,
+    /// When it was begun.
+    pub redriven_at: Timestamp,
+    /// How the runs before it failed, oldest first.
+    pub history: Vec<PastFailure>,
 }
 
 impl InternalMessage {
@@ -48,7 +69,41 @@ impl InternalMessage {
             payload,
             security_context,
             storage_context: StorageContext::default(),
+            redrive: None,
         }
+    }
+
+    /// The run that this message goes through the workflow in.
+    pub fn run(&self) -> Run {
+        Run::new(self.message_id, self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt))
+    }
+
+    /// The same message, for another run of the record that became pending at `since`.
+    #[must_use]
+    pub(crate) fn for_run(mut self, run: Run, since: Timestamp) -> Self {
+        if self.run() != run {
+            let history = self.history().to_vec();
+            self.redrive = Some(Redrive { attempt: run.attempt(), redriven_at: since, history });
+        }
+        self
+    }
+
+    /// Since when this run waits for its end.
+    pub fn pending_since(&self) -> Timestamp {
+        self.redrive.as_ref().map_or(self.received_at, |redrive| redrive.redriven_at)
+    }
+
+    /// How earlier runs failed.
+    pub fn history(&self) -> &[PastFailure] {
+        self.redrive.as_ref().map_or(&[], |redrive| &redrive.history)
+    }
+
+    /// Notes that the payload is in the archive, and nowhere else that counts.
+    pub(crate) fn archived_at(&mut self, reference: S3Reference) {
+        let context = &mut self.storage_context;
+        context.redis_reference = None;
+        context.s3_reference = Some(reference);
+        context.persistence.s3 = true;
     }
 
     /// The JSON text of the message.

@@ -15,6 +15,8 @@ pub enum ProblemKind {
     InvalidMetadata,
     /// The payload does not have the digest that the producer sent with it.
     DigestMismatch,
+    /// The request's idempotency key belongs to another payload.
+    IdempotencyConflict,
     /// The request is larger than one event can carry.
     TooLarge,
     /// The content type is not one that this endpoint reads.
@@ -25,12 +27,13 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// Every kind, for documentation and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::MalformedRequest,
         Self::MissingPayload,
         Self::InvalidPayloadEncoding,
         Self::InvalidMetadata,
         Self::DigestMismatch,
+        Self::IdempotencyConflict,
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::NoDurableStore,
@@ -44,6 +47,7 @@ impl ProblemKind {
             Self::InvalidPayloadEncoding => "invalid-payload-encoding",
             Self::InvalidMetadata => "invalid-metadata",
             Self::DigestMismatch => "digest-mismatch",
+            Self::IdempotencyConflict => "idempotency-conflict",
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::NoDurableStore => "no-durable-store",
@@ -55,6 +59,7 @@ impl ProblemKind {
         match self {
             Self::MalformedRequest | Self::MissingPayload | Self::InvalidPayloadEncoding => 400,
             Self::InvalidMetadata | Self::DigestMismatch => 422,
+            Self::IdempotencyConflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::NoDurableStore => 503,
@@ -68,6 +73,7 @@ impl ProblemKind {
             Self::InvalidPayloadEncoding => "The payload is not in its declared encoding",
             Self::InvalidMetadata => "The metadata is not acceptable",
             Self::DigestMismatch => "The content does not match its digest",
+            Self::IdempotencyConflict => "The idempotency key belongs to another payload",
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::NoDurableStore => "No store can take the record now",
@@ -82,6 +88,7 @@ impl ProblemKind {
             Self::InvalidPayloadEncoding => "InvalidPayloadEncoding",
             Self::InvalidMetadata => "InvalidMetadata",
             Self::DigestMismatch => "DigestMismatch",
+            Self::IdempotencyConflict => "IdempotencyConflict",
             Self::TooLarge => "TooLarge",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::NoDurableStore => "NoDurableStore",

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Timestamp,
     digest::Sha256,
-    message::{InternalMessage, MetaDataReference, S3Reference},
+    idempotency::Claim,
+    message::{InternalMessage, MetaDataReference, PayloadDescriptor, S3Reference},
     record_id::RecordId,
 };
 
@@ -27,7 +28,7 @@ pub struct Receipt {
 }
 
 /// The payload in a [`Receipt`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceivedPayload {
     /// The digest of the bytes as Custody will archive them.
     pub sha256: Sha256,
@@ -62,14 +63,38 @@ impl Receipt {
         Self {
             message_id: message.message_id,
             received_at: message.received_at,
-            payload: ReceivedPayload {
-                sha256: message.payload.sha256,
-                size_bytes: message.payload.size_bytes,
-                content_type: message.payload.content_type.clone(),
-            },
+            payload: ReceivedPayload::of(&message.payload),
             durability,
-            links: Links { itself: format!("messages/{}", message.message_id) },
+            links: Links::to(message.message_id),
         }
+    }
+
+    /// The receipt of a record that an earlier request stored.
+    pub(crate) fn of_claim(claim: Claim, durability: Durability) -> Self {
+        let id = claim.message_id;
+        Self {
+            message_id: id,
+            received_at: id.received_at(),
+            payload: claim.payload,
+            durability,
+            links: Links::to(id),
+        }
+    }
+}
+
+impl ReceivedPayload {
+    pub(crate) fn of(payload: &PayloadDescriptor) -> Self {
+        Self {
+            sha256: payload.sha256,
+            size_bytes: payload.size_bytes,
+            content_type: payload.content_type.clone(),
+        }
+    }
+}
+
+impl Links {
+    fn to(id: RecordId) -> Self {
+        Self { itself: format!("messages/{id}") }
     }
 }
 

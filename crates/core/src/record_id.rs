@@ -6,7 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use uuid::{NoContext, Uuid};
+use uuid::{Builder, NoContext, Uuid};
 
 use crate::clock::Timestamp;
 
@@ -28,6 +28,19 @@ impl RecordId {
         let unix_ms = now.unix_ms().unsigned_abs();
         let nanos = u32::try_from(unix_ms % 1000 * 1_000_000).unwrap_or(0);
         Self(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, unix_ms / 1000, nanos)))
+    }
+
+    /// The id of a record received at `now`, with the 74 bits that are otherwise random.
+    pub fn with_chance(now: Timestamp, chance: &[u8; 10]) -> Self {
+        Self(Builder::from_unix_timestamp_millis(now.unix_ms().unsigned_abs(), chance).into_uuid())
+    }
+
+    /// The same id, moved to a cache shard, `0..SHARDS`.
+    #[must_use]
+    pub fn in_shard(self, shard: u8) -> Self {
+        let mut bytes = *self.0.as_bytes();
+        bytes[15] = bytes[15] / SHARDS * SHARDS + shard % SHARDS;
+        Self(Uuid::from_bytes(bytes))
     }
 
     /// When the record was received: the time inside the id.
@@ -100,6 +113,11 @@ mod tests {
         assert_eq!(id.received_at(), now);
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_ne!(RecordId::mint(now), id);
+        for shard in 0..SHARDS {
+            let id = RecordId::mint(now).in_shard(shard);
+            assert_eq!((id.shard(), id.received_at()), (shard, now));
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
     }
 
     #[test]

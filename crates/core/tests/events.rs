@@ -16,7 +16,7 @@ use custody_core::{
     ports::{PayloadCache as _, RecordTable as _},
     stages::{
         aggregate, archive,
-        failure::{Failure, FailureInput},
+        failure::{Failure, FailureInput, RedrivePolicy},
         ingest::Ingest,
         metadata,
     },
@@ -24,7 +24,7 @@ use custody_core::{
 use custody_test_support::{
     doubles::{
         MemoryArchive, MemoryCache, MemoryDeadLetters, MemoryFailedStore, MemoryMarkers, MemoryNotifier,
-        MemorySalvage, MemoryTable, MemoryWorkflow,
+        MemoryRedrives, MemorySalvage, MemoryTable, MemoryWorkflow,
     },
     samples::TestClock,
 };
@@ -88,7 +88,7 @@ async fn ingest_answers_every_event_as_expected() {
                     .any(|advice| detail.contains(advice)),
                 "{name}: {detail}"
             );
-            assert!(workflow.started().is_empty() && cache.pending().is_empty(), "{name}");
+            assert!(workflow.started().is_empty() && cache.pending_messages().is_empty(), "{name}");
             let salvaged = salvage.requests();
             assert_eq!(salvaged.len(), 1, "{name}");
             assert!(!salvaged[0].contains("sample-key-value"), "{name}: {}", salvaged[0]);
@@ -105,7 +105,7 @@ async fn archive_takes_every_event_as_expected() {
             (MemoryCache::default(), MemoryArchive::default(), TestClock::default());
         let key = message.message_id.archive_key();
         match message.storage_context.redis_reference {
-            Some(_) => (&cache).put(&message, PAYLOAD).await.unwrap(),
+            Some(_) => (&cache).put(&message, PAYLOAD, None).await.unwrap(),
             None => archive.plant(&key, PAYLOAD),
         }
         for run in ["first", "duplicate"] {
@@ -148,7 +148,7 @@ async fn aggregate_takes_every_event_as_expected() {
         let Some(input) = read::<aggregate::AggregateInput>(&name, &event) else { continue };
         let id = input.message.message_id;
         (&table).put_received(&input.message, clock.now()).await.unwrap();
-        (&cache).put(&input.message, PAYLOAD).await.unwrap();
+        (&cache).put(&input.message, PAYLOAD, None).await.unwrap();
         for run in ["first", "duplicate"] {
             let done = aggregate::run(&&table, &&cache, &&markers, &&clock, input.clone()).await.expect(run);
             assert!(done.message.storage_context.redis_reference.is_none(), "{name} {run}");
@@ -183,7 +183,7 @@ async fn failure_takes_every_event_as_expected() {
             TestClock::default(),
         );
         if let FailureInput::Record(record) = &input {
-            (&cache).put(&record.message, PAYLOAD).await.unwrap();
+            (&cache).put(&record.message, PAYLOAD, None).await.unwrap();
         }
         let stage = Failure {
             cache: &cache,
@@ -192,9 +192,11 @@ async fn failure_takes_every_event_as_expected() {
             table: &table,
             failed_store: &failed_store,
             dead_letters: &dead_letters,
+            redrives: &MemoryRedrives::default(),
             notifier: &notifier,
             clock: &clock,
             event_source: "urn:custody:test".to_owned(),
+            policy: RedrivePolicy { automatic: false, max_attempts: 3 },
         };
         let receipt = stage.run(input).await.expect(&name);
         let letters = dead_letters.letters();

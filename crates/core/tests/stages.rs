@@ -14,7 +14,7 @@ use custody_core::{
     record_id::RecordId,
     stages::{
         aggregate, archive,
-        failure::{FailedRecord, Failure, FailureInput},
+        failure::{Explanation, FailedRecord, Failure, FailureInput, RedrivePolicy},
         ingest::Ingest,
         metadata,
     },
@@ -22,7 +22,7 @@ use custody_core::{
 use custody_test_support::{
     doubles::{
         MemoryArchive, MemoryCache, MemoryDeadLetters, MemoryFailedStore, MemoryMarkers, MemoryNotifier,
-        MemorySalvage, MemoryTable, MemoryWorkflow,
+        MemoryRedrives, MemorySalvage, MemoryTable, MemoryWorkflow,
     },
     samples::{self, TestClock},
 };
@@ -40,8 +40,10 @@ struct World {
     salvage: MemorySalvage,
     failed_store: MemoryFailedStore,
     dead_letters: MemoryDeadLetters,
+    redrives: MemoryRedrives,
     notifier: MemoryNotifier,
     clock: TestClock,
+    policy: RedrivePolicy,
 }
 
 impl World {
@@ -62,7 +64,7 @@ impl World {
     async fn cached(&self) -> InternalMessage {
         let mut message = samples::message(PAYLOAD);
         message.storage_context.redis_reference = Some((&self.cache).reference(message.message_id));
-        (&self.cache).put(&message, PAYLOAD).await.unwrap();
+        (&self.cache).put(&message, PAYLOAD, None).await.unwrap();
         message
     }
 
@@ -81,9 +83,11 @@ impl World {
             table: &self.table,
             failed_store: &self.failed_store,
             dead_letters: &self.dead_letters,
+            redrives: &self.redrives,
             notifier: &self.notifier,
             clock: &self.clock,
             event_source: "urn:custody:test".to_owned(),
+            policy: self.policy,
         };
         let record = FailedRecord {
             message: message.clone(),
@@ -96,7 +100,7 @@ impl World {
                 tries: 1,
             }],
             execution_arn: None,
-            attempt: 1,
+            explanation: Explanation::Now,
         };
         failure.run(FailureInput::Record(Box::new(record))).await.map(drop).map_err(|error| error.name)
     }

@@ -58,14 +58,57 @@ impl Stack {
             .expect("the stack's outputs are readable");
         let subscriber =
             SUBSCRIBER.get_or_init(|| Subscriber::start(&deployment).expect("the subscriber starts"));
-        DEAD_LETTERS.get_or_init(|| {
-            let letters = DeadLetters::default();
-            start_reading_dead_letters(&deployment, Arc::clone(&letters))
-                .expect("the reader of dead letters starts");
-            letters
-        });
         let sender = Sender::new(&deployment).expect("the stack has an endpoint");
         Self { deployment, sender, subscriber }
+    }
+
+    /// Waits until `holds` returns something, or gives up after [`PATIENCE`].
+    pub async fn eventually<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(value) = holds().await {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Runs reconcile until no record is pending, and returns its last report. Tests of other records may go on beside.
+    pub async fn reconcile_until(&self, what: &str, done: impl AsyncFn() -> bool) {
+        let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
+        self.eventually(what, async || {
+            if done().await {
+                return Some(());
+            }
+            // One that fails, as in an outage, is as good as one that finds nothing.
+            self.deployment.aws.lambda().invoke().function_name(name).send().await.ok();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            None
+        })
+        .await;
+    }
+
+    /// The status of a record's item; empty where there is none.
+    pub async fn status(&self, id: RecordId) -> String {
+        let item = custody_test_client::verify::item(&self.deployment, id).await.unwrap_or_default();
+        item["status"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Whether the cache or a marker still calls a record pending; the reconcile function knows.
+    pub async fn is_pending(&self, id: RecordId) -> bool {
+        let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
+        let question = serde_json::json!({"find": id}).to_string();
+        let answer =
+            self.deployment.aws.lambda().invoke().function_name(name).payload(question.into_bytes().into());
+        let answer = answer
+            .send()
+            .await
+            .ok()
+            .and_then(|output| output.payload)
+            .map(aws_sdk_lambda::primitives::Blob::into_inner);
+        let listing: Value = serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
+        listing["pending"].as_array().is_none_or(|pending| !pending.is_empty())
     }
 
     /// Waits until a record's last notification has arrived, and keeps all of them for the search for secrets.
@@ -79,6 +122,7 @@ impl Stack {
 
     /// Waits for the dead letter that `wanted` recognizes.
     pub async fn dead_letter(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        self.watch_dead_letters();
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = {
@@ -95,6 +139,25 @@ impl Stack {
                 None => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+
+    /// How many dead letters that `wanted` recognizes have arrived so far.
+    pub fn count_dead_letters(&self, wanted: impl Fn(&Value) -> bool) -> usize {
+        self.watch_dead_letters();
+        let letters =
+            DEAD_LETTERS.get().map(|letters| letters.lock().unwrap_or_else(PoisonError::into_inner));
+        letters.map_or(0, |letters| letters.iter().filter(|letter| wanted(&letter["body"])).count())
+    }
+
+    /// Takes dead letters off their queue from now on, for [`Self::dead_letter`]. A test that looks at the queue itself, as
+    /// an operator does, must not call either.
+    fn watch_dead_letters(&self) {
+        DEAD_LETTERS.get_or_init(|| {
+            let letters = DeadLetters::default();
+            start_reading_dead_letters(&self.deployment, Arc::clone(&letters))
+                .expect("the reader of dead letters starts");
+            letters
+        });
     }
 
     /// Waits until a record's execution has ended; its status and its error's name.
@@ -135,6 +198,51 @@ fn keep_for_the_search(text: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     writeln!(file, "{text}")?;
     Ok(())
+}
+
+/// Breaks a part of the stack, or mends it; see `cargo xtask break --help`.
+pub fn break_part(fault: &str) {
+    let mut command = Command::new(variable("CUSTODY_XTASK"));
+    command.args(["--stack", &variable("CUSTODY_LOCAL_STACK"), "break", fault]);
+    let status = command.stdout(Stdio::null()).status().expect("the task runner starts");
+    assert!(status.success(), "`break {fault}` ended with {status}");
+}
+
+/// The server of the cache at one of its two ports, as its administrator.
+pub fn redis_admin(port_variable: &str) -> redis::Client {
+    let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER")));
+    let url =
+        format!("rediss://:{}@127.0.0.1:{}", variable("CUSTODY_REDIS_PASSWORD"), variable(port_variable));
+    let root_cert = Some(ca_file.expect("the stack has an authority"));
+    redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
+        .expect("the address of a server")
+}
+
+/// Runs the operator's tool; its exit status and what it printed.
+pub fn custody(arguments: &[&str]) -> (i32, String) {
+    let output =
+        Command::new(variable("CUSTODY_CLI")).args(arguments).output().expect("the operator's tool starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    std::io::stderr().write_all(errors.as_bytes()).ok();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// An action denied to a function, until dropped.
+#[derive(Debug)]
+pub struct Denied(String);
+
+impl Denied {
+    /// Denies `action` to the function with this physical name.
+    pub fn to(function: &str, action: &str) -> Self {
+        operate("deny.py", &[function, action], "").expect("the denial is made");
+        Self(function.to_owned())
+    }
+}
+
+impl Drop for Denied {
+    fn drop(&mut self) {
+        operate("deny.py", &[&self.0, "--lift"], "").expect("the denial is lifted");
+    }
 }
 
 /// Runs one of the Python scripts in `support/`, with boto3 as the operator's tool; what it prints.

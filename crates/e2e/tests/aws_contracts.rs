@@ -24,6 +24,7 @@ async fn the_pending_markers_keep_the_contract() {
     let bucket = stack.deployment.output("PendingBucket").unwrap();
     let markers = S3PendingMarkers::new(stack.deployment.aws.s3(), bucket.to_owned());
     contract::pending_markers(&markers).await;
+    contract::idempotency_claims(&markers).await;
 
     // A marker is there until it is cleared, and tells all that is needed to go on.
     let message = samples::message(b"payload");
@@ -31,7 +32,7 @@ async fn the_pending_markers_keep_the_contract() {
     markers.mark(&message).await.unwrap();
     let stored = verify::object(&stack.deployment, bucket, &key).await.unwrap();
     assert_eq!(serde_json::from_slice::<InternalMessage>(&stored).unwrap(), message);
-    markers.clear(message.message_id).await.unwrap();
+    markers.clear(message.run()).await.unwrap();
     assert!(verify::object(&stack.deployment, bucket, &key).await.is_err());
 }
 

@@ -8,12 +8,15 @@ use std::{
 };
 
 use custody_common::{
-    config::{self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, Reader},
-    telemetry,
+    config::{
+        self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, Reader,
+        ReconcileConfig, RedriveConfig,
+    },
+    metrics, telemetry,
 };
 use custody_core::{
     error::{ErrorKind, ErrorName, TRANSIENT_PLATFORM_ERRORS},
-    stages::{aggregate, archive, failure, metadata},
+    stages::{aggregate, archive, failure, metadata, reconcile::ended},
 };
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
@@ -93,6 +96,8 @@ fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
         ("metadata", keys_read(|reader| drop(MetadataConfig::read(reader)))),
         ("aggregate", keys_read(|reader| drop(AggregateConfig::read(reader)))),
         ("failure", keys_read(|reader| drop(FailureConfig::read(reader)))),
+        ("reconcile", keys_read(|reader| drop(ReconcileConfig::read(reader)))),
+        ("redrive", keys_read(|reader| drop(RedriveConfig::read(reader)))),
     ]);
     let functions = functions(&template);
     assert_eq!(functions.keys().map(String::as_str).collect::<Vec<_>>(), {
@@ -240,8 +245,26 @@ fn every_failure_leads_through_the_failure_function_to_a_red_end() {
         let expected = if name == "Handle failure" { "Failure not handled" } else { "Handle failure" };
         assert_eq!(next, expected, "`{name}`");
     }
-    assert_eq!(states["Handle failure"]["Next"], "Record failed");
+    let handled = &states["Handle failure"]["Next"];
+    let complete = &states[handled.as_str().unwrap()];
+    assert_eq!(
+        (&complete["Choices"][0]["Next"], &complete["Default"]),
+        (&"Record failed".into(), &"Failure unfinished".into())
+    );
     assert_eq!(states["Record failed"]["Type"], "Fail");
+    assert_eq!(ended::HANDLED, r#"{"handled":true"#);
+    let cause = states["Record failed"]["Cause"].as_str().unwrap();
+    assert!(cause.contains("$string({'handled': true,"), "reconcile knows it by this");
+    for (name, error) in [
+        ("Failure unfinished", ended::FAILURE_UNFINISHED),
+        ("Failure not handled", ended::FAILURE_NOT_HANDLED),
+    ] {
+        assert_eq!(
+            (&states[name]["Type"], &states[name]["Error"]),
+            (&"Fail".into(), &error.into()),
+            "reconcile knows it"
+        );
+    }
     assert_eq!(states["Failure not handled"]["Type"], "Fail");
 }
 
@@ -272,4 +295,37 @@ fn a_branch_turns_its_error_into_a_result_that_says_so_and_keeps_a_receipt() {
             }
         }
     }
+}
+
+#[test]
+fn the_redrive_queue_is_wired_for_redrives_by_hand_by_itself_and_by_sqs() {
+    let template = template();
+    let resources = &template["Resources"];
+    let queue = &resources["RedriveQueue"]["Properties"];
+    // StartMessageMoveTask takes only a source that is the dead-letter queue of another queue.
+    assert_eq!(queue["RedrivePolicy"]["deadLetterTargetArn"].as_str(), Some("DeadLetterQueue.Arn"));
+    let function = &functions(&template)["redrive"]["Properties"];
+    let source = &function["Events"]["Redrives"]["Properties"];
+    assert_eq!(source["Queue"].as_str(), Some("RedriveQueue.Arn"));
+    assert_eq!(source["FunctionResponseTypes"][0].as_str(), Some("ReportBatchItemFailures"));
+    assert!(source["ScalingConfig"]["MaximumConcurrency"].as_i64().is_some_and(|limit| limit >= 2));
+    // AWS: at least six times the function's timeout, so that no message comes again while it is worked on.
+    let (visibility, timeout) =
+        (queue["VisibilityTimeout"].as_i64().unwrap(), function["Timeout"].as_i64().unwrap());
+    assert!(visibility >= 6 * timeout, "{visibility} s for a function that takes {timeout} s");
+    // Lambda takes 16 rounds through its own queues for a loop and drops the batch.
+    let receives = queue["RedrivePolicy"]["maxReceiveCount"].as_i64().unwrap();
+    let redrives = template["Parameters"]["RedriveMaxAttempts"]["MaxValue"].as_i64().unwrap();
+    assert!(receives < 16 && redrives < 16);
+}
+
+#[test]
+fn the_alarms_watch_metrics_that_are_written() {
+    let template = template();
+    let alarm = |name: &str| template["Resources"][name]["Properties"].clone();
+    let pending = alarm("PendingAlarm");
+    assert_eq!(pending["Namespace"].as_str(), Some(metrics::NAMESPACE));
+    assert_eq!(pending["MetricName"].as_str(), Some(metrics::OLDEST_PENDING_AGE));
+    assert_eq!(pending["TreatMissingData"].as_str(), Some("breaching"), "silence is no good sign");
+    assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK));
 }

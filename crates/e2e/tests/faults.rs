@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use custody_core::receipt::{Durability, Receipt};
-use custody_e2e::{Stack, operate, variable};
+use custody_e2e::{Denied, Stack, redis_admin};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -13,24 +13,6 @@ use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// An action denied to a function, until dropped.
-struct Denied<'a> {
-    function: &'a str,
-}
-
-impl<'a> Denied<'a> {
-    fn to(function: &'a str, action: &str) -> Self {
-        operate("deny.py", &[function, action], "").unwrap();
-        Self { function }
-    }
-}
-
-impl Drop for Denied<'_> {
-    fn drop(&mut self) {
-        operate("deny.py", &[self.function, "--lift"], "").expect("the denial is lifted");
-    }
-}
-
 /// A cache that is full, until dropped: the primary takes no more memory than it has.
 struct FullCache {
     client: redis::Client,
@@ -38,14 +20,7 @@ struct FullCache {
 
 impl FullCache {
     fn new() -> Self {
-        let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER"))).unwrap();
-        let url = format!(
-            "rediss://:{}@127.0.0.1:{}",
-            variable("CUSTODY_REDIS_PASSWORD"),
-            variable("CUSTODY_REDIS_PORT")
-        );
-        let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca_file) };
-        let cache = Self { client: redis::Client::build_with_tls(url, certificates).unwrap() };
+        let cache = Self { client: redis_admin("CUSTODY_REDIS_PORT") };
         cache.limit_memory("1");
         cache
     }
@@ -132,7 +107,7 @@ async fn a_record_whose_metadata_cannot_be_stored_fails_with_its_archived_object
 }
 
 #[tokio::test]
-async fn a_table_that_nobody_may_write_is_said_in_the_dead_letter() {
+async fn a_table_that_nobody_may_write_is_said_in_the_dead_letter_and_made_up_for_when_it_can_be() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let denied = [
@@ -142,13 +117,19 @@ async fn a_table_that_nobody_may_write_is_said_in_the_dead_letter() {
     let (_, receipt) = send(&stack, 503).await;
     let id = receipt.message_id;
     stack.follow(id).await.unwrap();
-    drop(denied);
-    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
+    let is_its_own = |letter: &Value| letter["messageID"] == id.to_string();
+    let letter = stack.dead_letter(is_its_own).await.unwrap();
     assert!(
         letter["body"]["unfinished"][0].as_str().unwrap().contains("could not be marked FAILED"),
         "{letter}"
     );
     assert_eq!(verify::item(&stack.deployment, id).await.unwrap(), Value::Null);
+    assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureUnfinished".to_owned()));
+    assert!(stack.is_pending(id).await, "the rest is still to be done");
+    drop(denied);
+    stack.reconcile_until("the rest is done", async || !stack.is_pending(id).await).await;
+    assert_eq!(stack.status(id).await, "FAILED");
+    assert_eq!(stack.count_dead_letters(is_its_own), 1, "the operator was told once");
 }
 
 #[tokio::test]

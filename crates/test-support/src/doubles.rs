@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -11,14 +12,19 @@ use custody_core::{
     dead_letter::{DeadLetter, FailureSummary},
     digest::Sha256,
     error::{ErrorName, StageError},
+    idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, MetaDataReference, PayloadDescriptor, RedisReference, S3Reference},
     notification::Notification,
     ports::{
-        ArchivedObject, CompletionTimes, DeadLetters, FailedItem, FailedStore, Notifier, PayloadArchive,
-        PayloadCache, PendingMarkers, RecordTable, Salvage, Workflow,
+        ArchivedObject, CompletionTimes, DeadLetters, FailedItem, FailedStore, FailureHandler,
+        IdempotencyClaims, ItemState, Notifier, Outcome, PayloadArchive, PayloadCache, PendingMarkers,
+        PendingRun, PendingRuns, RecordTable, Redrives, Salvage, Start, Workflow,
     },
+    receipt::Durability,
     record_id::RecordId,
     rejected_request::RejectedRequest,
+    run::Run,
+    stages::failure::{FailedRecord, FailureReceipt},
 };
 
 /// Shared state of a double, and the failure it was told to have.
@@ -65,6 +71,8 @@ failing!(
     MemorySalvage,
     MemoryFailedStore,
     MemoryDeadLetters,
+    MemoryRedrives,
+    MemoryFailureHandler,
     MemoryNotifier
 );
 
@@ -75,29 +83,57 @@ pub struct MemoryCache(Store<CacheState>);
 /// What a [`MemoryCache`] holds.
 #[derive(Debug, Default)]
 struct CacheState {
-    payloads: BTreeMap<RecordId, Bytes>,
-    pending: BTreeMap<RecordId, InternalMessage>,
+    records: BTreeMap<RecordId, CachedRecord>,
+    pending: BTreeMap<Run, Timestamp>,
+    claims: BTreeMap<IdempotencyKey, Claim>,
+}
+
+#[derive(Debug)]
+struct CachedRecord {
+    message: InternalMessage,
+    payload: Bytes,
+    /// Whether it is to expire.
+    settled: bool,
 }
 
 impl MemoryCache {
-    /// Whether a record is pending here.
-    pub fn is_pending(&self, id: RecordId) -> bool {
-        self.0.peek().pending.contains_key(&id)
+    /// All pending runs.
+    pub fn pending_runs(&self) -> Vec<Run> {
+        self.0.peek().pending.keys().copied().collect()
     }
 
-    /// The message stored beside a pending record.
-    pub fn pending(&self) -> Vec<InternalMessage> {
-        self.0.peek().pending.values().cloned().collect()
+    /// Whether a record is pending here.
+    pub fn is_pending(&self, id: RecordId) -> bool {
+        self.0.peek().pending.keys().any(|run| run.record == id)
+    }
+
+    /// The messages of pending records.
+    pub fn pending_messages(&self) -> Vec<InternalMessage> {
+        let state = self.0.peek();
+        let messages = state.pending.keys().filter_map(|run| state.records.get(&run.record));
+        messages.map(|record| record.message.clone()).collect()
     }
 
     /// Replaces a payload, as no correct program would.
     pub fn corrupt(&self, id: RecordId, payload: &[u8]) {
-        self.0.peek().payloads.insert(id, Bytes::copy_from_slice(payload));
+        if let Some(record) = self.0.peek().records.get_mut(&id) {
+            record.payload = Bytes::copy_from_slice(payload);
+        }
     }
 
-    /// Forgets a payload, as an expiry does.
+    /// Forgets a record, as an expiry does. Its pending entry stays.
     pub fn expire(&self, id: RecordId) {
-        self.0.peek().payloads.remove(&id);
+        self.0.peek().records.remove(&id);
+    }
+
+    /// Forgets what was settled, as the end of the grace time does.
+    pub fn expire_settled(&self) {
+        self.0.peek().records.retain(|_, record| !record.settled);
+    }
+
+    /// Makes a pending entry without a record, as no correct program would.
+    pub fn plant_pending(&self, run: Run, since: Timestamp) {
+        self.0.peek().pending.insert(run, since);
     }
 }
 
@@ -110,19 +146,77 @@ impl PayloadCache for &MemoryCache {
         }
     }
 
-    async fn put(&self, message: &InternalMessage, payload: &[u8]) -> Result<(), StageError> {
+    async fn put(
+        &self,
+        message: &InternalMessage,
+        payload: &[u8],
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(), StageError> {
         let mut state = self.0.open()?;
-        state.payloads.insert(message.message_id, Bytes::copy_from_slice(payload));
-        state.pending.insert(message.message_id, message.clone());
+        let known = state.records.get(&message.message_id).map(|record| record.message.run());
+        if known.is_some_and(|known| known > message.run()) {
+            return Ok(());
+        }
+        let record = CachedRecord {
+            message: message.clone(),
+            payload: Bytes::copy_from_slice(payload),
+            settled: false,
+        };
+        state.records.insert(message.message_id, record);
+        state.pending.insert(message.run(), message.pending_since());
+        if let Some(key) = key {
+            let claim = Claim::new(message.message_id, &message.payload).stored(Durability::Replicated);
+            state.claims.insert(*key, claim);
+        }
         Ok(())
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
-        Ok(self.0.open()?.payloads.get(&id).cloned())
+        Ok(self.0.open()?.records.get(&id).map(|record| record.payload.clone()))
     }
 
-    async fn settle(&self, id: RecordId) -> Result<(), StageError> {
-        self.0.open()?.pending.remove(&id);
+    async fn settle(&self, run: Run) -> Result<(), StageError> {
+        let mut state = self.0.open()?;
+        state.pending.remove(&run);
+        if let Some(record) = state.records.get_mut(&run.record).filter(|record| record.message.run() <= run)
+        {
+            record.settled = true;
+        }
+        Ok(())
+    }
+
+    async fn extend(&self, _: &[RecordId]) -> Result<(), StageError> {
+        self.0.open().map(drop)
+    }
+}
+
+impl PendingRuns for &MemoryCache {
+    async fn pending(&self, limit: usize) -> Result<Vec<PendingRun>, StageError> {
+        let state = self.0.open()?;
+        Ok(state
+            .pending
+            .iter()
+            .take(limit)
+            .map(|(run, since)| PendingRun { run: *run, since: *since })
+            .collect())
+    }
+
+    async fn message(&self, run: Run) -> Result<Option<InternalMessage>, StageError> {
+        Ok(self.0.open()?.records.get(&run.record).map(|record| record.message.clone()))
+    }
+}
+
+impl IdempotencyClaims for &MemoryCache {
+    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
+        Ok(self.0.open()?.claims.entry(*key).or_insert_with(|| claim.clone()).clone())
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        Ok(self.0.open()?.claims.get(key).cloned())
+    }
+
+    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
+        self.0.open()?.claims.insert(*key, claim.clone());
         Ok(())
     }
 }
@@ -183,25 +277,65 @@ impl PayloadArchive for &MemoryArchive {
     }
 }
 
-/// Pending markers in memory.
+/// Pending markers in memory, with the claims of a time without a cache.
 #[derive(Debug, Default)]
-pub struct MemoryMarkers(Store<BTreeMap<RecordId, InternalMessage>>);
+pub struct MemoryMarkers(Store<MarkerState>);
+
+#[derive(Debug, Default)]
+struct MarkerState {
+    markers: BTreeMap<Run, InternalMessage>,
+    claims: BTreeMap<IdempotencyKey, Claim>,
+}
 
 impl MemoryMarkers {
     /// The marked records.
     pub fn marked(&self) -> Vec<RecordId> {
-        self.0.peek().keys().copied().collect()
+        self.0.peek().markers.keys().map(|run| run.record).collect()
     }
 }
 
 impl PendingMarkers for &MemoryMarkers {
     async fn mark(&self, message: &InternalMessage) -> Result<(), StageError> {
-        self.0.open()?.entry(message.message_id).or_insert_with(|| message.clone());
+        self.0.open()?.markers.entry(message.run()).or_insert_with(|| message.clone());
         Ok(())
     }
 
-    async fn clear(&self, id: RecordId) -> Result<(), StageError> {
-        self.0.open()?.remove(&id);
+    async fn clear(&self, run: Run) -> Result<(), StageError> {
+        self.0.open()?.markers.remove(&run);
+        Ok(())
+    }
+}
+
+impl PendingRuns for &MemoryMarkers {
+    async fn pending(&self, limit: usize) -> Result<Vec<PendingRun>, StageError> {
+        let state = self.0.open()?;
+        let pending = state
+            .markers
+            .iter()
+            .map(|(run, message)| PendingRun { run: *run, since: message.pending_since() });
+        Ok(pending.take(limit).collect())
+    }
+
+    async fn message(&self, run: Run) -> Result<Option<InternalMessage>, StageError> {
+        Ok(self.0.open()?.markers.get(&run).cloned())
+    }
+}
+
+impl IdempotencyClaims for &MemoryMarkers {
+    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
+        Ok(self.0.open()?.claims.entry(*key).or_insert_with(|| claim.clone()).clone())
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        Ok(self.0.open()?.claims.get(key).cloned())
+    }
+
+    /// The first confirmation stays: objects are written once.
+    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
+        let mut state = self.0.open()?;
+        if state.claims.get(key).is_none_or(|known| known.durability.is_none()) {
+            state.claims.insert(*key, claim.clone());
+        }
         Ok(())
     }
 }
@@ -221,9 +355,23 @@ pub struct Item {
     pub completion: Option<CompletionTimes>,
     /// Why it failed.
     pub failure: Option<FailureSummary>,
+    /// Whether an operator gave it up.
+    pub discarded: bool,
 }
 
 impl MemoryTable {
+    /// All items.
+    pub fn items(&self) -> BTreeMap<RecordId, Item> {
+        self.0.peek().clone()
+    }
+
+    /// Notes that an operator gave a record up.
+    pub fn discard(&self, id: RecordId) {
+        if let Some(item) = self.0.peek().get_mut(&id) {
+            item.discarded = true;
+        }
+    }
+
     /// The item of a record.
     pub fn item(&self, id: RecordId) -> Option<Item> {
         self.0.peek().get(&id).cloned()
@@ -243,6 +391,7 @@ impl RecordTable for &MemoryTable {
             status: "RECEIVED",
             completion: None,
             failure: None,
+            discarded: false,
         });
         if item.message.payload.sha256 != message.payload.sha256 {
             return Err(StageError::new(
@@ -253,7 +402,11 @@ impl RecordTable for &MemoryTable {
         Ok(MetaDataReference { table: "memory".to_owned(), primary_key: id })
     }
 
-    async fn complete(&self, message: &InternalMessage, times: CompletionTimes) -> Result<(), StageError> {
+    async fn complete(
+        &self,
+        message: &InternalMessage,
+        times: CompletionTimes,
+    ) -> Result<CompletionTimes, StageError> {
         let id = message.message_id;
         let mut items = self.0.open()?;
         let Some(item) =
@@ -266,7 +419,7 @@ impl RecordTable for &MemoryTable {
             item.status = "COMPLETED";
             item.completion = Some(times);
         }
-        Ok(())
+        Ok(item.completion.unwrap_or(times))
     }
 
     async fn fail(
@@ -280,6 +433,7 @@ impl RecordTable for &MemoryTable {
             status: "FAILED",
             completion: None,
             failure: None,
+            discarded: false,
         });
         if item.message.payload.sha256 != message.payload.sha256 {
             let operation = format!("mark item {} as failed: it is of another payload", message.message_id);
@@ -288,28 +442,98 @@ impl RecordTable for &MemoryTable {
         if item.status == "COMPLETED" {
             return Ok(FailedItem::AlreadyCompleted);
         }
+        if item.failure.as_ref().is_some_and(|known| known.attempt > failure.attempt) {
+            return Ok(FailedItem::Superseded);
+        }
         item.status = "FAILED";
         item.message.storage_context = message.storage_context.clone();
         item.failure = Some(failure.clone());
         Ok(FailedItem::Marked)
     }
+
+    async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
+        let items = self.0.open()?;
+        let states = records.iter().filter_map(|id| {
+            let item = items.get(id)?;
+            let state = match (item.status, &item.failure) {
+                ("COMPLETED", _) => ItemState::Completed,
+                ("FAILED", Some(failure)) => {
+                    ItemState::Failed { attempt: failure.attempt, discarded: item.discarded }
+                }
+                _ => ItemState::Received,
+            };
+            Some((*id, state))
+        });
+        Ok(states.collect())
+    }
 }
 
-/// A workflow that only notes what was started.
+/// A workflow that only notes what was started, and says of it what it was told to.
 #[derive(Debug, Default)]
-pub struct MemoryWorkflow(Store<BTreeMap<RecordId, InternalMessage>>);
+pub struct MemoryWorkflow(Store<WorkflowState>);
+
+#[derive(Debug, Default)]
+struct WorkflowState {
+    started: BTreeMap<Run, InternalMessage>,
+    outcomes: BTreeMap<Run, Outcome>,
+    questions: usize,
+}
 
 impl MemoryWorkflow {
     /// The inputs of all executions.
     pub fn started(&self) -> Vec<InternalMessage> {
-        self.0.peek().values().cloned().collect()
+        self.0.peek().started.values().cloned().collect()
+    }
+
+    /// Lets the execution of a run come to this.
+    pub fn end(&self, run: Run, outcome: Outcome) {
+        self.0.peek().outcomes.insert(run, outcome);
+    }
+
+    /// How many times an outcome was asked for.
+    pub fn questions(&self) -> usize {
+        self.0.peek().questions
     }
 }
 
 impl Workflow for &MemoryWorkflow {
-    async fn start(&self, message: &InternalMessage) -> Result<(), StageError> {
-        self.0.open()?.entry(message.message_id).or_insert_with(|| message.clone());
-        Ok(())
+    async fn start(&self, message: &InternalMessage) -> Result<Start, StageError> {
+        let mut state = self.0.open()?;
+        if state.started.contains_key(&message.run()) {
+            return Ok(Start::Existed);
+        }
+        state.started.insert(message.run(), message.clone());
+        Ok(Start::Started)
+    }
+
+    async fn outcome(&self, run: Run) -> Result<Option<Outcome>, StageError> {
+        let mut state = self.0.open()?;
+        state.questions += 1;
+        let known = state.outcomes.get(&run).cloned();
+        Ok(state.started.contains_key(&run).then(|| known.unwrap_or(Outcome::Running)))
+    }
+}
+
+/// A failure function that only notes what it was told to handle.
+#[derive(Debug, Default)]
+pub struct MemoryFailureHandler(Store<Vec<FailedRecord>>);
+
+impl MemoryFailureHandler {
+    /// What it was told to handle.
+    pub fn handled(&self) -> Vec<FailedRecord> {
+        self.0.peek().clone()
+    }
+}
+
+impl FailureHandler for &MemoryFailureHandler {
+    async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
+        self.0.open()?.push(failed.clone());
+        Ok(FailureReceipt {
+            message_id: Some(failed.message.message_id),
+            payload_reference: None,
+            failed_at: failed.message.received_at,
+            finished: true,
+        })
     }
 }
 
@@ -344,8 +568,12 @@ impl MemoryFailedStore {
 
 impl FailedStore for &MemoryFailedStore {
     async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
-        self.0.open()?.insert(key.to_owned(), content);
+        self.0.open()?.entry(key.to_owned()).or_insert(content);
         Ok(memory_reference(key))
+    }
+
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
+        Ok(self.0.open()?.get(key).cloned())
     }
 }
 
@@ -358,11 +586,39 @@ impl MemoryDeadLetters {
     pub fn letters(&self) -> Vec<DeadLetter> {
         self.0.peek().clone()
     }
+
+    /// Takes all messages off the queue.
+    pub fn take(&self) -> Vec<DeadLetter> {
+        std::mem::take(&mut *self.0.peek())
+    }
 }
 
 impl DeadLetters for &MemoryDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
         self.0.open()?.push(letter.clone());
+        Ok(())
+    }
+}
+
+/// A redrive queue in memory.
+#[derive(Debug, Default)]
+pub struct MemoryRedrives(Store<Vec<(DeadLetter, Duration)>>);
+
+impl MemoryRedrives {
+    /// Takes all letters off the queue.
+    pub fn take(&self) -> Vec<(DeadLetter, Duration)> {
+        std::mem::take(&mut *self.0.peek())
+    }
+
+    /// The letters on the queue, each with its delay.
+    pub fn scheduled(&self) -> Vec<(DeadLetter, Duration)> {
+        self.0.peek().clone()
+    }
+}
+
+impl Redrives for &MemoryRedrives {
+    async fn schedule(&self, letter: &DeadLetter, delay: Duration) -> Result<(), StageError> {
+        self.0.open()?.push((letter.clone(), delay));
         Ok(())
     }
 }

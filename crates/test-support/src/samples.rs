@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use custody_core::{
     clock::{Clock, Timestamp},
     digest::Sha256,
-    message::{InternalMessage, PayloadDescriptor, PayloadEncoding, SecurityContext},
+    message::{InternalMessage, PayloadDescriptor, PayloadEncoding, Redrive, SecurityContext},
     metadata::MessageMetaData,
     record_id::RecordId,
 };
@@ -61,4 +61,13 @@ pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
     };
     let meta_data = MessageMetaData::parse(meta_data, 0).expect("the sample metadata is valid");
     InternalMessage::new(id, meta_data, descriptor, SecurityContext::default())
+}
+
+/// The message of another run of the same record.
+pub fn redriven(mut message: InternalMessage) -> InternalMessage {
+    let redriven_at =
+        Timestamp::from_unix_ms(message.received_at.unix_ms() + 600_000).expect("ten minutes on");
+    message.redrive =
+        Some(Redrive { attempt: message.run().attempt() + 1, redriven_at, history: Vec::new() });
+    message
 }

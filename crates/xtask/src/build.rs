@@ -1,6 +1,7 @@
 //! Builds with cargo. Cargo's own progress is shown: it is the long part of a first run.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -43,50 +44,49 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The release binaries: those of all functions, by name, and the test client.
+/// The release binaries: those of all functions, by name, the test client, and the operator's tool.
 pub(crate) struct Release {
     pub(crate) functions: Vec<(String, PathBuf)>,
     pub(crate) test_client: PathBuf,
+    pub(crate) cli: PathBuf,
 }
 
-const TEST_CLIENT: &str = "custody-test-client";
+/// The tools beside the functions: package and binary.
+const TEST_CLIENT: (&str, &str) = ("custody-test-client", "custody-test-client");
+const CLI: (&str, &str) = ("custody-cli", "custody");
 
 /// Builds the release binaries, in one call of cargo: two calls would settle on two sets of features, and build
 /// shared dependencies twice.
 pub(crate) fn release() -> anyhow::Result<Release> {
-    let mut names = function_names()?;
-    names.push(TEST_CLIENT.to_owned());
-    let mut functions = release_binaries(&names)?;
-    let missing: Vec<_> =
-        names.iter().filter(|name| !functions.iter().any(|(built, _)| built == *name)).collect();
-    if !missing.is_empty() {
-        bail!("cargo built no binary for {missing:?}");
-    }
-    let test_client =
-        functions.iter().position(|(name, _)| name == TEST_CLIENT).context("the test client is built")?;
-    let (_, test_client) = functions.swap_remove(test_client);
-    functions.sort();
-    Ok(Release { functions, test_client })
+    let functions = function_names()?;
+    let mut wanted: Vec<_> = functions.iter().map(|name| (name.as_str(), name.as_str())).collect();
+    wanted.extend([TEST_CLIENT, CLI]);
+    let mut built = release_binaries(&wanted)?;
+    let mut take = |name: &str| built.remove(name).with_context(|| format!("cargo built no binary {name}"));
+    let (test_client, cli) = (take(TEST_CLIENT.1)?, take(CLI.1)?);
+    let functions =
+        functions.iter().map(|name| Ok((name.clone(), take(name)?))).collect::<anyhow::Result<_>>()?;
+    Ok(Release { functions, test_client, cli })
 }
 
-fn release_binaries(packages: &[String]) -> anyhow::Result<Vec<(String, PathBuf)>> {
+fn release_binaries(wanted: &[(&str, &str)]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let mut command = cargo();
     command.args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
-    for package in packages {
+    for (package, _) in wanted {
         command.args(["--package", package]);
     }
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run cargo build")?;
     if !output.status.success() {
         bail!("`cargo build --release` ended with {}", output.status);
     }
-    let mut binaries = Vec::new();
+    let mut binaries = BTreeMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message: Value = serde_json::from_str(line).unwrap_or_default();
         let name = message["target"]["name"].as_str().unwrap_or_default();
         if let Some(path) = message["executable"].as_str()
-            && packages.iter().any(|package| package == name)
+            && wanted.iter().any(|(_, binary)| *binary == name)
         {
-            binaries.push((name.to_owned(), PathBuf::from(path)));
+            binaries.insert(name.to_owned(), PathBuf::from(path));
         }
     }
     Ok(binaries)

@@ -1,6 +1,12 @@
 //! Every check that CI runs, in the order in which they fail fastest.
 
-use std::{process::Command, time::Instant};
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::Context as _;
 
 use crate::{
     build, progress,
@@ -66,9 +72,32 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         test.args(["test", "--workspace", "--locked", "--quiet"]).env("CUSTODY_REDIS_SERVER", redis_server);
         progress::run_visibly(&mut test)
     })?;
+    checks.run("crash matrix", || {
+        progress::run_visibly(crash_matrix_command().args(["--schedules", CRASH_SCHEDULES]))
+    })?;
     end_to_end(&mut checks)?;
     checks.print();
     Ok(())
+}
+
+/// How many random schedules of the crash matrix a test run takes: about half a minute.
+const CRASH_SCHEDULES: &str = "6000";
+
+/// `cargo xtask crash-matrix`. Its exit status is the matrix's own.
+pub(crate) fn crash_matrix(arguments: &[String]) -> ExitCode {
+    match crash_matrix_command().args(arguments).status() {
+        Ok(status) => ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: run the crash matrix: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn crash_matrix_command() -> Command {
+    let mut command = build::cargo();
+    command.args(["run", "--quiet", "--locked", "--package", "custody-crash-matrix", "--"]);
+    command
 }
 
 /// `cargo xtask e2e`.
@@ -83,18 +112,25 @@ pub(crate) fn end_to_end_only() -> anyhow::Result<()> {
 fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
     let stack = Stack::named("test");
     let mut running = None;
+    let mut cli = None;
     let result = checks
         .run("local stack", || {
             stack.forget()?;
-            running = Some(stack.up(&build::release()?)?);
+            let release = build::release()?;
+            running = Some(stack.up(&release)?);
+            cli = Some(release.cli);
             Ok(())
         })
         .and_then(|()| {
-            let Some(running) = &running else { return Ok(()) };
+            let (Some(running), Some(cli)) = (&running, &cli) else { return Ok(()) };
+            let stack_test = |running: &Running, name: &str| stack_test(running, cli, name);
             checks.run("contracts of the AWS adapters", || stack_test(running, "aws_contracts"))?;
             checks.run("end to end: records", || stack_test(running, "records"))?;
             checks.run("end to end: requests", || stack_test(running, "requests"))?;
             checks.run("end to end: faults", || stack_test(running, "faults"))?;
+            checks.run("end to end: recovery", || stack_test(running, "recovery"))?;
+            checks.run("end to end: crashes", || stack_test(running, "crashes"))?;
+            checks.run("end to end: operation", || stack_test(running, "operation"))?;
             checks.run("end to end: no secret anywhere", || stack_test(running, "secrets"))
         });
     if result.is_err() {
@@ -106,7 +142,7 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
     checks.run("nothing is left behind", || running.as_ref().map_or(Ok(()), Running::expect_gone))
 }
 
-fn stack_test(running: &Running, name: &str) -> anyhow::Result<()> {
+fn stack_test(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
     let python = Python::ready()?;
     let mut test = build::cargo();
     test.args([
@@ -120,7 +156,9 @@ fn stack_test(running: &Running, name: &str) -> anyhow::Result<()> {
         "--test",
         name,
     ]);
-    progress::run_visibly(running.point_test_at_it(&mut test, &python))
+    running.point_test_at_it(&mut test, &python);
+    let itself = std::env::current_exe().context("find this program")?;
+    progress::run_visibly(test.env("CUSTODY_XTASK", itself).env("CUSTODY_CLI", cli))
 }
 
 fn lint_template() -> anyhow::Result<()> {

@@ -40,10 +40,23 @@ enum Command {
     Test,
     /// Run only the end-to-end suite, on a stack of its own.
     E2e,
+    /// Drive the stages through every fault at every effect; `--help` tells more.
+    #[command(disable_help_flag = true)]
+    CrashMatrix {
+        /// Arguments of the crash matrix: `--schedules N --seed S`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Start the local stack and deploy the template to it. Does nothing where nothing changed.
     Up,
     /// End the local stack, every process of it, and forget its data.
     Down,
+    /// Break a part of the stack, as tests and the curious do.
+    Break {
+        /// What.
+        #[arg(value_enum)]
+        fault: stack::Fault,
+    },
     /// Say what runs where.
     Status,
     /// Print the logs of the functions, oldest first, or those of the stack's own processes.
@@ -58,6 +71,13 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Operate the local stack: `cargo xtask custody dlq list`, `cargo xtask custody trace ID`.
+    #[command(disable_help_flag = true)]
+    Custody {
+        /// Arguments of the operator's tool.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Print `export` lines that point AWS tools and the test client at the local stack.
     Env,
 }
@@ -69,13 +89,16 @@ fn main() -> ExitCode {
         Command::Demo => demo(&stack),
         Command::Test => checks::everything(),
         Command::E2e => checks::end_to_end_only(),
+        Command::CrashMatrix { arguments } => return checks::crash_matrix(&arguments),
         Command::Up => build::release()
             .and_then(|release| stack.up(&release))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
+        Command::Break { fault } => stack.break_part(fault),
         Command::Status => stack.status(),
         Command::Logs { of } => stack.logs(&of),
         Command::Send { arguments } => send(&stack, &arguments),
+        Command::Custody { arguments } => return operate(&stack, &arguments),
         Command::Env => stack.running().map(|running| running.print_exports()),
     };
     match result {
@@ -103,4 +126,20 @@ fn send(stack: &Stack, arguments: &[String]) -> anyhow::Result<()> {
     let running = stack.running()?;
     let mut client = std::process::Command::new(build::release()?.test_client);
     progress::run_visibly(running.point_at_it(client.args(arguments)))
+}
+
+/// Runs the operator's tool on the stack. Its exit status is the tool's own.
+fn operate(stack: &Stack, arguments: &[String]) -> ExitCode {
+    let run = || -> anyhow::Result<Option<i32>> {
+        let running = stack.running()?;
+        let mut custody = std::process::Command::new(build::release()?.cli);
+        Ok(running.point_at_it(custody.args(arguments)).status()?.code())
+    };
+    match run() {
+        Ok(code) => ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

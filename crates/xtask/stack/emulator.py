@@ -5,7 +5,9 @@ to ministack 1.5.33: a release that closes a gap makes its fix here removable, o
 """
 
 import json
+from asyncio import constants
 
+from hypercorn.config import Config
 from ministack import app
 from ministack.services import apigateway_v1, sns, stepfunctions
 
@@ -87,7 +89,21 @@ def tell_functions_which_api_key_was_used():
     apigateway_v1._build_lambda_event_v1 = build_event_with_key
 
 
+def end_without_waiting_for_clients():
+    """A client that keeps its connection open holds a stop up for 30 s, the time that TLS gives it
+    to say goodbye."""
+    constants.SSL_SHUTDOWN_TIMEOUT = 1.0
+
+
+def keep_connections_as_long_as_clients_do():
+    """After a thousand requests the server closes a connection in the middle of those that it carries:
+    what they did is done, and their answers are lost. A queue read that way hides its messages."""
+    Config.keep_alive_max_requests = 10**9
+
+
 if __name__ == "__main__":
+    end_without_waiting_for_clients()
+    keep_connections_as_long_as_clients_do()
     keep_message_attributes_of_workflow_publishes()
     give_each_parallel_branch_its_own_context()
     import_all_of_an_openapi_body()

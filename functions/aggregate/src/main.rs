@@ -23,5 +23,6 @@ async fn main() -> Result<(), lambda::Error> {
         Bounded::new(RedisCache::new(connection, CacheSettings::with_replicas(0)), Duration::from_secs(2));
     let markers =
         Bounded::new(S3PendingMarkers::new(aws.s3(), config.pending_bucket), Duration::from_secs(2));
-    lambda::serve(async |input| aggregate::run(&table, &cache, &markers, &SystemClock, input).await).await
+    lambda::serve(async |input| Box::pin(aggregate::run(&table, &cache, &markers, &SystemClock, input)).await)
+        .await
 }

@@ -1,7 +1,7 @@
 //! The failure function: keeps what can be kept of a failed record or a refused request, and says why.
 
 use custody_common::{
-    aws::{Aws, DeadLetterQueue, DynamoTable, S3Archive, S3FailedStore, S3PendingMarkers, TopicNotifier},
+    aws::{Aws, DynamoTable, LetterQueue, S3Archive, S3FailedStore, S3PendingMarkers, TopicNotifier},
     clock::SystemClock,
     config::FailureConfig,
     lambda,
@@ -22,10 +22,12 @@ async fn main() -> Result<(), lambda::Error> {
         markers: S3PendingMarkers::new(aws.s3(), config.pending_bucket),
         table: DynamoTable::new(aws.dynamodb(), config.table_name),
         failed_store: S3FailedStore::new(aws.s3(), config.failed_bucket),
-        dead_letters: DeadLetterQueue::new(aws.sqs(), config.dlq_url),
+        dead_letters: LetterQueue::new(aws.sqs(), config.dlq_url),
+        redrives: LetterQueue::new(aws.sqs(), config.redrive_queue_url),
         notifier: TopicNotifier::new(aws.sns(), config.topic_arn),
         clock: SystemClock,
         event_source: config.event_source,
+        policy: config.redrive_policy,
     };
     lambda::serve_text(async |text| stage.run(FailureInput::parse(text)?).await).await
 }

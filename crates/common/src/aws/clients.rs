@@ -35,6 +35,11 @@ impl Aws {
         Self { config }
     }
 
+    /// What the clients share, for services that only tools use.
+    pub fn config(&self) -> &SdkConfig {
+        &self.config
+    }
+
     /// S3.
     pub fn s3(&self) -> aws_sdk_s3::Client {
         aws_sdk_s3::Client::new(&self.config)

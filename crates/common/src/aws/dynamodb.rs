@@ -1,23 +1,27 @@
 //! The index in DynamoDB.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::{put_item::PutItemError, update_item::UpdateItemError},
-    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure},
 };
 use custody_core::{
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::{InternalMessage, MetaDataReference},
-    ports::{CompletionTimes, FailedItem, RecordTable},
+    ports::{CompletionTimes, FailedItem, ItemState, RecordTable},
+    record_id::RecordId,
 };
 use serde::Serialize;
 
 use super::classify::stage_error;
+
+/// How many times a batch is asked for before the table counts as too busy.
+const MAX_BATCH_ROUNDS: usize = 10;
 
 /// The table of all records.
 #[derive(Clone, Debug)]
@@ -51,6 +55,8 @@ impl DynamoTable {
         {
             item.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
         }
+        // What a record is does not depend on how many times it was run.
+        item.remove("redrive");
         Ok(item)
     }
 }
@@ -112,7 +118,11 @@ impl RecordTable for DynamoTable {
         ))
     }
 
-    async fn complete(&self, message: &InternalMessage, times: CompletionTimes) -> Result<(), StageError> {
+    async fn complete(
+        &self,
+        message: &InternalMessage,
+        times: CompletionTimes,
+    ) -> Result<CompletionTimes, StageError> {
         let id = message.message_id;
         let update = self
             .client
@@ -134,12 +144,16 @@ impl RecordTable for DynamoTable {
             .send()
             .await;
         let existing = match conditional(update, || format!("complete item {id}"))? {
-            Conditional::Done => return Ok(()),
+            Conditional::Done => return Ok(times),
             Conditional::Refused(existing) => existing,
         };
         // Completed by an earlier run, or not this record's item at all.
         if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
-            return Ok(());
+            let time = |name| existing.get(name)?.as_s().ok().and_then(|text| Timestamp::parse(text));
+            return Ok(CompletionTimes {
+                archived_at: time("archivedAt").unwrap_or(times.archived_at),
+                completed_at: time("completedAt").unwrap_or(times.completed_at),
+            });
         }
         Err(StageError::new(
             ErrorName::ItemMissing,
@@ -159,8 +173,10 @@ impl RecordTable for DynamoTable {
             .table_name(&self.table)
             .key("messageID", text(id))
             .condition_expression(
-                "attribute_not_exists(#status) OR (#status <> :completed AND payload.sha256 = :sha256)",
+                "attribute_not_exists(#status) OR (#status <> :completed AND payload.sha256 = :sha256 \
+                 AND (attribute_not_exists(failure) OR failure.attempt <= :attempt))",
             )
+            .expression_attribute_values(":attempt", AttributeValue::N(failure.attempt.to_string()))
             .expression_attribute_values(":sha256", text(message.payload.sha256))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .expression_attribute_names("#status", "status")
@@ -191,7 +207,10 @@ impl RecordTable for DynamoTable {
             Conditional::Refused(item)
                 if stored_digest(&item) == Some(message.payload.sha256.to_string().as_str()) =>
             {
-                FailedItem::AlreadyCompleted
+                match state(&item) {
+                    ItemState::Completed => FailedItem::AlreadyCompleted,
+                    ItemState::Received | ItemState::Failed { .. } => FailedItem::Superseded,
+                }
             }
             Conditional::Refused(_) => {
                 return Err(StageError::new(
@@ -200,6 +219,65 @@ impl RecordTable for DynamoTable {
                 ));
             }
         })
+    }
+
+    async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
+        let operation = || format!("read the states of {} records", records.len());
+        let mut states = BTreeMap::new();
+        let mut keys: Vec<Attributes> =
+            records.iter().map(|id| HashMap::from([("messageID".to_owned(), text(id))])).collect();
+        // What DynamoDB did not process, because the answer was too large or it was busy, is asked for again.
+        for _ in 0..MAX_BATCH_ROUNDS {
+            if keys.is_empty() {
+                return Ok(states);
+            }
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .consistent_read(true)
+                .projection_expression("messageID, #status, failure, discarded")
+                .expression_attribute_names("#status", "status")
+                .build()
+                .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
+            let output = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, request)
+                .send()
+                .await
+                .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+            for item in
+                output.responses.into_iter().filter_map(|mut tables| tables.remove(&self.table)).flatten()
+            {
+                let id = item.get("messageID").and_then(|id| id.as_s().ok()).and_then(|id| id.parse().ok());
+                if let Some(id) = id {
+                    states.insert(id, state(&item));
+                }
+            }
+            let unprocessed = output.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table));
+            keys = unprocessed.map(|request| request.keys).unwrap_or_default();
+        }
+        Err(StageError::new(ErrorName::TableUnavailable, operation()))
+    }
+}
+
+/// The `attempt` in one of an item's maps.
+fn number(item: &Attributes, map: &str) -> Option<u32> {
+    item.get(map)?.as_m().ok()?.get("attempt")?.as_n().ok()?.parse().ok()
+}
+
+/// The state that an item, or a projection of it, says.
+fn state(item: &Attributes) -> ItemState {
+    match item.get("status").and_then(|status| status.as_s().ok()).map(String::as_str) {
+        Some("COMPLETED") => ItemState::Completed,
+        Some("FAILED") => {
+            let attempt = number(item, "failure").unwrap_or(1);
+            // A discard is of the letter it was said of. What came after it is another matter.
+            ItemState::Failed {
+                attempt,
+                discarded: number(item, "discarded").is_some_and(|of| of >= attempt),
+            }
+        }
+        _ => ItemState::Received,
     }
 }
 

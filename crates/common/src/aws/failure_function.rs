@@ -8,8 +8,9 @@ use aws_sdk_lambda::{
 };
 use custody_core::{
     error::{ErrorName, StageError},
-    ports::Salvage,
+    ports::{FailureHandler, Salvage},
     rejected_request::RejectedRequest,
+    stages::failure::{FailedRecord, FailureReceipt},
 };
 
 use super::classify::stage_error;
@@ -28,11 +29,10 @@ impl FailureFunction {
     }
 }
 
-impl Salvage for FailureFunction {
-    /// Invoked synchronously: only so does a whole request fit, and the outcome is known.
-    async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
-        let operation = "hand a refused request to the failure function";
-        // One try, as long as ingest gives it: a second one, while the first still runs, would explain the request twice.
+impl FailureFunction {
+    /// Invoked synchronously: only so does a whole request fit, and the outcome is known. One try, as long as the caller
+    /// gives it: a second one, while the first still runs, would explain a failure twice.
+    async fn invoke(&self, payload: String, operation: &str) -> Result<Vec<u8>, StageError> {
         let once = aws_sdk_lambda::config::Config::builder()
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::disabled());
@@ -41,17 +41,33 @@ impl Salvage for FailureFunction {
             .invoke()
             .function_name(&self.name)
             .invocation_type(InvocationType::RequestResponse)
-            .payload(Blob::new(request.to_json()))
+            .payload(Blob::new(payload))
             .customize()
             .config_override(once)
             .send()
             .await
             .map_err(|error| stage_error(&error, ErrorName::FailureFunctionUnavailable, operation))?;
-        if output.function_error().is_none() {
-            return Ok(());
+        let failed = output.function_error.is_some();
+        let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
+        if failed {
+            let report = String::from_utf8_lossy(&answer).into_owned();
+            return Err(StageError::new(ErrorName::FailureFunctionUnavailable, operation).caused_by(report));
         }
-        let report = output.payload().map(|blob| String::from_utf8_lossy(blob.as_ref()).into_owned());
-        Err(StageError::new(ErrorName::FailureFunctionUnavailable, operation)
-            .caused_by(report.unwrap_or_default()))
+        Ok(answer)
+    }
+}
+
+impl Salvage for FailureFunction {
+    async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
+        self.invoke(request.to_json(), "hand a refused request to the failure function").await.map(drop)
+    }
+}
+
+impl FailureHandler for FailureFunction {
+    async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
+        let operation = format!("have the failure of run {} handled", failed.message.run());
+        let answer = self.invoke(failed.to_json(), &operation).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation).caused_by(error))
     }
 }

@@ -15,6 +15,6 @@ pub use self::{
     failure_function::FailureFunction,
     s3::{S3Archive, S3FailedStore, S3PendingMarkers},
     sns::TopicNotifier,
-    sqs::DeadLetterQueue,
+    sqs::LetterQueue,
     step_functions::StateMachine,
 };

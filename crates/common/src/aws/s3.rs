@@ -6,12 +6,19 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use custody_core::{
+    clock::Timestamp,
     digest::Sha256,
     error::{ErrorName, StageError},
+    idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, S3Reference},
-    ports::{ArchivedObject, FailedStore, PayloadArchive, PendingMarkers},
-    record_id::RecordId,
+    ports::{
+        ArchivedObject, FailedStore, IdempotencyClaims, PayloadArchive, PendingMarkers, PendingRun,
+        PendingRuns,
+    },
+    run::Run,
 };
+use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use super::classify::stage_error;
 
@@ -32,8 +39,8 @@ impl S3Archive {
         S3Reference { bucket: self.bucket.clone(), key: key.to_owned() }
     }
 
-    /// The digest of an object that S3 reports no full SHA-256 for.
-    async fn digest_of_content(&self, key: &str) -> Result<Sha256, StageError> {
+    /// The digest of an object's content, read and hashed.
+    pub async fn digest_of_content(&self, key: &str) -> Result<Sha256, StageError> {
         let operation = || format!("read object {key}");
         let object = self
             .client
@@ -187,9 +194,35 @@ impl FailedStore for S3FailedStore {
             })?;
         Ok(S3Reference { bucket: self.bucket.clone(), key: key.to_owned() })
     }
+
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
+        let operation = || format!("fetch failed object {key}");
+        get(&self.client, &self.bucket, key, ErrorName::FailedStoreUnavailable, operation).await
+    }
 }
 
-/// The bucket of pending markers, `pending/<messageID>`, each holding the record's message.
+/// The content of an object, `None` where there is none.
+async fn get(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    unavailable: ErrorName,
+    operation: impl Fn() -> String,
+) -> Result<Option<Bytes>, StageError> {
+    let object = match client.get_object().bucket(bucket).key(key).send().await {
+        Ok(object) => object,
+        Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(stage_error(&error, unavailable, operation())),
+    };
+    let content = object.body.collect().await;
+    let content = content.map_err(|error| StageError::new(unavailable, operation()).caused_by(error))?;
+    Ok(Some(content.into_bytes()))
+}
+
+/// The bucket of pending markers, `pending/<run>`, each holding the record's message, and of the claims of idempotency
+/// keys from times without a cache, `idempotency/<sha256>`.
 #[derive(Clone, Debug)]
 pub struct S3PendingMarkers {
     client: Client,
@@ -203,37 +236,119 @@ impl S3PendingMarkers {
     }
 }
 
-fn marker_key(id: RecordId) -> String {
-    format!("pending/{id}")
+/// Where markers are.
+const MARKERS: &str = "pending/";
+
+fn marker_key(run: Run) -> String {
+    format!("{MARKERS}{run}")
+}
+
+fn claim_key(key: &IdempotencyKey) -> String {
+    format!("idempotency/{key}")
+}
+
+/// Objects are written once, so that a claim's record is stored is an object of its own.
+fn stored_claim_key(key: &IdempotencyKey) -> String {
+    format!("idempotency/{key}.stored")
+}
+
+fn from_json<T: DeserializeOwned>(operation: String, content: &[u8]) -> Result<T, StageError> {
+    serde_json::from_slice(content)
+        .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation).caused_by(error))
+}
+
+impl S3PendingMarkers {
+    async fn put_json(&self, key: &str, text: String, operation: String) -> Result<Put, StageError> {
+        let content = Bytes::from(text);
+        let sha256 = Sha256::of(&content);
+        put_if_absent(&self.client, &self.bucket, key, content, sha256, "application/json")
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::PendingStoreUnavailable, operation))
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        operation: impl Fn() -> String,
+    ) -> Result<Option<T>, StageError> {
+        let unavailable = ErrorName::PendingStoreUnavailable;
+        let content = get(&self.client, &self.bucket, key, unavailable, &operation).await?;
+        content.map(|content| from_json(operation(), &content)).transpose()
+    }
 }
 
 impl PendingMarkers for S3PendingMarkers {
     async fn mark(&self, message: &InternalMessage) -> Result<(), StageError> {
-        let id = message.message_id;
-        let content = Bytes::from(message.to_json());
-        let sha256 = Sha256::of(&content);
-        put_if_absent(&self.client, &self.bucket, &marker_key(id), content, sha256, "application/json")
+        let run = message.run();
+        self.put_json(&marker_key(run), message.to_json(), format!("mark run {run} as pending"))
             .await
-            .map_err(|error| {
-                stage_error(
-                    &error,
-                    ErrorName::PendingStoreUnavailable,
-                    format!("mark record {id} as pending"),
-                )
-            })?;
-        Ok(())
+            .map(drop)
     }
 
-    async fn clear(&self, id: RecordId) -> Result<(), StageError> {
-        self.client.delete_object().bucket(&self.bucket).key(marker_key(id)).send().await.map_err(
-            |error| {
-                stage_error(
-                    &error,
+    async fn clear(&self, run: Run) -> Result<(), StageError> {
+        let delete = self.client.delete_object().bucket(&self.bucket).key(marker_key(run)).send().await;
+        let operation = format!("clear the pending marker of run {run}");
+        delete.map(drop).map_err(|error| stage_error(&error, ErrorName::PendingStoreUnavailable, operation))
+    }
+}
+
+impl PendingRuns for S3PendingMarkers {
+    /// In the order of their names, which for first runs is that of their ages.
+    async fn pending(&self, limit: usize) -> Result<Vec<PendingRun>, StageError> {
+        let mut pending = Vec::new();
+        let mut pages =
+            self.client.list_objects_v2().bucket(&self.bucket).prefix(MARKERS).into_paginator().send();
+        while pending.len() < limit
+            && let Some(page) = pages.next().await
+        {
+            let page = page.map_err(|error| {
+                stage_error(&error, ErrorName::PendingStoreUnavailable, "list the pending markers")
+            })?;
+            for object in page.contents() {
+                let name = object.key().and_then(|key| key.strip_prefix(MARKERS)).unwrap_or_default();
+                let since = object.last_modified().and_then(|time| time.to_millis().ok());
+                if let (Ok(run), Some(since)) = (name.parse(), since.and_then(Timestamp::from_unix_ms)) {
+                    pending.push(PendingRun { run, since });
+                } else {
+                    warn!(name, "an object among the pending markers is not Custody's");
+                }
+            }
+        }
+        pending.truncate(limit);
+        Ok(pending)
+    }
+
+    async fn message(&self, run: Run) -> Result<Option<InternalMessage>, StageError> {
+        self.read(&marker_key(run), || format!("read the pending marker of run {run}")).await
+    }
+}
+
+impl IdempotencyClaims for S3PendingMarkers {
+    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
+        let operation = || format!("claim an idempotency key for record {}", claim.message_id);
+        let text = serde_json::to_string(claim).expect("a claim always serializes");
+        match self.put_json(&claim_key(key), text, operation()).await? {
+            Put::Written => Ok(claim.clone()),
+            Put::Existed => self.find(key).await?.ok_or_else(|| {
+                StageError::new(
                     ErrorName::PendingStoreUnavailable,
-                    format!("clear the pending marker of record {id}"),
+                    format!("{}: there was a claim and then there was not", operation()),
                 )
-            },
-        )?;
-        Ok(())
+            }),
+        }
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        let operation = || "look up an idempotency key".to_owned();
+        let (stored, claimed) = (stored_claim_key(key), claim_key(key));
+        let (stored, claimed) =
+            futures_util::future::join(self.read(&stored, operation), self.read(&claimed, operation)).await;
+        Ok(stored?.or(claimed?))
+    }
+
+    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
+        let text = serde_json::to_string(claim).expect("a claim always serializes");
+        let operation = format!("confirm the claim of record {}", claim.message_id);
+        self.put_json(&stored_claim_key(key), text, operation).await.map(drop)
     }
 }

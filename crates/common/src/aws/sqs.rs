@@ -1,31 +1,54 @@
-//! The dead-letter queue on SQS.
+//! Dead letters on SQS: the dead-letter queue, and the redrive queue.
+
+use std::time::Duration;
 
 use aws_sdk_sqs::{Client, types::MessageAttributeValue};
 use custody_core::{
+    backoff::MAX_DELAY,
     dead_letter::DeadLetter,
     error::{ErrorName, StageError},
     json::for_messages,
-    ports::DeadLetters,
+    ports::{DeadLetters, Redrives},
+    stages::redrive::FORCE,
 };
 
 use super::classify::stage_error;
 
-/// The queue.
+/// A queue of dead letters.
 #[derive(Clone, Debug)]
-pub struct DeadLetterQueue {
+pub struct LetterQueue {
     client: Client,
     url: String,
 }
 
-impl DeadLetterQueue {
+impl LetterQueue {
     /// The queue at `url`.
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
 }
 
-impl DeadLetters for DeadLetterQueue {
+impl DeadLetters for LetterQueue {
     async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
+        self.deliver(letter, Duration::ZERO, false).await
+    }
+}
+
+impl Redrives for LetterQueue {
+    async fn schedule(&self, letter: &DeadLetter, delay: Duration) -> Result<(), StageError> {
+        self.deliver(letter, delay, false).await
+    }
+}
+
+impl LetterQueue {
+    /// Puts a letter on the queue, to be seen after `delay`, at most 15 minutes. `forced` is a person's word that its
+    /// record may run again although it has used up its redrives.
+    pub async fn deliver(
+        &self,
+        letter: &DeadLetter,
+        delay: Duration,
+        forced: bool,
+    ) -> Result<(), StageError> {
         let operation = || match letter.message_id {
             Some(id) => format!("send the dead letter of record {id}"),
             None => "send the dead letter of a refused request".to_owned(),
@@ -33,13 +56,23 @@ impl DeadLetters for DeadLetterQueue {
         let body = serde_json::to_string(letter)
             .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
         let failure = &letter.failure;
-        let mut request = self.client.send_message().queue_url(&self.url).message_body(for_messages(&body));
+        let delay = i32::try_from(delay.min(MAX_DELAY).as_secs()).unwrap_or_default();
+        let mut request = self
+            .client
+            .send_message()
+            .queue_url(&self.url)
+            .message_body(for_messages(&body))
+            .set_delay_seconds((delay > 0).then_some(delay));
+        let force = forced.then(|| (FORCE, "String", "true".to_owned()));
         for (name, data_type, value) in [
             ("stage", "String", failure.stage.clone()),
             ("kind", "String", failure.kind.to_string()),
             ("errorName", "String", failure.error_name.clone()),
             ("attempt", "Number", failure.attempt.to_string()),
-        ] {
+        ]
+        .into_iter()
+        .chain(force)
+        {
             let attribute = MessageAttributeValue::builder().data_type(data_type).string_value(value).build();
             let attribute = attribute
                 .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;

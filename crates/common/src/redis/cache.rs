@@ -1,16 +1,26 @@
-//! Records in Redis: a hash `{sNN}:rec:<id>` with payload and message, and the pending entries of a shard in the
-//! sorted set `{sNN}:pending`. Both keys carry the shard as hash tag, so that one transaction covers them in cluster
-//! mode too.
+//! Records in Redis: a hash `{sNN}:rec:<id>` with payload, message and the number of the run they are for; the pending
+//! runs of a shard in the sorted set `{sNN}:pending`, scored by when they became pending; and the claim of an idempotency
+//! key in `{sNN}:idem:<sha256>`. All carry the shard as hash tag, so that one transaction covers them in cluster mode
+//! too.
+//!
+//! *Invariant:* a record expires only after its run was settled. Until then nothing but an operator's hand removes it: a
+//! cache that fills up refuses, and ingest goes to the archive.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use custody_core::{
+    clock::Timestamp,
     error::{ErrorName, StageError},
+    idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, RedisReference},
-    ports::PayloadCache,
-    record_id::RecordId,
+    ports::{IdempotencyClaims, PayloadCache, PendingRun, PendingRuns},
+    receipt::Durability,
+    record_id::{RecordId, SHARDS},
+    run::Run,
 };
+use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use super::connection::{PasswordSource, RedisConnection};
 
@@ -21,10 +31,12 @@ pub struct CacheSettings {
     pub wanted_replicas: u32,
     /// How long to wait for them.
     pub replication_timeout: Duration,
-    /// How long a payload lives when nobody settles it.
-    pub payload_ttl: Duration,
     /// How long a payload lives after it was settled.
     pub grace: Duration,
+    /// How much longer a payload lives that is to expire although it is pending.
+    pub extension: Duration,
+    /// How long a producer may repeat a request under its idempotency key.
+    pub claim_ttl: Duration,
 }
 
 impl CacheSettings {
@@ -33,8 +45,9 @@ impl CacheSettings {
         Self {
             wanted_replicas,
             replication_timeout: Duration::from_millis(1500),
-            payload_ttl: Duration::from_hours(24),
             grace: Duration::from_mins(5),
+            extension: Duration::from_hours(24),
+            claim_ttl: Duration::from_hours(24),
         }
     }
 }
@@ -50,6 +63,31 @@ impl<P: PasswordSource> RedisCache<P> {
     /// The cache behind `connection`.
     pub fn new(connection: RedisConnection<P>, settings: CacheSettings) -> Self {
         Self { connection, settings }
+    }
+
+    async fn is_primary(&self) -> Result<bool, StageError> {
+        let replication: String = self
+            .connection
+            .run(
+                || "ask the cache for its role".to_owned(),
+                |mut connection| async move {
+                    redis::cmd("INFO").arg("replication").query_async(&mut connection).await
+                },
+            )
+            .await?;
+        Ok(replication.lines().any(|line| line.trim() == "role:master"))
+    }
+
+    /// The number of the run that a record is here for.
+    async fn attempt(&self, id: RecordId) -> Result<Option<u32>, StageError> {
+        self.connection
+            .run(
+                || format!("read which run record {id} is cached for"),
+                |mut connection| async move {
+                    redis::cmd("HGET").arg(record_key(id)).arg("attempt").query_async(&mut connection).await
+                },
+            )
+            .await
     }
 
     async fn read_payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
@@ -68,9 +106,33 @@ fn record_key(id: RecordId) -> String {
     format!("{{s{:02}}}:rec:{id}", id.shard())
 }
 
-fn pending_key(id: RecordId) -> String {
-    format!("{{s{:02}}}:pending", id.shard())
+fn pending_key(shard: u8) -> String {
+    format!("{{s{shard:02}}}:pending")
 }
+
+fn claim_key(key: &IdempotencyKey) -> String {
+    format!("{{s{:02}}}:idem:{key}", key.shard())
+}
+
+fn to_json(claim: &Claim) -> String {
+    serde_json::to_string(claim).expect("a claim always serializes")
+}
+
+fn from_json<T: DeserializeOwned>(what: impl Fn() -> String, text: &str) -> Result<T, StageError> {
+    serde_json::from_str(text)
+        .map_err(|error| StageError::new(ErrorName::ServiceRefused, what()).caused_by(error))
+}
+
+/// How many commands go to the server at once where there are many.
+const PIPELINE: usize = 1000;
+
+/// Ends a run: its pending entry, and the record's life after the grace time unless the record is there for a later run.
+/// One script, because a later run may begin at any moment.
+///
+/// Keys: record, pending entries. Arguments: run, its number, grace time in seconds.
+const SETTLE: &str = "redis.call('ZREM', KEYS[2], ARGV[1]) \
+    local attempt = tonumber(redis.call('HGET', KEYS[1], 'attempt') or '1') \
+    if attempt <= tonumber(ARGV[2]) then redis.call('EXPIRE', KEYS[1], ARGV[3]) end";
 
 impl<P: PasswordSource> PayloadCache for RedisCache<P> {
     fn reference(&self, id: RecordId) -> RedisReference {
@@ -81,8 +143,20 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
         }
     }
 
-    async fn put(&self, message: &InternalMessage, payload: &[u8]) -> Result<(), StageError> {
-        let id = message.message_id;
+    async fn put(
+        &self,
+        message: &InternalMessage,
+        payload: &[u8],
+        key: Option<&IdempotencyKey>,
+    ) -> Result<(), StageError> {
+        let (id, run) = (message.message_id, message.run());
+        // Whoever repeats a request, or redelivers an old letter, must not put an old run in a later one's place. A record
+        // that is new, which is nearly every one, has no other run.
+        if (key.is_some() || run.attempt() > 1)
+            && self.attempt(id).await?.is_some_and(|known| known > run.attempt())
+        {
+            return Ok(());
+        }
         let mut transaction = redis::pipe();
         transaction
             .atomic()
@@ -90,17 +164,19 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
             .arg(record_key(id))
             .arg("message")
             .arg(message.to_json())
+            .arg("attempt")
+            .arg(run.attempt())
             .arg("payload")
             .arg(payload)
             .ignore()
-            .cmd("EXPIRE")
+            // An earlier run of the record may have been settled not long ago.
+            .cmd("PERSIST")
             .arg(record_key(id))
-            .arg(self.settings.payload_ttl.as_secs())
             .ignore()
             .cmd("ZADD")
-            .arg(pending_key(id))
-            .arg(message.received_at.unix_ms())
-            .arg(id.to_string())
+            .arg(pending_key(id.shard()))
+            .arg(message.pending_since().unix_ms())
+            .arg(run.to_string())
             .ignore();
         let wanted = self.settings.wanted_replicas;
         let timeout_ms = u64::try_from(self.settings.replication_timeout.as_millis()).unwrap_or(u64::MAX);
@@ -130,37 +206,178 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
                 ),
             ));
         }
-        Ok(())
+        // Only now: a claim that says "stored" is a receipt for whoever repeats the request.
+        match key {
+            Some(key) => {
+                self.confirm(key, &Claim::new(id, &message.payload).stored(Durability::Replicated)).await
+            }
+            None => Ok(()),
+        }
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         if let Some(payload) = self.read_payload(id).await? {
             return Ok(Some(payload));
         }
-        // A connection to a primary that has become a replica reads what that replica has. Before a payload counts as
-        // gone, a new connection is asked.
+        // A connection to a primary that has become a replica reads what that replica has, which is nothing at all while it
+        // copies from its new primary. Before a payload counts as gone, a primary must say so, on a new connection.
         self.connection.forget().await;
-        self.read_payload(id).await
+        let payload = self.read_payload(id).await?;
+        if payload.is_none() && !self.is_primary().await? {
+            return Err(StageError::new(
+                ErrorName::CacheUnavailable,
+                format!("read the cached payload of record {id}: a replica answers in the primary's place"),
+            ));
+        }
+        Ok(payload)
     }
 
-    async fn settle(&self, id: RecordId) -> Result<(), StageError> {
-        let mut transaction = redis::pipe();
-        transaction
-            .atomic()
-            .cmd("ZREM")
-            .arg(pending_key(id))
-            .arg(id.to_string())
-            .ignore()
-            .cmd("EXPIRE")
-            .arg(record_key(id))
-            .arg(self.settings.grace.as_secs())
-            .ignore();
+    async fn settle(&self, run: Run) -> Result<(), StageError> {
+        let id = run.record;
         self.connection
             .run(
-                || format!("settle record {id}"),
+                || format!("settle run {run}"),
+                |mut connection| async move {
+                    redis::cmd("EVAL")
+                        .arg(SETTLE)
+                        .arg(2)
+                        .arg(record_key(id))
+                        .arg(pending_key(id.shard()))
+                        .arg(run.to_string())
+                        .arg(run.attempt())
+                        .arg(self.settings.grace.as_secs())
+                        .query_async(&mut connection)
+                        .await
+                },
+            )
+            .await
+    }
+
+    /// `GT` leaves alone what does not expire at all, which is what pending payloads do not.
+    async fn extend(&self, records: &[RecordId]) -> Result<(), StageError> {
+        for records in records.chunks(PIPELINE) {
+            let mut pipeline = redis::pipe();
+            for id in records {
+                pipeline
+                    .cmd("EXPIRE")
+                    .arg(record_key(*id))
+                    .arg(self.settings.extension.as_secs())
+                    .arg("GT")
+                    .ignore();
+            }
+            self.connection
+                .run(
+                    || format!("extend the life of {} records", records.len()),
+                    |mut connection| {
+                        let pipeline = &pipeline;
+                        async move { pipeline.query_async::<()>(&mut connection).await }
+                    },
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl<P: PasswordSource> PendingRuns for RedisCache<P> {
+    async fn pending(&self, limit: usize) -> Result<Vec<PendingRun>, StageError> {
+        // Records are spread evenly over the shards.
+        let Some(last) = limit.div_ceil(usize::from(SHARDS)).checked_sub(1) else { return Ok(Vec::new()) };
+        let mut pending = Vec::new();
+        for shard in 0..SHARDS {
+            let entries: Vec<(String, f64)> = self
+                .connection
+                .run(
+                    || format!("read the pending entries of shard {shard}"),
+                    |mut connection| async move {
+                        redis::cmd("ZRANGE")
+                            .arg(pending_key(shard))
+                            .arg(0)
+                            .arg(last)
+                            .arg("WITHSCORES")
+                            .query_async(&mut connection)
+                            .await
+                    },
+                )
+                .await?;
+            for (name, score) in entries {
+                #[expect(clippy::cast_possible_truncation, reason = "milliseconds are exact in a double")]
+                let since = Timestamp::from_unix_ms(score as i64);
+                if let (Ok(run), Some(since)) = (name.parse(), since) {
+                    pending.push(PendingRun { run, since });
+                } else {
+                    warn!(shard, name, score, "a pending entry is not Custody's");
+                }
+            }
+        }
+        Ok(pending)
+    }
+
+    async fn message(&self, run: Run) -> Result<Option<InternalMessage>, StageError> {
+        let operation = || format!("read the message of record {}", run.record);
+        let text: Option<String> = self
+            .connection
+            .run(operation, |mut connection| async move {
+                redis::cmd("HGET")
+                    .arg(record_key(run.record))
+                    .arg("message")
+                    .query_async(&mut connection)
+                    .await
+            })
+            .await?;
+        text.map(|text| from_json(operation, &text)).transpose()
+    }
+}
+
+impl<P: PasswordSource> IdempotencyClaims for RedisCache<P> {
+    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
+        let operation = || format!("claim an idempotency key for record {}", claim.message_id);
+        let text = to_json(claim);
+        let held: Option<String> = self
+            .connection
+            .run(operation, |mut connection| {
+                let text = &text;
+                async move {
+                    redis::cmd("SET")
+                        .arg(claim_key(key))
+                        .arg(text)
+                        .arg(&["NX", "GET", "EX"])
+                        .arg(self.settings.claim_ttl.as_secs())
+                        .query_async(&mut connection)
+                        .await
+                }
+            })
+            .await?;
+        held.map_or_else(|| Ok(claim.clone()), |text| from_json(operation, &text))
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        let operation = || "look up an idempotency key".to_owned();
+        let text: Option<String> = self
+            .connection
+            .run(operation, |mut connection| async move {
+                redis::cmd("GET").arg(claim_key(key)).query_async(&mut connection).await
+            })
+            .await?;
+        text.map(|text| from_json(operation, &text)).transpose()
+    }
+
+    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
+        let text = to_json(claim);
+        self.connection
+            .run(
+                || format!("confirm the claim of record {}", claim.message_id),
                 |mut connection| {
-                    let transaction = &transaction;
-                    async move { transaction.query_async(&mut connection).await }
+                    let text = &text;
+                    async move {
+                        redis::cmd("SET")
+                            .arg(claim_key(key))
+                            .arg(text)
+                            .arg("EX")
+                            .arg(self.settings.claim_ttl.as_secs())
+                            .query_async(&mut connection)
+                            .await
+                    }
                 },
             )
             .await

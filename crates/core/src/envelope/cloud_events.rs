@@ -51,7 +51,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     if let Some(content_type) = content_type {
         payload.content_type = storable(content_type, "$.datacontenttype")?;
     }
-    Ok(Envelope { meta_data: meta_data(attributes, "")?, payload })
+    Ok(Envelope { meta_data: meta_data(attributes, "")?, payload, is_cloud_event: true })
 }
 
 pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
@@ -72,7 +72,7 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
         storable(event.header("content-type").unwrap_or(payload::OCTETS).to_owned(), "content-type")?;
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
     let payload = Payload { bytes: Cow::Borrowed(body), content_type, encoding: PayloadEncoding::Binary };
-    Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload })
+    Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload, is_cloud_event: true })
 }
 
 /// The record's metadata from an event's attributes. `prefix` is how the request spells attribute names.

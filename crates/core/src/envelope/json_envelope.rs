@@ -34,7 +34,7 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     let meta_data = MessageMetaData::parse(meta_data.get(), offset_in(body, meta_data.get()))?;
     let encoding = payload::declared_encoding(fields.get(ENCODING))?;
     let payload = payload::from_json_value(fields.get(PAYLOAD), encoding, &format!("$.{PAYLOAD}"))?;
-    Ok(Envelope { meta_data, payload })
+    Ok(Envelope { meta_data, payload, is_cloud_event: false })
 }
 
 /// Reads the body as one object, or says where it stops being one.

@@ -26,6 +26,8 @@ pub struct Envelope<'a> {
     pub meta_data: MessageMetaData,
     /// The payload.
     pub payload: Payload<'a>,
+    /// Whether it came as a CloudEvent, whose source and id identify it.
+    pub is_cloud_event: bool,
 }
 
 /// A payload and what is known of it before it is hashed.

@@ -30,6 +30,13 @@ impl ProxyResponse {
         Self::new(200, "application/json", body)
     }
 
+    /// The same answer, to a request that was sent before.
+    #[must_use]
+    pub fn replayed(mut self) -> Self {
+        self.headers.insert("Idempotency-Replayed", "true".to_owned());
+        self
+    }
+
     /// The answer to a request that was not taken. `request_id` is API Gateway's.
     pub fn refused(problem: &Problem, request_id: Option<&str>) -> Self {
         let mut response =

@@ -9,7 +9,7 @@ use crate::{
     message::InternalMessage,
     ports::{CompletionTimes, PayloadCache, PendingMarkers, RecordTable},
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
-    record_id::RecordId,
+    run::Run,
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -48,6 +48,7 @@ pub async fn run(
             format!("complete record {id}: the metadata receipt is of another record"),
         ));
     }
+    let run = message.run();
     let was_marked = message.storage_context.redis_reference.is_none();
     let context = &mut message.storage_context;
     context.redis_reference = None;
@@ -56,12 +57,12 @@ pub async fn run(
     context.persistence.s3 = true;
     context.persistence.meta_data = true;
 
-    let completed_at = clock.now();
-    table.complete(&message, CompletionTimes { archived_at: archive.archived_at, completed_at }).await?;
+    let times = CompletionTimes { archived_at: archive.archived_at, completed_at: clock.now() };
+    // The item's own time, where an earlier run of this stage wrote it: whatever announces it says the same.
+    let completed_at = table.complete(&message, times).await?.completed_at;
 
-    // The record is complete whatever happens from here on. A pending entry that stays is cleared by
-    // reconcile, a payload that stays expires.
-    settle(cache, markers, id, was_marked).await;
+    // The record is complete whatever happens from here on. A pending entry that stays is cleared by reconcile.
+    settle(cache, markers, run, was_marked).await;
     info!(record.id = %id, stage = "aggregate", "completed record");
     Ok(FinalRecord { message, completed_at })
 }
@@ -71,16 +72,16 @@ pub async fn run(
 pub(crate) async fn settle(
     cache: &impl PayloadCache,
     markers: &impl PendingMarkers,
-    id: RecordId,
+    run: Run,
     was_marked: bool,
 ) {
-    if let Err(error) = cache.settle(id).await {
-        warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the cached payload to its expiry");
+    if let Err(error) = cache.settle(run).await {
+        warn!(record.id = %run.record, error.name = error.name.as_str(), %error, "left the pending entry to reconcile");
     }
     if !was_marked {
         return;
     }
-    if let Err(error) = markers.clear(id).await {
-        warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the pending marker to reconcile");
+    if let Err(error) = markers.clear(run).await {
+        warn!(record.id = %run.record, error.name = error.name.as_str(), %error, "left the pending marker to reconcile");
     }
 }

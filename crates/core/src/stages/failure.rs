@@ -5,22 +5,24 @@ mod input;
 mod payload;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{error, warn};
 
-pub use self::input::{FailedRecord, FailureInput, SalvagedRequest};
+pub use self::input::{Explanation, FailedRecord, FailureInput, SalvagedRequest};
 use self::payload::Kept;
+pub use self::payload::kept_key;
 use crate::{
+    backoff,
     clock::{Clock, Timestamp},
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
     digest::Sha256,
-    error::{ErrorName, StageError},
+    error::{ErrorKind, ErrorName, StageError},
     message::S3Reference,
     notification::Notification,
     ports::{
         DeadLetters, FailedItem, FailedStore, Notifier, PayloadArchive, PayloadCache, PendingMarkers,
-        RecordTable,
+        RecordTable, Redrives,
     },
     record_id::RecordId,
     rejected_request,
@@ -36,7 +38,7 @@ pub const TRANSIENT: &[ErrorName] = &[
 ];
 
 /// What the failure function did.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureReceipt {
     /// The record, where there is one.
@@ -46,11 +48,36 @@ pub struct FailureReceipt {
     pub payload_reference: Option<S3Reference>,
     /// When.
     pub failed_at: Timestamp,
+    /// Whether everything was done. Where it was not, the record stays pending and reconcile does the rest.
+    pub finished: bool,
+}
+
+/// How often a record is run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RedrivePolicy {
+    /// Whether transient failures are redriven without a person's word.
+    pub automatic: bool,
+    /// After how many redrives a record waits for a person who insists.
+    pub max_attempts: u32,
+}
+
+impl Default for RedrivePolicy {
+    /// As the template has it.
+    fn default() -> Self {
+        Self { automatic: false, max_attempts: 3 }
+    }
+}
+
+impl RedrivePolicy {
+    /// Whether a record whose run number `attempt` failed has used up its redrives.
+    pub const fn exhausted(self, attempt: u32) -> bool {
+        attempt > self.max_attempts
+    }
 }
 
 /// The failure stage over its ports.
 #[derive(Debug)]
-pub struct Failure<C, A, M, T, F, D, N, K> {
+pub struct Failure<C, A, M, T, F, D, R, N, K> {
     /// May still have the payload.
     pub cache: C,
     /// May have it already.
@@ -63,15 +90,19 @@ pub struct Failure<C, A, M, T, F, D, N, K> {
     pub failed_store: F,
     /// Gets the explanation.
     pub dead_letters: D,
+    /// Gets it instead, where the record is to run again by itself.
+    pub redrives: R,
     /// Tells subscribers.
     pub notifier: N,
     /// Tells the time.
     pub clock: K,
     /// The deployment's CloudEvents source.
     pub event_source: String,
+    /// When that is.
+    pub policy: RedrivePolicy,
 }
 
-impl<C, A, M, T, F, D, N, K> Failure<C, A, M, T, F, D, N, K>
+impl<C, A, M, T, F, D, R, N, K> Failure<C, A, M, T, F, D, R, N, K>
 where
     C: PayloadCache,
     A: PayloadArchive,
@@ -79,6 +110,7 @@ where
     T: RecordTable,
     F: FailedStore,
     D: DeadLetters,
+    R: Redrives,
     N: Notifier,
     K: Clock,
 {
@@ -95,8 +127,8 @@ where
     }
 
     async fn fail_record(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
-        let FailedRecord { mut message, archive, metadata, failures, execution_arn, attempt } = record;
-        let id = message.message_id;
+        let FailedRecord { mut message, archive, metadata, failures, execution_arn, explanation } = record;
+        let (id, run) = (message.message_id, message.run());
         // What an operator must know that could not be done; a record with such a rest stays pending.
         let mut unfinished = Vec::new();
 
@@ -114,7 +146,7 @@ where
         context.persistence.meta_data = metadata.is_some();
         context.meta_data_reference = metadata.map(|receipt| receipt.meta_data_reference);
 
-        let mut summary = FailureSummary::new(failures, attempt, self.clock.now(), execution_arn);
+        let mut summary = FailureSummary::new(failures, run.attempt(), self.clock.now(), execution_arn);
         summary.payload_reference = kept.reference().cloned();
         let failed_at = summary.failed_at;
         error!(
@@ -126,34 +158,66 @@ where
         );
 
         // A table that cannot be written is often why the record failed: the letter must come all the same.
-        let completed = match self.table.fail(&message, &summary).await {
-            Ok(item) => item == FailedItem::AlreadyCompleted,
-            Err(error) => {
-                unfinished
-                    .push(format!("the item could not be marked FAILED ({}: {error})", error.name.as_str()));
-                false
-            }
-        };
         let mut remarks = Vec::new();
-        if completed {
-            remarks.push("the record is COMPLETED; only its announcement failed".to_owned());
-        } else if let Err(error) =
-            self.notifier.publish(&Notification::failed(&self.event_source, &message, &summary)).await
+        match self.table.fail(&message, &summary).await {
+            Ok(FailedItem::Marked) => {}
+            Ok(FailedItem::AlreadyCompleted) => {
+                remarks.push("the record is COMPLETED; only its announcement failed".to_owned());
+            }
+            // A run that is done with twice, late: the later run's letter is the one that counts.
+            Ok(FailedItem::Superseded) => {
+                aggregate::settle(&self.cache, &self.markers, run, was_marked).await;
+                let payload_reference = summary.payload_reference;
+                return Ok(FailureReceipt {
+                    message_id: Some(id),
+                    payload_reference,
+                    failed_at,
+                    finished: true,
+                });
+            }
+            Err(error) => unfinished
+                .push(format!("the item could not be marked FAILED ({}: {error})", error.name.as_str())),
+        }
+        if remarks.is_empty()
+            && let Err(error) =
+                self.notifier.publish(&Notification::failed(&self.event_source, &message, &summary)).await
         {
             unfinished.push(format!("`failed` could not be announced ({}: {error})", error.name.as_str()));
         }
         if matches!(kept, Kept::Nowhere) {
             remarks.push("the payload is in no store; only the producer can send it again".to_owned());
         }
-        let settled = unfinished.is_empty();
-        remarks.extend(unfinished);
 
+        let finished = unfinished.is_empty();
         let payload_reference = summary.payload_reference.clone();
-        self.dead_letters.send(&DeadLetter::of_record(&message, summary, remarks)).await?;
-        if settled {
-            aggregate::settle(&self.cache, &self.markers, id, was_marked).await;
+        let owed = match explanation {
+            Explanation::Now => true,
+            Explanation::WhenFinished => finished,
+            Explanation::Given => false,
+        };
+        if owed {
+            remarks.extend(unfinished);
+            self.explain(DeadLetter::of_record(&message, summary, remarks)).await?;
+        } else {
+            warn!(record.id = %id, ?unfinished, "left a failure to be finished later");
         }
-        Ok(FailureReceipt { message_id: Some(id), payload_reference, failed_at })
+        if finished {
+            aggregate::settle(&self.cache, &self.markers, run, was_marked).await;
+        }
+        Ok(FailureReceipt { message_id: Some(id), payload_reference, failed_at, finished })
+    }
+
+    /// Hands the letter to operators, or straight to the redrive queue, whose dead-letter queue is theirs.
+    async fn explain(&self, mut letter: DeadLetter) -> Result<(), StageError> {
+        letter.parked = self.policy.exhausted(letter.failure.attempt);
+        let worthwhile =
+            letter.failure.kind == ErrorKind::Transient && letter.failure.payload_reference.is_some();
+        match letter.run() {
+            Some(run) if self.policy.automatic && worthwhile && !letter.parked => {
+                self.redrives.schedule(&letter, backoff::delay_after(run)).await
+            }
+            _ => self.dead_letters.send(&letter).await,
+        }
     }
 
     async fn keep_request(&self, request: SalvagedRequest) -> Result<FailureReceipt, StageError> {
@@ -179,7 +243,7 @@ where
         let known = json!({"requestId": request.request_id, "refusedAt": failed_at});
         self.dead_letters.send(&DeadLetter::of_request(known, summary)).await?;
         warn!(request.id = request.request_id, error.name = request.error_name, "kept refused request");
-        Ok(FailureReceipt { message_id: None, payload_reference: Some(reference), failed_at })
+        Ok(FailureReceipt { message_id: None, payload_reference: Some(reference), failed_at, finished: true })
     }
 }
 

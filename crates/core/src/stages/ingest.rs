@@ -3,7 +3,7 @@
 //! *Invariant:* a receipt is sent only after payload and intent are stored together, confirmed by the wanted
 //! replicas, or in the archive with a marker. What comes after that point cannot fail the request.
 
-use bytes::Bytes;
+use futures_util::future;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -12,8 +12,11 @@ use crate::{
     digest::Sha256,
     envelope,
     error::StageError,
+    idempotency::{Claim, IdempotencyKey},
+    intake::Intake,
     message::{InternalMessage, PayloadDescriptor, SecurityContext},
-    ports::{PayloadArchive, PayloadCache, PendingMarkers, Salvage, Workflow},
+    metadata::MessageMetaData,
+    ports::{IdempotencyClaims, PayloadArchive, PayloadCache, PendingMarkers, Salvage, Workflow},
     problem::{Problem, ProblemKind},
     proxy::{ProxyEvent, ProxyResponse},
     receipt::{Durability, Receipt},
@@ -24,11 +27,11 @@ use crate::{
 /// The ingest stage over its ports.
 #[derive(Debug)]
 pub struct Ingest<C, A, M, W, S, K> {
-    /// Takes the record.
+    /// Takes the record, and the claims of idempotency keys.
     pub cache: C,
     /// Takes the payload when the cache cannot.
     pub archive: A,
-    /// Takes the intent when the cache cannot.
+    /// Takes the intent, and the claims, when the cache cannot.
     pub markers: M,
     /// Takes the record to its end.
     pub workflow: W,
@@ -40,9 +43,9 @@ pub struct Ingest<C, A, M, W, S, K> {
 
 impl<C, A, M, W, S, K> Ingest<C, A, M, W, S, K>
 where
-    C: PayloadCache,
+    C: PayloadCache + IdempotencyClaims,
     A: PayloadArchive,
-    M: PendingMarkers,
+    M: PendingMarkers + IdempotencyClaims,
     W: Workflow,
     S: Salvage,
     K: Clock,
@@ -67,12 +70,13 @@ where
         };
         let request_id = request.request_context.request_id.clone();
         match self.take(event, request).await {
-            Ok(receipt) => ProxyResponse::accepted(&receipt),
+            Ok(Taken::Stored(receipt)) => ProxyResponse::accepted(&receipt),
+            Ok(Taken::Replayed(receipt)) => ProxyResponse::accepted(&receipt).replayed(),
             Err(problem) => self.refuse(event, request_id.as_deref(), problem).await,
         }
     }
 
-    async fn take(&self, event: &str, request: ProxyEvent<'_>) -> Result<Receipt, Problem> {
+    async fn take(&self, event: &str, request: ProxyEvent<'_>) -> Result<Taken, Problem> {
         if event.len() > MAX_EVENT_BYTES {
             return Err(Problem::new(
                 ProblemKind::TooLarge,
@@ -93,10 +97,17 @@ where
             encoding: payload.encoding,
         };
         let security_context = SecurityContext::from(request.request_context.clone());
-        let id = RecordId::mint(self.clock.now());
-        let message = InternalMessage::new(id, envelope.meta_data, descriptor, security_context);
+        let key = idempotency_key(&request, &envelope.meta_data, envelope.is_cloud_event)?;
 
-        let (message, durability) = self.make_durable(message, &payload.bytes).await?;
+        let (id, store, replayed) = match &key {
+            None => (self.clock.mint(), Store::Any, false),
+            Some(key) => match self.claim(key, &descriptor).await? {
+                Claimed::Stored(receipt) => return Ok(Taken::Replayed(receipt)),
+                Claimed::ToStore { id, store, replayed } => (id, store, replayed),
+            },
+        };
+        let mut message = InternalMessage::new(id, envelope.meta_data, descriptor, security_context);
+        let durability = self.make_durable(&mut message, &payload.bytes, key.as_ref(), store).await?;
 
         // From here on the record cannot be lost: a start that fails, or whose reply is lost, is made up for
         // by reconcile, which finds the pending entry.
@@ -108,47 +119,108 @@ where
             stage = "ingest",
             size_bytes = message.payload.size_bytes,
             ?durability,
+            replayed,
             "acknowledged record"
         );
-        Ok(Receipt::new(&message, durability))
+        let receipt = Receipt::new(&message, durability);
+        Ok(if replayed { Taken::Replayed(receipt) } else { Taken::Stored(receipt) })
     }
 
-    /// Stores payload and intent, in the cache or else in the archive.
-    async fn make_durable(
-        &self,
-        mut message: InternalMessage,
-        payload: &[u8],
-    ) -> Result<(InternalMessage, Durability), Problem> {
-        let id = message.message_id;
-        message.storage_context.redis_reference = Some(self.cache.reference(id));
-        let cache_error = match self.cache.put(&message, payload).await {
-            Ok(()) => return Ok((message, Durability::Replicated)),
-            Err(error) => error,
+    /// Ties the request to its key. Where no store can say what the key stands for, the request is refused: taking it
+    /// could make a second record.
+    async fn claim(&self, key: &IdempotencyKey, payload: &PayloadDescriptor) -> Result<Claimed, Problem> {
+        let own = Claim::new(self.clock.mint().in_shard(key.shard()), payload);
+        // Both at once: a first request may have come while the cache was away, and be sent again now that it is back.
+        let (cached, noted) = future::join(self.cache.claim(key, &own), self.markers.find(key)).await;
+        let noted = noted.unwrap_or_else(|error| {
+            warn!(error.name = error.name.as_str(), %error, "could not ask for claims from a time without cache");
+            None
+        });
+        let (held, store) = match (cached, noted) {
+            (Ok(held), Some(noted)) => (the_one_to_repeat(held, noted), Store::Any),
+            (Ok(held), None) => (held, Store::Any),
+            (Err(error), noted) => {
+                warn!(error.name = error.name.as_str(), %error, "the cache cannot tell idempotency keys apart");
+                let held = match noted {
+                    Some(held) => held,
+                    None => self.markers.claim(key, &own).await.map_err(|error| {
+                        error!(error.name = error.name.as_str(), %error, "no store can tell idempotency keys apart");
+                        no_durable_store()
+                    })?,
+                };
+                // What just failed is not asked again: the request's time is for the archive now.
+                (held, Store::Archive)
+            }
         };
-        warn!(record.id = %id, error.name = cache_error.name.as_str(), error = %cache_error, "fell back to the archive");
-        message.storage_context.redis_reference = None;
-        self.archive_directly(&mut message, payload).await.map_err(|archive_error| {
-            error!(record.id = %id, error.name = archive_error.name.as_str(), error = %archive_error, "no store took the record");
-            Problem::new(
-                ProblemKind::NoDurableStore,
-                "neither the cache nor the archive could take the record; nothing was acknowledged, send it again later",
-            )
-        })?;
-        Ok((message, Durability::Archived))
+        if held.payload.sha256 != own.payload.sha256 {
+            return Err(Problem::new(
+                ProblemKind::IdempotencyConflict,
+                format!(
+                    "the idempotency key (Idempotency-Key, or a CloudEvent's source and id) belongs to record {} with \
+                     payload SHA-256 {}, and this payload has {}; send another key with another payload",
+                    held.message_id, held.payload.sha256, own.payload.sha256
+                ),
+            ));
+        }
+        if let Some(durability) = held.durability {
+            info!(record.id = %held.message_id, stage = "ingest", "repeated a receipt");
+            return Ok(Claimed::Stored(Receipt::of_claim(held, durability)));
+        }
+        // This request's own claim, or that of a request that has not come, or will never come, to store its record. Both
+        // store the same record, whoever is first.
+        let replayed = held.message_id != own.message_id;
+        Ok(Claimed::ToStore { id: held.message_id, store, replayed })
     }
 
-    /// Payload first, marker second: a marker without its payload would promise what is not there, while a
-    /// payload without its marker is an orphan that nobody was promised.
-    async fn archive_directly(
+    async fn make_durable(
         &self,
         message: &mut InternalMessage,
         payload: &[u8],
-    ) -> Result<(), StageError> {
-        let key = message.message_id.archive_key();
-        let reference = self.archive.store(&key, Bytes::copy_from_slice(payload), &message.payload).await?;
-        message.storage_context.s3_reference = Some(reference);
-        message.storage_context.persistence.s3 = true;
-        self.markers.mark(message).await
+        key: Option<&IdempotencyKey>,
+        store: Store,
+    ) -> Result<Durability, Problem> {
+        let intake = Intake { cache: &self.cache, archive: &self.archive, markers: &self.markers };
+        let stored = match store {
+            Store::Any => intake.store(message, payload, key).await,
+            Store::Archive => intake.archive_directly(message, payload).await,
+        };
+        let id = message.message_id;
+        let durability = stored.map_err(|error| {
+            error!(record.id = %id, %error, "no store took the record");
+            no_durable_store()
+        })?;
+        if let (Some(key), Durability::Archived) = (key, durability) {
+            let claim = Claim::new(id, &message.payload).stored(durability);
+            self.confirm_without_cache(key, &claim, store).await?;
+        }
+        Ok(durability)
+    }
+
+    /// Notes that a key's record is stored, for a request that is sent again while the cache is away, and for one that is
+    /// sent when it is back.
+    async fn confirm_without_cache(
+        &self,
+        key: &IdempotencyKey,
+        claim: &Claim,
+        store: Store,
+    ) -> Result<(), Problem> {
+        let unconfirmed = |error: &StageError| {
+            warn!(record.id = %claim.message_id, error.name = error.name.as_str(), %error, "left a claim unconfirmed");
+        };
+        match store {
+            // The cache has this claim. As long as it is unconfirmed, a repeated request stores the same record again.
+            Store::Any => {
+                let (noted, cached) =
+                    future::join(self.markers.confirm(key, claim), self.cache.confirm(key, claim)).await;
+                noted.err().iter().chain(cached.err().iter()).for_each(unconfirmed);
+                Ok(())
+            }
+            // The cache may have another, of an earlier try: without this note, its receipt would be the one to repeat.
+            Store::Archive => self.markers.confirm(key, claim).await.map_err(|error| {
+                unconfirmed(&error);
+                no_durable_store()
+            }),
+        }
     }
 
     async fn refuse(&self, event: &str, request_id: Option<&str>, problem: Problem) -> ProxyResponse {
@@ -170,4 +242,65 @@ where
         }
         ProxyResponse::refused(&problem, request_id)
     }
+}
+
+/// A request that was taken.
+enum Taken {
+    /// As a new record.
+    Stored(Receipt),
+    /// As one that was sent before.
+    Replayed(Receipt),
+}
+
+/// What the claim of a key came to.
+enum Claimed {
+    /// The key's record is stored; this is its receipt.
+    Stored(Receipt),
+    /// The record is to be stored under this id.
+    ToStore { id: RecordId, store: Store, replayed: bool },
+}
+
+/// Which stores to ask.
+#[derive(Clone, Copy)]
+enum Store {
+    /// The cache, then the archive.
+    Any,
+    /// The archive alone.
+    Archive,
+}
+
+/// Of two claims that two stores made of one key, because one of them could not be asked: the one whose record is stored;
+/// of two that are, the later, because a producer that has a receipt does not try again; and else the one without cache,
+/// because it was made first.
+fn the_one_to_repeat(cached: Claim, noted: Claim) -> Claim {
+    match (cached.durability.is_some(), noted.durability.is_some()) {
+        (true, true) if cached.message_id > noted.message_id => cached,
+        (true, false) => cached,
+        (true, true) | (false, _) => noted,
+    }
+}
+
+fn no_durable_store() -> Problem {
+    Problem::new(
+        ProblemKind::NoDurableStore,
+        "neither the cache nor the archive could take the record; nothing was acknowledged, send it again later",
+    )
+}
+
+/// The request's key: the header's, else the CloudEvent's own identity.
+fn idempotency_key(
+    request: &ProxyEvent<'_>,
+    meta_data: &MessageMetaData,
+    is_cloud_event: bool,
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let context = &request.request_context;
+    let authorized = context.authorizer.as_ref().and_then(|authorizer| authorizer.principal_id.as_deref());
+    let identity = &context.identity;
+    let caller =
+        identity.api_key_id.as_deref().or(authorized).or(identity.user_arn.as_deref()).unwrap_or_default();
+    if let Some(header) = request.header("idempotency-key") {
+        return IdempotencyKey::of_header(caller, header).map(Some);
+    }
+    let event_id = meta_data.source_transaction_id().filter(|_| is_cloud_event);
+    Ok(event_id.map(|id| IdempotencyKey::of_event(caller, meta_data.source_system_id(), id)))
 }

@@ -5,3 +5,5 @@ pub mod archive;
 pub mod failure;
 pub mod ingest;
 pub mod metadata;
+pub mod reconcile;
+pub mod redrive;

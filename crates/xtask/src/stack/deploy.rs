@@ -62,7 +62,9 @@ pub(super) fn deploy(
     sam.current_dir(&staging)
         .args(["deploy", "--config-env", "local", "--parameter-overrides"])
         .arg(format!("Architecture={architecture}"))
-        .arg(format!("RedisCaBundle={}", running.ca_file().display()));
+        .arg(format!("RedisCaBundle={}", running.ca_file().display()))
+        // Whoever tries what becomes of a stuck record need not wait two minutes.
+        .arg("ReconcileAfterSeconds=10");
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
 
     let mut settle = with_clean_environment(running, python, "python");

@@ -28,6 +28,10 @@ pub(super) fn start(running: &Running, python: &Python) -> anyhow::Result<()> {
         .env("REDIS_HOST", "127.0.0.1")
         .env("REDIS_PORT", running.ports.redis_primary.to_string())
         .env("S3_DATA_DIR", folder.join("s3"))
+        // What is stored outlives a restart, as it does in AWS.
+        .env("S3_PERSIST", "1")
+        .env("PERSIST_STATE", "1")
+        .env("STATE_DIR", folder.join("state"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         // A burst would otherwise start hundreds of processes. Beyond this the API answers 429.
         .env("LAMBDA_ACCOUNT_CONCURRENCY", "96")

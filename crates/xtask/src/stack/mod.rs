@@ -20,6 +20,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{build::Release, progress, tools, workspace};
@@ -41,6 +43,25 @@ pub(crate) struct Running {
     fingerprint: String,
     outputs: BTreeMap<String, String>,
     api_key: String,
+}
+
+/// What can be broken, and mended again.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Fault {
+    /// Kill every function process in the middle of its work.
+    KillFunctions,
+    /// Let the Redis primary answer nobody.
+    HangRedis,
+    /// Let it answer again.
+    ResumeRedis,
+    /// Kill the Redis primary.
+    KillRedis,
+    /// Start it again, with what it had.
+    StartRedis,
+    /// Start an empty one in its place, as a replica of the replica.
+    StartRedisFromReplica,
+    /// Stop MiniStack and start it again with what it had; workflows under way end as failed.
+    RestartMinistack,
 }
 
 /// The loopback ports of a stack.
@@ -191,6 +212,27 @@ impl Stack {
         }
     }
 
+    /// Breaks a part of the stack, or mends it.
+    pub(crate) fn break_part(&self, fault: Fault) -> anyhow::Result<()> {
+        let Some(running) = self.known() else { bail!("stack `{}` is not running", self.name) };
+        let redis_server = tools::redis_server()?;
+        match fault {
+            Fault::KillFunctions => {
+                println!("{} functions killed", process::kill_functions(&self.folder)?);
+                Ok(())
+            }
+            Fault::HangRedis => process::signal(&self.folder, "redis-primary", Signal::SIGSTOP),
+            Fault::ResumeRedis => process::signal(&self.folder, "redis-primary", Signal::SIGCONT),
+            Fault::KillRedis => process::signal(&self.folder, "redis-primary", Signal::SIGKILL),
+            Fault::StartRedis => redis::start_primary(&running, &redis_server),
+            Fault::StartRedisFromReplica => redis::start_primary_from_replica(&running, &redis_server),
+            Fault::RestartMinistack => {
+                process::end_emulator(&self.folder)?;
+                ministack::start(&running, &tools::Python::ready()?)
+            }
+        }
+    }
+
     /// Prints what runs where.
     pub(crate) fn status(&self) -> anyhow::Result<()> {
         let running = self.running()?;
@@ -279,6 +321,8 @@ impl Running {
         self.point_at_it(command)
             .env("CUSTODY_PYTHON", python.bin().join("python"))
             .env("CUSTODY_STACK_FOLDER", &self.folder)
+            .env("CUSTODY_LOCAL_STACK", Stack::of(self).name)
+            .env("CUSTODY_REDIS_REPLICA_PORT", self.ports.redis_replica.to_string())
             .env("CUSTODY_REDIS_PORT", self.ports.redis_primary.to_string())
             .env("CUSTODY_REDIS_PASSWORD", &self.redis_password)
     }

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -39,12 +39,63 @@ pub(super) fn start(folder: &Path, name: &str, command: &mut Command) -> anyhow:
         .stderr(log)
         .spawn()
         .with_context(|| format!("start {name}"))?;
+    let pid = pid_file(folder, name);
+    fs::create_dir_all(pid.parent().unwrap_or(folder)).context("make the folder of process ids")?;
+    fs::write(&pid, child.id().to_string()).with_context(|| format!("write {}", pid.display()))?;
     // Gives an instant failure (a bad option, a missing library) the time to show.
     thread::sleep(Duration::from_millis(50));
     if let Some(status) = child.try_wait()? {
         bail!("{name} ended at once with {status}; see {}", logs.join(format!("{name}.log")).display());
     }
     Ok(())
+}
+
+fn pid_file(folder: &Path, name: &str) -> PathBuf {
+    folder.join("run").join(format!("{name}.pid"))
+}
+
+/// Sends a signal to one process of the stack, by the name it was started under. What is killed has ended on return.
+pub(super) fn signal(folder: &Path, name: &str, signal: Signal) -> anyhow::Result<()> {
+    let pid = pid_of(folder, name)?;
+    kill(pid, signal).with_context(|| format!("signal {name}"))?;
+    if signal != Signal::SIGKILL {
+        return Ok(());
+    }
+    wait_until(&format!("the end of {name}"), Duration::from_secs(10), || has_ended(pid))
+}
+
+fn pid_of(folder: &Path, name: &str) -> anyhow::Result<Pid> {
+    let file = pid_file(folder, name);
+    let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+    Ok(Pid::from_raw(text.trim().parse().context("read a process id")?))
+}
+
+/// A child that its parent has not asked for yet is a process still, but runs no more.
+fn has_ended(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// Ends MiniStack politely, so that it saves what it has. It waits for the requests it is at, and those for functions, which
+/// wait for MiniStack in turn: so the functions are killed meanwhile.
+pub(super) fn end_emulator(folder: &Path) -> anyhow::Result<()> {
+    let pid = pid_of(folder, "ministack")?;
+    kill(pid, Signal::SIGTERM).context("end MiniStack")?;
+    wait_until("the end of MiniStack", Duration::from_mins(1), || {
+        kill_functions(folder).is_ok() && has_ended(pid)
+    })
+}
+
+/// Kills every function that runs, in the middle of whatever it does; how many there were.
+pub(super) fn kill_functions(folder: &Path) -> anyhow::Result<usize> {
+    let mut killed = 0;
+    for pid in of_stack(folder)? {
+        let is_function =
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("bootstrap"));
+        if is_function && kill(pid, Signal::SIGKILL).is_ok() {
+            killed += 1;
+        }
+    }
+    Ok(killed)
 }
 
 /// Waits until something listens on a loopback port.

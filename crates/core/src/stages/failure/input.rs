@@ -1,6 +1,6 @@
 //! What the failure function is invoked with: by the state machine, or by ingest.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -47,7 +47,7 @@ impl FailureInput {
 }
 
 /// A record whose workflow failed.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedRecord {
     /// The record.
@@ -60,13 +60,36 @@ pub struct FailedRecord {
     pub failures: Vec<StageFailure>,
     /// The execution.
     pub execution_arn: Option<String>,
-    /// How many times the record has been through the workflow.
-    #[serde(default = "first_attempt")]
-    pub attempt: u32,
+    /// What is still owed to the operator.
+    #[serde(default)]
+    pub explanation: Explanation,
 }
 
-const fn first_attempt() -> u32 {
-    1
+/// Whether a failed record's dead letter is to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Explanation {
+    /// At once, whatever else cannot be done: the workflow calls for the first time.
+    #[default]
+    Now,
+    /// When everything else is done: reconcile calls, and will call every minute until it is. A letter each time would
+    /// bury the queue.
+    WhenFinished,
+    /// Not at all: it was sent before, and said that something was left to do.
+    Given,
+}
+
+impl FailedRecord {
+    /// The failure function's input.
+    pub fn to_json(&self) -> String {
+        #[derive(Serialize)]
+        struct Tagged<'a> {
+            kind: &'static str,
+            #[serde(flatten)]
+            record: &'a FailedRecord,
+        }
+        serde_json::to_string(&Tagged { kind: "record", record: self }).expect("a record always serializes")
+    }
 }
 
 /// A request that ingest could not take, as ingest handed it over.

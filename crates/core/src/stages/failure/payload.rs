@@ -6,8 +6,14 @@ use crate::{
     error::{ErrorKind, StageError},
     message::{InternalMessage, S3Reference},
     ports::{FailedStore, PayloadArchive, PayloadCache},
+    record_id::RecordId,
     stages::archive,
 };
+
+/// The key of a failed record's payload in the failed-records store.
+pub fn kept_key(id: RecordId) -> String {
+    format!("records/{}", id.archive_key())
+}
 
 /// Where a failed record's payload is.
 #[derive(Debug)]
@@ -38,7 +44,7 @@ impl Kept {
     }
 }
 
-impl<C, A, M, T, F, D, N, K> Failure<C, A, M, T, F, D, N, K>
+impl<C, A, M, T, F, D, R, N, K> Failure<C, A, M, T, F, D, R, N, K>
 where
     C: PayloadCache,
     A: PayloadArchive,
@@ -93,7 +99,7 @@ where
         let Some(payload) = self.cache.payload(id).await? else { return Ok(None) };
         let actual = Sha256::of(&payload);
         let key = if actual == message.payload.sha256 {
-            format!("records/{}", id.archive_key())
+            kept_key(id)
         } else {
             format!("corrupted/{}/{actual}", id.archive_key())
         };

@@ -1,0 +1,96 @@
+//! `custody`: what an operator of a Custody deployment asks and does.
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+mod deployment;
+mod dlq;
+mod fsck;
+mod letters;
+mod output;
+mod pending;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use custody_core::record_id::RecordId;
+
+use crate::{deployment::Deployment, output::Output};
+
+/// What a command came to. Its number is the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// Everything that was asked for.
+    All = 0,
+    /// Not everything: disagreements were found, or some letters could not be dealt with.
+    Partly = 1,
+    /// What was asked for does not exist.
+    NotFound = 3,
+}
+
+/// The exit status where the deployment could not be talked to, or something else failed.
+const FAILED: u8 = 4;
+
+#[derive(Parser)]
+#[command(
+    name = "custody",
+    version,
+    about = "Shows and mends what a Custody deployment could not bring to its end.",
+    after_help = "AWS is found as by every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
+                  Exit status: 0 done; 1 done in part: fsck found disagreements, or some letters were left; 2 wrong usage; \
+                  3 there is no such record or letter; 4 the deployment could not be asked."
+)]
+struct Arguments {
+    /// The CloudFormation stack of the deployment.
+    #[arg(long, global = true, env = "CUSTODY_STACK_NAME", default_value = "custody", value_name = "NAME")]
+    stack_name: String,
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The dead-letter queue: records and requests that failed.
+    Dlq {
+        #[command(subcommand)]
+        command: dlq::Command,
+    },
+    /// Records that are acknowledged and have not reached their end, oldest first.
+    Pending {
+        /// How many to show.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// The way of one record: every run and stage with its time, and where the bytes are.
+    Trace {
+        /// The record's messageID.
+        id: RecordId,
+    },
+    /// Compare archive, table, pending records and dead-letter queue, and report every disagreement.
+    Fsck(fsck::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments).await {
+        Ok(done) => ExitCode::from(done as u8),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<Done> {
+    let output = Output { json: arguments.json };
+    let deployment = Deployment::find(&arguments.stack_name).await?;
+    match arguments.command {
+        Command::Dlq { command } => dlq::run(&deployment, output, command).await,
+        Command::Pending { limit } => pending::run(&deployment, output, limit).await,
+        Command::Trace { id } => trace::run(&deployment, output, id).await,
+        Command::Fsck(options) => fsck::run(&deployment, output, options).await,
+    }
+}

@@ -1,0 +1,58 @@
+//! Batches of the redrive queue: each message for itself, and those that failed said by name.
+
+use tracing::error;
+
+use super::{FORCE, Redrive};
+use crate::{
+    SCHEMA_VERSION,
+    clock::Clock,
+    dead_letter::DeadLetter,
+    error::{ErrorName, StageError},
+    ports::{DeadLetters, FailedStore, PayloadArchive, PayloadCache, PendingMarkers, RecordTable, Workflow},
+    sqs_event::{BatchResponse, ItemFailure, SqsEvent, SqsMessage},
+};
+
+impl<C, A, M, T, F, W, D, K> Redrive<C, A, M, T, F, W, D, K>
+where
+    C: PayloadCache,
+    A: PayloadArchive,
+    M: PendingMarkers,
+    T: RecordTable,
+    F: FailedStore,
+    W: Workflow,
+    D: DeadLetters,
+    K: Clock,
+{
+    /// Redrives every message of a batch. One that fails stays on its queue, which tries again and then hands it to the
+    /// dead-letter queue as it is; so a message that is not a letter of ours comes back to whoever put it there.
+    pub async fn run(&self, batch: SqsEvent) -> BatchResponse {
+        let mut response = BatchResponse::default();
+        for message in batch.records {
+            let redriven = match read(&message) {
+                Ok(letter) => self.redrive(letter, message.attribute(FORCE) == Some("true")).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = redriven {
+                error!(
+                    message.id = message.message_id,
+                    error.name = error.name.as_str(),
+                    %error,
+                    "left a message on the redrive queue"
+                );
+                response.batch_item_failures.push(ItemFailure { item_identifier: message.message_id });
+            }
+        }
+        response
+    }
+}
+
+fn read(message: &SqsMessage) -> Result<DeadLetter, StageError> {
+    let operation = "read a message of the redrive queue as a dead letter";
+    let letter: DeadLetter = serde_json::from_str(&message.body)
+        .map_err(|error| StageError::new(ErrorName::InvalidInput, operation).caused_by(error))?;
+    if letter.schema_version != SCHEMA_VERSION {
+        let found = format!("{operation}: schemaVersion {} is not {SCHEMA_VERSION}", letter.schema_version);
+        return Err(StageError::new(ErrorName::InvalidInput, found));
+    }
+    Ok(letter)
+}

@@ -1,0 +1,138 @@
+//! A sample of the crash matrix on the real stack: processes are killed while records are sent, and every record whose
+//! producer holds a receipt must come to its end with its exact bytes. One after the other: the stack is everybody's.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+use std::time::Duration;
+
+use custody_core::receipt::Receipt;
+use custody_e2e::{Stack, break_part, redis_admin};
+use custody_test_client::{
+    records::{Kind, Record, Size},
+    verify,
+};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+
+type Acknowledged = (Record, Receipt);
+
+/// Sends records, three at a time, while `chaos` goes on; those that were acknowledged.
+async fn send_during(
+    stack: &Stack,
+    seed: u64,
+    count: u64,
+    chaos: impl Future<Output = ()>,
+) -> Vec<Acknowledged> {
+    use futures_util::StreamExt as _;
+    let sends = (0..count).map(|n| async move {
+        let record = Record::generate(Kind::Random, Size::Bytes(60_000), seed * 1000 + n);
+        let key = format!("crash-{seed}-{n}");
+        let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
+        // A producer without an answer sends again, as the API's description says.
+        for _ in 0..4 {
+            if let Ok(answer) = stack.sender.post(&headers, record.body.clone()).await
+                && answer.status == 200
+            {
+                let receipt = serde_json::from_str(&answer.body).expect("a receipt is JSON");
+                return Some((record, receipt));
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        None
+    });
+    let sending = futures_util::stream::iter(sends).buffer_unordered(3).collect::<Vec<_>>();
+    let (sent, ()) = futures_util::future::join(sending, chaos).await;
+    sent.into_iter().flatten().collect()
+}
+
+/// Every acknowledged record is complete with its exact bytes, or failed with its dead letter and its payload kept.
+async fn check(stack: &Stack, acknowledged: &[Acknowledged]) {
+    assert!(!acknowledged.is_empty(), "nothing was acknowledged: nothing was tested");
+    let mut failed = 0;
+    for (record, receipt) in acknowledged {
+        let id = receipt.message_id;
+        let at_its_end = async || ["COMPLETED", "FAILED"].contains(&stack.status(id).await.as_str());
+        stack.reconcile_until(&format!("record {id} is at its end"), at_its_end).await;
+        stack
+            .reconcile_until(&format!("record {id} is pending no more"), async || !stack.is_pending(id).await)
+            .await;
+        let bucket = if stack.status(id).await == "COMPLETED" {
+            (stack.deployment.output("ArchiveBucket").unwrap().to_owned(), id.archive_key())
+        } else {
+            failed += 1;
+            let is_its_own = |letter: &Value| letter["messageID"] == id.to_string();
+            let letter = stack.dead_letter(is_its_own).await.unwrap();
+            let reference = &letter["body"]["payloadReference"];
+            (reference["bucket"].as_str().unwrap().to_owned(), reference["key"].as_str().unwrap().to_owned())
+        };
+        let kept = verify::object(&stack.deployment, &bucket.0, &bucket.1).await.unwrap();
+        assert_eq!(kept, record.payload, "record {id}");
+    }
+    // For whoever reads the log: how hard the stack was hit.
+    eprintln!("{} acknowledged, of these {failed} failed", acknowledged.len());
+}
+
+#[tokio::test]
+async fn functions_that_are_killed_lose_no_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let chaos = async {
+        for _ in 0..12 {
+            tokio::time::sleep(Duration::from_millis(350)).await;
+            break_part("kill-functions");
+        }
+    };
+    let acknowledged = send_during(&stack, 801, 30, chaos).await;
+    check(&stack, &acknowledged).await;
+}
+
+#[tokio::test]
+async fn a_cache_that_crashes_and_comes_back_loses_no_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let chaos = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            break_part("kill-redis");
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            break_part("start-redis");
+        }
+    };
+    let acknowledged = send_during(&stack, 802, 30, chaos).await;
+    check(&stack, &acknowledged).await;
+}
+
+#[tokio::test]
+async fn a_failover_to_the_replica_loses_no_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let command = |port: &str, arguments: &[&str]| {
+        let mut connection = redis_admin(port).get_connection().unwrap();
+        redis::cmd(arguments[0]).arg(&arguments[1..]).exec(&mut connection).unwrap();
+    };
+    let chaos = async {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        break_part("kill-redis");
+        command("CUSTODY_REDIS_REPLICA_PORT", &["REPLICAOF", "NO", "ONE"]);
+        // What the former primary had is gone with it; everything from here on is from the replica.
+        break_part("start-redis-from-replica");
+        command("CUSTODY_REDIS_PORT", &["REPLICAOF", "NO", "ONE"]);
+        let primary = custody_e2e::variable("CUSTODY_REDIS_PORT");
+        command("CUSTODY_REDIS_REPLICA_PORT", &["REPLICAOF", "127.0.0.1", &primary]);
+    };
+    let acknowledged = send_during(&stack, 803, 30, chaos).await;
+    check(&stack, &acknowledged).await;
+}
+
+#[tokio::test]
+async fn a_restart_of_everything_that_is_aws_loses_no_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let chaos = async {
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        break_part("restart-ministack");
+    };
+    let acknowledged = send_during(&stack, 804, 30, chaos).await;
+    check(&stack, &acknowledged).await;
+}
