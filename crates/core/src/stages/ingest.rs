@@ -271,10 +271,12 @@ enum Store {
 
 /// Of two claims that two stores made of one key, because one of them could not be asked: the one whose record is stored;
 /// of two that are, the later, because a producer that has a receipt does not try again; and else the one without cache,
-/// because it was made first.
+/// because it was made first. Of two from the same millisecond, also the one without cache: the cache can be lost
+/// between two requests that fast, and not come back as well.
 fn the_one_to_repeat(cached: Claim, noted: Claim) -> Claim {
+    let cached_later = cached.message_id.received_at() > noted.message_id.received_at();
     match (cached.durability.is_some(), noted.durability.is_some()) {
-        (true, true) if cached.message_id > noted.message_id => cached,
+        (true, true) if cached_later => cached,
         (true, false) => cached,
         (true, true) | (false, _) => noted,
     }
@@ -303,4 +305,35 @@ fn idempotency_key(
     }
     let event_id = meta_data.source_transaction_id().filter(|_| is_cloud_event);
     Ok(event_id.map(|id| IdempotencyKey::of_event(caller, meta_data.source_system_id(), id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, receipt::ReceivedPayload};
+
+    #[test]
+    fn the_stored_then_the_later_then_the_noted_claim_is_repeated() {
+        let claim = |unix_ms, chance, durability| Claim {
+            message_id: RecordId::with_chance(Timestamp::from_unix_ms(unix_ms).unwrap(), &[chance; 10]),
+            payload: ReceivedPayload {
+                sha256: Sha256::of(b"payload"),
+                size_bytes: 7,
+                content_type: "text/plain".to_owned(),
+            },
+            durability,
+        };
+        let (cached, noted) = (Some(Durability::Replicated), Some(Durability::Archived));
+        for (in_cache, in_markers, cached_wins) in [
+            (claim(1, 0, cached), claim(2, 0, None), true),
+            (claim(2, 0, None), claim(1, 0, noted), false),
+            (claim(2, 0, cached), claim(1, 0, noted), true),
+            (claim(1, 0, cached), claim(2, 0, noted), false),
+            (claim(1, 255, cached), claim(1, 0, noted), false),
+            (claim(2, 0, None), claim(1, 0, None), false),
+        ] {
+            let expected = if cached_wins { in_cache.clone() } else { in_markers.clone() };
+            assert_eq!(the_one_to_repeat(in_cache, in_markers), expected);
+        }
+    }
 }
