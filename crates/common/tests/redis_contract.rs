@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -17,81 +15,31 @@ use custody_core::{
     error::{ErrorName, StageError},
     ports::PayloadCache,
 };
-use custody_test_support::{contract, samples};
-use tempfile::TempDir;
+use custody_test_support::{
+    certificates::Certificates,
+    contract,
+    redis_server::{PASSWORD, RedisServer},
+    samples,
+};
 
-const PASSWORD: &str = "correct-horse-battery-staple";
-
-/// A server of this test, ended with it.
+/// A server with the files that its clients need.
 struct Server {
-    process: Child,
-    port: u16,
-    folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
+    redis: RedisServer,
+    certificates: Certificates,
 }
 
 impl Server {
-    /// Starts `redis-server` with these options beside the common ones. `PORT` and `FOLDER` in an option stand for
-    /// the server's own.
-    fn start(options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        certificates(folder.path());
-        // Another process may take the port in between; then the server ends, and the next port is tried.
-        for _ in 0..5 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let common =
-                ["--bind", "127.0.0.1", "--save", "", "--dir", "FOLDER", "--maxmemory-policy", "noeviction"];
-            let path = folder.path().display().to_string();
-            let arguments = common
-                .iter()
-                .chain(options)
-                .map(|option| option.replace("PORT", &port.to_string()).replace("FOLDER", &path));
-            let mut process =
-                Command::new(redis_server()).args(arguments).stdout(Stdio::null()).spawn().unwrap();
-            let deadline = Instant::now() + Duration::from_secs(20);
-            while process.try_wait().unwrap().is_none() && Instant::now() < deadline {
-                if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                    return Self { process, port, folder };
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            process.kill().ok();
-            process.wait().ok();
-        }
-        panic!("redis-server does not start with {options:?}");
-    }
-
     fn plain() -> Self {
-        Self::start(&["--port", "PORT"])
+        Self { redis: RedisServer::plain().unwrap(), certificates: Certificates::create().unwrap() }
     }
 
     fn encrypted() -> Self {
-        Self::start(&[
-            "--port",
-            "0",
-            "--tls-port",
-            "PORT",
-            "--tls-auth-clients",
-            "no",
-            "--tls-cert-file",
-            "FOLDER/cert.pem",
-            "--tls-key-file",
-            "FOLDER/key.pem",
-            "--tls-ca-cert-file",
-            "FOLDER/ca.pem",
-            "--requirepass",
-            PASSWORD,
-        ])
+        let certificates = Certificates::create().unwrap();
+        Self { redis: RedisServer::encrypted(&certificates).unwrap(), certificates }
     }
 
-    fn ca_file(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
+    fn trusted(&self) -> Tls {
+        Tls::Verified { ca_bundle: self.certificates.file("ca.pem") }
     }
 
     fn cache(&self, tls: Tls, password: Option<&str>, wanted_replicas: u32) -> RedisCache<Fixed> {
@@ -100,39 +48,17 @@ impl Server {
             replication_timeout: Duration::from_millis(200),
             ..CacheSettings::with_replicas(wanted_replicas)
         };
-        RedisCache::new(RedisConnection::new("localhost".to_owned(), self.port, tls, password), settings)
+        let port = self.redis.port();
+        RedisCache::new(RedisConnection::new("localhost".to_owned(), port, tls, password), settings)
+    }
+
+    fn direct(&self) -> redis::Connection {
+        let client = redis::Client::open(("127.0.0.1".to_owned(), self.redis.port())).unwrap();
+        client.get_connection().unwrap()
     }
 
     fn configure(&self, setting: &[&str]) {
-        let client = redis::Client::open(("127.0.0.1".to_owned(), self.port)).unwrap();
-        redis::cmd("CONFIG").arg("SET").arg(setting).exec(&mut client.get_connection().unwrap()).unwrap();
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the task runner says where it found or installed the server")]
-fn redis_server() -> String {
-    std::env::var("CUSTODY_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
-}
-
-fn certificates(folder: &Path) {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-    let authority = |common_name: &str| {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-    };
-    let (trusted, foreign) = (authority("trusted"), authority("foreign"));
-    let key = KeyPair::generate().unwrap();
-    let leaf =
-        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &trusted).unwrap();
-    for (name, content) in [
-        ("ca.pem", trusted.pem()),
-        ("foreign-ca.pem", foreign.pem()),
-        ("cert.pem", leaf.pem()),
-        ("key.pem", key.serialize_pem()),
-    ] {
-        std::fs::write(folder.join(name), content).unwrap();
+        redis::cmd("CONFIG").arg("SET").arg(setting).exec(&mut self.direct()).unwrap();
     }
 }
 
@@ -171,7 +97,7 @@ async fn the_cache_keeps_the_contract_without_tls() {
 #[tokio::test]
 async fn the_cache_keeps_the_contract_with_tls_and_password() {
     let server = Server::encrypted();
-    let tls = Tls::Verified { ca_bundle: server.ca_file() };
+    let tls = server.trusted();
     every_contract(&server.cache(tls, Some(PASSWORD), 0)).await;
 }
 
@@ -182,10 +108,8 @@ async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_on
     let message = samples::message(b"payload");
     let id = message.message_id;
     let (record, pending) = (cache.reference(id).key, format!("{{s{:02}}}:pending", id.shard()));
-    let mut direct =
-        redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
-    let mut limiting =
-        redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
+    let mut direct = server.direct();
+    let mut limiting = server.direct();
     let mut ask = |command: &str, key: &str, member: Option<&str>| -> Option<i64> {
         let mut command = redis::cmd(command);
         command.arg(key);
@@ -230,8 +154,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_one_that_took_its_place
     let cache = server.cache(Tls::Off, None, 0);
     let message = samples::message(b"payload");
     cache.put(&message, b"payload", None).await.unwrap();
-    let mut direct =
-        redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap().get_connection().unwrap();
+    let mut direct = server.direct();
     let mut replicate = |of: [&str; 2]| redis::cmd("REPLICAOF").arg(&of).exec(&mut direct).unwrap();
 
     replicate(["127.0.0.1", "1"]);
@@ -251,8 +174,8 @@ async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
     let cache = primary.cache(Tls::Off, None, 1);
     assert!(put_error(&cache).await.contains("0 of 1 replicas"), "there is no replica yet");
 
-    let port = primary.port.to_string();
-    let _replica = Server::start(&["--port", "PORT", "--replicaof", "127.0.0.1", &port]);
+    let port = primary.redis.port().to_string();
+    let _replica = RedisServer::start(&["--port", "PORT", "--replicaof", "127.0.0.1", &port]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let message = samples::message(b"payload");
     while let Err(error) = cache.put(&message, b"payload", None).await {
@@ -263,7 +186,7 @@ async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
 #[tokio::test]
 async fn a_wrong_password_is_a_clear_error_that_shows_no_password() {
     let server = Server::encrypted();
-    let tls = || Tls::Verified { ca_bundle: server.ca_file() };
+    let tls = || server.trusted();
     let text = put_error(&server.cache(tls(), Some("wrong-password"), 0)).await;
     assert!(text.to_lowercase().contains("auth"), "{text}");
     // A read, because redis 1.8 panics in debug builds where a server refuses MULTI itself.
@@ -275,7 +198,7 @@ async fn a_wrong_password_is_a_clear_error_that_shows_no_password() {
 #[tokio::test]
 async fn a_server_that_a_foreign_authority_vouches_for_is_not_trusted() {
     let server = Server::encrypted();
-    let tls = Tls::Verified { ca_bundle: server.folder.path().join("foreign-ca.pem") };
+    let tls = Tls::Verified { ca_bundle: server.certificates.file("foreign-ca.pem") };
     let text = put_error(&server.cache(tls, Some(PASSWORD), 0)).await;
     assert!(text.to_lowercase().contains("certificate"), "{text}");
 }
@@ -308,11 +231,7 @@ async fn a_server_that_is_not_there_is_unavailable_and_one_that_comes_back_is_fo
     let message = samples::message(b"payload");
     cache.put(&message, b"payload", None).await.unwrap();
     // Every connection dies, as they do while a function sleeps.
-    let client = redis::Client::open(("127.0.0.1".to_owned(), server.port)).unwrap();
-    redis::cmd("CLIENT")
-        .arg(&["KILL", "TYPE", "normal"])
-        .exec(&mut client.get_connection().unwrap())
-        .unwrap();
+    redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).exec(&mut server.direct()).unwrap();
     assert!(cache.payload(message.message_id).await.unwrap().is_some(), "the connection mends itself");
 
     drop(server);
