@@ -1,0 +1,16 @@
+"""The start of a Lambda function in Python with AWS's SDK: imports, the clients of the design, first request for an event."""
+
+import base64  # noqa: F401
+import hashlib  # noqa: F401
+import http.client
+import json  # noqa: F401
+import os
+
+import boto3
+
+for service in ("s3", "stepfunctions", "secretsmanager", "lambda"):
+    boto3.client(service)
+
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+api.request("GET", "/2018-06-01/runtime/invocation/next")
+api.getresponse().read()

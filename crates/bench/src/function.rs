@@ -1,0 +1,132 @@
+//! A program under measure: a function's release `bootstrap`, the floor, or a Python start.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    deployment::Deployment,
+    goals, process,
+    runtime_api::{Answer, Invocation, RuntimeApi},
+};
+
+/// How to start a program.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// What it is called in reports.
+    pub name: String,
+    /// The file to run.
+    pub file: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Program {
+    /// A function's release binary.
+    pub fn function(name: &str, folder: &Path) -> Self {
+        Self { name: name.to_owned(), file: folder.join(name), arguments: Vec::new() }
+    }
+
+    /// The floor under a function.
+    pub fn floor(of: &str, folder: &Path) -> Self {
+        Self {
+            name: format!("{of} floor"),
+            file: folder.join("custody-bench-floor"),
+            arguments: vec![of.to_owned()],
+        }
+    }
+
+    /// The start of a function in Python, by this interpreter, which must have `boto3`.
+    pub fn python_start(interpreter: &Path) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python_start.py");
+        Self {
+            name: goals::PYTHON.to_owned(),
+            file: interpreter.to_owned(),
+            arguments: vec![script.to_owned()],
+        }
+    }
+}
+
+/// A running program that asks for events.
+#[derive(Debug)]
+pub struct Function {
+    process: Child,
+    api: RuntimeApi,
+    /// From its start to its first request for an event.
+    pub init: Duration,
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+impl Function {
+    /// Starts a program and waits until it asks for its first event.
+    pub fn start(program: &Program, deployment: &Deployment) -> anyhow::Result<Self> {
+        Self::start_with(program, deployment, &[], Stdio::inherit())
+    }
+
+    /// The same with more variables, and with somewhere for what it writes to its standard error.
+    pub fn start_with(
+        program: &Program,
+        deployment: &Deployment,
+        variables: &[(&str, String)],
+        stderr: Stdio,
+    ) -> anyhow::Result<Self> {
+        let mut api = RuntimeApi::start()?;
+        let mut command = Command::new(&program.file);
+        command
+            .args(&program.arguments)
+            .env_clear()
+            .envs(deployment.environment())
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .env("AWS_LAMBDA_RUNTIME_API", api.address())
+            // Lambda reads a function's logs from a pipe or socket; a file that nobody reads is the nearest without a reader.
+            .stdout(File::options().write(true).open("/dev/null")?)
+            .stdin(Stdio::null())
+            .stderr(stderr);
+        let started = Instant::now();
+        let mut process =
+            command.spawn().with_context(|| format!("start {}, {}", program.name, program.file.display()))?;
+        let idle = api.wait_until_idle(&mut process).with_context(|| format!("start {}", program.name))?;
+        Ok(Self { process, api, init: idle - started })
+    }
+
+    /// Has it deal with an event, and waits until it asks for the next.
+    pub fn invoke(&mut self, invocation: &Invocation<'_>) -> anyhow::Result<Answer> {
+        let answer = self.api.invoke(&mut self.process, invocation)?;
+        self.api.wait_until_idle(&mut self.process)?;
+        Ok(answer)
+    }
+
+    /// The CPU time that it has used so far.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        process::cpu_time(self.process.id())
+    }
+
+    /// The most memory that it has had so far, in bytes.
+    pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
+        process::peak_memory_bytes(self.process.id())
+    }
+
+    /// Ends it in good order, so that it can say its last words.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        self.api.refuse_next();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.process.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("the function does not end when the Runtime API does");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,121 @@
+//! The figures as a picture: wall time over size, and throughput over processes, both beside the floor.
+
+use plotters::{
+    coord::{
+        Shift,
+        ranged1d::{AsRangedCoord, ValueFormatter},
+    },
+    prelude::*,
+};
+
+use crate::figures::Figures;
+
+/// A line of a chart: its name, whether it is a floor, and its points.
+struct Line {
+    name: String,
+    is_floor: bool,
+    points: Vec<(f64, f64)>,
+}
+
+/// The picture as SVG text.
+pub fn draw(figures: &Figures) -> anyhow::Result<String> {
+    let mut text = String::new();
+    {
+        let root = SVGBackend::with_string(&mut text, (1100, 440)).into_drawing_area();
+        root.fill(&WHITE)?;
+        let (left, right) = root.split_horizontally(550);
+        let (walls, rates) = (walls(figures), rates(figures));
+        let (x, y) = ((3e3..7e6).log_scale(), (0.1..200.0).log_scale());
+        chart(&left, "Wall time of a record (p50)", ["payload or event, bytes", "ms"], x, y, &walls)?;
+        let most = rates.iter().flat_map(|line| &line.points).map(|(_, y)| *y).fold(1.0, f64::max);
+        let (x, y) = ((1.0..16.0).log_scale().base(2.0), 0.0..most * 1.25);
+        chart(&right, "Ingest, processes side by side", ["processes", "MB/s"], x, y, &rates)?;
+        root.present()?;
+    }
+    Ok(text)
+}
+
+fn walls(figures: &Figures) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for function in ["ingest", "archive"] {
+        let cases: Vec<_> = figures.latency.iter().filter(|case| case.function == function).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a size")]
+        let points = |wall: &dyn Fn(usize) -> Option<f64>| {
+            let points = cases.iter().enumerate();
+            points.filter_map(|(at, case)| Some((case.size_bytes as f64, wall(at)? / 1e3))).collect()
+        };
+        let measured = points(&|at| Some(cases[at].measured.wall_us.p50));
+        let floor = points(&|at| cases[at].floor.as_ref().map(|floor| floor.wall_us.p50));
+        lines.push(Line { name: function.to_owned(), is_floor: false, points: measured });
+        lines.push(Line { name: format!("{function} floor"), is_floor: true, points: floor });
+    }
+    lines
+}
+
+fn rates(figures: &Figures) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for rate in &figures.throughput {
+        let name = format!("{}, {}", rate.program, rate.size);
+        #[expect(clippy::cast_precision_loss, reason = "a count")]
+        let point = (rate.processes as f64, rate.megabytes_per_second);
+        match lines.iter_mut().find(|line| line.name == name) {
+            Some(line) => line.points.push(point),
+            None => {
+                lines.push(Line { name, is_floor: rate.program.ends_with("floor"), points: vec![point] });
+            }
+        }
+    }
+    lines
+}
+
+/// Draws one chart: functions in colour, floors in grey of the same order.
+fn chart<X, Y>(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    title: &str,
+    [x_name, y_name]: [&str; 2],
+    x: X,
+    y: Y,
+    lines: &[Line],
+) -> anyhow::Result<()>
+where
+    X: AsRangedCoord<Value = f64>,
+    Y: AsRangedCoord<Value = f64>,
+    X::CoordDescType: ValueFormatter<f64>,
+    Y::CoordDescType: ValueFormatter<f64>,
+{
+    let mut chart = ChartBuilder::on(area)
+        .caption(title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(42)
+        .y_label_area_size(58)
+        .build_cartesian_2d(x, y)
+        .map_err(drawing_error)?;
+    chart
+        .configure_mesh()
+        .x_desc(x_name)
+        .y_desc(y_name)
+        .light_line_style(WHITE)
+        .draw()
+        .map_err(drawing_error)?;
+    for (at, line) in lines.iter().enumerate() {
+        let colour = Palette99::pick(at / 2);
+        let style =
+            if line.is_floor { colour.mix(0.45).stroke_width(2) } else { colour.mix(1.0).stroke_width(3) };
+        chart
+            .draw_series(LineSeries::new(line.points.iter().copied(), style).point_size(3))
+            .map_err(drawing_error)?
+            .label(&line.name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.85))
+        .border_style(BLACK.mix(0.2))
+        .draw()
+        .map_err(drawing_error)
+}
+
+fn drawing_error(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
+}

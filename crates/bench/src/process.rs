@@ -1,0 +1,35 @@
+//! What the kernel says of a process.
+
+use std::{fs, time::Duration};
+
+use anyhow::Context as _;
+
+/// The time that all threads of a process have spent on a CPU, in user and kernel mode.
+pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("list the threads of a function")? {
+        // A thread may have ended since it was listed.
+        let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        nanos += text.split(' ').next().and_then(|first| first.parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// The most memory that a process has had resident so far, in bytes.
+pub fn peak_memory_bytes(pid: u32) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context("read a function's memory")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("the kernel tells no VmHWM")?;
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().context("read VmHWM")?;
+    Ok(kibibytes * 1024)
+}
+
+/// The machine in a line: processor and cores.
+pub fn machine() -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let model = model.trim_start_matches([' ', '\t', ':']);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {cores} cores, Linux {}", kernel.trim())
+}

@@ -1,0 +1,161 @@
+//! Lambda's side of the Runtime API, for one function.
+//!
+//! Source: AWS Lambda Developer Guide, "Using the Lambda runtime API for custom runtimes".
+
+use std::{
+    io::{BufReader, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Child,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::http;
+
+/// The longest that anything here may take. Nothing is measured by it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The Runtime API that one function talks to.
+#[derive(Debug)]
+pub struct RuntimeApi {
+    port: u16,
+    requests: Receiver<Request>,
+    /// Where the function waits for its next event.
+    waiting: Option<TcpStream>,
+}
+
+/// What a function asked or said.
+#[derive(Debug)]
+struct Request {
+    path: String,
+    body: Vec<u8>,
+    /// When the last byte of it was read.
+    arrived: Instant,
+    connection: TcpStream,
+}
+
+/// An event on its way.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    /// The event's bytes.
+    pub event: &'a [u8],
+    /// How many bytes its payload has. Real functions ignore this; the floor is told, because it does not parse.
+    pub payload_bytes: usize,
+}
+
+/// A function's answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the function answered.
+    pub body: Vec<u8>,
+    /// From the first byte of the event to the last of the answer.
+    pub whole: Duration,
+    /// From the last byte of the event to the last of the answer.
+    pub wall: Duration,
+}
+
+impl RuntimeApi {
+    /// Listens on a port of its own.
+    pub fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("bind the Runtime API")?;
+        let port = listener.local_addr()?.port();
+        let (sender, requests) = channel();
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let sender = sender.clone();
+                thread::spawn(move || serve(&connection, &sender));
+            }
+        });
+        Ok(Self { port, requests, waiting: None })
+    }
+
+    /// The value of `AWS_LAMBDA_RUNTIME_API`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until the function, which runs as `process`, asks for an event, and says when it did.
+    pub fn wait_until_idle(&mut self, process: &mut Child) -> anyhow::Result<Instant> {
+        let request = self.receive(process)?;
+        if !request.path.ends_with("/invocation/next") {
+            bail!("the function said {}: {}", request.path, String::from_utf8_lossy(&request.body));
+        }
+        self.waiting = Some(request.connection);
+        Ok(request.arrived)
+    }
+
+    /// Hands an event to the function, which must be idle, and waits for its answer.
+    pub fn invoke(
+        &mut self,
+        process: &mut Child,
+        Invocation { event, payload_bytes }: &Invocation<'_>,
+    ) -> anyhow::Result<Answer> {
+        let Some(mut connection) = self.waiting.take() else { bail!("the function is not idle") };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+             lambda-runtime-aws-request-id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n\
+             lambda-runtime-deadline-ms: 9999999999999\r\n\
+             lambda-runtime-invoked-function-arn: arn:aws:lambda:us-east-1:000000000000:function:bench\r\n\
+             lambda-runtime-trace-id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700\r\n\
+             custody-bench-payload-bytes: {payload_bytes}\r\ncontent-length: {}\r\n\r\n",
+            event.len()
+        );
+        let begun = Instant::now();
+        connection.write_all(head.as_bytes())?;
+        connection.write_all(event)?;
+        let sent = Instant::now();
+        let request = self.receive(process)?;
+        if !request.path.ends_with("/response") {
+            bail!("the function failed: {}", String::from_utf8_lossy(&request.body));
+        }
+        Ok(Answer { wall: request.arrived - sent, whole: request.arrived - begun, body: request.body })
+    }
+
+    /// Makes a function that waits for an event end in good order.
+    pub fn refuse_next(&mut self) {
+        // A connection that ends without an answer is an error that the runtime returns from `run`.
+        if let Some(connection) = self.waiting.take() {
+            connection.shutdown(std::net::Shutdown::Both).ok();
+        }
+    }
+
+    fn receive(&self, process: &mut Child) -> anyhow::Result<Request> {
+        let asked = Instant::now();
+        while asked.elapsed() < PATIENCE {
+            match self.requests.recv_timeout(Duration::from_millis(500)) {
+                Ok(request) => return Ok(request),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(status) = process.try_wait()? {
+                        bail!("it ended with {status}; its standard error says why");
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => bail!("the Runtime API ended"),
+            }
+        }
+        bail!("it said nothing for {} s", PATIENCE.as_secs())
+    }
+}
+
+/// Reads the requests of one connection until it ends.
+fn serve(connection: &TcpStream, requests: &Sender<Request>) {
+    let serve = || -> anyhow::Result<()> {
+        connection.set_nodelay(true)?;
+        let mut reader = BufReader::new(connection.try_clone()?);
+        while let Some(head) = http::read_head(&mut reader)? {
+            let mut body = Vec::new();
+            http::read_body(&mut reader, &head, &mut body)?;
+            let arrived = Instant::now();
+            if head.method() == "POST" {
+                http::respond(&mut &*connection, "202 Accepted", "", "")?;
+            }
+            let path = head.path().to_owned();
+            requests.send(Request { path, body, arrived, connection: connection.try_clone()? })?;
+        }
+        Ok(())
+    };
+    // Nobody listens any more, or the function was killed: both are how a run ends.
+    drop(serve());
+}

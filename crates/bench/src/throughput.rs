@@ -1,0 +1,102 @@
+//! Records side by side: several processes of one program against one Redis, on one machine.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::anyhow;
+
+use crate::{
+    deployment::Deployment,
+    figures::ThroughputFigures,
+    function::{Function, Program},
+    runtime_api::Invocation,
+    workload,
+};
+
+/// How many processes to try.
+pub const PROCESSES: [usize; 5] = [1, 2, 4, 8, 16];
+
+/// How often what the records leave in Redis is removed, so that it does not fill the machine's memory.
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// Measures ingest and its floor with each number of processes, for so long each.
+pub fn measure(
+    size_bytes: usize,
+    size: &str,
+    processes: &[usize],
+    time: Duration,
+    deployment: &Deployment,
+    folder: &Path,
+    mut done: impl FnMut(),
+) -> anyhow::Result<Vec<ThroughputFigures>> {
+    let event = workload::ingest_event(size_bytes);
+    let invocation = Invocation { event: &event.text, payload_bytes: event.payload_bytes };
+    let mut figures = Vec::new();
+    for &processes in processes {
+        for program in [Program::function("ingest", folder), Program::floor("ingest", folder)] {
+            let records_per_second = rate(&program, processes, &invocation, time, deployment)?;
+            #[expect(clippy::cast_precision_loss, reason = "a size")]
+            let megabytes_per_second = records_per_second * size_bytes as f64 / 1e6;
+            figures.push(ThroughputFigures {
+                program: program.name,
+                size: size.to_owned(),
+                processes,
+                records_per_second,
+                megabytes_per_second,
+            });
+            done();
+        }
+    }
+    Ok(figures)
+}
+
+/// The records per second of all processes together.
+fn rate(
+    program: &Program,
+    processes: usize,
+    invocation: &Invocation<'_>,
+    time: Duration,
+    deployment: &Deployment,
+) -> anyhow::Result<f64> {
+    let mut functions = Vec::new();
+    for _ in 0..processes {
+        let mut function = Function::start(program, deployment)?;
+        function.invoke(invocation)?;
+        functions.push(function);
+    }
+    let mut redis = deployment.redis()?;
+    redis.run(&[b"FLUSHALL"])?;
+    let over = AtomicBool::new(false);
+    let begun = Instant::now();
+    let drive = |mut function: Function| -> anyhow::Result<u32> {
+        let mut records = 0;
+        while !over.load(Ordering::Relaxed) {
+            function.invoke(invocation)?;
+            records += 1;
+        }
+        Ok(records)
+    };
+    let (records, elapsed) = thread::scope(|scope| {
+        let drive = &drive;
+        let drivers: Vec<_> =
+            functions.into_iter().map(|function| scope.spawn(move || drive(function))).collect();
+        let mut swept = Ok(());
+        while begun.elapsed() < time && swept.is_ok() {
+            thread::sleep(SWEEP.min(time));
+            swept = redis.run(&[b"FLUSHALL", b"ASYNC"]).map(drop);
+        }
+        over.store(true, Ordering::Relaxed);
+        let elapsed = begun.elapsed();
+        let mut records = 0;
+        for driver in drivers {
+            records += driver.join().map_err(|_| anyhow!("a driver panicked"))??;
+        }
+        swept.map(|()| (records, elapsed))
+    })?;
+    redis.run(&[b"FLUSHALL"])?;
+    Ok(f64::from(records) / elapsed.as_secs_f64())
+}
