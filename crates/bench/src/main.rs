@@ -32,9 +32,12 @@ struct Arguments {
     /// A few records of each kind, to see that the harness works. The figures mean nothing.
     #[arg(long, conflicts_with = "goal")]
     brief: bool,
-    /// Only what the targets ask for, without the curve of throughput.
+    /// Without the curve of throughput.
     #[arg(long)]
     targets_only: bool,
+    /// Only what is called so, such as `ingest at 6 MB`; targets that need more count as not measured.
+    #[arg(long)]
+    only: Option<String>,
     /// The folder of the release binaries.
     #[arg(long, hide = true)]
     binaries: PathBuf,
@@ -84,13 +87,17 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     let mut cases: Vec<Case> = EVENT_SIZES.iter().map(|(bytes, name)| Case::ingest(*bytes, name)).collect();
     cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
     cases.push(Case::metadata());
+    cases.retain(|case| arguments.only.as_ref().is_none_or(|only| case.to_string().contains(only)));
     let (processes, time) = if *brief {
         (&throughput::PROCESSES[..1], Duration::from_millis(200))
     } else {
         (&throughput::PROCESSES[..], Duration::from_secs(3))
     };
-    let curves =
-        if arguments.targets_only { &[][..] } else { &[EVENT_SIZES[1], EVENT_SIZES[2], EVENT_SIZES[4]][..] };
+    let curves = if arguments.targets_only || arguments.only.is_some() {
+        &[][..]
+    } else {
+        &[EVENT_SIZES[1], EVENT_SIZES[2], EVENT_SIZES[4]][..]
+    };
 
     let steps = 1 + cases.len() + curves.len() * processes.len() * 2;
     let progress = ProgressBar::new(steps as u64)
@@ -103,7 +110,8 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     if let Some(python) = &arguments.python {
         programs.push(Program::python_start(python));
     }
-    let init = init::measure(&programs, if *brief { 1 } else { 20 }, &deployment)?;
+    let init =
+        init::measure(&programs, if *brief || arguments.only.is_some() { 1 } else { 20 }, &deployment)?;
     progress.inc(1);
 
     let mut latency = Vec::new();

@@ -7,6 +7,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use custody_core::{
+    content::{Content, Digested},
     error::{ErrorName, StageError},
     idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
@@ -89,13 +90,13 @@ impl<P: PayloadCache> PayloadCache for Bounded<P> {
     async fn put(
         &self,
         message: &InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
     ) -> Result<(), StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.put(message, payload, key)).await
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.payload(id)).await
     }
 

@@ -1,14 +1,21 @@
 //! The bridge between stages and the Lambda runtime: typed input in, and failures out under the names that the
 //! state machine matches on.
 
+mod event_bytes;
+
 use std::fmt;
 
+use bytes::Bytes;
 use custody_core::error::{ErrorName, StageError};
 pub use lambda_runtime::Error;
-use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
+use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tracing::error;
+
+use self::event_bytes::EventBytes;
 
 /// A stage's failure as Lambda reports it. `errorType` is the error's name, not a Rust type.
 struct Reported(StageError);
@@ -44,10 +51,23 @@ pub async fn serve<I: DeserializeOwned, O: Serialize>(
 pub async fn serve_text<O: Serialize>(
     stage: impl AsyncFn(&str) -> Result<O, StageError>,
 ) -> Result<(), Error> {
-    let stage = &stage;
-    lambda_runtime::run(service_fn(async move |event: LambdaEvent<Box<RawValue>>| {
-        // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
-        Box::pin(stage(event.payload.get())).await.map_err(Reported)
-    }))
+    serve_bytes(async |event| {
+        let text = std::str::from_utf8(&event).map_err(|error| {
+            StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error)
+        })?;
+        stage(text).await
+    })
     .await
+}
+
+/// Serves a stage that reads its event as the bytes that Lambda sent.
+pub async fn serve_bytes<O: Serialize>(
+    stage: impl AsyncFn(Bytes) -> Result<O, StageError>,
+) -> Result<(), Error> {
+    let (stage, bytes) = (&stage, EventBytes::default());
+    let handler = service_fn(async |_: LambdaEvent<IgnoredAny>| {
+        // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
+        Box::pin(stage(bytes.take())).await.map_err(Reported)
+    });
+    Runtime::new(handler).layer(bytes.clone()).run().await
 }

@@ -73,7 +73,7 @@ impl PasswordSource for Fixed {
 
 async fn put_error(cache: &RedisCache<Fixed>) -> String {
     let message = samples::message(b"payload");
-    let error = cache.put(&message, b"payload", None).await.unwrap_err();
+    let error = cache.put(&message, &b"payload".into(), None).await.unwrap_err();
     assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
     let text = error.to_string();
     assert!(!text.contains(PASSWORD) && !text.contains("wrong-password"), "{text}");
@@ -119,7 +119,7 @@ async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_on
         command.query(&mut direct).unwrap()
     };
 
-    cache.put(&message, b"payload", None).await.unwrap();
+    cache.put(&message, &b"payload".into(), None).await.unwrap();
     let id = id.to_string();
     assert_eq!(ask("ZSCORE", &pending, Some(&id)), Some(message.received_at.unix_ms()));
     assert_eq!(ask("TTL", &record, None), Some(-1), "what is pending does not expire");
@@ -137,7 +137,7 @@ async fn a_record_is_pending_with_its_message_until_it_is_settled_and_expires_on
 
     // A later run needs the payload: the end of the first one does not limit its life again.
     let second = samples::redriven(message.clone());
-    cache.put(&second, b"payload", None).await.unwrap();
+    cache.put(&second, &b"payload".into(), None).await.unwrap();
     cache.settle(message.run()).await.unwrap();
     assert_eq!(ask("ZSCORE", &pending, Some(&id)), None);
     assert_eq!(ask("ZSCORE", &pending, Some(&format!("{id}-2"))), Some(second.pending_since().unix_ms()));
@@ -153,7 +153,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_one_that_took_its_place
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let message = samples::message(b"payload");
-    cache.put(&message, b"payload", None).await.unwrap();
+    cache.put(&message, &b"payload".into(), None).await.unwrap();
     let mut direct = server.direct();
     let mut replicate = |of: [&str; 2]| redis::cmd("REPLICAOF").arg(&of).exec(&mut direct).unwrap();
 
@@ -165,7 +165,7 @@ async fn a_primary_that_became_a_replica_is_left_for_the_one_that_took_its_place
     assert!(unknown.to_string().contains("replica"), "{unknown}");
     // The same address leads to a primary again, as a host name does after a failover.
     replicate(["NO", "ONE"]);
-    cache.put(&message, b"payload", None).await.expect("the next call connects anew and succeeds");
+    cache.put(&message, &b"payload".into(), None).await.expect("the next call connects anew and succeeds");
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn a_record_counts_only_when_the_wanted_replicas_confirm_it() {
     let _replica = RedisServer::start(&["--port", "PORT", "--replicaof", "127.0.0.1", &port]).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     let message = samples::message(b"payload");
-    while let Err(error) = cache.put(&message, b"payload", None).await {
+    while let Err(error) = cache.put(&message, &b"payload".into(), None).await {
         assert!(Instant::now() < deadline, "the replica never confirms: {error}");
     }
 }
@@ -218,10 +218,10 @@ async fn a_full_server_refuses_and_forgets_nothing() {
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let kept = samples::message(b"kept");
-    cache.put(&kept, b"kept", None).await.unwrap();
+    cache.put(&kept, &b"kept".into(), None).await.unwrap();
     server.configure(&["maxmemory", "1"]);
     assert!(put_error(&cache).await.contains("OOM"));
-    assert_eq!(cache.payload(kept.message_id).await.unwrap().as_deref(), Some(b"kept".as_slice()));
+    assert_eq!(cache.payload(kept.message_id).await.unwrap().unwrap().bytes, b"kept".as_slice());
 }
 
 #[tokio::test]
@@ -229,7 +229,7 @@ async fn a_server_that_is_not_there_is_unavailable_and_one_that_comes_back_is_fo
     let server = Server::plain();
     let cache = server.cache(Tls::Off, None, 0);
     let message = samples::message(b"payload");
-    cache.put(&message, b"payload", None).await.unwrap();
+    cache.put(&message, &b"payload".into(), None).await.unwrap();
     // Every connection dies, as they do while a function sleeps.
     redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal"]).exec(&mut server.direct()).unwrap();
     assert!(cache.payload(message.message_id).await.unwrap().is_some(), "the connection mends itself");

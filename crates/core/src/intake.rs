@@ -3,10 +3,10 @@
 //! *Invariant:* `Ok` means that payload and intent are stored together, confirmed by the wanted replicas, or that the
 //! payload is in the archive and a marker says that it is not done.
 
-use bytes::Bytes;
 use tracing::warn;
 
 use crate::{
+    content::Content,
     error::StageError,
     idempotency::IdempotencyKey,
     message::InternalMessage,
@@ -42,7 +42,7 @@ impl<C: PayloadCache, A: PayloadArchive, M: PendingMarkers> Intake<'_, C, A, M> 
     pub(crate) async fn store(
         &self,
         message: &mut InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
     ) -> Result<Durability, NoStore> {
         let id = message.message_id;
@@ -62,12 +62,11 @@ impl<C: PayloadCache, A: PayloadArchive, M: PendingMarkers> Intake<'_, C, A, M> 
     pub(crate) async fn archive_directly(
         &self,
         message: &mut InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
     ) -> Result<Durability, NoStore> {
         let stored = async {
             let key = message.message_id.archive_key();
-            let content = Bytes::copy_from_slice(payload);
-            let reference = self.archive.store(&key, content, &message.payload).await?;
+            let reference = self.archive.store(&key, payload.to_bytes(), &message.payload).await?;
             message.archived_at(reference);
             self.markers.mark(message).await
         };

@@ -5,6 +5,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod content;
 pub mod dead_letter;
 pub mod digest;
 pub mod envelope;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::Timestamp,
+    content::{Content, Digested},
     dead_letter::{DeadLetter, FailureSummary},
     digest::Sha256,
     error::StageError,
@@ -35,12 +36,12 @@ pub trait PayloadCache: Send + Sync {
     fn put(
         &self,
         message: &InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
     ) -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// The payload of a record; `None` when this cache does not have it.
-    fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Bytes>, StageError>> + Send;
+    fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Digested>, StageError>> + Send;
 
     /// Ends a run's life here: its pending entry goes at once, and the payload after a grace time unless a later run
     /// of the record needs it. A run that is not here is settled already.

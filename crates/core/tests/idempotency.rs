@@ -49,7 +49,7 @@ impl World {
             salvage: &self.salvage,
             clock: &self.clock,
         };
-        stage.run(&event.to_string()).await
+        stage.run(event.to_string().as_bytes()).await
     }
 }
 

@@ -59,7 +59,7 @@ impl World {
         );
         let mut message = samples::message_of(id, b"payload");
         message.storage_context.redis_reference = Some((&self.cache).reference(id));
-        (&self.cache).put(&message, b"payload", None).await.unwrap();
+        (&self.cache).put(&message, &b"payload".into(), None).await.unwrap();
         message
     }
 
@@ -208,7 +208,7 @@ async fn an_entry_that_a_later_run_has_overtaken_goes_and_the_later_run_stays() 
     let world = World::new();
     let message = world.pending_with(ended("AccessDenied", ended::HANDLED)).await;
     let second = samples::redriven(message.clone());
-    (&world.cache).put(&second, b"payload", None).await.unwrap();
+    (&world.cache).put(&second, &b"payload".into(), None).await.unwrap();
     world.clock.advance_ms(30 * MINUTE_MS);
     let report = world.reconcile().await;
     assert_eq!((report.cleared, report.started), (1, 1));
@@ -255,7 +255,7 @@ async fn a_backlog_of_100_000_is_worked_through_in_bounded_runs() {
     let old = world.clock.now();
     for _ in 0..100_000 {
         let message = samples::message_of(RecordId::mint(old), b"");
-        (&world.cache).put(&message, b"", None).await.unwrap();
+        (&world.cache).put(&message, &b"".into(), None).await.unwrap();
     }
     world.clock.advance_ms(5 * MINUTE_MS);
     let mut started = 0;

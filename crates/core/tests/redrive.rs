@@ -125,7 +125,7 @@ impl World {
     async fn failed(&self) -> (InternalMessage, DeadLetter) {
         let mut message = samples::message(PAYLOAD);
         message.storage_context.redis_reference = Some((&self.cache).reference(message.message_id));
-        (&self.cache).put(&message, PAYLOAD, None).await.unwrap();
+        (&self.cache).put(&message, &PAYLOAD.into(), None).await.unwrap();
         let letter = self.fail(&message, "AccessDenied").await;
         (message, letter)
     }
@@ -146,7 +146,7 @@ async fn a_record_runs_again_under_its_id_with_its_bytes_and_its_history() {
     world.clock.advance_ms(3_600_000);
     let run = Run::new(id, 2);
     assert_eq!(world.redrive(letter.clone()).await, Redriven::Running(run));
-    assert_eq!((&world.cache).payload(id).await.unwrap().as_deref(), Some(PAYLOAD));
+    assert_eq!((&world.cache).payload(id).await.unwrap().unwrap().bytes, PAYLOAD);
     let started = world.workflow.started().pop().unwrap();
     assert_eq!(started.run(), run);
     assert!(started.storage_context.redis_reference.is_some());

@@ -57,14 +57,14 @@ impl World {
             salvage: &self.salvage,
             clock: &self.clock,
         };
-        stage.run(&fs::read_to_string(event).unwrap()).await
+        stage.run(&fs::read(event).unwrap()).await
     }
 
     /// A record that ingest has cached.
     async fn cached(&self) -> InternalMessage {
         let mut message = samples::message(PAYLOAD);
         message.storage_context.redis_reference = Some((&self.cache).reference(message.message_id));
-        (&self.cache).put(&message, PAYLOAD, None).await.unwrap();
+        (&self.cache).put(&message, &PAYLOAD.into(), None).await.unwrap();
         message
     }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
+    content::{Content, Digested},
     dead_letter::{DeadLetter, FailureSummary},
     error::{ErrorName, StageError},
     idempotency::{Claim, IdempotencyKey},
@@ -91,18 +92,22 @@ impl PayloadCache for Faulty<MemoryCache> {
     async fn put(
         &self,
         message: &InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
     ) -> Result<(), StageError> {
-        let (message, payload, mut key) = (message.clone(), payload.to_vec(), key.copied());
+        let (message, payload, mut key) = (message.clone(), payload.to_bytes(), key.copied());
         // Written, and not confirmed by the replicas: then the claim is not confirmed either.
         if self.injector.upcoming(self.service) == Some(Fault::LoseReply) {
             key = None;
         }
-        self.effect("put", |s| async move { (&*s).put(&message, &payload, key.as_ref()).await }).await
+        self.effect(
+            "put",
+            |s| async move { (&*s).put(&message, &Content::from(&payload), key.as_ref()).await },
+        )
+        .await
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
         self.effect("payload", |s| async move { (&*s).payload(id).await }).await
     }
 

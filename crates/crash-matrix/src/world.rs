@@ -145,7 +145,7 @@ impl World {
                 salvage: Bounded::new(self.failure_function(&invocation), share::SALVAGE),
                 clock: self.clock.clone(),
             };
-            Ok(stage.run(event).await)
+            Ok(stage.run(event.as_bytes()).await)
         });
         answer.await.ok()
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use custody_core::{
     clock::{Clock, Timestamp},
     dead_letter::{FailureSummary, StageFailure},
+    digest::Sha256,
     error::ErrorName,
     idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, MetaDataReference, S3Reference},
@@ -32,13 +33,11 @@ pub async fn payload_cache(cache: &impl PayloadCache) {
     assert_eq!(cache.payload(id).await.unwrap(), None, "an unknown record has no payload");
 
     message.storage_context.redis_reference = Some(cache.reference(id));
-    cache.put(&message, &payload, None).await.unwrap();
-    assert_eq!(
-        cache.payload(id).await.unwrap().as_deref(),
-        Some(payload.as_slice()),
-        "bytes come back as they went in"
-    );
-    cache.put(&message, &payload, None).await.expect("a put may be repeated");
+    cache.put(&message, &(&payload).into(), None).await.unwrap();
+    let read = cache.payload(id).await.unwrap().unwrap();
+    assert_eq!(read.bytes, payload, "bytes come back as they went in");
+    assert_eq!(read.sha256, Sha256::of(&payload), "with their digest");
+    cache.put(&message, &(&payload).into(), None).await.expect("a put may be repeated");
     cache.extend(&[id, samples::record_id()]).await.expect("whatever is here lives on");
 
     cache.settle(message.run()).await.unwrap();
@@ -83,14 +82,14 @@ async fn pending_runs<P: PendingRuns>(
 
 /// [`PendingRuns`] of a [`PayloadCache`].
 pub async fn pending_entries(cache: &(impl PayloadCache + PendingRuns)) {
-    let note = async |message: &InternalMessage| cache.put(message, b"payload", None).await.unwrap();
+    let note = async |message: &InternalMessage| cache.put(message, &b"payload".into(), None).await.unwrap();
     pending_runs(cache, note, async |run| cache.settle(run).await.unwrap()).await;
 
     // A payload that a later run needs is not given up by the end of an earlier one.
     let first = samples::message(b"payload");
     let second = samples::redriven(first.clone());
-    cache.put(&first, b"payload", None).await.unwrap();
-    cache.put(&second, b"payload", None).await.unwrap();
+    cache.put(&first, &b"payload".into(), None).await.unwrap();
+    cache.put(&second, &b"payload".into(), None).await.unwrap();
     cache.settle(first.run()).await.unwrap();
     assert!(cache.payload(first.message_id).await.unwrap().is_some());
     assert_eq!(cache.message(second.run()).await.unwrap().as_ref(), Some(&second));
@@ -121,7 +120,7 @@ pub async fn claims_of_cached_records(cache: &(impl PayloadCache + IdempotencyCl
     let message = samples::message_of(RecordId::mint(now()).in_shard(key.shard()), b"payload");
     let own = Claim::new(message.message_id, &message.payload);
     cache.claim(&key, &own).await.unwrap();
-    cache.put(&message, b"payload", Some(&key)).await.unwrap();
+    cache.put(&message, &b"payload".into(), Some(&key)).await.unwrap();
     assert_eq!(cache.claim(&key, &own).await.unwrap(), own.stored(Durability::Replicated));
     cache.confirm(&key, &own.stored(Durability::Archived)).await.unwrap();
     assert_eq!(cache.claim(&key, &own).await.unwrap().durability, Some(Durability::Archived));

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
+    content::{Content, Digested},
     dead_letter::{DeadLetter, FailureSummary},
     digest::Sha256,
     error::{ErrorName, StageError},
@@ -149,7 +150,7 @@ impl PayloadCache for &MemoryCache {
     async fn put(
         &self,
         message: &InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
     ) -> Result<(), StageError> {
         let mut state = self.0.open()?;
@@ -157,11 +158,7 @@ impl PayloadCache for &MemoryCache {
         if known.is_some_and(|known| known > message.run()) {
             return Ok(());
         }
-        let record = CachedRecord {
-            message: message.clone(),
-            payload: Bytes::copy_from_slice(payload),
-            settled: false,
-        };
+        let record = CachedRecord { message: message.clone(), payload: payload.to_bytes(), settled: false };
         state.records.insert(message.message_id, record);
         state.pending.insert(message.run(), message.pending_since());
         if let Some(key) = key {
@@ -171,8 +168,8 @@ impl PayloadCache for &MemoryCache {
         Ok(())
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
-        Ok(self.0.open()?.records.get(&id).map(|record| record.payload.clone()))
+    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+        Ok(self.0.open()?.records.get(&id).map(|record| record.payload.clone().into()))
     }
 
     async fn settle(&self, run: Run) -> Result<(), StageError> {

@@ -44,29 +44,31 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The release binaries: those of all functions, by name, the test client, and the operator's tool.
+/// The release binaries: those of all functions, by name, the test client, the operator's tool, and the benchmark.
 pub(crate) struct Release {
     pub(crate) functions: Vec<(String, PathBuf)>,
     pub(crate) test_client: PathBuf,
     pub(crate) cli: PathBuf,
+    pub(crate) bench: PathBuf,
 }
 
 /// The tools beside the functions: package and binary.
 const TEST_CLIENT: (&str, &str) = ("custody-test-client", "custody-test-client");
 const CLI: (&str, &str) = ("custody-cli", "custody");
+const BENCH: (&str, &str) = ("custody-bench", "custody-bench");
 
 /// Builds the release binaries, in one call of cargo: two calls would settle on two sets of features, and build
 /// shared dependencies twice.
 pub(crate) fn release() -> anyhow::Result<Release> {
     let functions = function_names()?;
     let mut wanted: Vec<_> = functions.iter().map(|name| (name.as_str(), name.as_str())).collect();
-    wanted.extend([TEST_CLIENT, CLI]);
+    wanted.extend([TEST_CLIENT, CLI, BENCH]);
     let mut built = release_binaries(&wanted)?;
     let mut take = |name: &str| built.remove(name).with_context(|| format!("cargo built no binary {name}"));
-    let (test_client, cli) = (take(TEST_CLIENT.1)?, take(CLI.1)?);
+    let (test_client, cli, bench) = (take(TEST_CLIENT.1)?, take(CLI.1)?, take(BENCH.1)?);
     let functions =
         functions.iter().map(|name| Ok((name.clone(), take(name)?))).collect::<anyhow::Result<_>>()?;
-    Ok(Release { functions, test_client, cli })
+    Ok(Release { functions, test_client, cli, bench })
 }
 
 fn release_binaries(wanted: &[(&str, &str)]) -> anyhow::Result<BTreeMap<String, PathBuf>> {

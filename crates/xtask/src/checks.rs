@@ -6,10 +6,10 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::{
-    build, progress,
+    bench, build, progress,
     stack::{Running, Stack},
     tools::Python,
     workspace,
@@ -76,6 +76,11 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         progress::run_visibly(crash_matrix_command().args(["--schedules", CRASH_SCHEDULES]))
     })?;
     end_to_end(&mut checks)?;
+    // After the functions are built. It measures nothing; it keeps the harness alive.
+    checks.run("benchmark, in brief", || match bench::run(&["--brief".to_owned()])? {
+        Some(0) => Ok(()),
+        code => bail!("the benchmark ended with {code:?}"),
+    })?;
     checks.print();
     Ok(())
 }

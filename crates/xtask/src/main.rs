@@ -4,6 +4,7 @@
 //! a person; only here is printing to standard output allowed.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
+mod bench;
 mod build;
 mod checks;
 mod progress;
@@ -44,6 +45,13 @@ enum Command {
     #[command(disable_help_flag = true)]
     CrashMatrix {
         /// Arguments of the crash matrix: `--schedules N --seed S`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Measure the functions against a floor, what moving the bytes alone would cost; `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// Arguments of the benchmark: `--json FILE`, `--svg FILE`, `--goal`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -90,6 +98,7 @@ fn main() -> ExitCode {
         Command::Test => checks::everything(),
         Command::E2e => checks::end_to_end_only(),
         Command::CrashMatrix { arguments } => return checks::crash_matrix(&arguments),
+        Command::Bench { arguments } => return exit_code(bench::run(&arguments)),
         Command::Up => build::release()
             .and_then(|release| stack.up(&release))
             .map(|running| println!("{}", running.summary())),
@@ -135,7 +144,12 @@ fn operate(stack: &Stack, arguments: &[String]) -> ExitCode {
         let mut custody = std::process::Command::new(build::release()?.cli);
         Ok(running.point_at_it(custody.args(arguments)).status()?.code())
     };
-    match run() {
+    exit_code(run())
+}
+
+/// The exit status of a program that ran in this one's place.
+fn exit_code(status: anyhow::Result<Option<i32>>) -> ExitCode {
+    match status {
         Ok(code) => ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -28,5 +28,5 @@ async fn main() -> Result<(), lambda::Error> {
         clock: SystemClock,
     };
     // Every outcome is an answer for the producer, so that this stage never fails as a function.
-    lambda::serve_text(async |event| Ok(Box::pin(stage.run(event)).await)).await
+    lambda::serve_bytes(async |event| Ok(Box::pin(stage.run(&event)).await)).await
 }

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
+    content::{Content, Digested},
     error::{ErrorName, StageError},
     idempotency::{Claim, IdempotencyKey},
     message::{InternalMessage, RedisReference},
@@ -19,10 +19,14 @@ use custody_core::{
     record_id::{RecordId, SHARDS},
     run::Run,
 };
+use redis::{RedisResult, Value};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
-use super::connection::{PasswordSource, RedisConnection};
+use super::{
+    bulk::{Batch, unexpected},
+    connection::{PasswordSource, RedisConnection},
+};
 
 /// How a cache treats its records.
 #[derive(Clone, Copy, Debug)]
@@ -90,12 +94,14 @@ impl<P: PasswordSource> RedisCache<P> {
             .await
     }
 
-    async fn read_payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+    async fn read_payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
         self.connection
-            .run(
+            .run_bulk(
                 || format!("read the cached payload of record {id}"),
                 |mut connection| async move {
-                    redis::cmd("HGET").arg(record_key(id)).arg("payload").query_async(&mut connection).await
+                    let payload =
+                        connection.fetch(redis::cmd("HGET").arg(record_key(id)).arg("payload")).await;
+                    (connection, payload)
                 },
             )
             .await
@@ -123,6 +129,17 @@ fn from_json<T: DeserializeOwned>(what: impl Fn() -> String, text: &str) -> Resu
         .map_err(|error| StageError::new(ErrorName::ServiceRefused, what()).caused_by(error))
 }
 
+/// Reads the answers to a transaction and the `WAIT` after it.
+fn confirmed_replicas(mut answers: Vec<Value>) -> RedisResult<u32> {
+    match answers[..] {
+        [.., Value::Array(_), Value::Int(_)] => {
+            redis::from_redis_value(answers.pop().unwrap_or(Value::Nil)).map_err(Into::into)
+        }
+        // The transaction was not executed, or this is no Redis.
+        _ => Err(unexpected(&answers)),
+    }
+}
+
 /// How many commands go to the server at once where there are many.
 const PIPELINE: usize = 1000;
 
@@ -146,7 +163,7 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
     async fn put(
         &self,
         message: &InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
     ) -> Result<(), StageError> {
         let (id, run) = (message.message_id, message.run());
@@ -157,47 +174,50 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
         {
             return Ok(());
         }
-        let mut transaction = redis::pipe();
-        transaction
-            .atomic()
-            .cmd("HSET")
-            .arg(record_key(id))
-            .arg("message")
-            .arg(message.to_json())
-            .arg("attempt")
-            .arg(run.attempt())
-            .arg("payload")
-            .arg(payload)
-            .ignore()
-            // An earlier run of the record may have been settled not long ago.
-            .cmd("PERSIST")
-            .arg(record_key(id))
-            .ignore()
-            .cmd("ZADD")
-            .arg(pending_key(id.shard()))
-            .arg(message.pending_since().unix_ms())
-            .arg(run.to_string())
-            .ignore();
         let wanted = self.settings.wanted_replicas;
         let timeout_ms = u64::try_from(self.settings.replication_timeout.as_millis()).unwrap_or(u64::MAX);
-        // WAIT speaks of the writes of its own connection, so both are one call: if the connection dies in
-        // between, both run again.
-        let confirmed: u32 = self
+        let (key_of_record, text, attempt) = (record_key(id), message.to_json(), run.attempt().to_string());
+        let fields: [&[u8]; 7] = [
+            b"HSET",
+            key_of_record.as_bytes(),
+            b"message",
+            text.as_bytes(),
+            b"attempt",
+            attempt.as_bytes(),
+            b"payload",
+        ];
+        let mut batch = Batch::new();
+        batch
+            .command(&redis::cmd("MULTI"))
+            .command_with_content(&fields, payload)
+            // An earlier run of the record may have been settled not long ago.
+            .command(redis::cmd("PERSIST").arg(&key_of_record))
+            .command(
+                redis::cmd("ZADD")
+                    .arg(pending_key(id.shard()))
+                    .arg(message.pending_since().unix_ms())
+                    .arg(run.to_string()),
+            )
+            .command(&redis::cmd("EXEC"))
+            // Speaks of the writes of its own connection, so it belongs to them: if the connection dies in between, all of
+            // it runs again.
+            .command(redis::cmd("WAIT").arg(wanted).arg(timeout_ms));
+        let answers = self
             .connection
-            .run(
+            .run_bulk(
                 || format!("cache record {id}"),
                 |mut connection| {
-                    let transaction = &transaction;
+                    let batch = &batch;
                     async move {
-                        transaction.query_async::<()>(&mut connection).await?;
-                        if wanted == 0 {
-                            return Ok(0);
-                        }
-                        redis::cmd("WAIT").arg(wanted).arg(timeout_ms).query_async(&mut connection).await
+                        let answers = connection.run(batch).await;
+                        (connection, answers)
                     }
                 },
             )
             .await?;
+        let confirmed = confirmed_replicas(answers).map_err(|error| {
+            StageError::new(ErrorName::CacheUnavailable, format!("cache record {id}")).caused_by(error)
+        })?;
         if confirmed < wanted {
             return Err(StageError::new(
                 ErrorName::CacheUnavailable,
@@ -215,7 +235,7 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
         }
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
         if let Some(payload) = self.read_payload(id).await? {
             return Ok(Some(payload));
         }

@@ -1,14 +1,30 @@
 //! One connection to Redis that is made when it is first needed and made again when it is lost.
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use custody_core::error::{ErrorName, StageError};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, RedisError,
     RedisResult, TlsCertificates, aio::MultiplexedConnection,
 };
-use tokio::sync::Mutex;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{Mutex, OnceCell},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
+use super::bulk::{BulkConnection, Stream};
 use crate::{
     aws::classify::stage_error,
     config::{RedisConfig, Secret},
@@ -91,6 +107,8 @@ pub struct RedisConnection<P> {
     tls: Tls,
     password: P,
     current: Mutex<Option<MultiplexedConnection>>,
+    bulk: Mutex<Option<BulkConnection>>,
+    tls_config: OnceCell<Arc<ClientConfig>>,
 }
 
 impl RedisConnection<SecretsManagerPassword> {
@@ -104,7 +122,15 @@ impl RedisConnection<SecretsManagerPassword> {
 impl<P: PasswordSource> RedisConnection<P> {
     /// A connection to be, to `host:port`.
     pub fn new(host: String, port: u16, tls: Tls, password: P) -> Self {
-        Self { host, port, tls, password, current: Mutex::new(None) }
+        Self {
+            host,
+            port,
+            tls,
+            password,
+            current: Mutex::new(None),
+            bulk: Mutex::new(None),
+            tls_config: OnceCell::new(),
+        }
     }
 
     /// Runs `call` on the connection. A call that finds the connection dead runs once more on a new one, so it
@@ -135,9 +161,73 @@ impl<P: PasswordSource> RedisConnection<P> {
         }
     }
 
+    /// Runs `call` on the connection for payloads, which it gives back with its result. Like [`run`](Self::run), it does so
+    /// once more where it finds the connection dead.
+    pub(super) async fn run_bulk<T, F>(
+        &self,
+        operation: impl Fn() -> String,
+        call: impl Fn(BulkConnection) -> F,
+    ) -> Result<T, StageError>
+    where
+        F: Future<Output = (BulkConnection, RedisResult<T>)>,
+    {
+        let mut current = self.bulk.lock().await;
+        // Taken out, and put back after success: a caller may give up with half a payload sent.
+        if let Some(connection) = current.take() {
+            match respond_within(call(connection)).await {
+                Ok((connection, value)) => {
+                    *current = Some(connection);
+                    return Ok(value);
+                }
+                Err(error) if is_dead(&error) => {}
+                Err(error) => return Err(unavailable(operation(), error)),
+            }
+        }
+        let connection = self.connect_bulk().await?;
+        let (connection, value) =
+            respond_within(call(connection)).await.map_err(|error| unavailable(operation(), error))?;
+        *current = Some(connection);
+        Ok(value)
+    }
+
     /// Makes the next call use a new connection.
     pub(super) async fn forget(&self) {
         *self.current.lock().await = None;
+        *self.bulk.lock().await = None;
+    }
+
+    async fn connect_bulk(&self) -> Result<BulkConnection, StageError> {
+        let operation = || format!("connect to Redis at {}:{}", self.host, self.port);
+        let password = self.password.password().await?;
+        let tls_config = self.tls_config().await?;
+        let open = async {
+            let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            tcp.set_nodelay(true)?;
+            let stream: Box<dyn Stream> = match tls_config {
+                None => Box::new(tcp),
+                Some(config) => {
+                    let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+                    Box::new(TlsConnector::from(config).connect(name, tcp).await?)
+                }
+            };
+            BulkConnection::open(stream, password.as_ref().map(Secret::expose)).await
+        };
+        let opened = timeout(CONNECT_TIMEOUT, open).await;
+        opened.unwrap_or_else(|_| Err(timed_out())).map_err(|error| unavailable(operation(), error))
+    }
+
+    /// What the certificate bundle makes of TLS, read once. `None` where there is no encryption.
+    async fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, StageError> {
+        let Tls::Verified { ca_bundle } = &self.tls else { return Ok(None) };
+        let read = || {
+            let mut roots = RootCertStore::empty();
+            let certificates = CertificateDer::pem_file_iter(ca_bundle).map_err(io::Error::other)?;
+            roots.add_parsable_certificates(certificates.flatten());
+            Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+        };
+        let config =
+            self.tls_config.get_or_try_init(async || read().map_err(|error| no_bundle(ca_bundle, error)));
+        config.await.map(|config| Some(Arc::clone(config)))
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, StageError> {
@@ -152,13 +242,7 @@ impl<P: PasswordSource> RedisConnection<P> {
                 .into_connection_info()
                 .and_then(|info| Client::open(info.set_redis_settings(settings))),
             Tls::Verified { ca_bundle } => {
-                let root_cert = std::fs::read(ca_bundle).map_err(|error| {
-                    StageError::new(
-                        ErrorName::ConfigurationInvalid,
-                        format!("read the certificate bundle {} (REDIS_CA_BUNDLE)", ca_bundle.display()),
-                    )
-                    .caused_by(error)
-                })?;
+                let root_cert = std::fs::read(ca_bundle).map_err(|error| no_bundle(ca_bundle, error))?;
                 ConnectionAddr::TcpTls {
                     host: self.host.clone(),
                     port: self.port,
@@ -190,6 +274,23 @@ impl<P: PasswordSource> RedisConnection<P> {
 fn is_dead(error: &RedisError) -> bool {
     let aborted = error.code() == Some("EXECABORT") && !error.to_string().contains("OOM");
     error.is_unrecoverable_error() || error.is_io_error() || aborted || error.code() == Some("READONLY")
+}
+
+async fn respond_within<C, T>(call: impl Future<Output = (C, RedisResult<T>)>) -> RedisResult<(C, T)> {
+    let (connection, result) = timeout(RESPONSE_TIMEOUT, call).await.map_err(|_| timed_out())?;
+    result.map(|value| (connection, value))
+}
+
+fn timed_out() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
+fn no_bundle(ca_bundle: &Path, error: io::Error) -> StageError {
+    StageError::new(
+        ErrorName::ConfigurationInvalid,
+        format!("read the certificate bundle {} (REDIS_CA_BUNDLE)", ca_bundle.display()),
+    )
+    .caused_by(error)
 }
 
 fn unavailable(operation: String, error: RedisError) -> StageError {

@@ -1,5 +1,6 @@
 //! The payload cache on Redis.
 
+mod bulk;
 mod cache;
 mod connection;
 

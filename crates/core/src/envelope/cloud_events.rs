@@ -4,8 +4,6 @@
 //! `sourceTransactionID` and `dateTime`; its other attributes are kept under their own names.
 //! Source: CloudEvents 1.0.2, "JSON event format" and "HTTP protocol binding".
 
-use std::borrow::Cow;
-
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{Envelope, Payload, json_envelope::read_object, payload};
@@ -36,7 +34,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
             .at("$.data_base64"));
         }
         (None, Some(raw)) if raw.get().starts_with('"') => {
-            payload::base64(&payload::unescape(raw.get(), "$.data_base64")?, "$.data_base64")?
+            payload::base64(payload::unescape(raw.get(), "$.data_base64")?, "$.data_base64")?
         }
         (None, Some(_)) => return Err(not_text("data_base64").at("$.data_base64")),
         // With a JSON content type (the default) `data` is a JSON value, even where it is a string.
@@ -71,7 +69,7 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
     let content_type =
         storable(event.header("content-type").unwrap_or(payload::OCTETS).to_owned(), "content-type")?;
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
-    let payload = Payload { bytes: Cow::Borrowed(body), content_type, encoding: PayloadEncoding::Binary };
+    let payload = Payload { content: body.into(), content_type, encoding: PayloadEncoding::Binary };
     Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload, is_cloud_event: true })
 }
 

@@ -6,12 +6,15 @@
 mod cloud_events;
 mod json_envelope;
 mod payload;
+mod splice;
 
 use std::borrow::Cow;
 
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
+pub use self::splice::Splice;
 use crate::{
+    content::Content,
     digest::Sha256,
     message::PayloadEncoding,
     metadata::MessageMetaData,
@@ -31,10 +34,10 @@ pub struct Envelope<'a> {
 }
 
 /// A payload and what is known of it before it is hashed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Payload<'a> {
-    /// The bytes to keep; borrowed from the request where the request holds them as such.
-    pub bytes: Cow<'a, [u8]>,
+    /// The bytes to keep; borrowed from the request, as it holds them, wherever that can be.
+    pub content: Content<'a>,
     /// Their media type.
     pub content_type: String,
     /// How the request carried them.

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::Payload;
 use crate::{
+    content::Content,
     json,
     message::PayloadEncoding,
     problem::{Problem, ProblemKind},
@@ -56,22 +57,11 @@ pub(super) fn from_json_value<'a>(
         (Some(PayloadEncoding::Json), _) | (None, false) => json_text(raw, path),
         (None, true) => {
             let text = unescape(raw, path)?;
-            Ok(match base64_simd::STANDARD.decode_to_vec(text.as_bytes()) {
-                Ok(bytes) => decoded(bytes),
-                Err(_) => Payload {
-                    bytes: into_bytes(text),
-                    content_type: TEXT.to_owned(),
-                    encoding: PayloadEncoding::Utf8,
-                },
-            })
+            Ok(Content::from_base64(text).map_or_else(plain_text, decoded))
         }
-        (Some(PayloadEncoding::Base64), true) => base64(&unescape(raw, path)?, path),
+        (Some(PayloadEncoding::Base64), true) => base64(unescape(raw, path)?, path),
         // `Binary` is no declarable encoding.
-        (Some(PayloadEncoding::Utf8 | PayloadEncoding::Binary), true) => Ok(Payload {
-            bytes: into_bytes(unescape(raw, path)?),
-            content_type: TEXT.to_owned(),
-            encoding: PayloadEncoding::Utf8,
-        }),
+        (Some(PayloadEncoding::Utf8 | PayloadEncoding::Binary), true) => Ok(plain_text(unescape(raw, path)?)),
         (Some(_), false) => Err(Problem::new(
             ProblemKind::InvalidPayloadEncoding,
             "payloadEncoding says that the payload is a string, and it is not; \
@@ -82,22 +72,29 @@ pub(super) fn from_json_value<'a>(
 }
 
 /// Decodes a string that was declared to be base64: the standard alphabet, padded, no line breaks.
-pub(super) fn base64(text: &str, path: &str) -> Result<Payload<'static>, Problem> {
-    match base64_simd::STANDARD.decode_to_vec(text.as_bytes()) {
-        Ok(bytes) if bytes.is_empty() => Err(missing(path, "is empty")),
-        Ok(bytes) => Ok(decoded(bytes)),
-        Err(_) => Err(Problem::new(
+pub(super) fn base64<'a>(text: Cow<'a, str>, path: &str) -> Result<Payload<'a>, Problem> {
+    let content = Content::from_base64(text).map_err(|text| {
+        Problem::new(
             ProblemKind::InvalidPayloadEncoding,
             "the payload is not base64 (standard alphabet, padded, without line breaks); \
              correct it, or send it as text with payloadEncoding \"utf8\"",
         )
         .at(path)
-        .at_offset(first_foreign_byte(text))),
-    }
+        .at_offset(first_foreign_byte(&text))
+    })?;
+    if content.is_empty() { Err(missing(path, "is empty")) } else { Ok(decoded(content)) }
 }
 
-fn decoded(bytes: Vec<u8>) -> Payload<'static> {
-    Payload { bytes: Cow::Owned(bytes), content_type: OCTETS.to_owned(), encoding: PayloadEncoding::Base64 }
+fn decoded(content: Content<'_>) -> Payload<'_> {
+    Payload { content, content_type: OCTETS.to_owned(), encoding: PayloadEncoding::Base64 }
+}
+
+fn plain_text(text: Cow<'_, str>) -> Payload<'_> {
+    Payload {
+        content: into_bytes(text).into(),
+        content_type: TEXT.to_owned(),
+        encoding: PayloadEncoding::Utf8,
+    }
 }
 
 /// The first byte outside the alphabet; the end, where only length or padding are wrong.
@@ -121,11 +118,7 @@ pub(super) fn json_text<'a>(raw: &'a str, path: &str) -> Result<Payload<'a>, Pro
         )
         .at(path));
     }
-    Ok(Payload {
-        bytes: Cow::Borrowed(raw.as_bytes()),
-        content_type: JSON.to_owned(),
-        encoding: PayloadEncoding::Json,
-    })
+    Ok(Payload { content: raw.into(), content_type: JSON.to_owned(), encoding: PayloadEncoding::Json })
 }
 
 /// The text of a JSON string, borrowed unless it has escapes.

@@ -4,7 +4,6 @@ use tracing::info;
 
 use crate::{
     clock::Clock,
-    digest::Sha256,
     error::{ErrorName, StageError},
     message::{InternalMessage, S3Reference},
     ports::{PayloadArchive, PayloadCache},
@@ -30,7 +29,7 @@ pub async fn run(
     };
     let s3_reference = match cached {
         Some(payload) => {
-            let actual = Sha256::of(&payload);
+            let actual = payload.sha256;
             if actual != message.payload.sha256 {
                 return Err(StageError::new(
                     ErrorName::PayloadCorrupted,
@@ -40,7 +39,7 @@ pub async fn run(
                     ),
                 ));
             }
-            archive.store(&id.archive_key(), payload, &message.payload).await?
+            archive.store(&id.archive_key(), payload.bytes, &message.payload).await?
         }
         // Nothing in the cache is the normal case of a late repetition, too.
         None => confirm(archive, message).await?.ok_or_else(|| {

@@ -9,8 +9,8 @@ use tracing::{error, info, warn};
 use crate::{
     MAX_EVENT_BYTES,
     clock::Clock,
-    digest::Sha256,
-    envelope,
+    content::Content,
+    envelope::{self, Envelope, Splice},
     error::StageError,
     idempotency::{Claim, IdempotencyKey},
     intake::Intake,
@@ -54,8 +54,13 @@ where
     ///
     /// Always an answer: what is wrong with a request or with the stores is told to the producer as a problem,
     /// and the request is handed to the failure function first.
-    pub async fn run(&self, event: &str) -> ProxyResponse {
-        let request: ProxyEvent<'_> = match serde_json::from_str(event) {
+    pub async fn run(&self, event: &[u8]) -> ProxyResponse {
+        if let Some(splice) = Splice::cut(event).filter(|_| event.len() <= MAX_EVENT_BYTES)
+            && let Some(answer) = self.run_spliced(event, &splice).await
+        {
+            return answer;
+        }
+        let request: ProxyEvent<'_> = match serde_json::from_slice(event) {
             Ok(request) => request,
             Err(error) => {
                 let problem = Problem::new(
@@ -68,36 +73,65 @@ where
                 return self.refuse(event, None, problem).await;
             }
         };
-        let request_id = request.request_context.request_id.clone();
-        match self.take(event, request).await {
-            Ok(Taken::Stored(receipt)) => ProxyResponse::accepted(&receipt),
-            Ok(Taken::Replayed(receipt)) => ProxyResponse::accepted(&receipt).replayed(),
-            Err(problem) => self.refuse(event, request_id.as_deref(), problem).await,
-        }
-    }
-
-    async fn take(&self, event: &str, request: ProxyEvent<'_>) -> Result<Taken, Problem> {
         if event.len() > MAX_EVENT_BYTES {
-            return Err(Problem::new(
+            let problem = Problem::new(
                 ProblemKind::TooLarge,
                 format!(
                     "the request makes an event of {} bytes and the limit is {MAX_EVENT_BYTES}; \
                      send a smaller payload (base64 grows it by a third, a binary CloudEvent likewise)",
                     event.len()
                 ),
-            ));
+            );
+            return self.refuse(event, request.request_context.request_id.as_deref(), problem).await;
         }
-        let body = envelope::body(&request)?;
-        let envelope = envelope::open(&request, &body)?;
+        let body = match envelope::body(&request) {
+            Ok(body) => body,
+            Err(problem) => {
+                return self.refuse(event, request.request_context.request_id.as_deref(), problem).await;
+            }
+        };
+        self.answer(event, &request, envelope::open(&request, &body)).await
+    }
+
+    /// Answers an event whose payload was cut out; `None`, and nothing is done, where the event must be read in whole. Every
+    /// problem is such a case: the whole event tells where it is.
+    async fn run_spliced(&self, event: &[u8], splice: &Splice<'_>) -> Option<ProxyResponse> {
+        let request: ProxyEvent<'_> = serde_json::from_str(&splice.remainder).ok()?;
+        let body = envelope::body(&request).ok()?;
+        let mut envelope = envelope::open(&request, &body).ok()?;
+        if !splice.put_back(&mut envelope.payload) {
+            return None;
+        }
+        Some(self.answer(event, &request, Ok(envelope)).await)
+    }
+
+    async fn answer(
+        &self,
+        event: &[u8],
+        request: &ProxyEvent<'_>,
+        envelope: Result<Envelope<'_>, Problem>,
+    ) -> ProxyResponse {
+        let taken = match envelope {
+            Ok(envelope) => self.take(request, envelope).await,
+            Err(problem) => Err(problem),
+        };
+        match taken {
+            Ok(Taken::Stored(receipt)) => ProxyResponse::accepted(&receipt),
+            Ok(Taken::Replayed(receipt)) => ProxyResponse::accepted(&receipt).replayed(),
+            Err(problem) => self.refuse(event, request.request_context.request_id.as_deref(), problem).await,
+        }
+    }
+
+    async fn take(&self, request: &ProxyEvent<'_>, envelope: Envelope<'_>) -> Result<Taken, Problem> {
         let payload = envelope.payload;
         let descriptor = PayloadDescriptor {
-            sha256: Sha256::of(&payload.bytes),
-            size_bytes: payload.bytes.len() as u64,
+            sha256: payload.content.sha256(),
+            size_bytes: payload.content.len() as u64,
             content_type: payload.content_type,
             encoding: payload.encoding,
         };
         let security_context = SecurityContext::from(request.request_context.clone());
-        let key = idempotency_key(&request, &envelope.meta_data, envelope.is_cloud_event)?;
+        let key = idempotency_key(request, &envelope.meta_data, envelope.is_cloud_event)?;
 
         let (id, store, replayed) = match &key {
             None => (self.clock.mint(), Store::Any, false),
@@ -107,7 +141,7 @@ where
             },
         };
         let mut message = InternalMessage::new(id, envelope.meta_data, descriptor, security_context);
-        let durability = self.make_durable(&mut message, &payload.bytes, key.as_ref(), store).await?;
+        let durability = self.make_durable(&mut message, &payload.content, key.as_ref(), store).await?;
 
         // From here on the record cannot be lost: a start that fails, or whose reply is lost, is made up for
         // by reconcile, which finds the pending entry.
@@ -175,7 +209,7 @@ where
     async fn make_durable(
         &self,
         message: &mut InternalMessage,
-        payload: &[u8],
+        payload: &Content<'_>,
         key: Option<&IdempotencyKey>,
         store: Store,
     ) -> Result<Durability, Problem> {
@@ -223,8 +257,9 @@ where
         }
     }
 
-    async fn refuse(&self, event: &str, request_id: Option<&str>, problem: Problem) -> ProxyResponse {
-        let rejected = RejectedRequest::new(event, request_id, &problem, self.clock.now());
+    async fn refuse(&self, event: &[u8], request_id: Option<&str>, problem: Problem) -> ProxyResponse {
+        let event = String::from_utf8_lossy(event);
+        let rejected = RejectedRequest::new(&event, request_id, &problem, self.clock.now());
         match self.salvage.salvage(&rejected).await {
             Ok(()) => warn!(
                 request.id = request_id,
@@ -310,7 +345,7 @@ fn idempotency_key(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, receipt::ReceivedPayload};
+    use crate::{clock::Timestamp, digest::Sha256, receipt::ReceivedPayload};
 
     #[test]
     fn the_stored_then_the_later_then_the_noted_claim_is_repeated() {

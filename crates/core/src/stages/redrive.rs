@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use crate::{
     clock::Clock,
+    content::{Content, Digested},
     dead_letter::{DeadLetter, PastFailure},
-    digest::Sha256,
     error::{ErrorKind, ErrorName, StageError},
     intake::{Intake, NoStore},
     message::{InternalMessage, Redrive as RedriveNote, StorageContext},
@@ -154,17 +154,18 @@ where
             )
         })?;
         let intake = Intake { cache: &self.cache, archive: &self.archive, markers: &self.markers };
-        intake.store(message, &payload, None).await.map(drop).map_err(NoStore::into_error)
+        intake.store(message, &Content::from(&payload), None).await.map(drop).map_err(NoStore::into_error)
     }
 
     /// The payload with the record's digest, from where the failure function kept it, else from the cache.
     async fn payload(&self, message: &InternalMessage) -> Result<Option<Bytes>, StageError> {
         let id = message.message_id;
-        let is_the_records = |payload: &Bytes| Sha256::of(payload) == message.payload.sha256;
-        if let Some(kept) = self.failed_store.fetch(&kept_key(id)).await?.filter(is_the_records) {
-            return Ok(Some(kept));
+        let is_the_records = |payload: &Digested| payload.sha256 == message.payload.sha256;
+        let kept = self.failed_store.fetch(&kept_key(id)).await?.map(Digested::from);
+        if let Some(kept) = kept.filter(is_the_records) {
+            return Ok(Some(kept.bytes));
         }
-        Ok(self.cache.payload(id).await?.filter(is_the_records))
+        Ok(self.cache.payload(id).await?.filter(is_the_records).map(|payload| payload.bytes))
     }
 
     async fn put_back(&self, letter: DeadLetter, remark: String) -> Result<Redriven, StageError> {

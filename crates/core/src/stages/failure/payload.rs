@@ -2,7 +2,6 @@
 
 use super::Failure;
 use crate::{
-    digest::Sha256,
     error::{ErrorKind, StageError},
     message::{InternalMessage, S3Reference},
     ports::{FailedStore, PayloadArchive, PayloadCache},
@@ -97,12 +96,12 @@ where
     async fn rescue_payload(&self, message: &InternalMessage) -> Result<Option<S3Reference>, StageError> {
         let id = message.message_id;
         let Some(payload) = self.cache.payload(id).await? else { return Ok(None) };
-        let actual = Sha256::of(&payload);
+        let actual = payload.sha256;
         let key = if actual == message.payload.sha256 {
             kept_key(id)
         } else {
             format!("corrupted/{}/{actual}", id.archive_key())
         };
-        self.failed_store.keep(&key, payload).await.map(Some)
+        self.failed_store.keep(&key, payload.bytes).await.map(Some)
     }
 }

@@ -113,7 +113,7 @@ where
         Ok(Listing {
             total: noted.len(),
             pending: pending.map(|noted| PendingEntry::new(*noted, now)).collect(),
-            cached_size_bytes: cached.map(|payload| payload.len() as u64),
+            cached_size_bytes: cached.map(|payload| payload.bytes.len() as u64),
             errors,
         })
     }

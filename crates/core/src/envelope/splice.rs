@@ -1,0 +1,191 @@
+//! Large payloads, cut out of the event before it is parsed.
+//!
+//! Most of a large event is one run of base64. It is found without parsing, because neither a quotation mark nor a
+//! backslash is in it, and a short stand-in takes its place; the small event that is left is parsed as any other. Where
+//! the payload of that turns out to be the stand-in, the run is the payload.
+//!
+//! *Invariant:* the stand-in is random, new for every event, and stands in one place. A payload that decodes to it *is* in
+//! that place, whatever a producer sends. In any other case the whole event is parsed.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use super::Payload;
+use crate::{content::Content, message::PayloadEncoding};
+
+/// The shortest run that is worth it.
+const MIN_RUN_BYTES: usize = 8 * 1024;
+
+/// How many quotation marks and backslashes to look at, before an event counts as one of many small parts.
+const MAX_MARKS: usize = 4096;
+
+/// An event without its largest run of base64.
+#[derive(Debug)]
+pub struct Splice<'a> {
+    /// The event with the stand-in.
+    pub remainder: String,
+    /// What the stand-in decodes to.
+    stand_in: [u8; 30],
+    run: Content<'a>,
+}
+
+impl<'a> Splice<'a> {
+    /// Cuts the run out of an event; `None` where there is no large one.
+    pub fn cut(event: &'a [u8]) -> Option<Self> {
+        let (start, end) = longest_run(event)?;
+        let run = Content::from_base64(Cow::Borrowed(std::str::from_utf8(&event[start..end]).ok()?)).ok()?;
+        let (before, after) =
+            (std::str::from_utf8(&event[..start]).ok()?, std::str::from_utf8(&event[end..]).ok()?);
+        let mut stand_in = [0; 30];
+        for half in stand_in.chunks_exact_mut(15) {
+            half.copy_from_slice(&Uuid::new_v4().as_bytes()[..15]);
+        }
+        let text = base64_simd::STANDARD.encode_to_string(stand_in);
+        Some(Self { remainder: [before, &text, after].concat(), stand_in, run })
+    }
+
+    /// Puts the run in the place of the stand-in. False where the payload is something else.
+    pub fn put_back<'p>(&self, payload: &mut Payload<'p>) -> bool
+    where
+        'a: 'p,
+    {
+        let decoded = matches!(payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
+        let stands_in = decoded
+            && payload.content.len() == self.stand_in.len()
+            && payload.content.to_bytes() == self.stand_in.as_slice();
+        if stands_in {
+            payload.content = self.run.clone();
+        }
+        stands_in
+    }
+}
+
+/// Where the longest run without quotation marks and backslashes is.
+fn longest_run(event: &[u8]) -> Option<(usize, usize)> {
+    let (mut longest, mut start) = ((0, 0), 0);
+    let mut marks = memchr::memchr2_iter(b'"', b'\\', event);
+    for end in marks.by_ref().take(MAX_MARKS) {
+        if end - start > longest.1 - longest.0 {
+            longest = (start, end);
+        }
+        start = end + 1;
+    }
+    (longest.1 - longest.0 >= MIN_RUN_BYTES).then_some(longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        envelope::{body, open},
+        proxy::ProxyEvent,
+    };
+
+    const HEAD: &str =
+        r#""messageMetaData":{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z"}"#;
+
+    fn event(headers: &Value, body: &str, is_base64_encoded: bool) -> String {
+        json!({"headers": headers, "body": body, "isBase64Encoded": is_base64_encoded}).to_string()
+    }
+
+    /// The payload as read with the run cut out, and as read in whole.
+    fn both_ways(event: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let read = |text: &str, splice: Option<&Splice<'_>>| -> Option<Vec<u8>> {
+            let request: ProxyEvent<'_> = serde_json::from_str(text).ok()?;
+            let body = body(&request).ok()?;
+            let mut payload = open(&request, &body).ok()?.payload;
+            if let Some(splice) = splice
+                && !splice.put_back(&mut payload)
+            {
+                return None;
+            }
+            Some(payload.content.to_bytes().to_vec())
+        };
+        let spliced = Splice::cut(event.as_bytes()).and_then(|splice| {
+            assert!(splice.remainder.len() < 2048);
+            read(&splice.remainder, Some(&splice))
+        });
+        (spliced, read(event, None))
+    }
+
+    #[test]
+    fn a_large_base64_payload_is_the_same_with_and_without_the_cut() {
+        let bytes: Vec<u8> = (0..20_000_u32).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        let text = base64_simd::STANDARD.encode_to_string(&bytes);
+        let json = json!({"content-type": "application/json"});
+        let cloud_event =
+            r#"{"specversion":"1.0","type":"t","source":"/s","id":"7","time":"2026-01-31T09:30:00Z","#;
+        let binary = json!({"content-type": "image/png", "ce-specversion": "1.0", "ce-type": "t", "ce-source": "/s",
+            "ce-id": "7", "ce-time": "2026-01-31T09:30:00Z"});
+        for event in [
+            event(&json, &format!("{{{HEAD},\"messagePayload\":\"{text}\"}}"), false),
+            event(
+                &json,
+                &format!("{{\"messagePayload\":\"{text}\",\n\"payloadEncoding\":\"base64\",{HEAD}}}"),
+                false,
+            ),
+            event(
+                &json!({"content-type": "application/cloudevents+json"}),
+                &format!("{cloud_event}\"datacontenttype\":\"image/png\",\"data_base64\":\"{text}\"}}"),
+                false,
+            ),
+            event(&binary, &text, true),
+        ] {
+            assert_eq!(both_ways(&event), (Some(bytes.clone()), Some(bytes.clone())), "{}", &event[..300]);
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_not_the_payload_is_not_taken_for_it() {
+        let run = "A".repeat(20_000);
+        let json = json!({"content-type": "application/json"});
+        for (event, payload) in [
+            // In the metadata, in a header, beside the payload, as a part of it, and in a payload that is text or JSON.
+            (event(&json, &format!("{{{HEAD},\"messagePayload\":\"\\u0041{run}\"}}"), false), Some(20_001)),
+            (
+                event(
+                    &json,
+                    &format!("{{{HEAD},\"payloadEncoding\":\"utf8\",\"messagePayload\":\"{run}\"}}"),
+                    false,
+                ),
+                Some(20_000),
+            ),
+            (event(&json, &format!("{{{HEAD},\"messagePayload\":[\"{run}\"]}}"), false), Some(20_004)),
+            (
+                event(
+                    &json!({"content-type": "application/json", "x": run}),
+                    &format!("{{{HEAD},\"messagePayload\":\"eA==\"}}"),
+                    false,
+                ),
+                Some(1),
+            ),
+            (
+                event(&json, &format!("{{{HEAD},\"messagePayload\":\"eA==\",\"other\":\"{run}\"}}"), false),
+                None,
+            ),
+            (event(&json, &format!("{{{HEAD},\"messagePayload\":\"eA==\"}} {run}"), false), None),
+        ] {
+            let (spliced, whole) = both_ways(&event);
+            assert_eq!(spliced, None, "{}", &event[..300]);
+            assert_eq!(whole.map(|bytes| bytes.len()), payload, "{}", &event[..300]);
+        }
+    }
+
+    #[test]
+    fn small_or_broken_runs_stay_where_they_are() {
+        let long = "A".repeat(MIN_RUN_BYTES);
+        for event in [
+            format!("\"{}\"", &long[1..]),
+            format!("\"{long}\u{e4}\""),
+            format!("\"{long}A\""),
+            format!("{}\"{long}\"", "\"".repeat(MAX_MARKS)),
+            long.clone(),
+        ] {
+            assert!(Splice::cut(event.as_bytes()).is_none());
+        }
+        assert!(Splice::cut(format!("\"{long}\"").as_bytes()).is_some());
+    }
+}
