@@ -2,16 +2,20 @@
 //!
 //! *Invariant:* base64 is checked when it becomes [`Content`], so that reading content cannot fail.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::OnceLock};
 
 use base64_simd::{Out, STANDARD};
 use bytes::Bytes;
 
 use crate::digest::{Hasher, Sha256};
 
-/// Bytes to keep, read piece by piece: a payload of megabytes is decoded where it is needed and held nowhere.
+/// Bytes to keep, read piece by piece: a payload of megabytes is decoded where it is needed and held nowhere. Whoever reads
+/// it first, to its end, has also worked out its digest.
 #[derive(Clone, Debug)]
-pub struct Content<'a>(Held<'a>);
+pub struct Content<'a> {
+    held: Held<'a>,
+    sha256: OnceLock<Sha256>,
+}
 
 #[derive(Clone, Debug)]
 enum Held<'a> {
@@ -21,15 +25,21 @@ enum Held<'a> {
 }
 
 impl<'a> Content<'a> {
+    const fn new(held: Held<'a>) -> Self {
+        Self { held, sha256: OnceLock::new() }
+    }
+
+    /// The bytes that a base64 text in a larger one stands for; `None` where it is none.
+    pub fn from_base64_bytes(text: &'a [u8]) -> Option<Self> {
+        STANDARD.check(text).is_ok().then(|| Self::new(Held::Base64(text)))
+    }
+
     /// The bytes that a base64 text stands for; the text itself where it is none.
     pub fn from_base64(text: Cow<'a, str>) -> Result<Self, Cow<'a, str>> {
         match text {
-            Cow::Borrowed(text) => match STANDARD.check(text.as_bytes()) {
-                Ok(()) => Ok(Self(Held::Base64(text.as_bytes()))),
-                Err(_) => Err(Cow::Borrowed(text)),
-            },
+            Cow::Borrowed(text) => Self::from_base64_bytes(text.as_bytes()).ok_or(Cow::Borrowed(text)),
             Cow::Owned(text) => match STANDARD.decode_to_vec(&text) {
-                Ok(bytes) => Ok(Self(Held::Plain(Cow::Owned(bytes)))),
+                Ok(bytes) => Ok(Self::new(Held::Plain(Cow::Owned(bytes)))),
                 Err(_) => Err(Cow::Owned(text)),
             },
         }
@@ -37,7 +47,7 @@ impl<'a> Content<'a> {
 
     /// Their number.
     pub fn len(&self) -> usize {
-        match &self.0 {
+        match &self.held {
             Held::Plain(bytes) => bytes.len(),
             Held::Base64(text) => {
                 let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
@@ -53,24 +63,24 @@ impl<'a> Content<'a> {
 
     /// The bytes, from the first to the last, in pieces of at most 48 KiB.
     pub fn pieces(&self) -> Pieces<'_> {
-        match &self.0 {
-            Held::Plain(bytes) => Pieces { rest: bytes, decoded: None },
-            Held::Base64(text) => Pieces { rest: text, decoded: Some(vec![0; PIECE].into_boxed_slice()) },
-        }
+        let (rest, decoded) = match &self.held {
+            Held::Plain(bytes) => (bytes.as_ref(), None),
+            Held::Base64(text) => (*text, Some(vec![0; PIECE].into_boxed_slice())),
+        };
+        let digest = self.sha256.get().is_none().then(|| (Hasher::default(), &self.sha256));
+        Pieces { rest, decoded, digest }
     }
 
-    /// Their digest.
+    /// Their digest. They are read for it where nobody has read them yet.
     pub fn sha256(&self) -> Sha256 {
-        let (mut hasher, mut pieces) = (Hasher::default(), self.pieces());
-        while let Some(piece) = pieces.next_piece() {
-            hasher.update(piece);
-        }
-        hasher.finish()
+        let mut pieces = self.pieces();
+        while self.sha256.get().is_none() && pieces.next_piece().is_some() {}
+        *self.sha256.get_or_init(|| Sha256::of(b""))
     }
 
     /// All of them together.
     pub fn to_bytes(&self) -> Bytes {
-        match &self.0 {
+        match &self.held {
             Held::Plain(bytes) => Bytes::copy_from_slice(bytes),
             Held::Base64(text) => STANDARD.decode_to_vec(text).expect("it was checked to be base64").into(),
         }
@@ -79,13 +89,13 @@ impl<'a> Content<'a> {
 
 impl<'a> From<Cow<'a, [u8]>> for Content<'a> {
     fn from(bytes: Cow<'a, [u8]>) -> Self {
-        Self(Held::Plain(bytes))
+        Self::new(Held::Plain(bytes))
     }
 }
 
 impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Content<'a> {
     fn from(bytes: &'a T) -> Self {
-        Self(Held::Plain(Cow::Borrowed(bytes.as_ref())))
+        Self::new(Held::Plain(Cow::Borrowed(bytes.as_ref())))
     }
 }
 
@@ -113,6 +123,8 @@ pub struct Pieces<'a> {
     rest: &'a [u8],
     /// Where the current piece is decoded; `None` where the bytes are there already.
     decoded: Option<Box<[u8]>>,
+    /// The digest of what was read so far, and where the whole's goes; `None` where that is known.
+    digest: Option<(Hasher, &'a OnceLock<Sha256>)>,
 }
 
 impl Pieces<'_> {
@@ -124,12 +136,21 @@ impl Pieces<'_> {
         let held = if self.decoded.is_some() { PIECE / 3 * 4 } else { PIECE };
         let (piece, rest) = self.rest.split_at(self.rest.len().min(held));
         self.rest = rest;
-        Some(match &mut self.decoded {
+        let piece = match &mut self.decoded {
             None => piece,
             Some(space) => {
                 STANDARD.decode(piece, Out::from_slice(space)).expect("it was checked to be base64")
             }
-        })
+        };
+        if let Some((hasher, _)) = &mut self.digest {
+            hasher.update(piece);
+        }
+        if self.rest.is_empty()
+            && let Some((hasher, whole)) = self.digest.take()
+        {
+            whole.get_or_init(|| hasher.finish());
+        }
+        Some(piece)
     }
 }
 
@@ -158,9 +179,14 @@ mod tests {
             ] {
                 assert_eq!(content.len(), size);
                 assert_eq!(content.is_empty(), size == 0);
+                assert_eq!(content.clone().sha256(), Sha256::of(&bytes), "unread");
+                let mut half = content.pieces();
+                half.next_piece();
+                assert_eq!(content.clone().sha256(), Sha256::of(&bytes), "read in part");
                 assert_eq!(read(&content), bytes);
+                assert_eq!(read(&content), bytes, "again");
+                assert_eq!(content.sha256(), Sha256::of(&bytes), "read");
                 assert_eq!(content.to_bytes(), bytes);
-                assert_eq!(content.sha256(), Sha256::of(&bytes));
             }
         }
     }

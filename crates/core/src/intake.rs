@@ -47,10 +47,9 @@ impl<C: PayloadCache, A: PayloadArchive, M: PendingMarkers> Intake<'_, C, A, M> 
     ) -> Result<Durability, NoStore> {
         let id = message.message_id;
         message.storage_context.redis_reference = Some(self.cache.reference(id));
-        let error = match self.cache.put(message, payload, key).await {
-            Ok(()) => return Ok(Durability::Replicated),
-            Err(error) => error,
-        };
+        let cached = self.cache.put(message, payload, key).await;
+        *message = message.with_payload(payload);
+        let Err(error) = cached else { return Ok(Durability::Replicated) };
         warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
         self.archive_directly(message, payload)
             .await
@@ -64,6 +63,7 @@ impl<C: PayloadCache, A: PayloadArchive, M: PendingMarkers> Intake<'_, C, A, M> 
         message: &mut InternalMessage,
         payload: &Content<'_>,
     ) -> Result<Durability, NoStore> {
+        *message = message.with_payload(payload);
         let stored = async {
             let key = message.message_id.archive_key();
             let reference = self.archive.store(&key, payload.to_bytes(), &message.payload).await?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     SCHEMA_VERSION,
     clock::Timestamp,
+    content::Content,
     dead_letter::PastFailure,
     digest::Sha256,
     metadata::MessageMetaData,
@@ -71,6 +72,15 @@ impl InternalMessage {
             storage_context: StorageContext::default(),
             redrive: None,
         }
+    }
+
+    /// The same message, with what its payload turns out to be.
+    #[must_use]
+    pub fn with_payload(&self, content: &Content<'_>) -> Self {
+        let mut message = self.clone();
+        message.payload.sha256 = content.sha256();
+        message.payload.size_bytes = content.len() as u64;
+        message
     }
 
     /// The run that this message goes through the workflow in.

@@ -28,7 +28,8 @@ pub trait PayloadCache: Send + Sync {
     /// Where this cache keeps, or would keep, a record.
     fn reference(&self, id: RecordId) -> RedisReference;
 
-    /// Stores payload, message and the pending entry together.
+    /// Stores payload, message and the pending entry together. What the stored message says of the payload is what the
+    /// payload is: an implementation reads it once, and takes [`InternalMessage::with_payload`] then.
     ///
     /// `Ok`: all three are stored and the wanted number of replicas has confirmed them. `Err`: they may or
     /// may not be stored; nothing may be promised on them. Nothing of it expires before the run is settled. With a `key`,

@@ -158,6 +158,7 @@ impl PayloadCache for &MemoryCache {
         if known.is_some_and(|known| known > message.run()) {
             return Ok(());
         }
+        let message = message.with_payload(payload);
         let record = CachedRecord { message: message.clone(), payload: payload.to_bytes(), settled: false };
         state.records.insert(message.message_id, record);
         state.pending.insert(message.run(), message.pending_since());

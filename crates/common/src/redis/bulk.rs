@@ -45,6 +45,7 @@ pub(super) struct Batch<'a> {
 enum Part<'a> {
     Encoded(Vec<u8>),
     Content(&'a Content<'a>),
+    Late(&'a (dyn Fn() -> redis::Cmd + Sync)),
 }
 
 impl<'a> Batch<'a> {
@@ -56,6 +57,13 @@ impl<'a> Batch<'a> {
     /// Adds a command.
     pub(super) fn command(&mut self, command: &redis::Cmd) -> &mut Self {
         self.parts.push(Part::Encoded(command.get_packed_command()));
+        self.commands += 1;
+        self
+    }
+
+    /// Adds a command that can be made only when everything before it has been sent.
+    pub(super) fn late_command(&mut self, command: &'a (dyn Fn() -> redis::Cmd + Sync)) -> &mut Self {
+        self.parts.push(Part::Late(command));
         self.commands += 1;
         self
     }
@@ -103,6 +111,7 @@ impl BulkConnection {
         for part in &batch.parts {
             match part {
                 Part::Encoded(bytes) => self.stream.write_all(bytes).await?,
+                Part::Late(command) => self.stream.write_all(&command().get_packed_command()).await?,
                 Part::Content(content) => {
                     let mut pieces = content.pieces();
                     while let Some(piece) = pieces.next_piece() {

@@ -176,20 +176,19 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
         }
         let wanted = self.settings.wanted_replicas;
         let timeout_ms = u64::try_from(self.settings.replication_timeout.as_millis()).unwrap_or(u64::MAX);
-        let (key_of_record, text, attempt) = (record_key(id), message.to_json(), run.attempt().to_string());
-        let fields: [&[u8]; 7] = [
-            b"HSET",
-            key_of_record.as_bytes(),
-            b"message",
-            text.as_bytes(),
-            b"attempt",
-            attempt.as_bytes(),
-            b"payload",
-        ];
+        let key_of_record = record_key(id);
+        // After the payload, so that its digest is worked out while it is sent.
+        let describe = || {
+            let mut command = redis::cmd("HSET");
+            command.arg(&key_of_record).arg("message").arg(message.with_payload(payload).to_json());
+            command.arg("attempt").arg(run.attempt());
+            command
+        };
         let mut batch = Batch::new();
         batch
             .command(&redis::cmd("MULTI"))
-            .command_with_content(&fields, payload)
+            .command_with_content(&[b"HSET", key_of_record.as_bytes(), b"payload"], payload)
+            .late_command(&describe)
             // An earlier run of the record may have been settled not long ago.
             .command(redis::cmd("PERSIST").arg(&key_of_record))
             .command(
@@ -229,7 +228,11 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
         // Only now: a claim that says "stored" is a receipt for whoever repeats the request.
         match key {
             Some(key) => {
-                self.confirm(key, &Claim::new(id, &message.payload).stored(Durability::Replicated)).await
+                self.confirm(
+                    key,
+                    &Claim::new(id, &message.with_payload(payload).payload).stored(Durability::Replicated),
+                )
+                .await
             }
             None => Ok(()),
         }

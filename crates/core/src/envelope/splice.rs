@@ -1,13 +1,11 @@
 //! Large payloads, cut out of the event before it is parsed.
 //!
-//! Most of a large event is one run of base64. It is found without parsing, because neither a quotation mark nor a
-//! backslash is in it, and a short stand-in takes its place; the small event that is left is parsed as any other. Where
-//! the payload of that turns out to be the stand-in, the run is the payload.
+//! Most of a large event is one run of base64. It is found without parsing, between the last of the quotation marks and
+//! backslashes before it and the first of those after it, and a short stand-in takes its place; the small event that is
+//! left is parsed as any other. Where the payload of that turns out to be the stand-in, the run is the payload.
 //!
 //! *Invariant:* the stand-in is random, new for every event, and stands in one place. A payload that decodes to it *is* in
 //! that place, whatever a producer sends. In any other case the whole event is parsed.
-
-use std::borrow::Cow;
 
 use uuid::Uuid;
 
@@ -33,8 +31,9 @@ pub struct Splice<'a> {
 impl<'a> Splice<'a> {
     /// Cuts the run out of an event; `None` where there is no large one.
     pub fn cut(event: &'a [u8]) -> Option<Self> {
-        let (start, end) = longest_run(event)?;
-        let run = Content::from_base64(Cow::Borrowed(std::str::from_utf8(&event[start..end]).ok()?)).ok()?;
+        let (start, end) = large_run(event)?;
+        // Which proves that no mark is left inside.
+        let run = Content::from_base64_bytes(&event[start..end])?;
         let (before, after) =
             (std::str::from_utf8(&event[..start]).ok()?, std::str::from_utf8(&event[end..]).ok()?);
         let mut stand_in = [0; 30];
@@ -61,17 +60,24 @@ impl<'a> Splice<'a> {
     }
 }
 
-/// Where the longest run without quotation marks and backslashes is.
-fn longest_run(event: &[u8]) -> Option<(usize, usize)> {
-    let (mut longest, mut start) = ((0, 0), 0);
-    let mut marks = memchr::memchr2_iter(b'"', b'\\', event);
-    for end in marks.by_ref().take(MAX_MARKS) {
-        if end - start > longest.1 - longest.0 {
-            longest = (start, end);
+/// From the end of the first large run's last mark before it to the last large run's first mark after it. A mark is a
+/// quotation mark or a backslash: there is one on either side of every JSON string, and none in base64.
+fn large_run(event: &[u8]) -> Option<(usize, usize)> {
+    let (mut start, mut end) = (0, event.len());
+    for _ in 0..MAX_MARKS {
+        match memchr::memchr2(b'"', b'\\', event.get(start..start + MIN_RUN_BYTES)?) {
+            Some(mark) => start += mark + 1,
+            None => break,
         }
-        start = end + 1;
     }
-    (longest.1 - longest.0 >= MIN_RUN_BYTES).then_some(longest)
+    for _ in 0..MAX_MARKS {
+        let window = end.checked_sub(MIN_RUN_BYTES)?;
+        match memchr::memrchr2(b'"', b'\\', &event[window..end]) {
+            Some(mark) => end = window + mark,
+            None => break,
+        }
+    }
+    (start + MIN_RUN_BYTES <= end).then_some((start, end))
 }
 
 #[cfg(test)]
@@ -182,7 +188,8 @@ mod tests {
             format!("\"{long}\u{e4}\""),
             format!("\"{long}A\""),
             format!("{}\"{long}\"", "\"".repeat(MAX_MARKS)),
-            long.clone(),
+            format!("\"{long}\"{}", "\"".repeat(MAX_MARKS)),
+            format!("\"{long}\",\"{long}\""),
         ] {
             assert!(Splice::cut(event.as_bytes()).is_none());
         }

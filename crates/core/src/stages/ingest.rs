@@ -10,6 +10,7 @@ use crate::{
     MAX_EVENT_BYTES,
     clock::Clock,
     content::Content,
+    digest::Sha256,
     envelope::{self, Envelope, Splice},
     error::StageError,
     idempotency::{Claim, IdempotencyKey},
@@ -124,8 +125,9 @@ where
 
     async fn take(&self, request: &ProxyEvent<'_>, envelope: Envelope<'_>) -> Result<Taken, Problem> {
         let payload = envelope.payload;
-        let descriptor = PayloadDescriptor {
-            sha256: payload.content.sha256(),
+        let mut descriptor = PayloadDescriptor {
+            // The store that reads the payload works it out on the way.
+            sha256: Sha256::UNREAD,
             size_bytes: payload.content.len() as u64,
             content_type: payload.content_type,
             encoding: payload.encoding,
@@ -135,10 +137,13 @@ where
 
         let (id, store, replayed) = match &key {
             None => (self.clock.mint(), Store::Any, false),
-            Some(key) => match self.claim(key, &descriptor).await? {
-                Claimed::Stored(receipt) => return Ok(Taken::Replayed(receipt)),
-                Claimed::ToStore { id, store, replayed } => (id, store, replayed),
-            },
+            Some(key) => {
+                descriptor.sha256 = payload.content.sha256();
+                match self.claim(key, &descriptor).await? {
+                    Claimed::Stored(receipt) => return Ok(Taken::Replayed(receipt)),
+                    Claimed::ToStore { id, store, replayed } => (id, store, replayed),
+                }
+            }
         };
         let mut message = InternalMessage::new(id, envelope.meta_data, descriptor, security_context);
         let durability = self.make_durable(&mut message, &payload.content, key.as_ref(), store).await?;
@@ -345,7 +350,7 @@ fn idempotency_key(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, digest::Sha256, receipt::ReceivedPayload};
+    use crate::{clock::Timestamp, receipt::ReceivedPayload};
 
     #[test]
     fn the_stored_then_the_later_then_the_noted_claim_is_repeated() {
