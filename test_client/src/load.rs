@@ -18,12 +18,39 @@ use custody_test_client::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::Semaphore, task::JoinSet};
 
+/// How much to send.
+#[derive(Clone, Copy)]
+pub(crate) enum Amount {
+    Records(usize),
+    Time(Duration),
+}
+
+impl Amount {
+    fn is_reached(self, records: usize, elapsed: Duration) -> bool {
+        match self {
+            Self::Records(count) => records >= count,
+            Self::Time(time) => elapsed >= time,
+        }
+    }
+
+    fn progress_bar(self) -> anyhow::Result<ProgressBar> {
+        let (bar, template) = match self {
+            Self::Records(count) => {
+                (ProgressBar::new(count as u64), "{bar:40} {pos}/{len} records, {per_sec}, {eta} left")
+            }
+            Self::Time(_) => (ProgressBar::new_spinner(), "{spinner} {pos} records, {per_sec}, {elapsed}"),
+        };
+        bar.set_style(ProgressStyle::with_template(template)?);
+        Ok(bar)
+    }
+}
+
 /// What to send.
 pub(crate) struct Plan {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) sizes: Vec<Size>,
-    pub(crate) count: usize,
+    pub(crate) amount: Amount,
     pub(crate) concurrency: usize,
     pub(crate) seed: u64,
     pub(crate) timeout: Duration,
@@ -51,14 +78,16 @@ pub(crate) async fn run(deployment: &Deployment, plan: Plan) -> anyhow::Result<b
     let subscriber = Subscriber::start(deployment)?;
     let sender = Sender::new(deployment)?;
     let gate = Arc::new(Semaphore::new(plan.concurrency.max(1)));
-    let bar = ProgressBar::new(plan.count as u64);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} records, {per_sec}, {eta} left")?);
+    let bar = plan.amount.progress_bar()?;
 
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     let mut results = Results::default();
-    for i in 0..plan.count {
+    for i in 0.. {
         let permit = Arc::clone(&gate).acquire_owned().await?;
+        if plan.amount.is_reached(i, started.elapsed()) {
+            break;
+        }
         let record = plan.record(i)?;
         let (sender, subscriber, deployment, timeout) =
             (sender.clone(), subscriber.clone(), deployment.clone(), plan.timeout);
@@ -131,8 +160,10 @@ impl Results {
             "completed p50",
             "completed p99",
         ]);
-        for ((_, label), latencies) in &self.good {
-            let mut row = vec![label.clone(), latencies.len().to_string()];
+        let all: Vec<_> = self.good.values().flatten().copied().collect();
+        let kinds = self.good.iter().map(|((_, label), latencies)| (label.as_str(), latencies));
+        for (label, latencies) in kinds.chain((self.good.len() > 1).then_some(("all", &all))) {
+            let mut row = vec![label.to_owned(), latencies.len().to_string()];
             for of in 0..3 {
                 let mut sorted: Vec<_> = latencies.iter().map(|latencies| latencies[of]).collect();
                 sorted.sort_unstable();

@@ -13,6 +13,8 @@ use custody_test_client::{
     records::{Kind, Size},
 };
 
+use crate::load::Amount;
+
 #[derive(Parser)]
 #[command(
     name = "custody-test-client",
@@ -55,6 +57,9 @@ enum Command {
         /// How many records to send, spread over kinds and sizes.
         #[arg(long, default_value_t = 16)]
         count: usize,
+        /// Send for so many seconds, whatever number of records that makes.
+        #[arg(long, conflicts_with = "count")]
+        seconds: Option<u64>,
         /// How many requests to have under way at once.
         #[arg(long, default_value_t = 4)]
         concurrency: usize,
@@ -84,8 +89,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let timeout = Duration::from_secs(arguments.timeout);
     match arguments.command {
         Command::Show { file } => show::run(&deployment, file.as_deref(), timeout).await,
-        Command::Load { files, kind, size, count, concurrency, seed } => {
-            let plan = load::Plan { files, kinds: kind, sizes: size, count, concurrency, seed, timeout };
+        Command::Load { files, kind, size, count, seconds, concurrency, seed } => {
+            let amount = seconds.map_or(Amount::Records(count), |n| Amount::Time(Duration::from_secs(n)));
+            let plan = load::Plan { files, kinds: kind, sizes: size, amount, concurrency, seed, timeout };
             load::run(&deployment, plan).await
         }
     }

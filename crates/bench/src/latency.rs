@@ -75,6 +75,13 @@ impl Case {
         self.size_bytes
     }
 
+    /// The same, with a floor that moves as many bytes as the payload has when it is decoded.
+    #[must_use]
+    pub fn with_decoded_floor(mut self) -> Self {
+        self.event.payload_bytes = self.event.decoded_bytes;
+        self
+    }
+
     fn invoke(&self, program: &mut Function, redis: &mut RedisLink) -> anyhow::Result<Times> {
         let invocation = Invocation { event: &self.event.text, payload_bytes: self.event.payload_bytes };
         let answer = program.invoke(&invocation)?;

@@ -19,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Measures the functions against a floor: what moving the bytes alone would cost.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Arguments {
     /// Write the figures to this file.
     #[arg(long)]
@@ -35,6 +36,9 @@ struct Arguments {
     /// Without the curve of throughput.
     #[arg(long)]
     targets_only: bool,
+    /// Have the floor of ingest write only as many bytes as the decoded payload has, as if it were decoded for nothing.
+    #[arg(long)]
+    decoded_floor: bool,
     /// Only what is called so, such as `ingest at 6 MB`; targets that need more count as not measured.
     #[arg(long)]
     only: Option<String>,
@@ -88,6 +92,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
     cases.push(Case::metadata());
     cases.retain(|case| arguments.only.as_ref().is_none_or(|only| case.to_string().contains(only)));
+    if arguments.decoded_floor {
+        cases = cases.into_iter().map(Case::with_decoded_floor).collect();
+    }
     let (processes, time) = if *brief {
         (&throughput::PROCESSES[..1], Duration::from_millis(200))
     } else {
@@ -129,7 +136,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     progress.finish_and_clear();
     let command = std::iter::once("cargo xtask bench".to_owned())
         .chain(arguments.brief.then(|| "--brief".to_owned()))
-        .chain(arguments.targets_only.then(|| "--targets-only".to_owned()));
+        .chain(arguments.targets_only.then(|| "--targets-only".to_owned()))
+        .chain(arguments.decoded_floor.then(|| "--decoded-floor".to_owned()))
+        .chain(arguments.only.iter().map(|only| format!("--only '{only}'")));
     let mut figures = Figures {
         machine: process::machine(),
         command: command.collect::<Vec<_>>().join(" "),

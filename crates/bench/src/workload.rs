@@ -24,23 +24,25 @@ pub const PAYLOAD_SIZES: [(usize, &str); 5] = [
     (4608 * KIB, "4.7 MB"),
 ];
 
-/// An event and the number of bytes in its payload, as the event carries it.
+/// An event and the size of its payload.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// The JSON text.
     pub text: Vec<u8>,
-    /// The payload's size.
+    /// The payload's size, as the event carries it.
     pub payload_bytes: usize,
+    /// Its size as it is kept.
+    pub decoded_bytes: usize,
 }
 
 /// A proxy event of exactly `size` bytes, with a payload in base64, as producers of images send it.
 pub fn ingest_event(size: usize) -> Event {
     let frame = proxy_event("", "");
     let room = size.saturating_sub(frame.len());
-    let payload = payload(room / 4 * 3);
-    let payload = base64_simd::STANDARD.encode_to_string(&payload);
+    let decoded = payload(room / 4 * 3);
+    let payload = base64_simd::STANDARD.encode_to_string(&decoded);
     let text = proxy_event(&payload, &"x".repeat(room % 4));
-    Event { text: text.into_bytes(), payload_bytes: payload.len() }
+    Event { text: text.into_bytes(), payload_bytes: payload.len(), decoded_bytes: decoded.len() }
 }
 
 fn proxy_event(payload: &str, padding: &str) -> String {
@@ -104,7 +106,7 @@ pub fn cached_record(size: usize) -> CachedRecord {
     let key = format!("{{s{:02}}}:rec:{id}", id.shard());
     message.storage_context.redis_reference =
         Some(RedisReference { server: "localhost".to_owned(), port: 6379, key: key.clone() });
-    let event = Event { text: message.to_json().into_bytes(), payload_bytes: size };
+    let event = Event { text: message.to_json().into_bytes(), payload_bytes: size, decoded_bytes: size };
     CachedRecord { event, key, payload }
 }
 

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod checks;
 mod progress;
+mod soak;
 mod stack;
 mod tools;
 mod workspace;
@@ -55,6 +56,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Send records through a local stack of its own for a while; fails where one is lost, altered or stuck.
+    Soak {
+        /// For how long to send.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// How many requests to have under way at once.
+        #[arg(long, default_value_t = 4)]
+        concurrency: usize,
+    },
     /// Start the local stack and deploy the template to it. Does nothing where nothing changed.
     Up,
     /// End the local stack, every process of it, and forget its data.
@@ -99,6 +109,7 @@ fn main() -> ExitCode {
         Command::E2e => checks::end_to_end_only(),
         Command::CrashMatrix { arguments } => return checks::crash_matrix(&arguments),
         Command::Bench { arguments } => return exit_code(bench::run(&arguments)),
+        Command::Soak { seconds, concurrency } => soak::run(seconds, concurrency),
         Command::Up => build::release()
             .and_then(|release| stack.up(&release))
             .map(|running| println!("{}", running.summary())),

@@ -56,7 +56,8 @@ where
     /// Always an answer: what is wrong with a request or with the stores is told to the producer as a problem,
     /// and the request is handed to the failure function first.
     pub async fn run(&self, event: &[u8]) -> ProxyResponse {
-        if let Some(splice) = Splice::cut(event).filter(|_| event.len() <= MAX_EVENT_BYTES)
+        if within_limit(event).is_ok()
+            && let Some(splice) = Splice::cut(event)
             && let Some(answer) = self.run_spliced(event, &splice).await
         {
             return answer;
@@ -74,24 +75,9 @@ where
                 return self.refuse(event, None, problem).await;
             }
         };
-        if event.len() > MAX_EVENT_BYTES {
-            let problem = Problem::new(
-                ProblemKind::TooLarge,
-                format!(
-                    "the request makes an event of {} bytes and the limit is {MAX_EVENT_BYTES}; \
-                     send a smaller payload (base64 grows it by a third, a binary CloudEvent likewise)",
-                    event.len()
-                ),
-            );
-            return self.refuse(event, request.request_context.request_id.as_deref(), problem).await;
-        }
-        let body = match envelope::body(&request) {
-            Ok(body) => body,
-            Err(problem) => {
-                return self.refuse(event, request.request_context.request_id.as_deref(), problem).await;
-            }
-        };
-        self.answer(event, &request, envelope::open(&request, &body)).await
+        let body = within_limit(event).and_then(|()| envelope::body(&request));
+        let envelope = body.as_ref().map_err(Clone::clone).and_then(|body| envelope::open(&request, body));
+        self.answer(event, &request, envelope).await
     }
 
     /// Answers an event whose payload was cut out; `None`, and nothing is done, where the event must be read in whole. Every
@@ -320,6 +306,20 @@ fn the_one_to_repeat(cached: Claim, noted: Claim) -> Claim {
         (true, false) => cached,
         (true, true) | (false, _) => noted,
     }
+}
+
+fn within_limit(event: &[u8]) -> Result<(), Problem> {
+    if event.len() <= MAX_EVENT_BYTES {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::TooLarge,
+        format!(
+            "the request makes an event of {} bytes and the limit is {MAX_EVENT_BYTES}; \
+             send a smaller payload (base64 grows it by a third, a binary CloudEvent likewise)",
+            event.len()
+        ),
+    ))
 }
 
 fn no_durable_store() -> Problem {

@@ -1,0 +1,24 @@
+//! A soak: the whole pipeline under load for a while, and then a look at whether everything arrived.
+
+use std::process::Command;
+
+use crate::{build, progress, stack::Stack};
+
+/// Sends records for so long, follows each to its end, compares what was archived with what was sent, and has the
+/// operator's tool look for what does not agree.
+pub(crate) fn run(seconds: u64, concurrency: usize) -> anyhow::Result<()> {
+    let release = build::release()?;
+    let stack = Stack::named("soak");
+    stack.forget()?;
+    let soak = || {
+        let running = stack.up(&release)?;
+        let mut client = Command::new(&release.test_client);
+        client.args(["load", "--seconds", &seconds.to_string(), "--concurrency", &concurrency.to_string()]);
+        progress::run_visibly(running.point_at_it(&mut client))?;
+        let mut fsck = Command::new(&release.cli);
+        progress::run_visibly(running.point_at_it(fsck.arg("fsck")))
+    };
+    let result = soak();
+    stack.down()?;
+    result
+}
