@@ -17,6 +17,8 @@ use crate::{
 /// A function at one size.
 #[derive(Debug)]
 pub struct Case {
+    /// What it is called.
+    name: &'static str,
     function: &'static str,
     size: &'static str,
     size_bytes: usize,
@@ -32,13 +34,24 @@ impl Case {
     /// Ingest of an event of this size.
     pub fn ingest(size_bytes: usize, size: &'static str) -> Self {
         Self {
+            name: "ingest",
             function: "ingest",
             size,
             size_bytes,
-            event: workload::ingest_event(size_bytes),
+            event: workload::ingest_event(size_bytes, None),
             cached: None,
             expected: "replicated",
             has_floor: true,
+        }
+    }
+
+    /// The same of a request with an idempotency key that nobody has used before.
+    pub fn ingest_with_key(size_bytes: usize, size: &'static str) -> Self {
+        Self {
+            name: "ingest, idempotency key",
+            // What the cache knows of the key goes with the record, before the next request.
+            event: workload::ingest_event(size_bytes, Some("3f1c9a52")),
+            ..Self::ingest(size_bytes, size)
         }
     }
 
@@ -46,6 +59,7 @@ impl Case {
     pub fn archive(size_bytes: usize, size: &'static str) -> Self {
         let record = workload::cached_record(size_bytes);
         Self {
+            name: "archive",
             function: "archive",
             size,
             size_bytes,
@@ -60,6 +74,7 @@ impl Case {
     pub fn metadata() -> Self {
         let event = workload::cached_record(1).event;
         Self {
+            name: "metadata",
             function: "metadata",
             size: "any",
             size_bytes: event.text.len(),
@@ -87,7 +102,7 @@ impl Case {
         let answer = program.invoke(&invocation)?;
         let text = String::from_utf8_lossy(&answer.body);
         if !text.contains(self.expected) {
-            bail!("{} at {} answered {text}", self.function, self.size);
+            bail!("{self} answered {text}");
         }
         // What a record leaves in Redis goes before the next one comes, outside of every measured time.
         if self.cached.is_none() {
@@ -109,7 +124,7 @@ impl Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.function, self.size)
+        write!(f, "{} at {}", self.name, self.size)
     }
 }
 
@@ -170,7 +185,7 @@ pub fn measure(
     }
     let mut sides = sides.into_iter();
     Ok(LatencyFigures {
-        function: case.function.to_owned(),
+        function: case.name.to_owned(),
         size: case.size.to_owned(),
         size_bytes: case.size_bytes,
         records,

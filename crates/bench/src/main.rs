@@ -39,7 +39,7 @@ struct Arguments {
     /// Have the floor of ingest write only as many bytes as the decoded payload has, as if it were decoded for nothing.
     #[arg(long)]
     decoded_floor: bool,
-    /// Only what is called so, such as `ingest at 6 MB`; targets that need more count as not measured.
+    /// Only what is called so, such as `ingest at 6 MB` or `archive`; targets that need more count as not measured.
     #[arg(long)]
     only: Option<String>,
     /// The folder of the release binaries.
@@ -90,8 +90,9 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     let deployment = Deployment::start()?;
     let mut cases: Vec<Case> = EVENT_SIZES.iter().map(|(bytes, name)| Case::ingest(*bytes, name)).collect();
     cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
+    cases.extend([EVENT_SIZES[1], EVENT_SIZES[4]].map(|(bytes, name)| Case::ingest_with_key(bytes, name)));
     cases.push(Case::metadata());
-    cases.retain(|case| arguments.only.as_ref().is_none_or(|only| case.to_string().contains(only)));
+    cases.retain(|case| arguments.only.as_ref().is_none_or(|only| case.to_string().starts_with(only)));
     if arguments.decoded_floor {
         cases = cases.into_iter().map(Case::with_decoded_floor).collect();
     }

@@ -33,7 +33,7 @@ pub fn measure(
     folder: &Path,
     mut done: impl FnMut(),
 ) -> anyhow::Result<Vec<ThroughputFigures>> {
-    let event = workload::ingest_event(size_bytes);
+    let event = workload::ingest_event(size_bytes, None);
     let invocation = Invocation { event: &event.text, payload_bytes: event.payload_bytes };
     let mut figures = Vec::new();
     for &processes in processes {

@@ -35,17 +35,18 @@ pub struct Event {
     pub decoded_bytes: usize,
 }
 
-/// A proxy event of exactly `size` bytes, with a payload in base64, as producers of images send it.
-pub fn ingest_event(size: usize) -> Event {
-    let frame = proxy_event("", "");
+/// A proxy event of exactly `size` bytes, with a payload in base64, as producers of images send it, and perhaps with an
+/// idempotency key.
+pub fn ingest_event(size: usize, key: Option<&str>) -> Event {
+    let frame = proxy_event("", "", key);
     let room = size.saturating_sub(frame.len());
     let decoded = payload(room / 4 * 3);
     let payload = base64_simd::STANDARD.encode_to_string(&decoded);
-    let text = proxy_event(&payload, &"x".repeat(room % 4));
+    let text = proxy_event(&payload, &"x".repeat(room % 4), key);
     Event { text: text.into_bytes(), payload_bytes: payload.len(), decoded_bytes: decoded.len() }
 }
 
-fn proxy_event(payload: &str, padding: &str) -> String {
+fn proxy_event(payload: &str, padding: &str, key: Option<&str>) -> String {
     let body = json!({
         "messageMetaData": {
             "messageType": "imageB64",
@@ -63,6 +64,7 @@ fn proxy_event(payload: &str, padding: &str) -> String {
         "headers": {
             "Accept": "*/*",
             "Content-Type": "application/json",
+            "Idempotency-Key": key,
             "Host": "abcdefghij.execute-api.us-east-1.amazonaws.com",
             "User-Agent": "bench/1.0",
             "X-Amzn-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700",
@@ -124,7 +126,7 @@ mod tests {
     #[test]
     fn events_have_the_size_that_is_asked_for() {
         for (size, name) in EVENT_SIZES {
-            let event = ingest_event(size);
+            let event = ingest_event(size, None);
             assert_eq!(event.text.len(), size, "{name}");
             assert!(event.payload_bytes < size && event.payload_bytes + 2048 > size);
         }

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::{
-    bulk::{Batch, unexpected},
+    bulk::{Batch, BulkConnection, unexpected},
     connection::{PasswordSource, RedisConnection},
 };
 
@@ -69,19 +69,6 @@ impl<P: PasswordSource> RedisCache<P> {
         Self { connection, settings }
     }
 
-    async fn is_primary(&self) -> Result<bool, StageError> {
-        let replication: String = self
-            .connection
-            .run(
-                || "ask the cache for its role".to_owned(),
-                |mut connection| async move {
-                    redis::cmd("INFO").arg("replication").query_async(&mut connection).await
-                },
-            )
-            .await?;
-        Ok(replication.lines().any(|line| line.trim() == "role:master"))
-    }
-
     /// The number of the run that a record is here for.
     async fn attempt(&self, id: RecordId) -> Result<Option<u32>, StageError> {
         self.connection
@@ -94,18 +81,39 @@ impl<P: PasswordSource> RedisCache<P> {
             .await
     }
 
-    async fn read_payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+    async fn read_payload(&self, id: RecordId) -> Result<Read, StageError> {
         self.connection
             .run_bulk(
                 || format!("read the cached payload of record {id}"),
                 |mut connection| async move {
-                    let payload =
-                        connection.fetch(redis::cmd("HGET").arg(record_key(id)).arg("payload")).await;
-                    (connection, payload)
+                    let read = read_payload(&mut connection, id).await;
+                    (connection, read)
                 },
             )
             .await
     }
+}
+
+/// What a server says of a payload.
+enum Read {
+    Payload(Digested),
+    Nothing {
+        /// Whether it is a primary that says so.
+        by_primary: bool,
+    },
+}
+
+/// Reads a payload. Where there is none, the same connection tells what kind of server that is.
+async fn read_payload(connection: &mut BulkConnection, id: RecordId) -> RedisResult<Read> {
+    let mut command = redis::cmd("HGET");
+    if let Some(payload) = connection.fetch(command.arg(record_key(id)).arg("payload")).await? {
+        return Ok(Read::Payload(payload));
+    }
+    let mut batch = Batch::new();
+    batch.command(redis::cmd("INFO").arg("replication"));
+    let answer = connection.run(&batch).await?.pop().unwrap_or(Value::Nil);
+    let replication: String = redis::from_redis_value(answer)?;
+    Ok(Read::Nothing { by_primary: replication.lines().any(|line| line.trim() == "role:master") })
 }
 
 fn record_key(id: RecordId) -> String {
@@ -239,20 +247,20 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
-        if let Some(payload) = self.read_payload(id).await? {
+        if let Read::Payload(payload) = self.read_payload(id).await? {
             return Ok(Some(payload));
         }
         // A connection to a primary that has become a replica reads what that replica has, which is nothing at all while it
         // copies from its new primary. Before a payload counts as gone, a primary must say so, on a new connection.
         self.connection.forget().await;
-        let payload = self.read_payload(id).await?;
-        if payload.is_none() && !self.is_primary().await? {
-            return Err(StageError::new(
+        match self.read_payload(id).await? {
+            Read::Payload(payload) => Ok(Some(payload)),
+            Read::Nothing { by_primary: true } => Ok(None),
+            Read::Nothing { by_primary: false } => Err(StageError::new(
                 ErrorName::CacheUnavailable,
                 format!("read the cached payload of record {id}: a replica answers in the primary's place"),
-            ));
+            )),
         }
-        Ok(payload)
     }
 
     async fn settle(&self, run: Run) -> Result<(), StageError> {
