@@ -17,6 +17,19 @@ struct Line {
     points: Vec<(f64, f64)>,
 }
 
+/// How a chart is labelled.
+struct Labels {
+    title: &'static str,
+    x: &'static str,
+    y: &'static str,
+    /// How a value of x is written.
+    format_x: fn(&f64) -> String,
+    legend: SeriesLabelPosition,
+}
+
+/// A function and its floor share a colour.
+const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 140, 60)];
+
 /// The picture as SVG text.
 pub fn draw(figures: &Figures) -> anyhow::Result<String> {
     let mut text = String::new();
@@ -25,11 +38,24 @@ pub fn draw(figures: &Figures) -> anyhow::Result<String> {
         root.fill(&WHITE)?;
         let (left, right) = root.split_horizontally(550);
         let (walls, rates) = (walls(figures), rates(figures));
-        let (x, y) = ((3e3..7e6).log_scale(), (0.1..200.0).log_scale());
-        chart(&left, "Wall time of a record (p50)", ["payload or event, bytes", "ms"], x, y, &walls)?;
+        let labels = Labels {
+            title: "Wall time of a record (p50)",
+            x: "event of ingest, payload of archive",
+            y: "ms",
+            format_x: |bytes| format!("{} KB", (bytes / 1024.0).round()),
+            legend: SeriesLabelPosition::UpperLeft,
+        };
+        let (x, y) = ((2048.0..8e6).log_scale().base(4.0), (0.1..100.0).log_scale());
+        chart(&left, &labels, x, y, &walls)?;
+        let labels = Labels {
+            title: "Ingest, processes side by side",
+            x: "processes",
+            y: "MB/s",
+            format_x: f64::to_string,
+            legend: SeriesLabelPosition::LowerRight,
+        };
         let most = rates.iter().flat_map(|line| &line.points).map(|(_, y)| *y).fold(1.0, f64::max);
-        let (x, y) = ((1.0..16.0).log_scale().base(2.0), 0.0..most * 1.25);
-        chart(&right, "Ingest, processes side by side", ["processes", "MB/s"], x, y, &rates)?;
+        chart(&right, &labels, (1.0..16.0).log_scale().base(2.0), 0.0..most * 1.1, &rates)?;
         root.present()?;
     }
     Ok(text)
@@ -68,11 +94,10 @@ fn rates(figures: &Figures) -> Vec<Line> {
     lines
 }
 
-/// Draws one chart: functions in colour, floors in grey of the same order.
+/// Draws one chart. Lines come in pairs: a function and its floor, which is paler.
 fn chart<X, Y>(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
-    title: &str,
-    [x_name, y_name]: [&str; 2],
+    labels: &Labels,
     x: X,
     y: Y,
     lines: &[Line],
@@ -84,7 +109,7 @@ where
     Y::CoordDescType: ValueFormatter<f64>,
 {
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 18))
+        .caption(labels.title, ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(42)
         .y_label_area_size(58)
@@ -92,13 +117,14 @@ where
         .map_err(drawing_error)?;
     chart
         .configure_mesh()
-        .x_desc(x_name)
-        .y_desc(y_name)
+        .x_desc(labels.x)
+        .y_desc(labels.y)
+        .x_label_formatter(&labels.format_x)
         .light_line_style(WHITE)
         .draw()
         .map_err(drawing_error)?;
     for (at, line) in lines.iter().enumerate() {
-        let colour = Palette99::pick(at / 2);
+        let colour = COLOURS[at / 2 % COLOURS.len()];
         let style =
             if line.is_floor { colour.mix(0.45).stroke_width(2) } else { colour.mix(1.0).stroke_width(3) };
         chart
@@ -109,7 +135,7 @@ where
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(labels.legend.clone())
         .background_style(WHITE.mix(0.85))
         .border_style(BLACK.mix(0.2))
         .draw()
