@@ -204,13 +204,18 @@ async fn a_server_that_a_foreign_authority_vouches_for_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn a_missing_certificate_bundle_names_the_setting() {
+async fn an_unusable_certificate_bundle_names_the_setting() {
     let server = Server::encrypted();
-    let cache =
-        server.cache(Tls::Verified { ca_bundle: PathBuf::from("no-such-file.pem") }, Some(PASSWORD), 0);
-    let error = cache.payload(samples::record_id()).await.unwrap_err();
-    assert_eq!(error.name, ErrorName::ConfigurationInvalid);
-    assert!(error.to_string().contains("REDIS_CA_BUNDLE"), "{error}");
+    let broken = server.certificates.file("broken.pem");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nnothing\n").unwrap();
+    let empty = server.certificates.file("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    for ca_bundle in [PathBuf::from("no-such-file.pem"), broken, empty] {
+        let cache = server.cache(Tls::Verified { ca_bundle }, Some(PASSWORD), 0);
+        let error = cache.payload(samples::record_id()).await.unwrap_err();
+        assert_eq!(error.name, ErrorName::ConfigurationInvalid);
+        assert!(error.to_string().contains("REDIS_CA_BUNDLE"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -106,8 +106,9 @@ impl BulkConnection {
         Ok(connection)
     }
 
-    /// Sends commands and reads their answers. The first answer that is an error is the error.
+    /// Sends commands and reads the answers to all of them. The first answer that is an error is the error.
     pub(super) async fn run(&mut self, batch: &Batch<'_>) -> RedisResult<Vec<Value>> {
+        self.expect_nothing_left()?;
         for part in &batch.parts {
             match part {
                 Part::Encoded(bytes) => self.stream.write_all(bytes).await?,
@@ -123,10 +124,15 @@ impl BulkConnection {
         self.stream.flush().await?;
         let mut answers = Vec::with_capacity(batch.commands);
         for _ in 0..batch.commands {
-            let answer = redis::parse_redis_value_async(&mut self.answers, &mut self.stream).await?;
-            answers.push(answer.extract_error()?);
+            answers.push(redis::parse_redis_value_async(&mut self.answers, &mut self.stream).await?);
         }
-        Ok(answers)
+        self.expect_nothing_left()?;
+        answers.into_iter().map(Value::extract_error).collect()
+    }
+
+    /// An answer too many would be taken for that to the next command.
+    fn expect_nothing_left(&self) -> RedisResult<()> {
+        if self.answers.buffer().is_empty() { Ok(()) } else { Err(out_of_step()) }
     }
 }
 
@@ -136,6 +142,7 @@ const FIRST_READ: usize = 16 * 1024;
 impl BulkConnection {
     /// Asks for data, and digests it as it comes. `None` where there is none.
     pub(super) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Digested>> {
+        self.expect_nothing_left()?;
         self.stream.write_all(&command.get_packed_command()).await?;
         self.stream.flush().await?;
         let mut read = BytesMut::with_capacity(FIRST_READ);
@@ -147,7 +154,7 @@ impl BulkConnection {
         };
         let line = read.split_to(line_end + 1);
         let length = match line.strip_prefix(b"$").map(|length| std::str::from_utf8(length).map(str::trim)) {
-            Some(Ok("-1")) => return Ok(None),
+            Some(Ok("-1")) if read.is_empty() => return Ok(None),
             Some(Ok(length)) => length.parse::<usize>().ok(),
             Some(Err(_)) | None => None,
         };
@@ -168,6 +175,9 @@ impl BulkConnection {
         while read.len() < length + 2 {
             self.read_more(&mut read).await?;
         }
+        if read[length..] != *b"\r\n" {
+            return Err(out_of_step());
+        }
         read.truncate(length);
         Ok(Some(Digested { bytes: read.freeze(), sha256: hasher.finish() }))
     }
@@ -178,6 +188,11 @@ impl BulkConnection {
             _ => Ok(()),
         }
     }
+}
+
+/// Answers and commands no longer belong together: nothing that this connection says can be relied on.
+fn out_of_step() -> RedisError {
+    (ErrorKind::Parse, "the server's answers do not match the commands").into()
 }
 
 /// An answer that no server gives to these commands.

@@ -137,11 +137,15 @@ fn from_json<T: DeserializeOwned>(what: impl Fn() -> String, text: &str) -> Resu
         .map_err(|error| StageError::new(ErrorName::ServiceRefused, what()).caused_by(error))
 }
 
-/// Reads the answers to a transaction and the `WAIT` after it.
-fn confirmed_replicas(mut answers: Vec<Value>) -> RedisResult<u32> {
-    match answers[..] {
-        [.., Value::Array(_), Value::Int(_)] => {
-            redis::from_redis_value(answers.pop().unwrap_or(Value::Nil)).map_err(Into::into)
+/// Reads the answers to a transaction, and to the `WAIT` after it where replicas are wanted.
+fn confirmed_replicas(mut answers: Vec<Value>, wanted: u32) -> RedisResult<u32> {
+    let confirmed = if wanted > 0 { answers.pop().unwrap_or(Value::Nil) } else { Value::Int(0) };
+    let is_queued = |answer: &Value| matches!(answer, Value::SimpleString(text) if text == "QUEUED");
+    match &answers[..] {
+        [Value::Okay, queued @ .., Value::Array(executed)]
+            if queued.iter().all(is_queued) && executed.len() == queued.len() =>
+        {
+            Ok(redis::from_redis_value(confirmed)?)
         }
         // The transaction was not executed, or this is no Redis.
         _ => Err(unexpected(&answers)),
@@ -205,10 +209,12 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
                     .arg(message.pending_since().unix_ms())
                     .arg(run.to_string()),
             )
-            .command(&redis::cmd("EXEC"))
+            .command(&redis::cmd("EXEC"));
+        if wanted > 0 {
             // Speaks of the writes of its own connection, so it belongs to them: if the connection dies in between, all of
             // it runs again.
-            .command(redis::cmd("WAIT").arg(wanted).arg(timeout_ms));
+            batch.command(redis::cmd("WAIT").arg(wanted).arg(timeout_ms));
+        }
         let answers = self
             .connection
             .run_bulk(
@@ -222,7 +228,7 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
                 },
             )
             .await?;
-        let confirmed = confirmed_replicas(answers).map_err(|error| {
+        let confirmed = confirmed_replicas(answers, wanted).map_err(|error| {
             StageError::new(ErrorName::CacheUnavailable, format!("cache record {id}")).caused_by(error)
         })?;
         if confirmed < wanted {
@@ -412,5 +418,30 @@ impl<P: PasswordSource> IdempotencyClaims for RedisCache<P> {
                 },
             )
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_executed_transaction_counts_as_confirmed() {
+        let queued = || Value::SimpleString("QUEUED".to_owned());
+        let executed = || Value::Array(vec![Value::Int(1), Value::Int(0)]);
+        let answers = |last: &[Value]| [&[Value::Okay, queued(), queued()], last].concat();
+        for (last, wanted, confirmed) in [
+            (vec![executed(), Value::Int(1)], 1, Some(1)),
+            (vec![executed(), Value::Int(0)], 1, Some(0)),
+            (vec![executed()], 0, Some(0)),
+            (vec![Value::Nil, Value::Int(1)], 1, None),
+            (vec![Value::Array(vec![Value::Int(1)]), Value::Int(1)], 1, None),
+            (vec![executed(), Value::Nil], 1, None),
+            (vec![executed(), Value::Int(-1)], 1, None),
+            (vec![Value::Int(1)], 1, None),
+        ] {
+            assert_eq!(confirmed_replicas(answers(&last), wanted).ok(), confirmed, "{last:?}");
+        }
+        assert!(confirmed_replicas(Vec::new(), 1).is_err());
     }
 }

@@ -174,20 +174,18 @@ impl<P: PasswordSource> RedisConnection<P> {
         let mut current = self.bulk.lock().await;
         // Taken out, and put back after success: a caller may give up with half a payload sent.
         if let Some(connection) = current.take() {
-            match respond_within(call(connection)).await {
-                Ok((connection, value)) => {
-                    *current = Some(connection);
-                    return Ok(value);
-                }
+            let (connection, result) = respond_within(call(connection)).await;
+            match result {
                 Err(error) if is_dead(&error) => {}
-                Err(error) => return Err(unavailable(operation(), error)),
+                result => {
+                    *current = connection.filter(|_| is_in_step(&result));
+                    return result.map_err(|error| unavailable(operation(), error));
+                }
             }
         }
-        let connection = self.connect_bulk().await?;
-        let (connection, value) =
-            respond_within(call(connection)).await.map_err(|error| unavailable(operation(), error))?;
-        *current = Some(connection);
-        Ok(value)
+        let (connection, result) = respond_within(call(self.connect_bulk().await?)).await;
+        *current = connection.filter(|_| is_in_step(&result));
+        result.map_err(|error| unavailable(operation(), error))
     }
 
     /// Makes the next call use a new connection.
@@ -222,7 +220,10 @@ impl<P: PasswordSource> RedisConnection<P> {
         let read = || {
             let mut roots = RootCertStore::empty();
             let certificates = CertificateDer::pem_file_iter(ca_bundle).map_err(io::Error::other)?;
-            roots.add_parsable_certificates(certificates.flatten());
+            let certificates: Vec<_> = certificates.collect::<Result<_, _>>().map_err(io::Error::other)?;
+            if roots.add_parsable_certificates(certificates).0 == 0 {
+                return Err(io::Error::other("there is no certificate in it"));
+            }
             Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
         };
         let config =
@@ -276,9 +277,19 @@ fn is_dead(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || error.is_io_error() || aborted || error.code() == Some("READONLY")
 }
 
-async fn respond_within<C, T>(call: impl Future<Output = (C, RedisResult<T>)>) -> RedisResult<(C, T)> {
-    let (connection, result) = timeout(RESPONSE_TIMEOUT, call).await.map_err(|_| timed_out())?;
-    result.map(|value| (connection, value))
+/// The result of a call, and its connection unless the call was given up.
+async fn respond_within<C, T>(
+    call: impl Future<Output = (C, RedisResult<T>)>,
+) -> (Option<C>, RedisResult<T>) {
+    match timeout(RESPONSE_TIMEOUT, call).await {
+        Ok((connection, result)) => (Some(connection), result),
+        Err(_) => (None, Err(timed_out())),
+    }
+}
+
+/// Whether every answer to a call was read: it succeeded, or the server refused it.
+fn is_in_step<T>(result: &RedisResult<T>) -> bool {
+    result.as_ref().err().is_none_or(|error| error.code().is_some() && !is_dead(error))
 }
 
 fn timed_out() -> RedisError {

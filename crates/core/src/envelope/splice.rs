@@ -4,8 +4,9 @@
 //! backslashes before it and the first of those after it, and a short stand-in takes its place; the small event that is
 //! left is parsed as any other. Where the payload of that turns out to be the stand-in, the run is the payload.
 //!
-//! *Invariant:* the stand-in is random, new for every event, and stands in one place. A payload that decodes to it *is* in
-//! that place, whatever a producer sends. In any other case the whole event is parsed.
+//! *Invariant:* the stand-in is random, new for every event, and stands in one place, right after a quotation mark, so that no
+//! escape of the producer's takes part of it. A payload that decodes to it *is* in that place, whatever a producer sends. In
+//! any other case the whole event is parsed.
 
 use uuid::Uuid;
 
@@ -32,6 +33,10 @@ impl<'a> Splice<'a> {
     /// Cuts the run out of an event; `None` where there is no large one.
     pub fn cut(event: &'a [u8]) -> Option<Self> {
         let (start, end) = large_run(event)?;
+        // After a backslash, the run's first character would be the end of an escape.
+        if event[..start].last() != Some(&b'"') {
+            return None;
+        }
         // Which proves that no mark is left inside.
         let run = Content::from_base64_bytes(&event[start..end])?;
         let (before, after) =
@@ -40,6 +45,8 @@ impl<'a> Splice<'a> {
         for half in stand_in.chunks_exact_mut(15) {
             half.copy_from_slice(&Uuid::new_v4().as_bytes()[..15]);
         }
+        // It begins with `A`, which no escape of JSON does.
+        stand_in[0] = 0;
         let text = base64_simd::STANDARD.encode_to_string(stand_in);
         Some(Self { remainder: [before, &text, after].concat(), stand_in, run })
     }
@@ -177,6 +184,21 @@ mod tests {
             let (spliced, whole) = both_ways(&event);
             assert_eq!(spliced, None, "{}", &event[..300]);
             assert_eq!(whole.map(|bytes| bytes.len()), payload, "{}", &event[..300]);
+        }
+    }
+
+    #[test]
+    fn an_escape_before_the_run_is_no_part_of_it() {
+        let json = json!({"content-type": "application/json"});
+        // With each, the run would be canonical base64 if its first characters were not the escape's.
+        for (escape, rest) in [("n", 3), ("t", 3), ("/", 3), ("q", 3), ("u002B", 3), ("u0041", 3)] {
+            let run = "A".repeat(20_000 + rest);
+            let sent = format!("{{{HEAD},\"messagePayload\":\"\\{escape}{run}\"}}");
+            let event = event(&json, &sent, false);
+            assert!(Splice::cut(event.as_bytes()).is_none(), "{escape}");
+            // Likewise where the escape is the proxy event's own.
+            let raw = event.replacen("\\\\", "\\", 1);
+            assert!(Splice::cut(raw.as_bytes()).is_none(), "{escape}");
         }
     }
 
