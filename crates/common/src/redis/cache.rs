@@ -139,13 +139,14 @@ fn from_json<T: DeserializeOwned>(what: impl Fn() -> String, text: &str) -> Resu
 
 /// Reads the answers to a transaction, and to the `WAIT` after it where replicas are wanted.
 fn confirmed_replicas(mut answers: Vec<Value>, wanted: u32) -> RedisResult<u32> {
-    let confirmed = if wanted > 0 { answers.pop().unwrap_or(Value::Nil) } else { Value::Int(0) };
+    let confirmed = if wanted > 0 { answers.pop() } else { Some(Value::Int(0)) };
     let is_queued = |answer: &Value| matches!(answer, Value::SimpleString(text) if text == "QUEUED");
-    match &answers[..] {
-        [Value::Okay, queued @ .., Value::Array(executed)]
-            if queued.iter().all(is_queued) && executed.len() == queued.len() =>
-        {
-            Ok(redis::from_redis_value(confirmed)?)
+    let was_executed = matches!(&answers[..], [Value::Okay, queued @ .., Value::Array(executed)]
+        if queued.iter().all(is_queued) && executed.len() == queued.len());
+    match confirmed {
+        // The crate would make a large number of a negative one.
+        Some(Value::Int(replicas)) if was_executed => {
+            u32::try_from(replicas).map_err(|_| unexpected(&[Value::Int(replicas)]))
         }
         // The transaction was not executed, or this is no Redis.
         _ => Err(unexpected(&answers)),
