@@ -203,6 +203,50 @@ mod tests {
     }
 
     #[test]
+    fn whatever_surrounds_the_run_both_ways_of_reading_agree() {
+        let json = json!({"content-type": "application/json"});
+        let around = [
+            "",
+            "A",
+            "=",
+            "\\n",
+            "\\/",
+            "\\\\",
+            "\\\"",
+            "\\u0041",
+            "\\u002B",
+            "\\q",
+            "\n",
+            "\"",
+            "\",\"x\":\"",
+            "[\"",
+            "\u{e4}",
+        ];
+        let (mut cut, mut same) = (0, 0);
+        for before in around {
+            for after in around {
+                for length in MIN_RUN_BYTES..MIN_RUN_BYTES + 4 {
+                    let payload = format!("{before}{}{after}", "A".repeat(length));
+                    let sent = format!("{{{HEAD},\"messagePayload\":\"{payload}\"}}");
+                    let proper = event(&json, &sent, false);
+                    // The same without the escapes that the proxy event should have, which makes another or no event of it.
+                    let careless =
+                        proper.replace(&json!(payload).to_string().trim_matches('"').to_owned(), &payload);
+                    for event in [proper, careless] {
+                        let (spliced, whole) = both_ways(&event);
+                        cut += usize::from(Splice::cut(event.as_bytes()).is_some());
+                        if spliced.is_some() {
+                            assert!(spliced == whole, "{before:?} {after:?} {length}");
+                            same += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(cut > same && same > 0, "{cut} cut, {same} the same");
+    }
+
+    #[test]
     fn small_or_broken_runs_stay_where_they_are() {
         let long = "A".repeat(MIN_RUN_BYTES);
         for event in [
