@@ -103,6 +103,25 @@ async fn a_cache_that_crashes_and_comes_back_loses_no_record() {
     check(&stack, &acknowledged).await;
 }
 
+/// Makes the new primary keep a log on disk as the one before it did: another test may kill it next.
+fn keep_a_log() {
+    let mut connection = redis_admin("CUSTODY_REDIS_PORT").get_connection().unwrap();
+    redis::cmd("CONFIG").arg(&["SET", "appendonly", "yes"]).exec(&mut connection).unwrap();
+    for _ in 0..200 {
+        let state: String = redis::cmd("INFO").arg("persistence").query(&mut connection).unwrap();
+        let says = |line: &str| state.lines().any(|of| of == line);
+        if says("aof_enabled:1")
+            && says("aof_rewrite_in_progress:0")
+            && says("aof_rewrite_scheduled:0")
+            && says("aof_last_bgrewrite_status:ok")
+        {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the new primary does not begin its log");
+}
+
 #[tokio::test]
 async fn a_failover_to_the_replica_loses_no_record() {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -118,6 +137,7 @@ async fn a_failover_to_the_replica_loses_no_record() {
         // What the former primary had is gone with it; everything from here on is from the replica.
         break_part("start-redis-from-replica");
         command("CUSTODY_REDIS_PORT", &["REPLICAOF", "NO", "ONE"]);
+        keep_a_log();
         let primary = custody_e2e::variable("CUSTODY_REDIS_PORT");
         command("CUSTODY_REDIS_REPLICA_PORT", &["REPLICAOF", "127.0.0.1", &primary]);
     };
