@@ -70,19 +70,21 @@ impl Case {
         }
     }
 
-    /// Metadata of a record; the size of its payload makes no difference.
+    /// Metadata of a record.
     pub fn metadata() -> Self {
-        let event = workload::cached_record(1).event;
-        Self {
-            name: "metadata",
-            function: "metadata",
-            size: "any",
-            size_bytes: event.text.len(),
-            event,
-            cached: None,
-            expected: "metaDataReference",
-            has_floor: false,
-        }
+        Self::without_payload("metadata", workload::cached_record(1).event, "metaDataReference")
+    }
+
+    /// Completion of a record.
+    pub fn aggregate() -> Self {
+        Self::without_payload("aggregate", workload::aggregate_event(), "completedAt")
+    }
+
+    /// A function that the size of a payload makes no difference to, because it sees none.
+    fn without_payload(function: &'static str, event: Event, expected: &'static str) -> Self {
+        let size_bytes = event.text.len();
+        let (name, cached) = (function, None);
+        Self { name, function, size: "any", size_bytes, event, cached, expected, has_floor: false }
     }
 
     /// The size of what grows.

@@ -91,7 +91,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     let mut cases: Vec<Case> = EVENT_SIZES.iter().map(|(bytes, name)| Case::ingest(*bytes, name)).collect();
     cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
     cases.extend([EVENT_SIZES[1], EVENT_SIZES[4]].map(|(bytes, name)| Case::ingest_with_key(bytes, name)));
-    cases.push(Case::metadata());
+    cases.extend([Case::metadata(), Case::aggregate()]);
     cases.retain(|case| arguments.only.as_ref().is_none_or(|only| case.to_string().starts_with(only)));
     if arguments.decoded_floor {
         cases = cases.into_iter().map(Case::with_decoded_floor).collect();

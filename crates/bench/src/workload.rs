@@ -112,6 +112,12 @@ pub fn cached_record(size: usize) -> CachedRecord {
     CachedRecord { event, key, payload }
 }
 
+/// What the workflow hands to aggregate.
+pub fn aggregate_event() -> Event {
+    let text = include_bytes!("../../../events/aggregate/valid.json");
+    Event { text: text.to_vec(), payload_bytes: 0, decoded_bytes: 0 }
+}
+
 /// Bytes as an image's: they repeat nothing.
 fn payload(size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
