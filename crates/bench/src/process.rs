@@ -24,12 +24,14 @@ pub fn peak_memory_bytes(pid: u32) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// The machine in a line: processor and cores.
+/// The machine in a line: processor, cores, and the kernel's version.
 pub fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let model = model.trim_start_matches([' ', '\t', ':']);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{model}, {cores} cores, Linux {}", kernel.trim())
+    let mut version = kernel.trim().split('.');
+    let (major, minor) = (version.next().unwrap_or_default(), version.next().unwrap_or_default());
+    format!("{model}, {cores} cores, Linux {major}.{minor}")
 }
