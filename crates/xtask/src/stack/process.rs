@@ -80,9 +80,15 @@ fn has_ended(pid: Pid) -> bool {
 pub(super) fn end_emulator(folder: &Path) -> anyhow::Result<()> {
     let pid = pid_of(folder, "ministack")?;
     kill(pid, Signal::SIGTERM).context("end MiniStack")?;
-    wait_until("the end of MiniStack", Duration::from_mins(1), || {
+    let politely = wait_until("the end of MiniStack", Duration::from_mins(1), || {
         kill_functions(folder).is_ok() && has_ended(pid)
-    })
+    });
+    if politely.is_ok() {
+        return Ok(());
+    }
+    // It saves first, and then waits for threads that may never end.
+    kill(pid, Signal::SIGKILL).context("kill MiniStack")?;
+    wait_until("the end of MiniStack", Duration::from_secs(10), || has_ended(pid))
 }
 
 /// Kills every function that runs, in the middle of whatever it does; how many there were.
