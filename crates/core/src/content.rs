@@ -114,6 +114,12 @@ impl From<Bytes> for Digested {
     }
 }
 
+impl<'a> From<&'a Digested> for Content<'a> {
+    fn from(read: &'a Digested) -> Self {
+        Self { held: Held::Plain(Cow::Borrowed(&read.bytes)), sha256: read.sha256.into() }
+    }
+}
+
 /// Small enough for a processor's second cache, and a multiple of TLS's largest record.
 const PIECE: usize = 48 * 1024;
 

@@ -47,9 +47,10 @@ impl<C: PayloadCache, A: PayloadArchive, M: PendingMarkers> Intake<'_, C, A, M> 
     ) -> Result<Durability, NoStore> {
         let id = message.message_id;
         message.storage_context.redis_reference = Some(self.cache.reference(id));
-        let cached = self.cache.put(message, payload, key).await;
-        *message = message.with_payload(payload);
-        let Err(error) = cached else { return Ok(Durability::Replicated) };
+        let Err(error) = self.cache.put(message, payload, key).await else {
+            *message = message.with_payload(payload);
+            return Ok(Durability::Replicated);
+        };
         warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
         self.archive_directly(message, payload)
             .await

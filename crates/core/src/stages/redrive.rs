@@ -5,7 +5,6 @@
 
 mod batch;
 
-use bytes::Bytes;
 use serde::Deserialize as _;
 use tracing::{info, warn};
 
@@ -158,14 +157,14 @@ where
     }
 
     /// The payload with the record's digest, from where the failure function kept it, else from the cache.
-    async fn payload(&self, message: &InternalMessage) -> Result<Option<Bytes>, StageError> {
+    async fn payload(&self, message: &InternalMessage) -> Result<Option<Digested>, StageError> {
         let id = message.message_id;
         let is_the_records = |payload: &Digested| payload.sha256 == message.payload.sha256;
         let kept = self.failed_store.fetch(&kept_key(id)).await?.map(Digested::from);
         if let Some(kept) = kept.filter(is_the_records) {
-            return Ok(Some(kept.bytes));
+            return Ok(Some(kept));
         }
-        Ok(self.cache.payload(id).await?.filter(is_the_records).map(|payload| payload.bytes))
+        Ok(self.cache.payload(id).await?.filter(is_the_records))
     }
 
     async fn put_back(&self, letter: DeadLetter, remark: String) -> Result<Redriven, StageError> {
