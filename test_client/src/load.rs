@@ -203,6 +203,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_load_ends_with_its_records_or_with_its_time() {
+        let (none, second) = (Duration::ZERO, Duration::from_secs(1));
+        assert!(!Amount::Records(2).is_reached(1, second) && Amount::Records(2).is_reached(2, none));
+        assert!(!Amount::Time(second).is_reached(99, none) && Amount::Time(second).is_reached(0, second));
+    }
+
+    #[test]
     fn percentiles_are_by_nearest_rank() {
         let ms = |values: &[u64]| values.iter().map(|v| Duration::from_millis(*v)).collect::<Vec<_>>();
         assert_eq!(percentile(&ms(&[1, 2, 3, 4]), 50).as_millis(), 2);

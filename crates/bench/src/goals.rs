@@ -44,5 +44,41 @@ pub fn judge(figures: &Figures) -> Vec<Goal> {
     ]
 }
 
+/// The last line of a run with `--goal`: `Err` where a target is missed, or was not measured.
+pub fn verdict(goals: &[Goal]) -> Result<String, String> {
+    let missed: Vec<_> = goals.iter().filter(|goal| !goal.is_met()).map(|goal| goal.name).collect();
+    if missed.is_empty() {
+        Ok(format!("All {} targets are met.", goals.len()))
+    } else {
+        Err(format!("Missed: {}", missed.join("; ")))
+    }
+}
+
 /// What the start of Python with its SDK is called.
 pub const PYTHON: &str = "python + boto3";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_missed_or_not_measured_is_named() {
+        let goal = |name, value| Goal { name, limit: 1.5, value, unit: "x" };
+        assert_eq!(verdict(&[goal("a", Some(1.5))]).unwrap(), "All 1 targets are met.");
+        let goals = [goal("a", Some(1.4)), goal("b", Some(1.51)), goal("c", None), goal("d", Some(f64::NAN))];
+        assert_eq!(verdict(&goals).unwrap_err(), "Missed: b; c; d");
+    }
+
+    #[test]
+    fn a_run_without_figures_meets_nothing() {
+        let figures = Figures {
+            machine: String::new(),
+            command: String::new(),
+            init: Vec::new(),
+            latency: Vec::new(),
+            throughput: Vec::new(),
+            goals: Vec::new(),
+        };
+        assert!(judge(&figures).iter().all(|goal| !goal.is_met()));
+    }
+}

@@ -68,13 +68,10 @@ fn main() -> anyhow::Result<ExitCode> {
     if !arguments.goal {
         return Ok(ExitCode::SUCCESS);
     }
-    let missed: Vec<_> = figures.goals.iter().filter(|goal| !goal.is_met()).map(|goal| goal.name).collect();
-    if missed.is_empty() {
-        println!("All {} targets are met.", figures.goals.len());
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("Missed: {}", missed.join("; "));
-    Ok(ExitCode::FAILURE)
+    let verdict = goals::verdict(&figures.goals);
+    let (Ok(line) | Err(line)) = &verdict;
+    println!("{line}");
+    Ok(if verdict.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// About how many bytes each side of a case moves.

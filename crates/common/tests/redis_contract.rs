@@ -226,6 +226,17 @@ async fn a_full_server_refuses_and_forgets_nothing() {
     cache.put(&kept, &b"kept".into(), None).await.unwrap();
     server.configure(&["maxmemory", "1"]);
     assert!(put_error(&cache).await.contains("OOM"));
+    let connections = || {
+        let stats: String = redis::cmd("INFO").arg("stats").query(&mut server.direct()).unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().parse::<u32>().unwrap()
+    };
+    let before = connections();
+    assert!(put_error(&cache).await.contains("OOM"));
+    assert_eq!(connections(), before + 1, "a refusal costs no connection, but the one that counts them");
+    server.configure(&["maxmemory", "0"]);
+    let taken = samples::message(b"payload");
+    cache.put(&taken, &b"payload".into(), None).await.expect("it takes records again when it has room");
     assert_eq!(cache.payload(kept.message_id).await.unwrap().unwrap().bytes, b"kept".as_slice());
 }
 

@@ -77,9 +77,14 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     })?;
     end_to_end(&mut checks)?;
     // After the functions are built. It measures nothing; it keeps the harness alive.
-    checks.run("benchmark, in brief", || match bench::run(&["--brief".to_owned()])? {
-        Some(0) => Ok(()),
-        code => bail!("the benchmark ended with {code:?}"),
+    checks.run("benchmark, in brief", || {
+        let file = |name: &str| workspace::state().join(name).display().to_string();
+        let (json, svg) = (file("bench.json"), file("bench.svg"));
+        let arguments = ["--brief", "--json", &json, "--svg", &svg].map(str::to_owned);
+        match bench::run(&arguments)? {
+            Some(0) => Ok(()),
+            code => bail!("the benchmark ended with {code:?}"),
+        }
     })?;
     checks.print();
     Ok(())

@@ -19,13 +19,12 @@ use custody_core::{
     record_id::{RecordId, SHARDS},
     run::Run,
 };
-use redis::{RedisResult, Value};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::{
-    bulk::{Batch, BulkConnection, unexpected},
     connection::{PasswordSource, RedisConnection},
+    payload::{self, Read, Record, Replication},
 };
 
 /// How a cache treats its records.
@@ -86,34 +85,12 @@ impl<P: PasswordSource> RedisCache<P> {
             .run_bulk(
                 || format!("read the cached payload of record {id}"),
                 |mut connection| async move {
-                    let read = read_payload(&mut connection, id).await;
+                    let read = payload::read(&mut connection, &record_key(id)).await;
                     (connection, read)
                 },
             )
             .await
     }
-}
-
-/// What a server says of a payload.
-enum Read {
-    Payload(Digested),
-    Nothing {
-        /// Whether it is a primary that says so.
-        by_primary: bool,
-    },
-}
-
-/// Reads a payload. Where there is none, the same connection tells what kind of server that is.
-async fn read_payload(connection: &mut BulkConnection, id: RecordId) -> RedisResult<Read> {
-    let mut command = redis::cmd("HGET");
-    if let Some(payload) = connection.fetch(command.arg(record_key(id)).arg("payload")).await? {
-        return Ok(Read::Payload(payload));
-    }
-    let mut batch = Batch::new();
-    batch.command(redis::cmd("INFO").arg("replication"));
-    let answer = connection.run(&batch).await?.pop().unwrap_or(Value::Nil);
-    let replication: String = redis::from_redis_value(answer)?;
-    Ok(Read::Nothing { by_primary: replication.lines().any(|line| line.trim() == "role:master") })
 }
 
 fn record_key(id: RecordId) -> String {
@@ -135,22 +112,6 @@ fn to_json(claim: &Claim) -> String {
 fn from_json<T: DeserializeOwned>(what: impl Fn() -> String, text: &str) -> Result<T, StageError> {
     serde_json::from_str(text)
         .map_err(|error| StageError::new(ErrorName::ServiceRefused, what()).caused_by(error))
-}
-
-/// Reads the answers to a transaction, and to the `WAIT` after it where replicas are wanted.
-fn confirmed_replicas(mut answers: Vec<Value>, wanted: u32) -> RedisResult<u32> {
-    let confirmed = if wanted > 0 { answers.pop() } else { Some(Value::Int(0)) };
-    let is_queued = |answer: &Value| matches!(answer, Value::SimpleString(text) if text == "QUEUED");
-    let was_executed = matches!(&answers[..], [Value::Okay, queued @ .., Value::Array(executed)]
-        if queued.iter().all(is_queued) && executed.len() == queued.len());
-    match confirmed {
-        // The crate would make a large number of a negative one.
-        Some(Value::Int(replicas)) if was_executed => {
-            u32::try_from(replicas).map_err(|_| unexpected(&[Value::Int(replicas)]))
-        }
-        // The transaction was not executed, or this is no Redis.
-        _ => Err(unexpected(&answers)),
-    }
 }
 
 /// How many commands go to the server at once where there are many.
@@ -189,49 +150,18 @@ impl<P: PasswordSource> PayloadCache for RedisCache<P> {
         }
         let wanted = self.settings.wanted_replicas;
         let timeout_ms = u64::try_from(self.settings.replication_timeout.as_millis()).unwrap_or(u64::MAX);
-        let key_of_record = record_key(id);
-        // After the payload, so that its digest is worked out while it is sent.
-        let describe = || {
-            let mut command = redis::cmd("HSET");
-            command.arg(&key_of_record).arg("message").arg(message.with_payload(payload).to_json());
-            command.arg("attempt").arg(run.attempt());
-            command
-        };
-        let mut batch = Batch::new();
-        batch
-            .command(&redis::cmd("MULTI"))
-            .command_with_content(&[b"HSET", key_of_record.as_bytes(), b"payload"], payload)
-            .late_command(&describe)
-            // An earlier run of the record may have been settled not long ago.
-            .command(redis::cmd("PERSIST").arg(&key_of_record))
-            .command(
-                redis::cmd("ZADD")
-                    .arg(pending_key(id.shard()))
-                    .arg(message.pending_since().unix_ms())
-                    .arg(run.to_string()),
-            )
-            .command(&redis::cmd("EXEC"));
-        if wanted > 0 {
-            // Speaks of the writes of its own connection, so it belongs to them: if the connection dies in between, all of
-            // it runs again.
-            batch.command(redis::cmd("WAIT").arg(wanted).arg(timeout_ms));
-        }
-        let answers = self
+        let record = Record { key: &record_key(id), pending: &pending_key(id.shard()), message, payload };
+        let replication = Replication { wanted, timeout_ms };
+        let confirmed = self
             .connection
             .run_bulk(
                 || format!("cache record {id}"),
-                |mut connection| {
-                    let batch = &batch;
-                    async move {
-                        let answers = connection.run(batch).await;
-                        (connection, answers)
-                    }
+                |mut connection| async move {
+                    let confirmed = payload::store(&mut connection, record, replication).await;
+                    (connection, confirmed)
                 },
             )
             .await?;
-        let confirmed = confirmed_replicas(answers, wanted).map_err(|error| {
-            StageError::new(ErrorName::CacheUnavailable, format!("cache record {id}")).caused_by(error)
-        })?;
         if confirmed < wanted {
             return Err(StageError::new(
                 ErrorName::CacheUnavailable,
@@ -419,30 +349,5 @@ impl<P: PasswordSource> IdempotencyClaims for RedisCache<P> {
                 },
             )
             .await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_executed_transaction_counts_as_confirmed() {
-        let queued = || Value::SimpleString("QUEUED".to_owned());
-        let executed = || Value::Array(vec![Value::Int(1), Value::Int(0)]);
-        let answers = |last: &[Value]| [&[Value::Okay, queued(), queued()], last].concat();
-        for (last, wanted, confirmed) in [
-            (vec![executed(), Value::Int(1)], 1, Some(1)),
-            (vec![executed(), Value::Int(0)], 1, Some(0)),
-            (vec![executed()], 0, Some(0)),
-            (vec![Value::Nil, Value::Int(1)], 1, None),
-            (vec![Value::Array(vec![Value::Int(1)]), Value::Int(1)], 1, None),
-            (vec![executed(), Value::Nil], 1, None),
-            (vec![executed(), Value::Int(-1)], 1, None),
-            (vec![Value::Int(1)], 1, None),
-        ] {
-            assert_eq!(confirmed_replicas(answers(&last), wanted).ok(), confirmed, "{last:?}");
-        }
-        assert!(confirmed_replicas(Vec::new(), 1).is_err());
     }
 }

@@ -3,6 +3,7 @@
 mod bulk;
 mod cache;
 mod connection;
+mod payload;
 
 pub use self::{
     cache::{CacheSettings, RedisCache},
