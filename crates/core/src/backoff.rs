@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use crate::{digest::Sha256, run::Run};
+use crate::{attempt::Attempt, digest::Sha256};
 
 /// The longest delay that SQS gives a message. Source: Amazon SQS quotas, "Delay queue".
 pub const MAX_DELAY: Duration = Duration::from_mins(15);
 
 const BASE: Duration = Duration::from_secs(30);
 
-/// The delay before the run after `failed`: exponential with full jitter, anything up to 30 s × 2^(attempt − 1), at
-/// most [`MAX_DELAY`]. The jitter comes from the run's name, so that what is computed twice is the same, while records
+/// The delay before the attempt after `failed`: exponential with full jitter, anything up to 30 s × 2^(attempt − 1), at
+/// most [`MAX_DELAY`]. The jitter comes from the attempt's name, so that what is computed twice is the same, while records
 /// that failed together come back apart.
-pub fn delay_after(failed: Run) -> Duration {
-    let doublings = failed.attempt().saturating_sub(1).min(16);
+pub fn delay_after(failed: Attempt) -> Duration {
+    let doublings = failed.number().saturating_sub(1).min(16);
     let limit = BASE.saturating_mul(1 << doublings).min(MAX_DELAY);
     let share = u32::from(Sha256::of(failed.to_string().as_bytes()).first_byte());
     limit * share / u32::from(u8::MAX)
@@ -29,7 +29,7 @@ mod tests {
         let now = Timestamp::from_unix_ms(1_795_213_260_000).unwrap();
         for (attempt, limit) in [(1, 30), (2, 60), (3, 120), (5, 480), (6, 900), (u32::MAX, 900)] {
             let delays: Vec<_> =
-                (0..500).map(|_| delay_after(Run::new(RecordId::mint(now), attempt)).as_secs_f64()).collect();
+                (0..500).map(|_| delay_after(Attempt::new(RecordId::mint(now), attempt)).as_secs_f64()).collect();
             assert!(delays.iter().all(|delay| *delay <= f64::from(limit)), "{attempt}");
             let mean = delays.iter().sum::<f64>() / 500.0 / f64::from(limit);
             assert!((0.35..0.65).contains(&mean), "{attempt}: {mean}");

@@ -43,6 +43,13 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or_default())
     }
 
+    /// The instant this long after this one, as far as time goes.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add_unsigned(ms).min(Self::END_MS - 1))
+    }
+
     /// How far this is from `other`, before or after.
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_millis(self.0.abs_diff(other.0))

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use crate::{
     SCHEMA_VERSION,
+    attempt::Attempt,
     clock::Timestamp,
     error::{ErrorKind, kind_of},
     message::{InternalMessage, S3Reference},
     record_id::RecordId,
-    run::Run,
 };
 
 /// The longest explanation kept, in characters. With it, a message stays far below SQS's limit: its other large
@@ -102,11 +102,11 @@ impl FailureSummary {
     }
 }
 
-/// How an earlier run of a record failed.
+/// How an earlier attempt of a record failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PastFailure {
-    /// The number of the run.
+    /// The number of the attempt.
     pub attempt: u32,
     /// The stage that failed first.
     pub stage: String,
@@ -122,11 +122,11 @@ pub struct PastFailure {
     pub execution_arn: Option<String>,
 }
 
-/// How many earlier runs a record carries on. With it, a message stays below the limits of SQS and Step Functions
+/// How many earlier attempts a record carries on. With it, a message stays below the limits of SQS and Step Functions
 /// however often somebody insists on running a record again.
 const MAX_HISTORY: usize = 10;
 
-/// The longest reason of an earlier run, in characters.
+/// The longest reason of an earlier attempt, in characters.
 const MAX_PAST_REASON_CHARS: usize = 512;
 
 impl PastFailure {
@@ -172,10 +172,10 @@ pub struct DeadLetter {
     /// What could not be done about the failure itself, for the operator; usually nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfinished: Vec<String>,
-    /// How earlier runs of the record failed, oldest first.
+    /// How earlier attempts of the record failed, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastFailure>,
-    /// Whether the record was run again as often as it may without a person's word.
+    /// Whether the record has had as many attempts as it may without a person's word.
     #[serde(default, skip_serializing_if = "is_false")]
     pub parked: bool,
 }
@@ -213,12 +213,17 @@ impl DeadLetter {
         }
     }
 
-    /// The run that failed; `None` for a request that never became a record.
-    pub fn run(&self) -> Option<Run> {
-        self.message_id.map(|record| Run::new(record, self.failure.attempt))
+    /// The attempt that failed; `None` for a request that never became a record.
+    pub fn attempt(&self) -> Option<Attempt> {
+        self.message_id.map(|record| Attempt::new(record, self.failure.attempt))
     }
 
-    /// The same letter with one more remark for the operator, unless it has that remark.
+    /// When the first attempt that this letter remembers failed.
+    pub fn first_failed_at(&self) -> Timestamp {
+        self.history.first().map_or(self.failure.failed_at, |past| past.failed_at)
+    }
+
+    /// The same dead letter with one more remark for the operator, unless it has that remark.
     #[must_use]
     pub fn remarked(mut self, remark: String) -> Self {
         if !self.unfinished.contains(&remark) {

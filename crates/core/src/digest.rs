@@ -26,9 +26,6 @@ impl Hasher {
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
-    /// In the place of the digest of a payload that has not been read to its end. No message with it is stored or sent.
-    pub(crate) const UNREAD: Self = Self([0; 32]);
-
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(sha2::Sha256::digest(bytes).into())

@@ -65,10 +65,8 @@ error_names! {
     ArchiveUnavailable: Transient,
     /// S3 throttled, failed or did not answer for the failed-records bucket.
     FailedStoreUnavailable: Transient,
-    /// S3 throttled, failed or did not answer for a pending marker.
-    PendingStoreUnavailable: Transient,
-    /// No store answered what an idempotency key stands for.
-    ClaimsUnavailable: Transient,
+    /// S3 throttled, failed or did not answer for an acceptance marker.
+    MarkersUnavailable: Transient,
     /// DynamoDB throttled, failed or did not answer.
     TableUnavailable: Transient,
     /// SQS throttled, failed or did not answer.
@@ -81,8 +79,12 @@ error_names! {
     FailureFunctionUnavailable: Transient,
     /// A stage was invoked with input that is not of its format.
     InvalidInput: Invalid,
-    /// The payload is neither in the cache nor in the archive.
-    PayloadMissing: Internal,
+    /// The payload was in no store when it was looked for. Whether it is lost, a second look decides.
+    PayloadMissing: Transient,
+    /// The payload is in no store, and was in none when it was looked for before, longer ago than a failover takes.
+    PayloadLost: Internal,
+    /// The workflow was started again and again for longer than transient failures are waited for, and reached no end.
+    WorkflowIncomplete: Internal,
     /// The payload that was read does not have the record's digest.
     PayloadCorrupted: Internal,
     /// The archive holds another object under the record's key.

@@ -1,24 +1,36 @@
 //! Requests that are sent again: a key of the producer's choosing ties all of them to one record.
 //!
-//! A request first *claims* its key for the id it would give the record. Whoever comes later with the same key finds the
-//! claim and takes over its id. So a crash between claim and storage blocks nobody, and requests at the same time store
-//! the same record: everything from there on is conditional on the id.
+//! A claim is written in the same transaction as the acceptance of its record, so a key stands for a record if and only
+//! if the record was accepted.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
+    clock::Timestamp,
     digest::Sha256,
-    message::PayloadDescriptor,
+    message::{InternalMessage, PayloadDescriptor},
+    metadata::MessageMetaData,
     problem::{Problem, ProblemKind},
     receipt::{Durability, ReceivedPayload},
-    record_id::{RecordId, SHARDS},
+    record_id::RecordId,
 };
+
+/// How long a producer may repeat a request under its key. While the record is open, the claim lives on.
+pub const CLAIM_LIFE: Duration = Duration::from_hours(24);
+
+/// Metadata that differs from one sending of a request to the next although the request is the same. Source: CloudEvents,
+/// "Distributed Tracing extension".
+const TRACING: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 
 /// A producer's key, reduced to a digest. Keys of two API keys never meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct IdempotencyKey(Sha256);
 
 impl IdempotencyKey {
@@ -51,11 +63,6 @@ impl IdempotencyKey {
         let text: Vec<_> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
         Self(Sha256::of(text.concat().as_bytes()))
     }
-
-    /// The cache shard of the key. Its record is minted into the same shard, so that one transaction covers both.
-    pub fn shard(self) -> u8 {
-        self.0.first_byte() % SHARDS
-    }
 }
 
 impl std::fmt::Display for IdempotencyKey {
@@ -66,32 +73,86 @@ impl std::fmt::Display for IdempotencyKey {
 
 /// What a key stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Claim {
     /// The record's id.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// The payload that came with the key first.
+    /// What the record is, as far as a repeated request must be the same.
+    pub fingerprint: Sha256,
+    /// The payload that came with the key.
     pub payload: ReceivedPayload,
-    /// How the record was stored; `None` as long as that is not known.
-    pub durability: Option<Durability>,
+    /// How the record was durable when it was accepted.
+    pub durability: Durability,
+    /// When the key may stand for another record, if this one is closed by then.
+    pub expires_at: Timestamp,
 }
 
 impl Claim {
-    /// A claim for a record that is not stored yet.
-    pub fn new(message_id: RecordId, payload: &PayloadDescriptor) -> Self {
-        Self { message_id, payload: ReceivedPayload::of(payload), durability: None }
+    /// The claim of a record that is to be accepted.
+    pub fn new(message: &InternalMessage, durability: Durability, now: Timestamp) -> Self {
+        Self {
+            message_id: message.message_id,
+            fingerprint: fingerprint(&message.payload, &message.meta_data),
+            payload: ReceivedPayload::of(&message.payload),
+            durability,
+            expires_at: now.after(CLAIM_LIFE),
+        }
     }
 
-    /// The same claim, for a record that is stored.
-    #[must_use]
-    pub fn stored(&self, durability: Durability) -> Self {
-        Self { durability: Some(durability), ..self.clone() }
+    /// Whether the claim has outlived its time.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
     }
+}
+
+/// A claim to be made with an acceptance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// What the key is to stand for.
+    pub claim: Claim,
+    /// The expired claim of a closed record whose place this one takes. Without it, the key must be free.
+    pub replaces: Option<Claim>,
+}
+
+/// The digest of what makes two requests the same: payload, content type, and metadata but for its tracing extensions.
+pub fn fingerprint(payload: &PayloadDescriptor, metadata: &MessageMetaData) -> Sha256 {
+    let mut fields = serde_json::to_value(metadata).expect("metadata always serializes");
+    if let Value::Object(fields) = &mut fields {
+        fields.retain(|name, _| !TRACING.contains(&name.as_str()));
+    }
+    fields.sort_all_objects();
+    let parts = [payload.sha256.to_string(), payload.content_type.clone(), fields.to_string()];
+    let text: Vec<_> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    Sha256::of(text.concat().as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fingerprint_covers_payload_type_and_metadata_but_not_their_order_or_tracing() {
+        let fingerprint_of = |digest: &[u8], content_type: &str, metadata: &str| {
+            let payload = PayloadDescriptor {
+                sha256: Sha256::of(digest),
+                size_bytes: 1,
+                content_type: content_type.to_owned(),
+                encoding: crate::message::PayloadEncoding::Base64,
+            };
+            fingerprint(&payload, &MessageMetaData::parse(metadata, 0).unwrap())
+        };
+        let metadata = r#"{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z","a":{"b":1,"c":2}}"#;
+        let reordered = r#"{"a":{"c":2,"b":1},"dateTime":"2026-01-31T09:30:00Z","sourceSystemID":"s",
+            "messageType":"t","traceparent":"00-1","tracestate":"x"}"#;
+        let first = fingerprint_of(b"x", "text/plain", metadata);
+        assert_eq!(first, fingerprint_of(b"x", "text/plain", reordered));
+        assert_ne!(first, fingerprint_of(b"y", "text/plain", metadata));
+        assert_ne!(first, fingerprint_of(b"x", "text/html", metadata));
+        assert_ne!(first, fingerprint_of(b"x", "text/plain", &metadata.replace("\"b\":1", "\"b\":3")));
+    }
 
     #[test]
     fn keys_of_two_callers_or_kinds_or_spellings_never_meet() {

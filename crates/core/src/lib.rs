@@ -3,7 +3,9 @@
 //! Nothing in this crate does I/O. A stage is a function over *ports* (the [`ports`] module) and typed
 //! input; `custody-common` implements the ports on Redis and AWS, `custody-test-support` in memory.
 
+pub mod attempt;
 pub mod backoff;
+pub mod breaker;
 pub mod clock;
 pub mod content;
 pub mod dead_letter;
@@ -11,18 +13,18 @@ pub mod digest;
 pub mod envelope;
 pub mod error;
 pub mod idempotency;
-mod intake;
 pub mod json;
 pub mod message;
 pub mod metadata;
 pub mod notification;
+pub mod open_record;
+mod payload_search;
 pub mod ports;
 pub mod problem;
 pub mod proxy;
 pub mod receipt;
 pub mod record_id;
 pub mod rejected_request;
-pub mod run;
 pub mod sqs_event;
 pub mod stages;
 

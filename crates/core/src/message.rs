@@ -4,14 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     SCHEMA_VERSION,
+    attempt::{Attempt, FIRST_ATTEMPT},
     clock::Timestamp,
-    content::Content,
-    dead_letter::PastFailure,
+    dead_letter::{FailureSummary, PastFailure},
     digest::Sha256,
     metadata::MessageMetaData,
     proxy::RequestContext,
     record_id::RecordId,
-    run::{FIRST_ATTEMPT, Run},
 };
 
 /// A record on its way through the pipeline. Payload bytes are never part of it.
@@ -37,20 +36,20 @@ pub struct InternalMessage {
     /// Where its parts are now.
     #[serde(rename = "storageContext")]
     pub storage_context: StorageContext,
-    /// What came before, where this is not the record's first run.
+    /// What came before, where this is not the record's first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redrive: Option<Redrive>,
 }
 
-/// A further run of a record that failed.
+/// A further attempt of a record that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redrive {
-    /// The number of this run, from two.
+    /// The number of this attempt, from two.
     pub attempt: u32,
-    /// When it was begun.
+    /// When the attempt was begun.
     pub redriven_at: Timestamp,
-    /// How the runs before it failed, oldest first.
+    /// How the attempts before it failed, oldest first.
     pub history: Vec<PastFailure>,
 }
 
@@ -74,46 +73,37 @@ impl InternalMessage {
         }
     }
 
-    /// The same message, with what its payload turns out to be.
-    #[must_use]
-    pub fn with_payload(&self, content: &Content<'_>) -> Self {
-        let mut message = self.clone();
-        message.payload.sha256 = content.sha256();
-        message.payload.size_bytes = content.len() as u64;
-        message
+    /// The attempt that this message goes through the workflow in.
+    pub fn attempt(&self) -> Attempt {
+        Attempt::new(
+            self.message_id,
+            self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt),
+        )
     }
 
-    /// The run that this message goes through the workflow in.
-    pub fn run(&self) -> Run {
-        Run::new(self.message_id, self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt))
-    }
-
-    /// The same message, for another run of the record that became pending at `since`.
-    #[must_use]
-    pub(crate) fn for_run(mut self, run: Run, since: Timestamp) -> Self {
-        if self.run() != run {
-            let history = self.history().to_vec();
-            self.redrive = Some(Redrive { attempt: run.attempt(), redriven_at: since, history });
-        }
-        self
-    }
-
-    /// Since when this run waits for its end.
-    pub fn pending_since(&self) -> Timestamp {
+    /// When this attempt was begun: by acceptance, or by a redrive.
+    pub fn begun_at(&self) -> Timestamp {
         self.redrive.as_ref().map_or(self.received_at, |redrive| redrive.redriven_at)
     }
 
-    /// How earlier runs failed.
-    pub fn history(&self) -> &[PastFailure] {
-        self.redrive.as_ref().map_or(&[], |redrive| &redrive.history)
+    /// The message of the attempt after the one that ended with `failure`, at `now`. Where the payload is then is for the
+    /// archive stage to find out.
+    #[must_use]
+    pub fn redriven(&self, failure: &FailureSummary, now: Timestamp) -> Self {
+        Self {
+            storage_context: StorageContext::default(),
+            redrive: Some(Redrive {
+                attempt: failure.attempt + 1,
+                redriven_at: now,
+                history: PastFailure::history(self.history(), failure),
+            }),
+            ..self.clone()
+        }
     }
 
-    /// Notes that the payload is in the archive, and nowhere else that counts.
-    pub(crate) fn archived_at(&mut self, reference: S3Reference) {
-        let context = &mut self.storage_context;
-        context.redis_reference = None;
-        context.s3_reference = Some(reference);
-        context.persistence.s3 = true;
+    /// How earlier attempts failed.
+    pub fn history(&self) -> &[PastFailure] {
+        self.redrive.as_ref().map_or(&[], |redrive| &redrive.history)
     }
 
     /// The JSON text of the message.

@@ -1,11 +1,26 @@
-//! The `failed` notification. The four notifications of a good record are built by the state machine, in the
-//! same format.
+//! The notifications of a record: CloudEvents that say how far an attempt has come.
+//!
+//! The state machine publishes the four of a good attempt, in the same words; reconcile publishes them again where the
+//! workflow could not, or may not have. *Invariant:* one id, one content. Every value comes from what was stored first, so
+//! whoever announces an event announces the same.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{dead_letter::FailureSummary, message::InternalMessage};
+use crate::{
+    dead_letter::FailureSummary,
+    message::{InternalMessage, StorageContext},
+    ports::CompletedItem,
+};
 
+/// The CloudEvents type of the notification that a record was accepted.
+pub const RECEIVED: &str = "custody.message.received.v1";
+/// The CloudEvents type of the notification that a payload is archived.
+pub const ARCHIVED: &str = "custody.message.archived.v1";
+/// The CloudEvents type of the notification that metadata is stored.
+pub const METADATA_STORED: &str = "custody.message.metadata-stored.v1";
+/// The CloudEvents type of the notification that a record is complete.
+pub const COMPLETED: &str = "custody.message.completed.v1";
 /// The CloudEvents type of a failed record's notification.
 pub const FAILED: &str = "custody.message.failed.v1";
 
@@ -23,8 +38,44 @@ pub struct Notification {
 }
 
 impl Notification {
-    /// The notification that a record failed. `source` is the deployment's CloudEvents source. Its `id` is that
-    /// of the record, event and attempt, so that a repeated publication can be told from a new failure.
+    /// The four notifications of an attempt that has completed its record, in the order in which they are due. `source` is
+    /// the deployment's CloudEvents source.
+    pub fn of_completed(source: &str, message: &InternalMessage, item: &CompletedItem) -> [Self; 4] {
+        let known = &message.storage_context;
+        let mut archived = known.clone();
+        archived.s3_reference.clone_from(&item.s3_reference);
+        archived.persistence.s3 = true;
+        let mut stored = known.clone();
+        stored.meta_data_reference.clone_from(&item.meta_data_reference);
+        stored.persistence.meta_data = true;
+        let mut completed = archived.clone();
+        completed.redis_reference = None;
+        completed.meta_data_reference.clone_from(&item.meta_data_reference);
+        completed.persistence.meta_data = true;
+        let event = |event_type, name, time: &dyn std::fmt::Display, text, context: &StorageContext| {
+            Self::new(source, message, event_type, name, time, json!({ "message": text }), context)
+        };
+        [
+            event(
+                RECEIVED,
+                "received",
+                &message.begun_at(),
+                "The record was accepted and is stored durably.",
+                known,
+            ),
+            event(ARCHIVED, "archived", &item.times.archived_at, "The payload is archived.", &archived),
+            event(METADATA_STORED, "metadata-stored", &item.stored_at, "The metadata is stored.", &stored),
+            event(
+                COMPLETED,
+                "completed",
+                &item.times.completed_at,
+                "The record is archived and its metadata is complete.",
+                &completed,
+            ),
+        ]
+    }
+
+    /// The notification that an attempt failed.
     pub fn failed(source: &str, message: &InternalMessage, failure: &FailureSummary) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -35,27 +86,42 @@ impl Notification {
             attempt: u32,
         }
         let FailureSummary { stage, error_name, reason, attempt, failed_at, .. } = failure;
-        let persistence = message.storage_context.persistence;
+        let data = json!({
+            "message": format!("Record failed in stage {stage}"),
+            "failure": Failure { stage, error_name, reason, attempt: *attempt },
+        });
+        Self::new(source, message, FAILED, "failed", failed_at, data, &message.storage_context)
+    }
+
+    fn new(
+        source: &str,
+        message: &InternalMessage,
+        event_type: &'static str,
+        name: &str,
+        time: &dyn std::fmt::Display,
+        mut data: Value,
+        storage_context: &StorageContext,
+    ) -> Self {
+        let (id, attempt) = (message.message_id, message.attempt().number());
+        let persistence = storage_context.persistence;
+        data["messageID"] = json!(id);
+        data["attempt"] = json!(attempt);
+        data["messageMetaData"] = json!(message.meta_data);
+        data["payload"] = json!(message.payload);
+        data["storageContext"] = json!(storage_context);
+        data["state"] = json!({"S3Persisted": persistence.s3, "metaDataPersisted": persistence.meta_data});
         let body = json!({
             "specversion": "1.0",
-            "id": format!("{}/failed/{attempt}", message.message_id),
+            "id": format!("{id}/{name}/{attempt}"),
             "source": source,
-            "type": FAILED,
-            "subject": message.message_id,
-            "time": failed_at,
+            "type": event_type,
+            "subject": id,
+            "time": time.to_string(),
             "datacontenttype": "application/json",
-            "data": {
-                "message": format!("Record failed in stage {stage}"),
-                "messageID": message.message_id,
-                "messageMetaData": message.meta_data,
-                "payload": message.payload,
-                "storageContext": message.storage_context,
-                "state": {"S3Persisted": persistence.s3, "metaDataPersisted": persistence.meta_data},
-                "failure": Failure { stage, error_name, reason, attempt: *attempt },
-            },
+            "data": data,
         });
         Self {
-            event_type: FAILED,
+            event_type,
             message_type: message.meta_data.message_type().to_owned(),
             source_system_id: message.meta_data.source_system_id().to_owned(),
             body,

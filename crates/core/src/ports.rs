@@ -4,128 +4,209 @@
 //! against the real adapter. All effects may be repeated: a stage that runs again calls them again with the
 //! same values.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+pub mod payload_cache;
+
+use std::{collections::BTreeMap, future::Future};
 
 use bytes::Bytes;
 
+pub use self::payload_cache::PayloadCache;
 use crate::{
-    clock::Timestamp,
-    content::{Content, Digested},
+    attempt::Attempt,
+    clock::{Clock, Timestamp},
     dead_letter::{DeadLetter, FailureSummary},
     digest::Sha256,
     error::StageError,
-    idempotency::{Claim, IdempotencyKey},
-    message::{InternalMessage, MetaDataReference, PayloadDescriptor, RedisReference, S3Reference},
+    idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    message::{InternalMessage, MetaDataReference, PayloadDescriptor, S3Reference},
     notification::Notification,
+    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
     record_id::RecordId,
-    rejected_request::RejectedRequest,
-    run::Run,
     stages::failure::{FailedRecord, FailureReceipt},
 };
 
-/// The short-lived store that takes a record before it is acknowledged.
-pub trait PayloadCache: Send + Sync {
-    /// Where this cache keeps, or would keep, a record.
-    fn reference(&self, id: RecordId) -> RedisReference;
+/// The stores and services of one deployment, as stages see them.
+pub trait Deployment {
+    /// The cache.
+    type Cache: PayloadCache;
+    /// The archive.
+    type Archive: PayloadArchive;
+    /// The failed bucket.
+    type Failed: FailedStore;
+    /// The open-record table.
+    type Open: OpenRecords;
+    /// The idempotency table.
+    type Claims: IdempotencyClaims;
+    /// The markers of acceptances that the open-record table could not take.
+    type Markers: AcceptanceMarkers;
+    /// The record table.
+    type Table: RecordTable;
+    /// The workflow.
+    type Workflow: Workflow;
+    /// The failure function.
+    type Handler: FailureHandler;
+    /// A queue of dead letters.
+    type Letters: DeadLetters;
+    /// The notification topic.
+    type Topic: Notifier;
+    /// The clock.
+    type Time: Clock;
+}
 
-    /// Stores payload, message and the pending entry together. What the stored message says of the payload is what the
-    /// payload is: an implementation reads it once, and takes [`InternalMessage::with_payload`] then.
+/// The list of accepted records that are not finished.
+///
+/// Only [`accept`](Self::accept) creates an open record. Every other write requires that the record is open, with the
+/// attempt that the caller knows.
+pub trait OpenRecords: Send + Sync {
+    /// Accepts a record: puts its open record unless there is one, together with the claim of its idempotency key where
+    /// there is one.
     ///
-    /// `Ok`: all three are stored and the wanted number of replicas has confirmed them. `Err`: they may or
-    /// may not be stored; nothing may be promised on them. Nothing of it expires before the run is settled. With a `key`,
-    /// the claim of the key says afterwards that its record is stored. A later run of the record stays as it is.
-    fn put(
+    /// `Ok(Accepted)`: the record is open, by this call or by an earlier one of the same record whose reply was lost.
+    /// `Ok(Held)`: another record holds the key; nothing was written. `Err`: the record may or may not be open.
+    fn accept(
         &self,
-        message: &InternalMessage,
-        payload: &Content<'_>,
-        key: Option<&IdempotencyKey>,
+        record: &OpenRecord,
+        claim: Option<&ClaimRequest>,
+    ) -> impl Future<Output = Result<Acceptance, StageError>> + Send;
+
+    /// The open record, read consistently; `None` where the record is not open.
+    fn find(&self, id: RecordId) -> impl Future<Output = Result<Option<OpenRecord>, StageError>> + Send;
+
+    /// The open records of one kind as the index knows them, at most `limit`. The index is a hint: it may be late.
+    fn list(
+        &self,
+        kind: OpenKind,
+        limit: usize,
+    ) -> impl Future<Output = Result<IndexListing, StageError>> + Send;
+
+    /// Takes the turn to act on a record: replaces what `seen` says of looks and starts by what `turn` says, where nobody
+    /// else has since. Whether the turn was taken.
+    fn take_turn(
+        &self,
+        seen: &OpenRecord,
+        turn: Turn,
+    ) -> impl Future<Output = Result<bool, StageError>> + Send;
+
+    /// Notes that the payload of an attempt is in no store. The time of the first such note, this one's where there was
+    /// none; `None` where the attempt is not open any more. The record is looked at again at `look_at`.
+    fn note_missing(
+        &self,
+        attempt: Attempt,
+        now: Timestamp,
+        look_at: Timestamp,
+    ) -> impl Future<Output = Result<Option<Timestamp>, StageError>> + Send;
+
+    /// Puts an attempt to failed, unless it has failed before. The open record as it is then: `failed`, or what was stored
+    /// first; `None` where the attempt is not open any more.
+    fn fail(
+        &self,
+        failed: &OpenRecord,
+    ) -> impl Future<Output = Result<Option<OpenRecord>, StageError>> + Send;
+
+    /// Notes which duties of a failed attempt are still owed, and when to look again. An attempt that is not open any more
+    /// owes nothing.
+    fn owe(
+        &self,
+        attempt: Attempt,
+        owed: &[FailureDuty],
+        look_at: Timestamp,
     ) -> impl Future<Output = Result<(), StageError>> + Send;
 
-    /// The payload of a record; `None` when this cache does not have it.
-    fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Digested>, StageError>> + Send;
+    /// Begins the attempt of `next` in the place of the failed one before it. The open record as it is then: `next`, or what
+    /// somebody else began before; `None` where the record is not open.
+    fn redrive(
+        &self,
+        next: &OpenRecord,
+    ) -> impl Future<Output = Result<Option<OpenRecord>, StageError>> + Send;
 
-    /// Ends a run's life here: its pending entry goes at once, and the payload after a grace time unless a later run
-    /// of the record needs it. A run that is not here is settled already.
-    fn settle(&self, run: Run) -> impl Future<Output = Result<(), StageError>> + Send;
-
-    /// Gives payloads that would expire another day.
-    fn extend(&self, records: &[RecordId]) -> impl Future<Output = Result<(), StageError>> + Send;
+    /// Closes a record whose current attempt is this one. A record that is not open is closed already; one that is at a
+    /// later attempt stays open.
+    fn close(&self, attempt: Attempt) -> impl Future<Output = Result<(), StageError>> + Send;
 }
 
-/// What idempotency keys stand for, for a day or longer.
-pub trait IdempotencyClaims: Send + Sync {
-    /// Makes `claim` under `key`, unless there is one. The claim that holds now: this one, or the one that was there.
-    fn claim(
-        &self,
-        key: &IdempotencyKey,
-        claim: &Claim,
-    ) -> impl Future<Output = Result<Claim, StageError>> + Send;
-
-    /// The claim under `key`, where there is one.
-    fn find(&self, key: &IdempotencyKey) -> impl Future<Output = Result<Option<Claim>, StageError>> + Send;
-
-    /// Notes that the record of a claim is stored.
-    fn confirm(
-        &self,
-        key: &IdempotencyKey,
-        claim: &Claim,
-    ) -> impl Future<Output = Result<(), StageError>> + Send;
+/// What an acceptance came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Acceptance {
+    /// The record is accepted.
+    Accepted,
+    /// The idempotency key stands for another record.
+    Held(Claim),
 }
 
-/// A run that has not reached its end.
+/// What taking a turn changes in an open record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingRun {
-    /// The run.
-    pub run: Run,
-    /// When it became pending.
-    pub since: Timestamp,
+pub struct Turn {
+    /// When the record is looked at next.
+    pub look_at: Timestamp,
+    /// When a further start is counted with the turn: now.
+    pub start: Option<Timestamp>,
 }
 
-/// The runs that a store knows as pending: entries of the cache, or markers.
-pub trait PendingRuns: Send + Sync {
-    /// The pending runs, up to `limit` of them.
-    fn pending(&self, limit: usize) -> impl Future<Output = Result<Vec<PendingRun>, StageError>> + Send;
+/// What idempotency keys stand for.
+pub trait IdempotencyClaims: Send + Sync {
+    /// The claim of a key, read consistently, expired or not.
+    fn find(
+        &self,
+        key: &IdempotencyKey,
+    ) -> impl Future<Output = Result<Option<Claim>, StageError>> + Send;
 
-    /// The message of a pending run; `None` where it is not here any more. The message may be that of a later run of
-    /// the record, which then has taken this one's place.
-    fn message(&self, run: Run) -> impl Future<Output = Result<Option<InternalMessage>, StageError>> + Send;
+    /// Lets the claim of a record live until `until` at least. A claim that is gone, or another record's, stays as it is.
+    fn renew(
+        &self,
+        key: &IdempotencyKey,
+        holder: RecordId,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), StageError>> + Send;
+}
+
+/// The durable word that a record was accepted while the open-record table was away.
+pub trait AcceptanceMarkers: Send + Sync {
+    /// Stores a marker with the open record. A marker that is there stays.
+    fn mark(&self, record: &OpenRecord) -> impl Future<Output = Result<(), StageError>> + Send;
+
+    /// The attempts that have markers, at most `limit`.
+    fn list(&self, limit: usize) -> impl Future<Output = Result<Vec<Attempt>, StageError>> + Send;
+
+    /// The open record in a marker; `None` where there is no marker.
+    fn find(
+        &self,
+        attempt: Attempt,
+    ) -> impl Future<Output = Result<Option<OpenRecord>, StageError>> + Send;
+
+    /// Removes a marker. One that is not there is removed already.
+    fn clear(&self, attempt: Attempt) -> impl Future<Output = Result<(), StageError>> + Send;
 }
 
 /// The permanent store of payloads.
 pub trait PayloadArchive: Send + Sync {
-    /// Stores a payload under `key`, unless it is there.
+    /// Stores a payload under `key`, unless it is there. `now` is kept with the object.
     ///
     /// `Ok`: the object under `key` has exactly the described digest, verified by the store; an object that was
-    /// there with the same digest counts. An object with another digest is an `ArchiveConflict` and stays.
+    /// there with the same digest counts, and its own time is the answer. An object with another digest is an
+    /// `ArchiveConflict` and stays.
     fn store(
         &self,
         key: &str,
         payload: Bytes,
         descriptor: &PayloadDescriptor,
-    ) -> impl Future<Output = Result<S3Reference, StageError>> + Send;
+        now: Timestamp,
+    ) -> impl Future<Output = Result<ArchivedObject, StageError>> + Send;
 
-    /// The digest of the object under `key`, `None` when there is none.
+    /// The object under `key`; `None` is definite absence.
     fn find(&self, key: &str) -> impl Future<Output = Result<Option<ArchivedObject>, StageError>> + Send;
 }
 
 /// An object that the archive has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchivedObject {
-    /// Where it is.
+    /// Where the object is.
     pub reference: S3Reference,
-    /// Its digest, as the store knows it.
+    /// The digest, as the store knows it.
     pub sha256: Sha256,
-    /// Its size.
+    /// The size.
     pub size_bytes: u64,
-}
-
-/// The durable word that a record, stored in the archive because the cache could not take it, is not done yet.
-pub trait PendingMarkers: Send + Sync {
-    /// Stores a marker with the message. A marker that is there stays.
-    fn mark(&self, message: &InternalMessage) -> impl Future<Output = Result<(), StageError>> + Send;
-
-    /// Removes the marker of a run. A marker that is not there is removed already.
-    fn clear(&self, run: Run) -> impl Future<Output = Result<(), StageError>> + Send;
+    /// When the object was stored.
+    pub archived_at: Timestamp,
 }
 
 /// The index of all records.
@@ -133,12 +214,12 @@ pub trait RecordTable: Send + Sync {
     /// Writes the item of a record in state `RECEIVED`, unless it is there.
     ///
     /// `Ok`: the item exists and is this record's; one that was there with the same digest counts, whatever
-    /// its state. An item with another digest is a `MetadataConflict` and stays.
+    /// its state, and its own time is the answer. An item with another digest is a `MetadataConflict` and stays.
     fn put_received(
         &self,
         message: &InternalMessage,
         stored_at: Timestamp,
-    ) -> impl Future<Output = Result<MetaDataReference, StageError>> + Send;
+    ) -> impl Future<Output = Result<StoredMetadata, StageError>> + Send;
 
     /// Puts the record's item into state `COMPLETED` with its final references, `message.storage_context`. An item
     /// that is `COMPLETED` already stays as it is, and its own times are the answer. `ItemMissing` when there is no item
@@ -150,7 +231,7 @@ pub trait RecordTable: Send + Sync {
     ) -> impl Future<Output = Result<CompletionTimes, StageError>> + Send;
 
     /// Puts the record's item into state `FAILED`, writing the item where there is none. A `COMPLETED` item
-    /// stays as it is, and so does one that says how a later run failed. An item of another payload is a
+    /// stays as it is, and so does one that tells how this or a later attempt failed. An item of another payload is a
     /// `MetadataConflict` and stays.
     fn fail(
         &self,
@@ -158,27 +239,68 @@ pub trait RecordTable: Send + Sync {
         failure: &FailureSummary,
     ) -> impl Future<Output = Result<FailedItem, StageError>> + Send;
 
-    /// The states of these records, as far as they have items. At most 100 records at once.
+    /// Notes in a `FAILED` item that a person has discarded the record. Whether the item tells of this attempt, or an
+    /// earlier one, and is `FAILED`.
+    fn discard(
+        &self,
+        attempt: Attempt,
+        discard: &Discard,
+    ) -> impl Future<Output = Result<bool, StageError>> + Send;
+
+    /// The states of these records, as far as they have items, read consistently. At most 100 records at once.
     fn states(
         &self,
         records: &[RecordId],
     ) -> impl Future<Output = Result<BTreeMap<RecordId, ItemState>, StageError>> + Send;
 }
 
-/// Where the item of a record says that the record is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The record's item in the table, as the metadata stage left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMetadata {
+    /// Where the item is.
+    pub reference: MetaDataReference,
+    /// When it was stored.
+    pub stored_at: Timestamp,
+}
+
+/// Who discarded a record, when, and why.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Discard {
+    /// The principal.
+    pub by: String,
+    /// The time.
+    pub at: Timestamp,
+    /// The reason, in the person's words.
+    pub reason: String,
+}
+
+/// Where the item of a record reports that the record is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemState {
-    /// On its way.
+    /// The record is on its way.
     Received,
-    /// At its good end.
-    Completed,
-    /// At its bad end, at least for now.
+    /// The record is complete.
+    Completed(CompletedItem),
+    /// The record has failed, at least for now.
     Failed {
-        /// The number of the run that failed.
+        /// The number of the attempt that failed.
         attempt: u32,
         /// Whether an operator has decided to leave it so.
         discarded: bool,
     },
+}
+
+/// What the item of a completed record knows that its announcements report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletedItem {
+    /// Where the payload is.
+    pub s3_reference: Option<S3Reference>,
+    /// Where the item is.
+    pub meta_data_reference: Option<MetaDataReference>,
+    /// When the metadata was stored.
+    pub stored_at: Timestamp,
+    /// When the parts of the record were done.
+    pub times: CompletionTimes,
 }
 
 /// When the parts of a completed record were done.
@@ -197,47 +319,32 @@ pub enum FailedItem {
     Marked,
     /// The record was `COMPLETED` before; its item still is.
     AlreadyCompleted,
-    /// A later run of the record has failed since; the item says how.
+    /// A later attempt of the record has failed since; the item tells how.
     Superseded,
 }
 
-/// The workflow that takes an acknowledged record to its end.
+/// The workflow that takes an accepted record to its end.
 pub trait Workflow: Send + Sync {
-    /// Starts the one execution of the message's run. Repeating the call is harmless, and a cheap way to ask whether
-    /// there is one.
-    fn start(&self, message: &InternalMessage) -> impl Future<Output = Result<Start, StageError>> + Send;
+    /// Whether a start under a name that was used is recognized (`STANDARD`), or makes a further execution (`EXPRESS`).
+    fn recognizes_names(&self) -> bool;
 
-    /// What became of a run's execution; `None` where there is none. Services answer this question only so often.
-    fn outcome(&self, run: Run) -> impl Future<Output = Result<Option<Outcome>, StageError>> + Send;
+    /// Starts execution number `start` of the message's attempt.
+    fn start(
+        &self,
+        message: &InternalMessage,
+        start: u32,
+    ) -> impl Future<Output = Result<Start, StageError>> + Send;
 }
 
 /// What [`Workflow::start`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// No execution; there is one now.
+    /// No execution of the name; there is one now.
     Started,
     /// An execution under way.
     Running,
-    /// An execution, perhaps one that has ended.
-    Existed,
-}
-
-/// What became of an execution.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is under way.
-    Running,
-    /// The record is complete and announced.
-    Succeeded,
-    /// It failed, took too long, or was stopped.
-    Ended {
-        /// The execution.
-        execution_arn: String,
-        /// The name it ended under; `States.Timeout` or `Aborted` where it did not come to say one.
-        error: String,
-        /// What it said of it.
-        cause: String,
-    },
+    /// An execution that has ended.
+    Ended,
 }
 
 /// The failure function, as reconcile sees it.
@@ -249,37 +356,23 @@ pub trait FailureHandler: Send + Sync {
     ) -> impl Future<Output = Result<FailureReceipt, StageError>> + Send;
 }
 
-/// The failure function, as ingest sees it.
-pub trait Salvage: Send + Sync {
-    /// Hands over a request that could not be taken. `Ok`: its remains are stored and explained.
-    fn salvage(&self, request: &RejectedRequest<'_>) -> impl Future<Output = Result<(), StageError>> + Send;
-}
-
-/// The store of salvaged requests and of the payloads of failed records.
+/// The failed bucket: payloads of failed records, and rejected requests.
 pub trait FailedStore: Send + Sync {
     /// Keeps `content` under `key`. Repeating the call is harmless: equal content under an equal key.
     fn keep(&self, key: &str, content: Bytes)
     -> impl Future<Output = Result<S3Reference, StageError>> + Send;
 
-    /// What is kept under `key`.
+    /// The content under `key`; `None` is definite absence.
     fn fetch(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, StageError>> + Send;
+
+    /// Where the content under `key` is; `None` is definite absence.
+    fn find(&self, key: &str) -> impl Future<Output = Result<Option<S3Reference>, StageError>> + Send;
 }
 
-/// The dead-letter queue.
+/// A queue of dead letters: the dead-letter queue, or the queue of rejected requests.
 pub trait DeadLetters: Send + Sync {
-    /// Puts a message on the queue. Repeating the call puts it there again; readers go by record and stage.
+    /// Puts a message on the queue. Repeating the call puts it there again; readers go by record and attempt.
     fn send(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), StageError>> + Send;
-}
-
-/// The redrive queue.
-pub trait Redrives: Send + Sync {
-    /// Has the record of a letter run again after `delay`, at most [`crate::backoff::MAX_DELAY`]. Repeating the call is
-    /// harmless: a run is started once.
-    fn schedule(
-        &self,
-        letter: &DeadLetter,
-        delay: Duration,
-    ) -> impl Future<Output = Result<(), StageError>> + Send;
 }
 
 /// The notification topic.

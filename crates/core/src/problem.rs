@@ -23,11 +23,13 @@ pub enum ProblemKind {
     UnsupportedMediaType,
     /// No store could take the record now.
     NoDurableStore,
+    /// What the request's idempotency key stands for cannot be looked up now.
+    KeysUnavailable,
 }
 
 impl ProblemKind {
     /// Every kind, for documentation and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::MalformedRequest,
         Self::MissingPayload,
         Self::InvalidPayloadEncoding,
@@ -37,6 +39,7 @@ impl ProblemKind {
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::NoDurableStore,
+        Self::KeysUnavailable,
     ];
 
     /// The stable name; the problem's `type` is `urn:custody:problem:<slug>`.
@@ -51,6 +54,7 @@ impl ProblemKind {
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::NoDurableStore => "no-durable-store",
+            Self::KeysUnavailable => "idempotency-unavailable",
         }
     }
 
@@ -62,7 +66,7 @@ impl ProblemKind {
             Self::IdempotencyConflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::NoDurableStore => 503,
+            Self::NoDurableStore | Self::KeysUnavailable => 503,
         }
     }
 
@@ -73,10 +77,11 @@ impl ProblemKind {
             Self::InvalidPayloadEncoding => "The payload is not in its declared encoding",
             Self::InvalidMetadata => "The metadata is not acceptable",
             Self::DigestMismatch => "The content does not match its digest",
-            Self::IdempotencyConflict => "The idempotency key belongs to another payload",
+            Self::IdempotencyConflict => "The idempotency key belongs to another record",
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::NoDurableStore => "No store can take the record now",
+            Self::KeysUnavailable => "Idempotency keys cannot be looked up now",
         }
     }
 
@@ -92,6 +97,7 @@ impl ProblemKind {
             Self::TooLarge => "TooLarge",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::NoDurableStore => "NoDurableStore",
+            Self::KeysUnavailable => "KeysUnavailable",
         }
     }
 }

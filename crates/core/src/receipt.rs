@@ -44,9 +44,11 @@ pub struct ReceivedPayload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// In Redis, confirmed by the wanted number of replicas.
+    /// The payload is in the cache's multi-AZ transaction log.
+    Durable,
+    /// The payload is in the memory of a primary and of all its replicas.
     Replicated,
-    /// In the S3 archive already.
+    /// The payload is in the S3 archive already.
     Archived,
 }
 
@@ -70,13 +72,13 @@ impl Receipt {
     }
 
     /// The receipt of a record that an earlier request stored.
-    pub(crate) fn of_claim(claim: Claim, durability: Durability) -> Self {
+    pub(crate) fn of_claim(claim: Claim) -> Self {
         let id = claim.message_id;
         Self {
             message_id: id,
             received_at: id.received_at(),
             payload: claim.payload,
-            durability,
+            durability: claim.durability,
             links: Links::to(id),
         }
     }
@@ -110,7 +112,7 @@ pub struct ArchiveReceipt {
     /// The number of bytes.
     #[serde(rename = "size")]
     pub size_bytes: u64,
-    /// When this run of the stage was done.
+    /// When the payload was archived first.
     #[serde(rename = "archivedAt")]
     pub archived_at: Timestamp,
 }
@@ -122,7 +124,7 @@ pub struct MetadataReceipt {
     /// Where.
     #[serde(rename = "metaDataReference")]
     pub meta_data_reference: MetaDataReference,
-    /// When this run of the stage was done.
+    /// When the item was stored first.
     #[serde(rename = "storedAt")]
     pub stored_at: Timestamp,
 }
@@ -133,7 +135,9 @@ pub struct MetadataReceipt {
 pub struct FinalRecord {
     /// The message with its final references.
     pub message: InternalMessage,
-    /// When this run of the stage was done.
+    /// When the record was completed first.
     #[serde(rename = "completedAt")]
     pub completed_at: Timestamp,
+    /// Whether the cache has forgotten the payload, which is archived. Until then the record stays open.
+    pub unlinked: bool,
 }

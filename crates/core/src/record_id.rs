@@ -1,7 +1,7 @@
 //! The identity of a record, and every name that derives from it.
 //!
-//! *Invariant:* the storage key, the execution name and the cache shard are functions of the id alone, so
-//! a stage that runs again finds the object that its first run made.
+//! *Invariant:* storage keys and index partitions are functions of the id alone, so a stage that runs again finds
+//! the object that its first run made.
 
 use std::{fmt, str::FromStr};
 
@@ -10,8 +10,10 @@ use uuid::{Builder, NoContext, Uuid};
 
 use crate::clock::Timestamp;
 
-/// How many shards the cache keys are spread over. See [`RecordId::shard`].
-pub const SHARDS: u8 = 16;
+/// How many partitions of an index records are spread over. DynamoDB takes 1,000 writes a second in one partition, and an
+/// acceptance and a close write the index once each: 64 partitions carry 10,000 records a second three times over. Source:
+/// Amazon DynamoDB developer guide, "Best practices for designing and using partition keys effectively".
+pub const PARTITIONS: u8 = 64;
 
 /// The id of a record: a UUID version 7, which begins with the time it was minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +23,13 @@ pub struct RecordId(Uuid);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a record id: expected a lower-case, hyphenated UUID version 7")]
 pub struct InvalidRecordId(String);
+
+impl InvalidRecordId {
+    /// The error for this text.
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.chars().take(64).collect())
+    }
+}
 
 impl RecordId {
     /// A new id for a record received at `now`; the other 74 bits are random.
@@ -33,14 +42,6 @@ impl RecordId {
     /// The id of a record received at `now`, with the 74 bits that are otherwise random.
     pub fn with_chance(now: Timestamp, chance: &[u8; 10]) -> Self {
         Self(Builder::from_unix_timestamp_millis(now.unix_ms().unsigned_abs(), chance).into_uuid())
-    }
-
-    /// The same id, moved to a cache shard, `0..SHARDS`.
-    #[must_use]
-    pub fn in_shard(self, shard: u8) -> Self {
-        let mut bytes = *self.0.as_bytes();
-        bytes[15] = bytes[15] / SHARDS * SHARDS + shard % SHARDS;
-        Self(Uuid::from_bytes(bytes))
     }
 
     /// When the record was received: the time inside the id.
@@ -56,9 +57,19 @@ impl RecordId {
         format!("{}/{self}", self.received_at().format("%Y/%m/%d/%H/%M"))
     }
 
-    /// The cache shard of this record, `0..SHARDS`. It comes from the id's last, random byte.
-    pub fn shard(self) -> u8 {
-        self.0.as_bytes()[15] % SHARDS
+    /// The partition of this record in an index, `0..PARTITIONS`. It comes from the id's last, random byte.
+    pub fn partition(self) -> u8 {
+        self.0.as_bytes()[15] % PARTITIONS
+    }
+
+    /// The key of the record's payload in the cache.
+    pub fn cache_key(self) -> String {
+        format!("rec:{self}")
+    }
+
+    /// The key of the payload of a failed record in the failed bucket.
+    pub fn preserved_key(self) -> String {
+        format!("records/{}", self.archive_key())
     }
 }
 
@@ -78,7 +89,7 @@ impl FromStr for RecordId {
             // One record has one spelling: keys and execution names compare as text.
             .filter(|id| id.0.get_version_num() == 7 && id.to_string() == text)
             .filter(|id| id.0.as_bytes()[0] < 0xE0)
-            .ok_or_else(|| InvalidRecordId(text.chars().take(64).collect()))
+            .ok_or_else(|| InvalidRecordId::of(text))
     }
 }
 
@@ -103,7 +114,9 @@ mod tests {
         let id: RecordId = "019e1f4b-6c00-7abc-8def-0123456789ab".parse().unwrap();
         assert_eq!(id.received_at().to_string(), "2026-05-13T03:04:57.088Z");
         assert_eq!(id.archive_key(), "2026/05/13/03/04/019e1f4b-6c00-7abc-8def-0123456789ab");
-        assert_eq!(id.shard(), 0xb);
+        assert_eq!(id.partition(), 0xab % PARTITIONS);
+        assert_eq!(id.cache_key(), "rec:019e1f4b-6c00-7abc-8def-0123456789ab");
+        assert_eq!(id.preserved_key(), "records/2026/05/13/03/04/019e1f4b-6c00-7abc-8def-0123456789ab");
     }
 
     #[test]
@@ -113,11 +126,6 @@ mod tests {
         assert_eq!(id.received_at(), now);
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_ne!(RecordId::mint(now), id);
-        for shard in 0..SHARDS {
-            let id = RecordId::mint(now).in_shard(shard);
-            assert_eq!((id.shard(), id.received_at()), (shard, now));
-            assert_eq!(id.to_string().parse(), Ok(id));
-        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
-//! A refused request on its way from ingest to the failure function.
+//! What is kept of a rejected request.
 //!
-//! *Invariant:* no secret leaves ingest. What is kept of a request are the parts listed here, which carry no
-//! credential; everything else is removed before the request is written anywhere.
+//! *Invariant:* no secret is kept. What is kept of a request are the parts listed here, which carry no credential;
+//! everything else is removed before the request is written anywhere.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
-    MAX_EVENT_BYTES,
     clock::Timestamp,
+    digest::Sha256,
     error::ErrorKind,
     json::RawObject,
     message::SecurityContext,
@@ -23,55 +24,50 @@ const KEPT_FIELDS: [&str; 5] = ["httpMethod", "path", "headers", "body", "isBase
 const KEPT_HEADERS: [&str; 5] =
     ["date", "idempotency-key", "user-agent", "x-amzn-trace-id", "x-forwarded-for"];
 
-/// A refused request, as the failure function takes it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RejectedRequest<'a> {
-    kind: &'static str,
-    request_id: Option<&'a str>,
-    refused_at: Timestamp,
-    error_name: &'static str,
-    reason: &'a str,
+/// The prefix of requests that their producers must change. They expire: the template's lifecycle rule names it.
+pub const REJECTED: &str = "rejected/";
+
+/// The prefix of requests that no store could take. They do not expire.
+pub const NOT_TAKEN: &str = "requests/";
+
+/// The recoverable part of a rejected request.
+#[derive(Debug)]
+pub struct RejectedRequest {
     event: Box<RawValue>,
+    rejected_at: Timestamp,
 }
 
-impl<'a> RejectedRequest<'a> {
-    /// The recoverable part of `event`, the JSON text of a proxy event, refused because of `problem`.
-    pub fn new(
-        event: &str,
-        request_id: Option<&'a str>,
-        problem: &'a Problem,
-        refused_at: Timestamp,
-    ) -> Self {
-        Self {
-            kind: "request",
-            request_id,
-            refused_at,
-            error_name: problem.kind.error_name(),
-            reason: &problem.detail,
-            event: recoverable(event),
-        }
+impl RejectedRequest {
+    /// The recoverable part of `event`, the JSON text of a proxy event.
+    pub fn new(event: &str, rejected_at: Timestamp) -> Self {
+        Self { event: recoverable(event), rejected_at }
     }
 
-    /// The JSON text, at most [`MAX_EVENT_BYTES`] long: an invocation takes no more. A request that only fits
-    /// without its body goes without it, and says so.
-    pub fn to_json(&self) -> String {
-        let text = serde_json::to_string(self).expect("strings always serialize");
-        if text.len() <= MAX_EVENT_BYTES {
-            return text;
-        }
-        let event = without_body(&self.event);
-        serde_json::to_string(&RejectedRequest { event, ..*self }).expect("strings always serialize")
+    /// Where it is kept. The id makes a repetition land on the same object.
+    pub fn key(&self, request_id: Option<&str>, kind: ErrorKind) -> String {
+        let name = request_id
+            .map_or_else(|| Sha256::of(self.event.get().as_bytes()).to_string(), file_name);
+        let prefix = if kind == ErrorKind::Invalid { REJECTED } else { NOT_TAKEN };
+        format!("{prefix}{}/{name}.json", self.rejected_at.format("%Y/%m/%d/%H/%M"))
+    }
+
+    /// Its JSON text.
+    pub fn into_content(self) -> Bytes {
+        Bytes::from(String::from(Box::<str>::from(self.event)))
     }
 }
 
-/// The kind of failure that a problem is, for the dead-letter message.
-pub(crate) fn kind_of_problem(error_name: &str) -> ErrorKind {
-    match ProblemKind::ALL.iter().find(|kind| kind.error_name() == error_name) {
-        Some(ProblemKind::NoDurableStore) => ErrorKind::Transient,
-        None => ErrorKind::Internal,
-        Some(_) => ErrorKind::Invalid,
+/// Who has to act on a problem: its producer, or an operator.
+pub fn kind_of(problem: &Problem) -> ErrorKind {
+    match problem.kind {
+        ProblemKind::NoDurableStore | ProblemKind::KeysUnavailable => ErrorKind::Transient,
+        _ => ErrorKind::Invalid,
     }
+}
+
+/// A request id as part of an object key: API Gateway's are UUIDs, a direct caller's may be anything.
+fn file_name(id: &str) -> String {
+    id.chars().take(128).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
 fn recoverable(event: &str) -> Box<RawValue> {
@@ -99,15 +95,6 @@ fn kept_headers(headers: &RawValue) -> Box<RawValue> {
         name.starts_with("content-") || name.starts_with("ce-") || KEPT_HEADERS.contains(&name.as_str())
     });
     raw(&headers)
-}
-
-fn without_body(event: &RawValue) -> Box<RawValue> {
-    let Ok(fields) = serde_json::from_str::<RawObject<'_>>(event.get()) else { return raw(&()) };
-    let mut kept: Vec<(&str, Box<RawValue>)> =
-        fields.iter().filter(|(name, _)| *name != "body").map(|(name, raw)| (name, raw.to_owned())).collect();
-    let size = fields.get("body").map_or(0, |body| body.get().len());
-    kept.push(("omittedBodySizeBytes", raw(&size)));
-    raw(&Object(&kept))
 }
 
 /// Fields of an object, in order.
@@ -147,32 +134,27 @@ mod tests {
 
     #[test]
     fn what_is_kept_has_the_body_and_no_secret() {
-        let problem = Problem::new(ProblemKind::MalformedRequest, "no JSON");
-        let text = RejectedRequest::new(
-            &event("hel\"lo"),
-            Some("r-1"),
-            &problem,
-            Timestamp::from_unix_ms(0).unwrap(),
-        )
-        .to_json();
+        let now = Timestamp::from_unix_ms(0).unwrap();
+        let request = RejectedRequest::new(&event("hel\"lo"), now);
+        assert_eq!(request.key(Some("r/1"), ErrorKind::Invalid), "rejected/1970/01/01/00/00/r_1.json");
+        assert!(request.key(None, ErrorKind::Transient).starts_with("requests/1970/01/01/00/00/"));
+        let text = request.into_content();
+        let text = std::str::from_utf8(&text).unwrap();
         assert!(!text.contains("key-value") && !text.contains("t0ken"), "{text}");
-        let rejected: Value = serde_json::from_str(&text).unwrap();
-        let kept = &rejected["event"];
+        let kept: Value = serde_json::from_str(text).unwrap();
         assert_eq!(kept["body"], "hel\"lo");
         assert_eq!(kept["headers"], json!({"Content-Type": "text/plain", "ce-id": "1"}));
         assert_eq!(kept["requestContext"]["apiKeyId"], "k-1");
         assert_eq!(kept["requestContext"]["sourceIp"], "192.0.2.1");
-        assert_eq!(rejected["errorName"], "MalformedRequest");
     }
 
     #[test]
-    fn a_request_that_is_too_large_goes_without_its_body() {
-        let problem = Problem::new(ProblemKind::TooLarge, "too large");
-        let event = event(&"x".repeat(MAX_EVENT_BYTES));
-        let text =
-            RejectedRequest::new(&event, None, &problem, Timestamp::from_unix_ms(0).unwrap()).to_json();
-        assert!(text.len() < 2048);
-        assert!(text.contains("omittedBodySizeBytes"));
+    fn only_what_the_deployment_could_not_take_is_an_operators_matter() {
+        for kind in ProblemKind::ALL {
+            let expected =
+                if kind.status() >= 500 { ErrorKind::Transient } else { ErrorKind::Invalid };
+            assert_eq!(kind_of(&Problem::new(kind, "")), expected, "{kind:?}");
+        }
     }
 
     #[test]

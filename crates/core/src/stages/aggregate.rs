@@ -7,9 +7,8 @@ use crate::{
     clock::Clock,
     error::{ErrorName, StageError},
     message::InternalMessage,
-    ports::{CompletionTimes, PayloadCache, PendingMarkers, RecordTable},
+    ports::{CompletionTimes, PayloadCache, RecordTable},
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
-    run::Run,
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -26,11 +25,11 @@ pub struct AggregateInput {
     pub metadata: MetadataReceipt,
 }
 
-/// Completes a record: its item gets the final references and state, then the cache lets it go.
+/// Completes a record: its item gets the final references and state, then the cache forgets the payload, which is
+/// archived and verified. Where the cache cannot, the record stays open, and reconcile has the payload forgotten.
 pub async fn run(
     table: &impl RecordTable,
     cache: &impl PayloadCache,
-    markers: &impl PendingMarkers,
     clock: &impl Clock,
     input: AggregateInput,
 ) -> Result<FinalRecord, StageError> {
@@ -48,8 +47,6 @@ pub async fn run(
             format!("complete record {id}: the metadata receipt is of another record"),
         ));
     }
-    let run = message.run();
-    let was_marked = message.storage_context.redis_reference.is_none();
     let context = &mut message.storage_context;
     context.redis_reference = None;
     context.s3_reference = Some(archive.s3_reference);
@@ -58,30 +55,12 @@ pub async fn run(
     context.persistence.meta_data = true;
 
     let times = CompletionTimes { archived_at: archive.archived_at, completed_at: clock.now() };
-    // The item's own time, where an earlier run of this stage wrote it: whatever announces it says the same.
+    // The item's own time, where this stage wrote it before: whoever announces the record announces the same.
     let completed_at = table.complete(&message, times).await?.completed_at;
-
-    // The record is complete whatever happens from here on. A pending entry that stays is cleared by reconcile.
-    settle(cache, markers, run, was_marked).await;
+    // Also a payload that the cache did not confirm may be in it.
+    let unlinked = cache.unlink(id).await.inspect_err(|error| {
+        warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the cached payload to reconcile");
+    });
     info!(record.id = %id, stage = "aggregate", "completed record");
-    Ok(FinalRecord { message, completed_at })
-}
-
-/// Lets cache and markers forget a record that has reached its end. Only a record that went past the cache has a
-/// marker; the cache is told in any case, because a record that it did not confirm may be in it.
-pub(crate) async fn settle(
-    cache: &impl PayloadCache,
-    markers: &impl PendingMarkers,
-    run: Run,
-    was_marked: bool,
-) {
-    if let Err(error) = cache.settle(run).await {
-        warn!(record.id = %run.record, error.name = error.name.as_str(), %error, "left the pending entry to reconcile");
-    }
-    if !was_marked {
-        return;
-    }
-    if let Err(error) = markers.clear(run).await {
-        warn!(record.id = %run.record, error.name = error.name.as_str(), %error, "left the pending marker to reconcile");
-    }
+    Ok(FinalRecord { message, completed_at, unlinked: unlinked.is_ok() })
 }

@@ -1,32 +1,31 @@
-//! Failure: keeps what can be kept and says why, for a record whose workflow failed and for a request that
-//! ingest could not take.
+//! Failure: brings a record whose workflow failed to where a person, or a redrive, can decide about it.
+//!
+//! *Invariant:* the payload is archived or preserved before anything tells of the failure, or the failure tells that it is
+//! not. Whatever is not done is listed in the open record, and reconcile has it done.
 
 mod input;
-mod payload;
+mod secure;
 
-use bytes::Bytes;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
-pub use self::input::{Explanation, FailedRecord, FailureInput, SalvagedRequest};
-use self::payload::Kept;
-pub use self::payload::kept_key;
+pub use self::input::FailedRecord;
+use self::secure::Secured;
 use crate::{
     backoff,
-    clock::{Clock, Timestamp},
+    clock::{Clock as _, Timestamp},
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
-    digest::Sha256,
     error::{ErrorKind, ErrorName, StageError},
-    message::S3Reference,
+    message::InternalMessage,
     notification::Notification,
+    open_record::{FailureDuty, OpenRecord, OpenState},
     ports::{
-        DeadLetters, FailedItem, FailedStore, Notifier, PayloadArchive, PayloadCache, PendingMarkers,
-        RecordTable, Redrives,
+        DeadLetters as _, Deployment, FailedItem, Notifier as _, OpenRecords as _, PayloadCache as _,
+        RecordTable as _,
     },
     record_id::RecordId,
-    rejected_request,
-    stages::aggregate,
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -34,220 +33,246 @@ pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::ArchiveUnavailable,
     ErrorName::CacheUnavailable,
     ErrorName::FailedStoreUnavailable,
-    ErrorName::QueueUnavailable,
+    ErrorName::TableUnavailable,
 ];
+
+/// How long after a payload was first seen in no store it is looked for again, before it counts as lost: longer than a
+/// failover of the cache takes. Source: Amazon ElastiCache user guide, "Minimizing downtime with Multi-AZ", which has a
+/// failover end within seconds to a minute.
+pub const LOSS_CONFIRMATION: Duration = Duration::from_secs(75);
+
+/// When reconcile looks at a failed record whose duties are not all done.
+const DUTY_INTERVAL: Duration = Duration::from_mins(2);
+
+/// When reconcile looks again at a failed record that waits for a person.
+const DECISION_INTERVAL: Duration = Duration::from_hours(6);
 
 /// What the failure function did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureReceipt {
-    /// The record, where there is one.
+    /// The record.
     #[serde(rename = "messageID")]
-    pub message_id: Option<RecordId>,
-    /// Where the bytes are now.
-    pub payload_reference: Option<S3Reference>,
-    /// When.
-    pub failed_at: Timestamp,
-    /// Whether everything was done. Where it was not, the record stays pending and reconcile does the rest.
+    pub message_id: RecordId,
+    /// Whether nothing is left to do, for now, but to decide. Where it is not so, reconcile does the rest.
     pub finished: bool,
 }
 
-/// How often a record is run again.
+/// How often a record is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedrivePolicy {
     /// Whether transient failures are redriven without a person's word.
     pub automatic: bool,
-    /// After how many redrives a record waits for a person who insists.
+    /// After how many redrives a record is parked: it waits for a person who insists.
     pub max_attempts: u32,
+    /// For how long, at least, transient failures are redriven before they park. An outage of an hour parks nothing.
+    pub patience: Duration,
 }
 
-impl Default for RedrivePolicy {
-    /// As the template has it.
-    fn default() -> Self {
-        Self { automatic: false, max_attempts: 3 }
-    }
-}
+/// The patience of production: longer than the outage that the deployment promises to ride out.
+pub const PATIENCE: Duration = Duration::from_mins(75);
 
 impl RedrivePolicy {
-    /// Whether a record whose run number `attempt` failed has used up its redrives.
-    pub const fn exhausted(self, attempt: u32) -> bool {
-        attempt > self.max_attempts
+    /// Whether a record has had all the attempts that it may have without a person's word. `waited` is the time since its
+    /// first failure.
+    pub fn is_parked(&self, kind: ErrorKind, attempt: u32, waited: Duration) -> bool {
+        attempt > self.max_attempts && (kind != ErrorKind::Transient || waited >= self.patience)
     }
 }
 
 /// The failure stage over its ports.
-#[derive(Debug)]
-pub struct Failure<C, A, M, T, F, D, R, N, K> {
-    /// May still have the payload.
-    pub cache: C,
-    /// May have it already.
-    pub archive: A,
-    /// Holds the marker of a record that never was in the cache.
-    pub markers: M,
-    /// Gets the state `FAILED`.
-    pub table: T,
-    /// Keeps payloads and requests.
-    pub failed_store: F,
-    /// Gets the explanation.
-    pub dead_letters: D,
-    /// Gets it instead, where the record is to run again by itself.
-    pub redrives: R,
+pub struct Failure<D: Deployment> {
+    /// May have the payload.
+    pub cache: D::Cache,
+    /// May have the payload, or takes it.
+    pub failed_store: D::Failed,
+    /// May have the payload already.
+    pub archive: D::Archive,
+    /// Lists what is owed.
+    pub open: D::Open,
+    /// Takes the state.
+    pub table: D::Table,
+    /// Tells operators.
+    pub dead_letters: D::Letters,
     /// Tells subscribers.
-    pub notifier: N,
+    pub topic: D::Topic,
     /// Tells the time.
-    pub clock: K,
+    pub clock: D::Time,
     /// The deployment's CloudEvents source.
     pub event_source: String,
-    /// When that is.
+    /// When failed records are redriven automatically.
     pub policy: RedrivePolicy,
 }
 
-impl<C, A, M, T, F, D, R, N, K> Failure<C, A, M, T, F, D, R, N, K>
-where
-    C: PayloadCache,
-    A: PayloadArchive,
-    M: PendingMarkers,
-    T: RecordTable,
-    F: FailedStore,
-    D: DeadLetters,
-    R: Redrives,
-    N: Notifier,
-    K: Clock,
-{
+impl<D: Deployment> Failure<D> {
     /// Handles one failure. Every step may be repeated.
     ///
-    /// The run fails, and is tried again, where the payload could not be secured for now or the dead letter could not
-    /// be sent. Anything else that cannot be done is said in the dead letter, and the record stays pending, so that
-    /// the whole is done again later.
-    pub async fn run(&self, input: FailureInput) -> Result<FailureReceipt, StageError> {
-        match input {
-            FailureInput::Record(record) => self.fail_record(*record).await,
-            FailureInput::Request(request) => self.keep_request(request).await,
+    /// `Err`: the payload could not be secured for now, or the open record not written; nothing tells of the failure yet.
+    pub async fn run(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
+        let id = record.message.message_id;
+        let attempt = record.message.attempt();
+        let Some(open) = self.open.find(id).await? else {
+            info!(record.id = %id, "left a record alone that is closed");
+            return Ok(FailureReceipt { message_id: id, finished: true });
+        };
+        if open.attempt() != attempt {
+            info!(record.id = %id, attempt = attempt.number(), "left an attempt alone that a later one superseded");
+            return Ok(FailureReceipt { message_id: id, finished: true });
         }
+        let failed = match open.state {
+            OpenState::Failed { .. } => Some(open),
+            OpenState::InProgress => self.fail(record, open).await?,
+        };
+        let Some(failed) = failed else { return Ok(FailureReceipt { message_id: id, finished: false }) };
+        let finished = self.do_duties(&failed).await?;
+        Ok(FailureReceipt { message_id: id, finished })
     }
 
-    async fn fail_record(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
-        let FailedRecord { mut message, archive, metadata, failures, execution_arn, explanation } = record;
-        let (id, run) = (message.message_id, message.run());
-        // What an operator must know that could not be done; a record with such a rest stays pending.
-        let mut unfinished = Vec::new();
-
-        // First the bytes: the cache forgets them in time, everything after this only talks about them.
-        let kept = match archive {
-            Some(receipt) => Kept::Archived(receipt.s3_reference),
-            None => self.secure_payload(&message, &mut unfinished).await?,
+    /// Puts the open record to failed, once the payload is secure. `None` where it is too early to say so.
+    async fn fail(&self, record: FailedRecord, open: OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        let FailedRecord { message, archive, metadata, mut failures, execution_arn } = record;
+        let (attempt, now) = (message.attempt(), self.clock.now());
+        // First the bytes: everything after this only talks about them.
+        let secured = match archive {
+            Some(receipt) => Secured::Archived(receipt.s3_reference),
+            None => self.secure_payload(&message).await?,
         };
+        if matches!(secured, Secured::Nowhere) {
+            let since = self.open.note_missing(attempt, now, now.after(LOSS_CONFIRMATION)).await?;
+            let Some(since) = since else { return Ok(None) };
+            if now.since(since) < LOSS_CONFIRMATION {
+                warn!(record.id = %attempt.record, "the payload is in no store; it is looked for again before it counts as lost");
+                return Ok(None);
+            }
+            failures.insert(0, lost(since));
+        }
 
-        let was_marked = message.storage_context.redis_reference.is_none();
-        let context = &mut message.storage_context;
+        let mut context = message.storage_context.clone();
         context.redis_reference = None;
-        context.s3_reference = kept.archived().cloned();
+        context.s3_reference = secured.archived().cloned();
         context.persistence.s3 = context.s3_reference.is_some();
         context.persistence.meta_data = metadata.is_some();
         context.meta_data_reference = metadata.map(|receipt| receipt.meta_data_reference);
-
-        let mut summary = FailureSummary::new(failures, run.attempt(), self.clock.now(), execution_arn);
-        summary.payload_reference = kept.reference().cloned();
-        let failed_at = summary.failed_at;
+        let mut failure = FailureSummary::new(failures, attempt.number(), now, execution_arn);
+        failure.payload_reference = secured.reference().cloned();
         error!(
-            record.id = %id,
-            stage = summary.stage,
-            error.name = summary.error_name,
-            reason = summary.reason,
+            record.id = %attempt.record,
+            stage = failure.stage,
+            error.name = failure.error_name,
+            reason = failure.reason,
             "record failed"
         );
+        let redriven = self.redrives_automatically(&message, &failure, now);
+        let owed: Vec<_> = FailureDuty::ALL
+            .into_iter()
+            .filter(|duty| match duty {
+                FailureDuty::DeadLetter => !redriven,
+                FailureDuty::Unlink => secured.reference().is_some(),
+                FailureDuty::Item | FailureDuty::Announcement => true,
+            })
+            .collect();
+        let message = InternalMessage { storage_context: context, ..message };
+        let look_at = now.after(DUTY_INTERVAL);
+        let failed =
+            OpenRecord { message, look_at, looks: 0, state: OpenState::Failed { failure, owed }, ..open };
+        self.open.fail(&failed).await
+    }
 
-        // A table that cannot be written is often why the record failed: the letter must come all the same.
+    fn redrives_automatically(
+        &self,
+        message: &InternalMessage,
+        failure: &FailureSummary,
+        now: Timestamp,
+    ) -> bool {
+        let first = message.history().first().map_or(failure.failed_at, |past| past.failed_at);
+        self.policy.automatic
+            && failure.kind == ErrorKind::Transient
+            && failure.payload_reference.is_some()
+            && !self.policy.is_parked(failure.kind, failure.attempt, now.since(first))
+    }
+
+    /// Does what a failed attempt still owes, in order; whether nothing is left.
+    async fn do_duties(&self, failed: &OpenRecord) -> Result<bool, StageError> {
+        let OpenState::Failed { failure, owed } = &failed.state else { return Ok(false) };
+        if owed.is_empty() {
+            return Ok(true);
+        }
+        let (attempt, now) = (failed.attempt(), self.clock.now());
+        let mut left = Vec::new();
         let mut remarks = Vec::new();
-        match self.table.fail(&message, &summary).await {
-            Ok(FailedItem::Marked) => {}
-            Ok(FailedItem::AlreadyCompleted) => {
-                remarks.push("the record is COMPLETED; only its announcement failed".to_owned());
+        for duty in owed {
+            let done = match duty {
+                FailureDuty::Item => match self.table.fail(&failed.message, failure).await {
+                    Ok(FailedItem::Marked) => Ok(()),
+                    // Another execution of the attempt has completed the record: reconcile announces and closes it.
+                    Ok(FailedItem::AlreadyCompleted) => {
+                        info!(record.id = %attempt.record, "left a failure untold: the record is complete");
+                        self.open.owe(attempt, &[], now).await?;
+                        return Ok(false);
+                    }
+                    Ok(FailedItem::Superseded) => return Ok(true),
+                    Err(error) => Err(error),
+                },
+                FailureDuty::Unlink => self.cache.unlink(attempt.record).await,
+                FailureDuty::DeadLetter => {
+                    self.dead_letters.send(&self.dead_letter(failed, failure, remarks.clone(), now)).await
+                }
+                FailureDuty::Announcement => {
+                    let told = Notification::failed(&self.event_source, &failed.message, failure);
+                    self.topic.publish(&told).await
+                }
+            };
+            if let Err(error) = done {
+                warn!(record.id = %attempt.record, ?duty, error.name = error.name.as_str(), %error, "left a duty of a failure to reconcile");
+                remarks.push(format!("{duty:?} is still owed ({}: {error})", error.name.as_str()));
+                left.push(*duty);
             }
-            // A run that is done with twice, late: the later run's letter is the one that counts.
-            Ok(FailedItem::Superseded) => {
-                aggregate::settle(&self.cache, &self.markers, run, was_marked).await;
-                let payload_reference = summary.payload_reference;
-                return Ok(FailureReceipt {
-                    message_id: Some(id),
-                    payload_reference,
-                    failed_at,
-                    finished: true,
-                });
-            }
-            Err(error) => unfinished
-                .push(format!("the item could not be marked FAILED ({}: {error})", error.name.as_str())),
         }
-        if remarks.is_empty()
-            && let Err(error) =
-                self.notifier.publish(&Notification::failed(&self.event_source, &message, &summary)).await
-        {
-            unfinished.push(format!("`failed` could not be announced ({}: {error})", error.name.as_str()));
-        }
-        if matches!(kept, Kept::Nowhere) {
+        self.open.owe(attempt, &left, self.next_look(failed, failure, &left, now)).await?;
+        Ok(left.is_empty())
+    }
+
+    /// When the failed record is looked at next: to do the rest, to redrive it, or to see whether it was decided.
+    fn next_look(
+        &self,
+        failed: &OpenRecord,
+        failure: &FailureSummary,
+        left: &[FailureDuty],
+        now: Timestamp,
+    ) -> Timestamp {
+        now.after(if !left.is_empty() {
+            DUTY_INTERVAL
+        } else if self.redrives_automatically(&failed.message, failure, failure.failed_at) {
+            backoff::delay_after(failed.attempt())
+        } else {
+            DECISION_INTERVAL
+        })
+    }
+
+    fn dead_letter(
+        &self,
+        failed: &OpenRecord,
+        failure: &FailureSummary,
+        mut remarks: Vec<String>,
+        now: Timestamp,
+    ) -> DeadLetter {
+        if failure.payload_reference.is_none() {
             remarks.push("the payload is in no store; only the producer can send it again".to_owned());
         }
-
-        let finished = unfinished.is_empty();
-        let payload_reference = summary.payload_reference.clone();
-        let owed = match explanation {
-            Explanation::Now => true,
-            Explanation::WhenFinished => finished,
-            Explanation::Given => false,
-        };
-        if owed {
-            remarks.extend(unfinished);
-            self.explain(DeadLetter::of_record(&message, summary, remarks)).await?;
-        } else {
-            warn!(record.id = %id, ?unfinished, "left a failure to be finished later");
-        }
-        if finished {
-            aggregate::settle(&self.cache, &self.markers, run, was_marked).await;
-        }
-        Ok(FailureReceipt { message_id: Some(id), payload_reference, failed_at, finished })
-    }
-
-    /// Hands the letter to operators, or straight to the redrive queue, whose dead-letter queue is theirs.
-    async fn explain(&self, mut letter: DeadLetter) -> Result<(), StageError> {
-        letter.parked = self.policy.exhausted(letter.failure.attempt);
-        let worthwhile =
-            letter.failure.kind == ErrorKind::Transient && letter.failure.payload_reference.is_some();
-        match letter.run() {
-            Some(run) if self.policy.automatic && worthwhile && !letter.parked => {
-                self.redrives.schedule(&letter, backoff::delay_after(run)).await
-            }
-            _ => self.dead_letters.send(&letter).await,
-        }
-    }
-
-    async fn keep_request(&self, request: SalvagedRequest) -> Result<FailureReceipt, StageError> {
-        let failed_at = request.refused_at;
-        // The id makes a repetition land on the same object.
-        let name = request
-            .request_id
-            .clone()
-            .unwrap_or_else(|| Sha256::of(request.event.get().as_bytes()).to_string());
-        let key = format!("requests/{}/{}.json", failed_at.format("%Y/%m/%d/%H/%M"), file_name(&name));
-        let reference =
-            self.failed_store.keep(&key, Bytes::from(String::from(Box::<str>::from(request.event)))).await?;
-
-        let failure = StageFailure {
-            stage: "ingest".to_owned(),
-            error_name: request.error_name.clone(),
-            cause: request.reason.clone(),
-            tries: 1,
-        };
-        let mut summary = FailureSummary::new(vec![failure], 1, failed_at, None);
-        summary.kind = rejected_request::kind_of_problem(&request.error_name);
-        summary.payload_reference = Some(reference.clone());
-        let known = json!({"requestId": request.request_id, "refusedAt": failed_at});
-        self.dead_letters.send(&DeadLetter::of_request(known, summary)).await?;
-        warn!(request.id = request.request_id, error.name = request.error_name, "kept refused request");
-        Ok(FailureReceipt { message_id: None, payload_reference: Some(reference), failed_at, finished: true })
+        let mut letter = DeadLetter::of_record(&failed.message, failure.clone(), remarks);
+        let waited = now.since(letter.first_failed_at());
+        letter.parked = self.policy.is_parked(failure.kind, failure.attempt, waited);
+        letter
     }
 }
 
-/// A request id as part of an object key: API Gateway's are UUIDs, a direct caller's may be anything.
-fn file_name(id: &str) -> String {
-    id.chars().take(128).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+fn lost(since: Timestamp) -> StageFailure {
+    StageFailure {
+        stage: "archive".to_owned(),
+        error_name: ErrorName::PayloadLost.as_str().to_owned(),
+        cause: format!(
+            "the payload is in neither cache, failed bucket nor archive, and was in none of them at {since}"
+        ),
+        tries: 1,
+    }
 }

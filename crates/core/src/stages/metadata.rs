@@ -13,14 +13,13 @@ use crate::{
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
 pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
 
-/// Stores the metadata of `message`. The write is conditional: an item that a first run wrote stays.
+/// Stores the metadata of `message`. The write is conditional: an item that was written before stays, with its time.
 pub async fn run(
     table: &impl RecordTable,
     clock: &impl Clock,
     message: &InternalMessage,
 ) -> Result<MetadataReceipt, StageError> {
-    let stored_at = clock.now();
-    let meta_data_reference = table.put_received(message, stored_at).await?;
+    let stored = table.put_received(message, clock.now()).await?;
     info!(record.id = %message.message_id, stage = "metadata", "stored metadata");
-    Ok(MetadataReceipt { meta_data_reference, stored_at })
+    Ok(MetadataReceipt { meta_data_reference: stored.reference, stored_at: stored.stored_at })
 }

@@ -1,303 +1,130 @@
-//! Reconcile: looks again at every record that has not reached its end, and helps it there.
+//! Reconcile: does for every open record that is due what it is owed.
 //!
-//! *Invariant:* a pending entry goes only when the record has its end: its item says `COMPLETED`, its execution
-//! succeeded, its execution ended after the failure function was done, or a later run took its place. Everything here may
-//! run twice at once: starting is once per run, the failure function repeats itself harmlessly, and clearing is clearing.
+//! *Invariant:* before anything is done for a record, its turn is taken: a conditional write moves the time of its next look,
+//! and counts the start. So two copies of reconcile never act on one look, and never start one execution twice.
 
-pub mod ended;
-mod listing;
+mod adopt;
+mod look;
 mod report;
+mod survey;
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-pub use self::{
-    listing::{Answer, Listing, PendingEntry, Request},
-    report::{Looked, Report},
-};
+pub use self::report::{Looked, Report};
+use self::look::Budget;
 use crate::{
-    clock::{Clock, Timestamp},
-    digest::Sha256,
-    error::{ErrorKind, ErrorName, StageError},
-    message::InternalMessage,
-    ports::{
-        FailureHandler, ItemState, Outcome, PayloadCache, PendingMarkers, PendingRuns, RecordTable, Start,
-        Workflow,
-    },
+    clock::{Clock as _, Timestamp},
+    error::StageError,
+    open_record::IndexEntry,
+    ports::{Deployment, RecordTable as _},
     record_id::RecordId,
-    run::Run,
+    stages::failure::RedrivePolicy,
 };
 
-/// How reconcile works through what is pending.
+/// How reconcile works through what is open.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long a record may be pending before it is looked at.
-    pub min_age: Duration,
+    /// How long after its acceptance, or its redrive, a record is looked at first.
+    pub first_look: Duration,
+    /// How long after a start an execution of a workflow that does not recognize names has certainly ended.
+    pub restart_after: Duration,
+    /// For how long executions are started before the record counts as one that the workflow cannot finish.
+    pub patience: Duration,
     /// How long one run of reconcile begins new work.
     pub budget: Duration,
     /// How many records to look at at once.
     pub concurrency: usize,
-    /// How many outcomes of executions to ask for in one run. Step Functions answers `DescribeExecution` 15 times a second
-    /// by default, `StartExecution` ten times as often; so what a start or the table can tell is asked there.
-    pub max_outcomes: usize,
-    /// How many pending runs to read from each store.
-    pub max_pending: usize,
+    /// How many executions one run of reconcile starts at most, so that a backlog does not starve new records of starts.
+    pub max_starts: usize,
+    /// How many entries of the index, of each kind, one run reads. What is beyond is counted as "at least".
+    pub max_listed: usize,
+    /// How many acceptance markers one run adopts.
+    pub max_adopted: usize,
+    /// When failed records are redriven automatically.
+    pub policy: RedrivePolicy,
 }
 
-/// After how many failed calls in one run Step Functions is left in peace until the next.
-const MAX_WORKFLOW_FAILURES: usize = 20;
+/// The longest time between two looks at a record in progress: what is only in the cache is missed within minutes.
+pub const MAX_LOOK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// How many items the table is asked for at once, its limit.
+/// How many items the record table is asked for at once, its limit.
 const TABLE_BATCH: usize = 100;
 
 /// The reconcile stage over its ports.
-#[derive(Debug)]
-pub struct Reconcile<C, M, T, W, H, K> {
-    /// Has pending entries.
-    pub cache: C,
-    /// Has the markers of records that went past the cache.
-    pub markers: M,
+pub struct Reconcile<D: Deployment> {
+    /// Has payloads that are not archived.
+    pub cache: D::Cache,
+    /// Has payloads of failed records.
+    pub failed_store: D::Failed,
+    /// Has payloads that are archived.
+    pub archive: D::Archive,
+    /// Lists what is owed.
+    pub open: D::Open,
+    /// Knows which record an idempotency key stands for.
+    pub claims: D::Claims,
+    /// Has the acceptances of a time without the open-record table.
+    pub markers: D::Markers,
     /// Knows what is complete.
-    pub table: T,
-    /// Knows, or starts, executions.
-    pub workflow: W,
-    /// Does what a bad end needs.
-    pub failure_handler: H,
+    pub table: D::Table,
+    /// Takes records to their end.
+    pub workflow: D::Workflow,
+    /// Handles failures.
+    pub failure_handler: D::Handler,
+    /// Tells subscribers.
+    pub topic: D::Topic,
     /// Tells the time.
-    pub clock: K,
+    pub clock: D::Time,
+    /// The deployment's CloudEvents source.
+    pub event_source: String,
     /// How to go about it.
     pub settings: Settings,
 }
 
-/// A pending run and where it is noted.
-#[derive(Clone, Copy, Debug)]
-struct Noted {
-    run: Run,
-    since: Timestamp,
-    in_cache: bool,
-    in_markers: bool,
-}
-
-/// What one run of reconcile has used up.
-#[derive(Debug)]
-struct Spent {
-    began: Timestamp,
-    outcomes: AtomicUsize,
-    workflow_failures: AtomicUsize,
-}
-
-impl<C, M, T, W, H, K> Reconcile<C, M, T, W, H, K>
-where
-    C: PayloadCache + PendingRuns,
-    M: PendingMarkers + PendingRuns,
-    T: RecordTable,
-    W: Workflow,
-    H: FailureHandler,
-    K: Clock,
-{
-    /// Looks at what is pending, as far as the time goes. What is not reached, or cannot be helped now, stays pending
-    /// for the next run.
+impl<D: Deployment> Reconcile<D> {
+    /// Does what is due, as far as the time goes. What is not reached, or cannot be helped now, is due again later.
     ///
-    /// It fails where neither store can say what is pending.
+    /// It fails where the open-record table cannot be asked.
     pub async fn run(&self) -> Result<Report, StageError> {
         let began = self.clock.now();
-        let (noted, errors) = self.noted().await?;
-        let mut report = Report::new(noted.values().map(|noted| noted.since), began);
-        report.errors = errors;
-
-        let mut due: Vec<Noted> = noted.into_values().filter(|noted| self.is_due(*noted, began)).collect();
-        report.due = due.len();
-        self.extend(&due).await;
-        // More than one run can do comes to its turn all the same, because each begins elsewhere.
-        let start = anywhere(began, due.len());
-        due.rotate_left(start);
-
-        let spent = Spent { began, outcomes: AtomicUsize::new(0), workflow_failures: AtomicUsize::new(0) };
-        for (reached, batch) in due.chunks(TABLE_BATCH).enumerate() {
-            if self.is_over(began) {
-                report.not_reached = due.len() - reached * TABLE_BATCH;
+        let mut report = Report::default();
+        self.adopt_markers(began, &mut report).await;
+        let due = self.survey(began, &mut report).await?;
+        let budget = Budget::new(began, self.settings);
+        for (done, batch) in due.chunks(TABLE_BATCH).enumerate() {
+            if budget.is_over(self.clock.now()) {
+                report.not_reached = due.len() - done * TABLE_BATCH;
                 break;
             }
-            let states = self.states(batch).await;
-            let looks =
-                batch.iter().map(|noted| self.look(*noted, states.get(&noted.run.record).copied(), &spent));
-            let mut looks = stream::iter(looks).buffer_unordered(self.settings.concurrency);
-            while let Some(looked) = looks.next().await {
-                report.count(looked);
-            }
+            self.look_at(batch, &budget, &mut report).await;
         }
-        info!(stage = "reconcile", pending = report.pending, due = report.due, "reconciled");
+        info!(stage = "reconcile", open = report.open, failed = report.failed, due = report.due, "reconciled");
         Ok(report)
     }
 
-    /// All pending runs, by name, and how many stores could not be asked.
-    async fn noted(&self) -> Result<(BTreeMap<Run, Noted>, usize), StageError> {
-        let limit = self.settings.max_pending;
-        let mut noted: BTreeMap<Run, Noted> = BTreeMap::new();
-        let (cached, marked) = (self.cache.pending(limit).await, self.markers.pending(limit).await);
-        let mut errors = 0;
-        for (listed, in_cache) in [(cached.as_ref(), true), (marked.as_ref(), false)] {
-            match listed {
-                Ok(runs) => {
-                    for pending in runs {
-                        let entry = noted.entry(pending.run).or_insert(Noted {
-                            run: pending.run,
-                            since: pending.since,
-                            in_cache: false,
-                            in_markers: false,
-                        });
-                        entry.since = entry.since.min(pending.since);
-                        entry.in_cache |= in_cache;
-                        entry.in_markers |= !in_cache;
-                    }
-                }
-                Err(error) => {
-                    error!(error.name = error.name.as_str(), %error, "cannot see what is pending");
-                    errors += 1;
-                }
+    async fn look_at(&self, batch: &[IndexEntry], budget: &Budget, report: &mut Report) {
+        let records: Vec<RecordId> = batch.iter().map(|entry| entry.id).collect();
+        let states = match self.table.states(&records).await {
+            Ok(states) => states,
+            Err(error) => {
+                // Without it, what is complete would be started again.
+                warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; looks are left for the next run");
+                report.postponed += batch.len();
+                return;
             }
-        }
-        match (cached, marked) {
-            (Err(error), Err(_)) => Err(error),
-            _ => Ok((noted, errors)),
-        }
-    }
-
-    /// Old enough, or from a future that only a clock which went wrong can have seen.
-    fn is_due(&self, noted: Noted, now: Timestamp) -> bool {
-        now.distance(noted.since) >= self.settings.min_age
-    }
-
-    fn is_over(&self, began: Timestamp) -> bool {
-        self.clock.now().distance(began) >= self.settings.budget
-    }
-
-    async fn extend(&self, due: &[Noted]) {
-        let cached: Vec<_> =
-            due.iter().filter(|noted| noted.in_cache).map(|noted| noted.run.record).collect();
-        if cached.is_empty() {
-            return;
-        }
-        if let Err(error) = self.cache.extend(&cached).await {
-            warn!(error.name = error.name.as_str(), %error, "could not extend the life of pending payloads");
-        }
-    }
-
-    async fn states(&self, batch: &[Noted]) -> BTreeMap<RecordId, ItemState> {
-        let mut records: Vec<_> = batch.iter().map(|noted| noted.run.record).collect();
-        // The table refuses a question that names a record twice.
-        records.sort_unstable();
-        records.dedup();
-        self.table.states(&records).await.unwrap_or_else(|error| {
-            // The table only saves questions; executions know as well.
-            warn!(error.name = error.name.as_str(), %error, "could not ask the table");
-            BTreeMap::new()
-        })
-    }
-
-    /// Looks at one run.
-    async fn look(&self, noted: Noted, state: Option<ItemState>, spent: &Spent) -> Looked {
-        let run = noted.run;
-        if self.is_over(spent.began) {
-            return Looked::Postponed;
-        }
-        let looked = match state {
-            Some(ItemState::Completed) => self.clear(noted).await,
-            Some(ItemState::Failed { attempt, discarded })
-                if attempt > run.attempt() || (discarded && attempt == run.attempt()) =>
-            {
-                self.clear(noted).await
-            }
-            _ => self.help(noted, spent).await,
         };
-        looked.unwrap_or_else(|error| {
-            if error.name == ErrorName::WorkflowUnavailable {
-                spent.workflow_failures.fetch_add(1, Ordering::Relaxed);
-            }
-            error!(record.id = %run.record, attempt = run.attempt(), error.name = error.name.as_str(), %error, "could not reconcile record");
-            if error.kind() == ErrorKind::Transient { Looked::Postponed } else { Looked::Stuck }
-        })
-    }
-
-    async fn help(&self, noted: Noted, spent: &Spent) -> Result<Looked, StageError> {
-        let run = noted.run;
-        if spent.workflow_failures.load(Ordering::Relaxed) >= MAX_WORKFLOW_FAILURES {
-            return Ok(Looked::Postponed);
-        }
-        let message = match self.message(noted).await? {
-            // A later run has taken this one's place.
-            Some(message) if message.run() > run => return self.clear(noted).await,
-            // Runs of a record differ in no more than their number.
-            Some(message) => Some(message.for_run(run, noted.since)),
-            None => None,
-        };
-        if let Some(message) = &message {
-            match self.workflow.start(message).await? {
-                Start::Started => {
-                    info!(record.id = %run.record, attempt = run.attempt(), "started the workflow");
-                    return Ok(Looked::Started);
-                }
-                Start::Running => return Ok(Looked::Running),
-                Start::Existed => {}
-            }
-        }
-        if spent.outcomes.fetch_add(1, Ordering::Relaxed) >= self.settings.max_outcomes {
-            return Ok(Looked::Postponed);
-        }
-        match (self.workflow.outcome(run).await?, message) {
-            (Some(Outcome::Succeeded), _) => self.clear(noted).await,
-            (Some(Outcome::Running), _) => Ok(Looked::Running),
-            (Some(Outcome::Ended { cause, .. }), _) if ended::was_handled(&cause) => self.clear(noted).await,
-            (Some(Outcome::Ended { execution_arn, error, cause }), Some(message)) => {
-                let failed = ended::failed_record(message, execution_arn, &error, &cause);
-                let finished = self.failure_handler.handle(&failed).await?.finished;
-                warn!(record.id = %run.record, attempt = run.attempt(), error, finished, "had a failure handled");
-                if !finished {
-                    return Ok(Looked::Stuck);
-                }
-                // The failure function settles the run itself; this is for what it could not reach.
-                self.clear(noted).await?;
-                Ok(Looked::Failed)
-            }
-            // The execution ended between the two questions, or was deleted: the next run starts it anew.
-            (None, Some(_)) => Ok(Looked::Postponed),
-            (_, None) => {
-                error!(record.id = %run.record, attempt = run.attempt(), "a pending record has no message");
-                Ok(Looked::Stuck)
-            }
+        let looks = records.iter().map(|id| self.look(*id, states.get(id), budget));
+        let mut looks = stream::iter(looks).buffer_unordered(self.settings.concurrency);
+        while let Some(looked) = looks.next().await {
+            report.count(looked);
         }
     }
 
-    /// The marker's message where there is a marker: it says that the payload is in the archive.
-    async fn message(&self, noted: Noted) -> Result<Option<InternalMessage>, StageError> {
-        if noted.in_markers
-            && let Some(message) = self.markers.message(noted.run).await?
-        {
-            return Ok(Some(message));
-        }
-        if noted.in_cache { self.cache.message(noted.run).await } else { Ok(None) }
+    /// When a record in progress is looked at after this many looks: the time between looks doubles, up to a limit.
+    fn next_look(&self, looks: u32, now: Timestamp) -> Timestamp {
+        let doubled = self.settings.first_look.saturating_mul(1 << looks.min(16));
+        now.after(doubled.min(MAX_LOOK_INTERVAL))
     }
-
-    async fn clear(&self, noted: Noted) -> Result<Looked, StageError> {
-        if noted.in_cache {
-            self.cache.settle(noted.run).await?;
-        }
-        if noted.in_markers {
-            self.markers.clear(noted.run).await?;
-        }
-        Ok(Looked::Cleared)
-    }
-}
-
-/// A place in a list of `len`, as good as random. Minutes alone would meet a list of a whole number of them at the same
-/// place each time.
-fn anywhere(now: Timestamp, len: usize) -> usize {
-    let digest = Sha256::of(&now.unix_ms().to_be_bytes());
-    digest.first_u32() as usize % len.max(1)
 }

@@ -1,176 +1,238 @@
-//! Redrive: runs a failed record again, under its own id and with its own bytes.
+//! Redrive: gives a failed record its next attempt, under its own id and with its own bytes.
 //!
-//! *Invariant:* a letter leaves the redrive queue only when its record has reached a good end, a later run, or the
-//! dead-letter queue again. Before a new run's execution starts, payload and intent are durable, as on the first day.
+//! *Invariant:* a dead letter leaves the redrive queue only when its record is complete, discarded, at a later attempt, or
+//! the dead letter is on the dead-letter queue again. The payload stays where it is: archive reads it from there.
 
 mod batch;
+
+use std::time::Duration;
 
 use serde::Deserialize as _;
 use tracing::{info, warn};
 
+use super::reconcile::{Looked, Reconcile};
 use crate::{
-    clock::Clock,
-    content::{Content, Digested},
-    dead_letter::{DeadLetter, PastFailure},
-    error::{ErrorKind, ErrorName, StageError},
-    intake::{Intake, NoStore},
-    message::{InternalMessage, Redrive as RedriveNote, StorageContext},
+    attempt::Attempt,
+    clock::{Clock as _, Timestamp},
+    dead_letter::{DeadLetter, FailureSummary},
+    error::{ErrorKind, StageError},
+    message::InternalMessage,
+    open_record::{OpenRecord, OpenState},
     ports::{
-        DeadLetters, FailedStore, ItemState, PayloadArchive, PayloadCache, PendingMarkers, RecordTable,
-        Workflow,
+        DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow,
     },
-    run::Run,
-    stages::{
-        archive,
-        failure::{RedrivePolicy, kept_key},
-    },
+    receipt::Durability,
+    stages::failure::RedrivePolicy,
 };
 
-/// The message attribute by which a person insists on another run of a record that has used up its redrives.
+/// The message attribute by which a person insists on another attempt of a record that has used up its redrives, or was
+/// discarded.
 pub const FORCE: &str = "force";
 
+/// When reconcile looks again at a failed record that waits for a person.
+const DECISION_INTERVAL: Duration = Duration::from_hours(6);
+
+/// How the payload of a failed record is durable: in the archive or in the failed bucket, which is as good.
+const PRESERVED: Durability = Durability::Archived;
+
 /// The redrive stage over its ports.
-#[derive(Debug)]
-pub struct Redrive<C, A, M, T, F, W, D, K> {
-    /// Takes the payload again.
-    pub cache: C,
-    /// May have it already.
-    pub archive: A,
-    /// Takes the intent when the payload is in the archive.
-    pub markers: M,
-    /// Knows what became of the record meanwhile.
-    pub table: T,
-    /// Has the payload of a record that was not archived.
-    pub failed_store: F,
+pub struct Redrive<D: Deployment> {
+    /// Lists what is owed.
+    pub open: D::Open,
+    /// Knows what became of a record that is closed.
+    pub table: D::Table,
     /// Takes the record to its end.
-    pub workflow: W,
-    /// Gets letters back that must not, or cannot, be redriven.
-    pub dead_letters: D,
+    pub workflow: D::Workflow,
+    /// Gets dead letters back that must not, or cannot, be redriven.
+    pub dead_letters: D::Letters,
     /// Tells the time.
-    pub clock: K,
-    /// How often a record may run again.
+    pub clock: D::Time,
+    /// How often a record may be tried again.
     pub policy: RedrivePolicy,
+    /// How long after its redrive reconcile looks at a record first.
+    pub first_look: Duration,
 }
 
-/// What became of a letter.
+/// What became of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redriven {
     /// The record is on its way again.
-    Running(Run),
+    InProgress(Attempt),
     /// The record is complete; there is nothing to do.
     AlreadyCompleted,
-    /// A later run of the record has failed, and has a letter of its own.
+    /// A later attempt of the record was made, and has failed or not on its own account.
     Superseded,
     /// An operator has decided to leave the record as it is.
     Discarded,
-    /// The letter is back on the dead-letter queue, with this remark.
+    /// The dead letter is back on the dead-letter queue, with this remark.
     PutBack(String),
 }
 
-impl<C, A, M, T, F, W, D, K> Redrive<C, A, M, T, F, W, D, K>
-where
-    C: PayloadCache,
-    A: PayloadArchive,
-    M: PendingMarkers,
-    T: RecordTable,
-    F: FailedStore,
-    W: Workflow,
-    D: DeadLetters,
-    K: Clock,
-{
-    /// Runs the record of a letter again. An `Err` leaves the letter on the redrive queue.
+impl<D: Deployment> Redrive<D> {
+    /// Gives the record of a dead letter its next attempt. An `Err` leaves the dead letter on the redrive queue.
     pub async fn redrive(&self, letter: DeadLetter, forced: bool) -> Result<Redriven, StageError> {
-        let Some(failed) = letter.run() else {
-            let remark = "a refused request is no record: its producer got an error and no receipt, and sends it again; \
-                          discard this letter when it has been seen";
+        let Some(failed) = letter.attempt() else {
+            let remark = "a rejected request is no record: its producer got an error and no receipt, and sends it again; \
+                          discard this dead letter when it has been seen";
             return self.put_back(letter, remark.to_owned()).await;
         };
-        let id = failed.record;
-        match self.table.states(&[id]).await?.remove(&id) {
-            Some(ItemState::Completed) => {
-                info!(record.id = %id, "left a record alone that is COMPLETED already");
-                return Ok(Redriven::AlreadyCompleted);
-            }
-            Some(ItemState::Failed { attempt, .. }) if attempt > failed.attempt() => {
-                info!(record.id = %id, attempt = failed.attempt(), "left a letter alone that a later run superseded");
-                return Ok(Redriven::Superseded);
-            }
-            Some(ItemState::Failed { discarded: true, .. }) if !forced => {
-                info!(record.id = %id, "left a record alone that was discarded");
-                return Ok(Redriven::Discarded);
-            }
-            Some(ItemState::Failed { .. } | ItemState::Received) | None => {}
-        }
-        if self.policy.exhausted(failed.attempt()) && !forced {
+        let waited = self.clock.now().since(letter.first_failed_at());
+        if self.policy.is_parked(letter.failure.kind, failed.number(), waited) && !forced {
             let remark = format!(
-                "parked after {} redrives; find out why it fails, then run it again with --force",
+                "parked after {} redrives; find out why it fails, then redrive it with --force",
                 self.policy.max_attempts
             );
             return self.put_back(DeadLetter { parked: true, ..letter }, remark).await;
         }
-        let mut message = match InternalMessage::deserialize(&letter.request) {
-            Ok(message) if message.message_id == id => message,
+        match self.open.find(failed.record).await? {
+            Some(open) => self.redrive_open(open, letter, failed).await,
+            None => self.redrive_closed(letter, failed, forced).await,
+        }
+    }
+
+    async fn redrive_open(
+        &self,
+        open: OpenRecord,
+        letter: DeadLetter,
+        failed: Attempt,
+    ) -> Result<Redriven, StageError> {
+        let (id, current) = (failed.record, open.attempt());
+        if current > failed.next() {
+            info!(record.id = %id, attempt = failed.number(), "left a dead letter alone that a later attempt superseded");
+            return Ok(Redriven::Superseded);
+        }
+        match &open.state {
+            // This dead letter, or another copy of it, was delivered before.
+            _ if current == failed.next() => {
+                if self.workflow.recognizes_names() && open.state == OpenState::InProgress {
+                    self.start(&open).await;
+                }
+                Ok(Redriven::InProgress(current))
+            }
+            OpenState::Failed { failure, .. } if current == failed => {
+                match begin_next(&self.open, &self.workflow, &open, failure, self.clock.now(), self.first_look)
+                    .await?
+                {
+                    Some(attempt) => Ok(Redriven::InProgress(attempt)),
+                    None => Ok(Redriven::Superseded),
+                }
+            }
             _ => {
-                return self
-                    .put_back(letter, "the letter has no message that could run again".to_owned())
-                    .await;
+                let remark = format!("attempt {} of the record has not failed", current.number());
+                self.put_back(letter, remark).await
+            }
+        }
+    }
+
+    /// A record that is closed is complete or discarded. A person may insist on another attempt of a discarded one.
+    async fn redrive_closed(
+        &self,
+        letter: DeadLetter,
+        failed: Attempt,
+        forced: bool,
+    ) -> Result<Redriven, StageError> {
+        let id = failed.record;
+        match self.table.states(&[id]).await?.remove(&id) {
+            Some(ItemState::Completed(_)) => {
+                info!(record.id = %id, "left a record alone that is COMPLETED already");
+                Ok(Redriven::AlreadyCompleted)
+            }
+            Some(ItemState::Failed { attempt, .. }) if attempt > failed.number() => Ok(Redriven::Superseded),
+            Some(ItemState::Failed { discarded: true, .. }) if !forced => {
+                info!(record.id = %id, "left a record alone that was discarded");
+                Ok(Redriven::Discarded)
+            }
+            Some(ItemState::Failed { discarded: true, .. }) => self.reopen(letter).await,
+            _ => {
+                let remark = "the record is not open, and its item reports neither completion nor discard; \
+                              `custody trace` shows what is known of it";
+                self.put_back(letter, remark.to_owned()).await
+            }
+        }
+    }
+
+    /// Adopts the dead letter of a discarded record, as the acceptance of its next attempt.
+    async fn reopen(&self, letter: DeadLetter) -> Result<Redriven, StageError> {
+        let message = match InternalMessage::deserialize(&letter.request) {
+            Ok(message) if Some(message.message_id) == letter.message_id => message,
+            _ => {
+                let remark = "the dead letter has no message that could be redriven".to_owned();
+                return self.put_back(letter, remark).await;
             }
         };
-        message.redrive = Some(RedriveNote {
-            attempt: failed.attempt() + 1,
-            redriven_at: self.clock.now(),
-            history: PastFailure::history(&letter.history, &letter.failure),
-        });
-        message.storage_context = StorageContext::default();
-        if let Err(error) = self.restore(&mut message).await {
-            if error.kind() == ErrorKind::Transient {
-                return Err(error);
-            }
-            let remark = format!("could not be redriven ({}: {error})", error.name.as_str());
-            return self.put_back(letter, remark).await;
-        }
-        // Durable again: a start that fails is made up for by reconcile.
-        if let Err(error) = self.workflow.start(&message).await {
-            warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the workflow start to reconcile");
-        }
-        info!(record.id = %id, attempt = message.run().attempt(), stage = "redrive", "redrove record");
-        Ok(Redriven::Running(message.run()))
+        let now = self.clock.now();
+        let message = message.redriven(&letter.failure, now);
+        let open = OpenRecord::begin(message, PRESERVED, None, now, now.after(self.first_look));
+        self.open.accept(&open, None).await?;
+        self.start(&open).await;
+        Ok(Redriven::InProgress(open.attempt()))
     }
 
-    /// Makes payload and intent durable for the new run.
-    async fn restore(&self, message: &mut InternalMessage) -> Result<(), StageError> {
-        if let Some(reference) = archive::confirm(&self.archive, message).await? {
-            message.archived_at(reference);
-            return self.markers.mark(message).await;
-        }
-        let id = message.message_id;
-        let payload = self.payload(message).await?.ok_or_else(|| {
-            StageError::new(
-                ErrorName::PayloadMissing,
-                format!(
-                    "redrive record {id}: the payload is in neither archive, cache nor failed-records store"
-                ),
-            )
-        })?;
-        let intake = Intake { cache: &self.cache, archive: &self.archive, markers: &self.markers };
-        intake.store(message, &Content::from(&payload), None).await.map(drop).map_err(NoStore::into_error)
-    }
-
-    /// The payload with the record's digest, from where the failure function kept it, else from the cache.
-    async fn payload(&self, message: &InternalMessage) -> Result<Option<Digested>, StageError> {
-        let id = message.message_id;
-        let is_the_records = |payload: &Digested| payload.sha256 == message.payload.sha256;
-        let kept = self.failed_store.fetch(&kept_key(id)).await?.map(Digested::from);
-        if let Some(kept) = kept.filter(is_the_records) {
-            return Ok(Some(kept));
-        }
-        Ok(self.cache.payload(id).await?.filter(is_the_records))
+    async fn start(&self, open: &OpenRecord) {
+        start(&self.workflow, open).await;
     }
 
     async fn put_back(&self, letter: DeadLetter, remark: String) -> Result<Redriven, StageError> {
         let id = letter.message_id.map(|id| id.to_string());
         self.dead_letters.send(&letter.remarked(remark.clone())).await?;
-        warn!(record.id = id, remark, "put a letter back on the dead-letter queue");
+        warn!(record.id = id, remark, "put a dead letter back on the dead-letter queue");
         Ok(Redriven::PutBack(remark))
+    }
+}
+
+/// Redrives a failed record that reconcile looks at, where the policy has it redriven automatically.
+pub(super) async fn automatically<D: Deployment>(
+    reconcile: &Reconcile<D>,
+    open: &OpenRecord,
+    failure: &FailureSummary,
+    now: Timestamp,
+) -> Result<Looked, StageError> {
+    let settings = &reconcile.settings;
+    let first = open.message.history().first().map_or(failure.failed_at, |past| past.failed_at);
+    // As it was judged when it failed: a redrive that comes late is not one too many.
+    let waited = failure.failed_at.since(first);
+    let redrives = settings.policy.automatic
+        && failure.kind == ErrorKind::Transient
+        && failure.payload_reference.is_some()
+        && !settings.policy.is_parked(failure.kind, failure.attempt, waited);
+    if !redrives {
+        let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None };
+        return Ok(if reconcile.open.take_turn(open, turn).await? {
+            Looked::Undecided
+        } else {
+            Looked::NotDue
+        });
+    }
+    let begun =
+        begin_next(&reconcile.open, &reconcile.workflow, open, failure, now, settings.first_look).await?;
+    Ok(if begun.is_some() { Looked::Redriven } else { Looked::NotDue })
+}
+
+/// Begins the attempt after a failed one, and starts it. `None` where the record is not open any more.
+async fn begin_next(
+    open_records: &impl OpenRecords,
+    workflow: &impl Workflow,
+    open: &OpenRecord,
+    failure: &FailureSummary,
+    now: Timestamp,
+    first_look: Duration,
+) -> Result<Option<Attempt>, StageError> {
+    let message = open.message.redriven(failure, now);
+    let next = OpenRecord::begin(message, PRESERVED, open.key, now, now.after(first_look));
+    let Some(current) = open_records.redrive(&next).await? else { return Ok(None) };
+    let attempt = current.attempt();
+    // Somebody else's attempt is started by whoever began it.
+    if current.message == next.message {
+        start(workflow, &current).await;
+        info!(record.id = %attempt.record, attempt = attempt.number(), stage = "redrive", "redrove record");
+    }
+    Ok(Some(attempt))
+}
+
+/// The attempt is on the list: a start that fails is made up for by reconcile.
+async fn start(workflow: &impl Workflow, open: &OpenRecord) {
+    if let Err(error) = workflow.start(&open.message, open.starts).await {
+        let id = open.id();
+        warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the workflow start to reconcile");
     }
 }

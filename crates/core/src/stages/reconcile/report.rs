@@ -2,22 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
-
-/// What became of a pending run that was looked at.
+/// What became of an open record that was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Looked {
-    /// Its execution did not exist and does now.
+    /// An execution was started.
     Started,
-    /// Its execution is under way.
+    /// An execution is under way.
     Running,
-    /// It was at its end already.
-    Cleared,
-    /// Its execution had ended without the failure function, which has done its part now.
+    /// The record was complete, or discarded; it is closed now.
+    Closed,
+    /// The failure function has done its part.
     Failed,
-    /// A service could not be had, or has answered enough for now.
+    /// The failed record is at its next attempt.
+    Redriven,
+    /// The failed record waits for a person.
+    Undecided,
+    /// The record was closed, or another copy of reconcile had its turn.
+    NotDue,
+    /// A service could not be had, or the budget is used up.
     Postponed,
-    /// It cannot be helped before a person has looked; the log says why.
+    /// Nothing helps before a person has looked; the log tells why.
     Stuck,
 }
 
@@ -25,47 +29,54 @@ pub enum Looked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// How many runs are pending.
-    pub pending: usize,
-    /// How long the oldest of them has been; zero where there is none.
-    pub oldest_pending_age_seconds: u64,
-    /// How many were old enough to look at.
-    pub due: usize,
-    /// Of these: started.
-    pub started: usize,
-    /// Under way.
-    pub running: usize,
-    /// Cleared.
-    pub cleared: usize,
-    /// Brought to their bad end.
+    /// How many records are in progress.
+    pub open: usize,
+    /// The age of the oldest of them; zero where there is none.
+    pub oldest_open_age_seconds: u64,
+    /// How many failed records are not decided.
     pub failed: usize,
-    /// Left for the next run, because a service could not be had or has answered enough.
+    /// The age of the oldest of them; zero where there is none.
+    pub oldest_failed_age_seconds: u64,
+    /// Whether there are more than were counted.
+    pub at_least: bool,
+    /// How many acceptance markers were found.
+    pub markers: usize,
+    /// How many of them were adopted.
+    pub adopted: usize,
+    /// How many records were due.
+    pub due: usize,
+    /// How many of these were started.
+    pub started: usize,
+    /// How many were under way.
+    pub running: usize,
+    /// How many were closed.
+    pub closed: usize,
+    /// How many failures were handled.
+    pub failures_handled: usize,
+    /// How many failed records were redriven automatically.
+    pub redriven: usize,
+    /// How many failed records wait for a person.
+    pub undecided: usize,
+    /// How many were left for the next run, because a service could not be had or the budget was used up.
     pub postponed: usize,
-    /// In need of a person.
+    /// How many need a person.
     pub stuck: usize,
-    /// Left for the next run, because the time was up.
+    /// How many were left for the next run, because the time was up.
     pub not_reached: usize,
-    /// How many of the two stores could not say what is pending.
+    /// How many markers, or lists of them, could not be read or adopted.
     pub errors: usize,
 }
 
 impl Report {
-    pub(super) fn new(since: impl Iterator<Item = Timestamp>, now: Timestamp) -> Self {
-        let mut report = Self::default();
-        for since in since {
-            report.pending += 1;
-            let age = now.since(since).as_secs();
-            report.oldest_pending_age_seconds = report.oldest_pending_age_seconds.max(age);
-        }
-        report
-    }
-
     pub(super) fn count(&mut self, looked: Looked) {
         *match looked {
             Looked::Started => &mut self.started,
             Looked::Running => &mut self.running,
-            Looked::Cleared => &mut self.cleared,
-            Looked::Failed => &mut self.failed,
+            Looked::Closed => &mut self.closed,
+            Looked::Failed => &mut self.failures_handled,
+            Looked::Redriven => &mut self.redriven,
+            Looked::Undecided => &mut self.undecided,
+            Looked::NotDue => return,
             Looked::Postponed => &mut self.postponed,
             Looked::Stuck => &mut self.stuck,
         } += 1;

@@ -5,24 +5,13 @@ use tracing::error;
 use super::{FORCE, Redrive};
 use crate::{
     SCHEMA_VERSION,
-    clock::Clock,
     dead_letter::DeadLetter,
     error::{ErrorName, StageError},
-    ports::{DeadLetters, FailedStore, PayloadArchive, PayloadCache, PendingMarkers, RecordTable, Workflow},
+    ports::Deployment,
     sqs_event::{BatchResponse, ItemFailure, SqsEvent, SqsMessage},
 };
 
-impl<C, A, M, T, F, W, D, K> Redrive<C, A, M, T, F, W, D, K>
-where
-    C: PayloadCache,
-    A: PayloadArchive,
-    M: PendingMarkers,
-    T: RecordTable,
-    F: FailedStore,
-    W: Workflow,
-    D: DeadLetters,
-    K: Clock,
-{
+impl<D: Deployment> Redrive<D> {
     /// Redrives every message of a batch. One that fails stays on its queue, which tries again and then hands it to the
     /// dead-letter queue as it is; so a message that is not a letter of ours comes back to whoever put it there.
     pub async fn run(&self, batch: SqsEvent) -> BatchResponse {

@@ -1,0 +1,262 @@
+//! Acceptance: the payload is made durable, then one conditional write makes the record the deployment's to finish.
+
+use futures_util::future;
+use tracing::{error, info, warn};
+
+use super::{FollowUp, Ingest, Refusal, Taken};
+use crate::{
+    clock::Clock as _,
+    content::Content,
+    envelope::{Envelope, Payload},
+    error::StageError,
+    idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    message::{InternalMessage, PayloadDescriptor, SecurityContext, StorageContext},
+    metadata::MessageMetaData,
+    open_record::OpenRecord,
+    ports::{
+        Acceptance, AcceptanceMarkers as _, Deployment, IdempotencyClaims as _, OpenRecords as _,
+        PayloadArchive as _, PayloadCache as _,
+    },
+    problem::{Problem, ProblemKind},
+    proxy::ProxyEvent,
+    receipt::{Durability, Receipt},
+    record_id::RecordId,
+};
+
+/// Where a payload was made durable.
+struct Stored {
+    durability: Durability,
+    context: StorageContext,
+}
+
+impl<D: Deployment> Ingest<D> {
+    /// Takes a request without a key.
+    pub(super) async fn accept(
+        &self,
+        request: &ProxyEvent<'_>,
+        envelope: Envelope<'_>,
+    ) -> Result<Taken, Refusal> {
+        let id = self.clock.mint();
+        let Envelope { meta_data, payload, .. } = envelope;
+        let stored = match self.cache.put(id, &payload.content).await {
+            Ok(()) => self.cached(id),
+            Err(error) => {
+                fell_back(id, &error);
+                self.archive(id, &payload).await?
+            }
+        };
+        let record = self.open_record(id, request, meta_data, payload, stored, None);
+        let receipt = Receipt::new(&record.message, record.durability);
+        if self.open_without_claim(&record).await {
+            return Ok(Taken { receipt, replayed: false, follow_up: FollowUp::accepted(record) });
+        }
+        // Reconcile adopts the marker before anything is started.
+        self.markers.mark(&record).await.map_err(|error| {
+            error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the acceptance");
+            no_durable_store()
+        })?;
+        Ok(Taken { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
+    }
+
+    /// Whether the open-record table has taken the acceptance. `false` where it has not, or may not have.
+    async fn open_without_claim(&self, record: &OpenRecord) -> bool {
+        if self.table_breaker.is_open(self.clock.now()) {
+            return false;
+        }
+        match self.open.accept(record, None).await {
+            Ok(_) => {
+                self.table_breaker.reset();
+                true
+            }
+            Err(error) => {
+                self.table_breaker.trip(self.clock.now());
+                let id = record.id();
+                warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to an acceptance marker");
+                false
+            }
+        }
+    }
+
+    /// Takes a request with a key, or repeats the receipt of the record that the key stands for.
+    ///
+    /// The claim is read while the cache stores the payload. The archive, which forgets nothing, is asked only after that.
+    pub(super) async fn accept_once(
+        &self,
+        key: IdempotencyKey,
+        request: &ProxyEvent<'_>,
+        envelope: Envelope<'_>,
+    ) -> Result<Taken, Refusal> {
+        if self.table_breaker.is_open(self.clock.now()) {
+            return Err(keys_unavailable().into());
+        }
+        let id = self.clock.mint();
+        let Envelope { meta_data, payload, .. } = envelope;
+        let (cached, holder) =
+            future::join(self.cache.put(id, &payload.content), self.holder_of(&key)).await;
+        // The payload is unlinked in every case but acceptance and an outcome that nobody knows.
+        let in_vain = cached.is_ok().then_some(id);
+        let refused = |problem: Problem| Refusal { problem, unlink: in_vain };
+        let holder = holder.map_err(|error| {
+            self.table_breaker.trip(self.clock.now());
+            error!(error.name = error.name.as_str(), %error, "the idempotency table cannot be asked");
+            refused(keys_unavailable())
+        })?;
+        let replaces = match holder {
+            Holder::Nobody => None,
+            Holder::Expired(claim) => Some(claim),
+            Holder::Record(claim) => {
+                let own = self.message(id, request, meta_data, payload, StorageContext::default());
+                return repeat(claim, &own, in_vain).map_err(refused);
+            }
+        };
+        let stored = match cached {
+            Ok(()) => self.cached(id),
+            Err(error) => {
+                fell_back(id, &error);
+                self.archive(id, &payload).await?
+            }
+        };
+        let record = self.open_record(id, request, meta_data, payload, stored, Some(key));
+        let claim = Claim::new(&record.message, record.durability, record.started_at);
+        let accepted = self.open.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
+        match accepted {
+            Ok(Acceptance::Accepted) => {
+                self.table_breaker.reset();
+                let receipt = Receipt::new(&record.message, record.durability);
+                Ok(Taken { receipt, replayed: false, follow_up: FollowUp::accepted(record) })
+            }
+            Ok(Acceptance::Held(claim)) => repeat(claim, &record.message, in_vain).map_err(refused),
+            // The record may be accepted: its payload stays.
+            Err(error) => {
+                self.table_breaker.trip(self.clock.now());
+                error!(record.id = %id, error.name = error.name.as_str(), %error, "a keyed acceptance has no known outcome");
+                Err(keys_unavailable().into())
+            }
+        }
+    }
+
+    /// What a key stands for now. A claim outlives its time as long as its record is open.
+    async fn holder_of(&self, key: &IdempotencyKey) -> Result<Holder, StageError> {
+        let Some(claim) = self.claims.find(key).await? else { return Ok(Holder::Nobody) };
+        if claim.is_expired(self.clock.now()) && self.open.find(claim.message_id).await?.is_none() {
+            return Ok(Holder::Expired(claim));
+        }
+        Ok(Holder::Record(claim))
+    }
+
+    fn cached(&self, id: RecordId) -> Stored {
+        let redis_reference = Some(self.cache.reference(id));
+        let context = StorageContext { redis_reference, ..StorageContext::default() };
+        Stored { durability: self.cache.durability(), context }
+    }
+
+    /// Puts the payload to its final place.
+    async fn archive(&self, id: RecordId, payload: &Payload<'_>) -> Result<Stored, Problem> {
+        let (descriptor, now) = (descriptor(payload), self.clock.now());
+        let stored = self.archive.store(&id.archive_key(), payload.content.to_bytes(), &descriptor, now).await;
+        let object = stored.map_err(|error| {
+            error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
+            no_durable_store()
+        })?;
+        let mut context = StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
+        context.persistence.s3 = true;
+        Ok(Stored { durability: Durability::Archived, context })
+    }
+
+    fn message(
+        &self,
+        id: RecordId,
+        request: &ProxyEvent<'_>,
+        meta_data: MessageMetaData,
+        payload: Payload<'_>,
+        context: StorageContext,
+    ) -> InternalMessage {
+        let caller = SecurityContext::from(request.request_context.clone());
+        let mut message = InternalMessage::new(id, meta_data, descriptor(&payload), caller);
+        message.storage_context = context;
+        message
+    }
+
+    fn open_record(
+        &self,
+        id: RecordId,
+        request: &ProxyEvent<'_>,
+        meta_data: MessageMetaData,
+        payload: Payload<'_>,
+        stored: Stored,
+        key: Option<IdempotencyKey>,
+    ) -> OpenRecord {
+        let message = self.message(id, request, meta_data, payload, stored.context);
+        let now = self.clock.now();
+        OpenRecord::begin(message, stored.durability, key, now, now.after(self.first_look))
+    }
+}
+
+/// What a key stands for.
+enum Holder {
+    /// No record.
+    Nobody,
+    /// A record that is closed, and longer ago than a claim lives.
+    Expired(Claim),
+    /// This record.
+    Record(Claim),
+}
+
+/// The payload's description. Its digest is known already where a store has read the payload.
+fn descriptor(payload: &Payload<'_>) -> PayloadDescriptor {
+    let content: &Content<'_> = &payload.content;
+    PayloadDescriptor {
+        sha256: content.sha256(),
+        size_bytes: content.len() as u64,
+        content_type: payload.content_type.clone(),
+        encoding: payload.encoding,
+    }
+}
+
+/// The receipt that the holder of a key was given, where this request is the same as its own.
+fn repeat(holder: Claim, own: &InternalMessage, in_vain: Option<RecordId>) -> Result<Taken, Problem> {
+    let fingerprint = crate::idempotency::fingerprint(&own.payload, &own.meta_data);
+    if holder.fingerprint == fingerprint {
+        info!(record.id = %holder.message_id, stage = "ingest", "repeated a receipt");
+        let receipt = Receipt::of_claim(holder);
+        return Ok(Taken { receipt, replayed: true, follow_up: FollowUp::default().and_unlink(in_vain) });
+    }
+    let difference = if holder.payload.sha256 != own.payload.sha256 {
+        format!("payload SHA-256 {}, and this payload has {}", holder.payload.sha256, own.payload.sha256)
+    } else if holder.payload.content_type == own.payload.content_type {
+        "other metadata".to_owned()
+    } else {
+        format!(
+            "content type {}, and this payload has {}",
+            crate::json::excerpt(&holder.payload.content_type),
+            crate::json::excerpt(&own.payload.content_type)
+        )
+    };
+    Err(Problem::new(
+        ProblemKind::IdempotencyConflict,
+        format!(
+            "the idempotency key (Idempotency-Key, or a CloudEvent's source and id) belongs to record {} with \
+             {difference}; send another key with another record",
+            holder.message_id
+        ),
+    ))
+}
+
+fn fell_back(id: RecordId, error: &StageError) {
+    warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
+}
+
+fn no_durable_store() -> Problem {
+    Problem::new(
+        ProblemKind::NoDurableStore,
+        "no store could take the record; nothing was acknowledged, send it again after the time in Retry-After",
+    )
+}
+
+fn keys_unavailable() -> Problem {
+    Problem::new(
+        ProblemKind::KeysUnavailable,
+        "what the idempotency key (Idempotency-Key, or a CloudEvent's source and id) stands for cannot be looked up now; \
+         nothing was acknowledged, send it again after the time in Retry-After",
+    )
+}

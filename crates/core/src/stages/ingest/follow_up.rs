@@ -1,0 +1,153 @@
+//! What ingest does after its response was sent: a crash here costs latency, never a record.
+
+use bytes::Bytes;
+use serde_json::json;
+use tracing::{error, warn};
+
+use super::Ingest;
+use crate::{
+    clock::Timestamp,
+    dead_letter::{DeadLetter, FailureSummary, StageFailure},
+    error::{ErrorKind, StageError},
+    open_record::OpenRecord,
+    ports::{
+        DeadLetters as _, Deployment, FailedStore as _, PayloadCache as _, Workflow as _,
+    },
+    problem::{Problem, ProblemKind},
+    receipt::Durability,
+    record_id::RecordId,
+    rejected_request::{self, RejectedRequest},
+};
+
+/// The work that a response does not wait for.
+#[derive(Debug, Default)]
+#[must_use = "a follow-up is to be run"]
+pub struct FollowUp {
+    start: Option<Box<OpenRecord>>,
+    persist: Option<RecordId>,
+    unlink: Option<RecordId>,
+    rejected: Option<Box<Rejected>>,
+}
+
+/// A request whose producer was told of a problem.
+#[derive(Debug)]
+struct Rejected {
+    event: Bytes,
+    request_id: Option<String>,
+    problem: Problem,
+    rejected_at: Timestamp,
+}
+
+impl FollowUp {
+    /// The follow-up of an acceptance: the workflow is started, and the cached payload keeps.
+    pub(super) fn accepted(record: OpenRecord) -> Self {
+        Self { start: Some(Box::new(record)), ..Self::default() }.and_persist()
+    }
+
+    /// The follow-up of an acceptance that only a marker tells of: nothing is started before reconcile has adopted it.
+    pub(super) fn marked(record: &OpenRecord) -> Self {
+        let cached = record.durability != Durability::Archived;
+        Self { persist: cached.then(|| record.id()), ..Self::default() }
+    }
+
+    /// The follow-up of a refusal: what can be kept of the request is kept, but for one that was turned away before anything
+    /// was done. Its producer was asked to come again, and an outage must not bury failed records under such requests.
+    pub(super) fn rejected(
+        event: Bytes,
+        request_id: Option<&str>,
+        problem: Problem,
+        rejected_at: Timestamp,
+    ) -> Self {
+        if problem.kind == ProblemKind::KeysUnavailable {
+            warn!(request.id = request_id, error.name = problem.kind.error_name(), "turned a request away");
+            return Self::default();
+        }
+        let request_id = request_id.map(str::to_owned);
+        let rejected = Rejected { event, request_id, problem, rejected_at };
+        Self { rejected: Some(Box::new(rejected)), ..Self::default() }
+    }
+
+    /// The same, and the cache forgets a payload that nobody was promised.
+    pub(super) fn and_unlink(self, id: Option<RecordId>) -> Self {
+        Self { unlink: id, ..self }
+    }
+
+    fn and_persist(self) -> Self {
+        let cached = self.start.as_ref().filter(|record| record.durability != Durability::Archived);
+        Self { persist: cached.map(|record| record.id()), ..self }
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.start.is_none() && self.persist.is_none() && self.unlink.is_none() && self.rejected.is_none()
+    }
+}
+
+impl<D: Deployment> Ingest<D> {
+    /// Does what was left for after the response. What cannot be done is done by reconcile, or not needed: it is logged.
+    pub async fn follow_up(&self, follow_up: FollowUp) {
+        let FollowUp { start, persist, unlink, rejected } = follow_up;
+        if let Some(record) = start
+            && let Err(error) = self.workflow.start(&record.message, record.starts).await
+        {
+            left(record.id(), &error, "left the workflow start to reconcile");
+        }
+        if let Some(id) = persist
+            && let Err(error) = self.cache.persist(id).await
+        {
+            left(id, &error, "left the expiry of an accepted payload to reconcile");
+        }
+        if let Some(id) = unlink
+            && let Err(error) = self.cache.unlink(id).await
+        {
+            left(id, &error, "left a payload that nobody was promised to its expiry");
+        }
+        if let Some(rejected) = rejected {
+            self.keep(*rejected).await;
+        }
+    }
+
+    /// Keeps a rejected request, and tells of it: on the queue of rejected requests where the producer must change it, on
+    /// the dead-letter queue where it was the deployment that could not take it.
+    async fn keep(&self, rejected: Rejected) {
+        let Rejected { event, request_id, problem, rejected_at } = rejected;
+        let kind = rejected_request::kind_of(&problem);
+        let request = RejectedRequest::new(&String::from_utf8_lossy(&event), rejected_at);
+        let failure = StageFailure {
+            stage: "ingest".to_owned(),
+            error_name: problem.kind.error_name().to_owned(),
+            cause: problem.detail.clone(),
+            tries: 1,
+        };
+        let mut summary = FailureSummary::new(vec![failure], 1, rejected_at, None);
+        summary.kind = kind;
+        let key = request.key(request_id.as_deref(), kind);
+        let kept = self.failed_store.keep(&key, request.into_content()).await;
+        let mut remarks = Vec::new();
+        match kept {
+            Ok(reference) => summary.payload_reference = Some(reference),
+            Err(error) => remarks.push(format!("the request itself could not be kept ({error})")),
+        }
+        let known = json!({"requestId": request_id, "rejectedAt": rejected_at});
+        let letter = DeadLetter { unfinished: remarks, ..DeadLetter::of_request(known, summary) };
+        let queue =
+            if kind == ErrorKind::Invalid { &self.rejected_requests } else { &self.dead_letters };
+        let told = queue.send(&letter).await;
+        let (error_name, path, offset) = (problem.kind.error_name(), problem.path, problem.offset);
+        match told {
+            Ok(()) => warn!(request.id = request_id, error.name = error_name, path, offset, "rejected request"),
+            Err(error) => error!(
+                request.id = request_id,
+                error.name = error_name,
+                path,
+                offset,
+                queue.error = %error,
+                "rejected request, which no queue took"
+            ),
+        }
+    }
+}
+
+fn left(id: RecordId, error: &StageError, what: &'static str) {
+    warn!(record.id = %id, error.name = error.name.as_str(), %error, "{what}");
+}

@@ -1,0 +1,262 @@
+//! One look at one open record.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tracing::{error, info, warn};
+
+use super::{Looked, Reconcile, Settings};
+use crate::{
+    clock::{Clock as _, Timestamp},
+    dead_letter::StageFailure,
+    error::{ErrorKind, ErrorName, StageError},
+    idempotency::CLAIM_LIFE,
+    notification::Notification,
+    open_record::{OpenRecord, OpenState},
+    payload_search::is_missing,
+    ports::{
+        CompletedItem, Deployment, FailureHandler as _, IdempotencyClaims as _, ItemState, Notifier as _,
+        OpenRecords as _, PayloadCache as _, Start, Turn, Workflow as _,
+    },
+    receipt::Durability,
+    record_id::RecordId,
+    stages::{failure::FailedRecord, redrive},
+};
+
+/// After how many failed starts in one run the workflow is left in peace until the next.
+const MAX_FAILED_STARTS: usize = 20;
+
+/// How many executions an attempt has had at least before the workflow counts as unable to finish the record.
+const MIN_STARTS: u32 = 3;
+
+/// What one run of reconcile may still use.
+#[derive(Debug)]
+pub(super) struct Budget {
+    began: Timestamp,
+    settings: Settings,
+    starts: AtomicUsize,
+    failed_starts: AtomicUsize,
+}
+
+impl Budget {
+    pub(super) fn new(began: Timestamp, settings: Settings) -> Self {
+        Self { began, settings, starts: AtomicUsize::new(0), failed_starts: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        now.distance(self.began) >= self.settings.budget
+    }
+
+    /// Takes one start out of the budget, where there is one.
+    fn take_start(&self) -> bool {
+        self.failed_starts.load(Ordering::Relaxed) < MAX_FAILED_STARTS
+            && self.starts.fetch_add(1, Ordering::Relaxed) < self.settings.max_starts
+    }
+}
+
+impl<D: Deployment> Reconcile<D> {
+    /// Looks at a record that the index lists as due, and does what it is owed. `item` is the state of its item.
+    pub(super) async fn look(
+        &self,
+        id: RecordId,
+        item: Option<&ItemState>,
+        budget: &Budget,
+    ) -> Looked {
+        if budget.is_over(self.clock.now()) {
+            return Looked::Postponed;
+        }
+        self.help(id, item, budget).await.unwrap_or_else(|error| {
+            if error.name == ErrorName::WorkflowUnavailable {
+                budget.failed_starts.fetch_add(1, Ordering::Relaxed);
+            }
+            error!(record.id = %id, error.name = error.name.as_str(), %error, "could not reconcile record");
+            if error.kind() == ErrorKind::Transient { Looked::Postponed } else { Looked::Stuck }
+        })
+    }
+
+    async fn help(
+        &self,
+        id: RecordId,
+        item: Option<&ItemState>,
+        budget: &Budget,
+    ) -> Result<Looked, StageError> {
+        let now = self.clock.now();
+        // The index is a hint: the record may be closed, or somebody may have had its turn.
+        let Some(record) = self.open.find(id).await?.filter(|record| record.look_at <= now) else {
+            return Ok(Looked::NotDue);
+        };
+        self.renew_claim(&record, now).await;
+        let number = record.attempt().number();
+        match (item, &record.state) {
+            (Some(ItemState::Completed(item)), _) => self.finish(&record, item, now).await,
+            (Some(ItemState::Failed { discarded: true, attempt }), _) if *attempt >= number => {
+                self.close(&record, now).await
+            }
+            (_, OpenState::Failed { failure, owed }) if owed.is_empty() => {
+                redrive::automatically(self, &record, failure, now).await
+            }
+            (_, OpenState::Failed { .. }) => {
+                self.have_failure_handled(&record, now, ErrorName::WorkflowIncomplete, "").await
+            }
+            (_, OpenState::InProgress) => self.bring_on(&record, budget, now).await,
+        }
+    }
+
+    /// Takes the turn, without a start.
+    async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
+        let look_at = self.next_look(record.looks + 1, now);
+        self.open.take_turn(record, Turn { look_at, start: None }).await
+    }
+
+    /// Announces a record that is complete, and closes it.
+    async fn finish(
+        &self,
+        record: &OpenRecord,
+        item: &CompletedItem,
+        now: Timestamp,
+    ) -> Result<Looked, StageError> {
+        if !self.take_turn(record, now).await? {
+            return Ok(Looked::NotDue);
+        }
+        self.cache.unlink(record.id()).await?;
+        for notification in Notification::of_completed(&self.event_source, &record.message, item) {
+            self.topic.publish(&notification).await?;
+        }
+        self.open.close(record.attempt()).await?;
+        info!(record.id = %record.id(), "announced and closed a completed record");
+        Ok(Looked::Closed)
+    }
+
+    /// Closes a record that a person has discarded.
+    async fn close(&self, record: &OpenRecord, now: Timestamp) -> Result<Looked, StageError> {
+        if !self.take_turn(record, now).await? {
+            return Ok(Looked::NotDue);
+        }
+        self.cache.unlink(record.id()).await?;
+        self.open.close(record.attempt()).await?;
+        Ok(Looked::Closed)
+    }
+
+    /// Starts an execution where none is under way, unless the payload is missing.
+    async fn bring_on(
+        &self,
+        record: &OpenRecord,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Result<Looked, StageError> {
+        let id = record.id();
+        if record.durability != Durability::Archived {
+            if record.looks == 0 {
+                // Ingest does so after its response; it may have died in between.
+                self.cache.persist(id).await.map_or_else(
+                    |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
+                    drop,
+                );
+            }
+            match is_missing(&self.cache, &self.failed_store, &self.archive, &record.message).await {
+                Ok(true) => {
+                    let text = "the payload is in neither cache, failed bucket nor archive";
+                    return self.have_failure_handled(record, now, ErrorName::PayloadMissing, text).await;
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(record.id = %id, error.name = error.name.as_str(), %error, "cannot tell whether a payload is missing");
+                }
+            }
+        }
+        self.start(record, budget, now).await
+    }
+
+    async fn start(
+        &self,
+        record: &OpenRecord,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Result<Looked, StageError> {
+        if !self.workflow.recognizes_names() {
+            if now.since(record.started_at) < self.settings.restart_after {
+                return Ok(if self.take_turn(record, now).await? { Looked::Running } else { Looked::NotDue });
+            }
+            return self.start_next(record, budget, now).await;
+        }
+        if !budget.take_start() {
+            return Ok(Looked::Postponed);
+        }
+        if !self.take_turn(record, now).await? {
+            return Ok(Looked::NotDue);
+        }
+        match self.workflow.start(&record.message, record.starts).await? {
+            Start::Started => {
+                info!(record.id = %record.id(), attempt = record.attempt().number(), start = record.starts, "started the workflow");
+                Ok(Looked::Started)
+            }
+            Start::Running => Ok(Looked::Running),
+            // It ended, and neither closed the record nor had its failure handled.
+            Start::Ended => match self.open.find(record.id()).await? {
+                Some(again) if again.attempt() == record.attempt() && again.state == OpenState::InProgress => {
+                    self.start_next(&again, budget, now).await
+                }
+                _ => Ok(Looked::NotDue),
+            },
+        }
+    }
+
+    /// Counts a further execution of the attempt, and starts it, unless patience is at its end. It is at its end only when an
+    /// execution that was started late enough has failed as well, so that an outage is not held against the record.
+    async fn start_next(
+        &self,
+        record: &OpenRecord,
+        budget: &Budget,
+        now: Timestamp,
+    ) -> Result<Looked, StageError> {
+        let tried_for = record.started_at.since(record.message.begun_at());
+        if tried_for >= self.settings.patience && record.starts >= MIN_STARTS {
+            let text = "the workflow has reached no end, however often it was started";
+            return self.have_failure_handled(record, now, ErrorName::WorkflowIncomplete, text).await;
+        }
+        if !budget.take_start() {
+            return Ok(Looked::Postponed);
+        }
+        let turn = Turn { look_at: self.next_look(record.looks + 1, now), start: Some(now) };
+        if !self.open.take_turn(record, turn).await? {
+            return Ok(Looked::NotDue);
+        }
+        let start = record.starts + 1;
+        self.workflow.start(&record.message, start).await?;
+        info!(record.id = %record.id(), attempt = record.attempt().number(), start, "started the workflow again");
+        Ok(Looked::Started)
+    }
+
+    /// Has the failure function do what it does.
+    async fn have_failure_handled(
+        &self,
+        record: &OpenRecord,
+        now: Timestamp,
+        name: ErrorName,
+        cause: &str,
+    ) -> Result<Looked, StageError> {
+        if !self.take_turn(record, now).await? {
+            return Ok(Looked::NotDue);
+        }
+        let failure = StageFailure {
+            stage: "workflow".to_owned(),
+            error_name: name.as_str().to_owned(),
+            cause: cause.to_owned(),
+            tries: record.starts,
+        };
+        let failed = FailedRecord::found(record.message.clone(), failure);
+        let finished = self.failure_handler.handle(&failed).await?.finished;
+        warn!(record.id = %record.id(), attempt = record.attempt().number(), error.name = name.as_str(), finished, "had a failure handled");
+        Ok(if finished { Looked::Failed } else { Looked::Postponed })
+    }
+
+    /// A key stands for its record as long as that is open.
+    async fn renew_claim(&self, record: &OpenRecord, now: Timestamp) {
+        let Some(key) = &record.key else { return };
+        if now.since(record.message.received_at) < CLAIM_LIFE / 2 {
+            return;
+        }
+        if let Err(error) = self.claims.renew(key, record.id(), now.after(CLAIM_LIFE)).await {
+            warn!(record.id = %record.id(), error.name = error.name.as_str(), %error, "could not renew the claim of an open record");
+        }
+    }
+}
