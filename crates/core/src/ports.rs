@@ -4,6 +4,8 @@
 //! against the real adapter. All effects may be repeated: a stage that runs again calls them again with the
 //! same values.
 
+pub mod payload_cache;
+
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use bytes::Bytes;

@@ -44,7 +44,9 @@ pub struct ReceivedPayload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// In Redis, confirmed by the wanted number of replicas.
+    /// In the cache's transaction log, which spans availability zones: it survives the loss of every node.
+    Durable,
+    /// In the memory of the cache, confirmed by every replica of its shard.
     Replicated,
     /// In the S3 archive already.
     Archived,
