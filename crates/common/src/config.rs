@@ -3,9 +3,13 @@
 //! Each function has one type here. Its `read` names exactly the keys that `template.yaml` must set for the
 //! function; a test compares the two.
 
+mod cache;
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use custody_core::stages::failure::RedrivePolicy;
+
+pub use self::cache::CacheConfig;
 
 /// Reads keys and collects everything that is wrong with them.
 pub struct Reader<'a> {

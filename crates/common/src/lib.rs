@@ -5,6 +5,7 @@
 
 pub mod aws;
 pub mod bounded;
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod lambda;

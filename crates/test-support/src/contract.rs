@@ -2,6 +2,8 @@
 //! against a shared service.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod payload_cache;
+
 use bytes::Bytes;
 use custody_core::{
     clock::{Clock, Timestamp},
@@ -19,6 +21,7 @@ use custody_core::{
     run::Run,
 };
 
+pub use self::payload_cache::payload_cache_v2;
 use crate::samples;
 
 fn now() -> Timestamp {

@@ -17,6 +17,7 @@ mod cache;
 mod failure;
 mod markers;
 mod notifier;
+mod payload_cache;
 mod queues;
 mod table;
 mod workflow;
@@ -31,6 +32,7 @@ pub use self::{
     failure::{MemoryFailedStore, MemoryFailureHandler, MemorySalvage},
     markers::MemoryMarkers,
     notifier::MemoryNotifier,
+    payload_cache::MemoryPayloadCache,
     queues::{MemoryDeadLetters, MemoryRedrives},
     table::{Item, MemoryTable},
     workflow::MemoryWorkflow,

@@ -4,5 +4,6 @@
 pub mod certificates;
 pub mod contract;
 pub mod doubles;
+pub mod redis_cluster;
 pub mod redis_server;
 pub mod samples;

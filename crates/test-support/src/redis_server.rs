@@ -102,6 +102,6 @@ impl RedisServer {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the task runner says where it found or installed the server")]
-fn program() -> String {
+pub(crate) fn program() -> String {
     std::env::var("CUSTODY_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned())
 }

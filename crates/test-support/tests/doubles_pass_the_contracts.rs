@@ -8,6 +8,11 @@ async fn cache() {
 }
 
 #[tokio::test]
+async fn payload_cache() {
+    contract::payload_cache_v2(&&doubles::MemoryPayloadCache::default()).await;
+}
+
+#[tokio::test]
 async fn archive() {
     contract::payload_archive(&&doubles::MemoryArchive::default()).await;
 }

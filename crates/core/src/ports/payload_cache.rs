@@ -10,30 +10,37 @@ use crate::{
     record_id::RecordId,
 };
 
-/// The short-lived store that takes a payload before its record is accepted.
+/// The short-lived store of payloads, one entry per record. Every call may be repeated.
+///
+/// *Absence is an answer, not a failure.* `None` and `false` mean that the store itself reported that there is no such
+/// payload. A store that cannot be asked, or that cannot be sure, is a `CacheUnavailable` error: whoever decides that a
+/// payload is lost relies on the difference.
 pub trait PayloadCache: Send + Sync {
-    /// Where this cache keeps, or would keep, the payload of a record. It names the cluster, not a node.
+    /// Where this cache keeps, or would keep, the payload of a record. The reference names the cluster, not one of its
+    /// nodes: payloads move between nodes.
     fn reference(&self, id: RecordId) -> RedisReference;
 
-    /// What a successful [`put`](Self::put) is worth.
+    /// The durability of a payload after a successful [`put`](Self::put).
     fn durability(&self) -> Durability;
 
-    /// Stores a payload under the record's key, with the time-to-live of what was never accepted.
-    fn put(
-        &self,
-        id: RecordId,
-        payload: &Content<'_>,
-    ) -> impl Future<Output = Result<(), StageError>> + Send;
+    /// Stores a payload under the record's key. It expires after seven days unless it is [persisted](Self::persist). The
+    /// content is read once, to its end, so its digest is known afterwards.
+    ///
+    /// `Ok`: the payload is stored at the level of [`durability`](Self::durability). `Err`: it may or may not be stored,
+    /// and nothing may be promised on it. A payload that was there under the same key is replaced, and expires again.
+    fn put(&self, id: RecordId, payload: &Content<'_>)
+    -> impl Future<Output = Result<(), StageError>> + Send;
 
-    /// The payload of a record. `None` is definite absence.
+    /// The payload of a record with its digest. `None` is definite absence.
     fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Digested>, StageError>> + Send;
 
-    /// The size of a payload, by the same rules.
+    /// The payload's size in bytes, without reading it. `None` is definite absence.
     fn size(&self, id: RecordId) -> impl Future<Output = Result<Option<u64>, StageError>> + Send;
 
-    /// Takes the expiry off: the record was accepted. Whether there is such a payload.
+    /// Takes the expiry off a payload: its record was accepted. Whether there is such a payload; `false` is definite
+    /// absence.
     fn persist(&self, id: RecordId) -> impl Future<Output = Result<bool, StageError>> + Send;
 
-    /// Forgets a payload. One that is not there is forgotten already.
+    /// Removes a payload. One that is not there is removed already.
     fn unlink(&self, id: RecordId) -> impl Future<Output = Result<(), StageError>> + Send;
 }

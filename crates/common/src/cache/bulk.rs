@@ -1,0 +1,249 @@
+//! One connection to one node. A payload goes from where it is straight to the socket, and from the socket straight to where
+//! it is wanted.
+//!
+//! The `redis` crate builds a command in one piece and copies it three times before it is encrypted, and it copies an
+//! answer as often. For a payload of megabytes that is most of what ingest would do, in time and in memory. So commands
+//! are sent, and a payload is read, here, piece by piece; all other answers are read by the crate's parser.
+
+use std::{
+    future::Future,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use combine::stream::{Decoder, PointerOffset};
+use custody_core::{
+    content::{Content, Digested},
+    digest::Hasher,
+};
+use redis::{ErrorKind, RedisError, RedisResult, Value};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
+
+/// Anything that a connection can run over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// The connection. It must not be used again after an error that is not an answer of the server: answers may be left in it.
+pub(super) struct BulkConnection {
+    stream: Box<dyn Stream>,
+    answers: Answers,
+    stall_limit: Duration,
+}
+
+type Answers = Decoder<combine::parser::combinator::AnySendSyncPartialState, PointerOffset<[u8]>>;
+
+impl std::fmt::Debug for BulkConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BulkConnection").finish_non_exhaustive()
+    }
+}
+
+/// Commands that are sent together and answered one by one.
+pub(super) struct Batch<'a> {
+    parts: Vec<Part<'a>>,
+    answers: Vec<Expected>,
+    asking: bool,
+}
+
+enum Part<'a> {
+    Encoded(Vec<u8>),
+    Content(&'a Content<'a>),
+}
+
+/// An answer to come.
+#[derive(Clone, Copy)]
+struct Expected {
+    /// Whether the caller wants it.
+    wanted: bool,
+    /// How long the command itself may take, beside the connection.
+    takes: Duration,
+}
+
+impl<'a> Batch<'a> {
+    /// No commands yet. With `asking`, each command about a key is let in at a node that is importing the key's slot.
+    pub(super) fn new(asking: bool) -> Self {
+        Self { parts: Vec::new(), answers: Vec::new(), asking }
+    }
+
+    /// Adds a command about a key.
+    pub(super) fn keyed(&mut self, command: &redis::Cmd) -> &mut Self {
+        self.ask();
+        self.plain(command, Duration::ZERO)
+    }
+
+    /// Adds a command about no key, which takes so long by itself.
+    pub(super) fn plain(&mut self, command: &redis::Cmd, takes: Duration) -> &mut Self {
+        self.parts.push(Part::Encoded(command.get_packed_command()));
+        self.answers.push(Expected { wanted: true, takes });
+        self
+    }
+
+    /// Adds a command about a key that has `content` as an argument between others.
+    pub(super) fn keyed_with_content(
+        &mut self,
+        before: &[&[u8]],
+        content: &'a Content<'a>,
+        after: &[&[u8]],
+    ) -> &mut Self {
+        self.ask();
+        let argument = |text: &mut Vec<u8>, argument: &[u8]| {
+            write!(text, "${}\r\n", argument.len()).ok();
+            text.extend_from_slice(argument);
+            text.extend_from_slice(b"\r\n");
+        };
+        let (mut head, mut tail) = (Vec::new(), b"\r\n".to_vec());
+        // A vector takes all that is written to it.
+        write!(head, "*{}\r\n", before.len() + 1 + after.len()).ok();
+        for text in before {
+            argument(&mut head, text);
+        }
+        write!(head, "${}\r\n", content.len()).ok();
+        for text in after {
+            argument(&mut tail, text);
+        }
+        self.parts.extend([Part::Encoded(head), Part::Content(content), Part::Encoded(tail)]);
+        self.answers.push(Expected { wanted: true, takes: Duration::ZERO });
+        self
+    }
+
+    fn ask(&mut self) {
+        if self.asking {
+            self.parts.push(Part::Encoded(redis::cmd("ASKING").get_packed_command()));
+            self.answers.push(Expected { wanted: false, takes: Duration::ZERO });
+        }
+    }
+}
+
+impl BulkConnection {
+    /// A connection over `stream`, on which the server may pause for `stall_limit`.
+    pub(super) fn new(stream: Box<dyn Stream>, stall_limit: Duration) -> Self {
+        Self { stream, answers: Decoder::new(), stall_limit }
+    }
+
+    /// Sends commands and reads the answers to all of them. The first answer that is an error is the error.
+    pub(super) async fn run(&mut self, batch: &Batch<'_>) -> RedisResult<Vec<Value>> {
+        self.expect_nothing_left()?;
+        for part in &batch.parts {
+            match part {
+                Part::Encoded(bytes) => self.send(bytes).await?,
+                Part::Content(content) => {
+                    let mut pieces = content.pieces();
+                    while let Some(piece) = pieces.next_piece() {
+                        self.send(piece).await?;
+                    }
+                }
+            }
+        }
+        within(self.stall_limit, self.stream.flush()).await?;
+        let mut answers = Vec::with_capacity(batch.answers.len());
+        for expected in &batch.answers {
+            let answer = redis::parse_redis_value_async(&mut self.answers, &mut self.stream);
+            answers.push(within(self.stall_limit + expected.takes, answer).await?);
+        }
+        self.expect_nothing_left()?;
+        let answers: Vec<Value> =
+            answers.into_iter().map(Value::extract_error).collect::<RedisResult<_>>()?;
+        Ok(answers.into_iter().zip(&batch.answers).filter_map(|(a, e)| e.wanted.then_some(a)).collect())
+    }
+
+    /// Sends one command and reads the answer to it.
+    pub(super) async fn ask(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
+        let mut batch = Batch::new(false);
+        batch.plain(command, Duration::ZERO);
+        self.run(&batch).await?.pop().ok_or_else(out_of_step)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> RedisResult<()> {
+        within(self.stall_limit, self.stream.write_all(bytes)).await
+    }
+
+    /// An answer too many would be taken for that to the next command.
+    fn expect_nothing_left(&self) -> RedisResult<()> {
+        if self.answers.buffer().is_empty() { Ok(()) } else { Err(out_of_step()) }
+    }
+}
+
+/// More than the answer's first line needs: a small payload comes in one read.
+const FIRST_READ: usize = 16 * 1024;
+
+impl BulkConnection {
+    /// Asks for data, and digests it as it comes. `None` where there is none.
+    pub(super) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Digested>> {
+        self.expect_nothing_left()?;
+        self.send(&command.get_packed_command()).await?;
+        within(self.stall_limit, self.stream.flush()).await?;
+        let mut read = BytesMut::with_capacity(FIRST_READ);
+        let line_end = loop {
+            if let Some(end) = memchr::memchr(b'\n', &read) {
+                break end;
+            }
+            self.read_more(&mut read).await?;
+        };
+        let line = read.split_to(line_end + 1);
+        let length = match line.strip_prefix(b"$").map(|length| std::str::from_utf8(length).map(str::trim)) {
+            Some(Ok("-1")) if read.is_empty() => return Ok(None),
+            Some(Ok(length)) => length.parse::<usize>().ok(),
+            Some(Err(_)) | None => None,
+        };
+        let Some(length) = length else {
+            return Err(unexpected(&[redis::parse_redis_value(&line)?.extract_error()?]));
+        };
+        // The data and the end of its line.
+        read.reserve((length + 2).saturating_sub(read.len()));
+        let (mut hasher, mut digested) = (Hasher::default(), 0);
+        while digested < length {
+            let new = &read[digested..length.min(read.len())];
+            hasher.update(new);
+            digested += new.len();
+            if digested < length {
+                self.read_more(&mut read).await?;
+            }
+        }
+        while read.len() < length + 2 {
+            self.read_more(&mut read).await?;
+        }
+        if read[length..] != *b"\r\n" {
+            return Err(out_of_step());
+        }
+        read.truncate(length);
+        Ok(Some(Digested { bytes: read.freeze(), sha256: hasher.finish() }))
+    }
+
+    async fn read_more(&mut self, into: &mut BytesMut) -> RedisResult<()> {
+        match within(self.stall_limit, self.stream.read_buf(into)).await? {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The result of a step, or a time-out.
+async fn within<T, E: Into<RedisError>>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> RedisResult<T> {
+    match timeout(limit, step).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(timed_out()),
+    }
+}
+
+/// The error of a server that does not go on.
+pub(super) fn timed_out() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
+/// Answers and commands no longer belong together: nothing that this connection reports can be relied on.
+fn out_of_step() -> RedisError {
+    (ErrorKind::Parse, "the server's answers do not match the commands").into()
+}
+
+/// An answer that no server gives to these commands.
+pub(super) fn unexpected(answers: &[Value]) -> RedisError {
+    (ErrorKind::UnexpectedReturnType, "unexpected answers", format!("{answers:?}")).into()
+}

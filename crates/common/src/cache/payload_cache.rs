@@ -1,0 +1,113 @@
+//! The port of the payload cache, on a cluster.
+
+use custody_core::{
+    content::{Content, Digested},
+    error::{ErrorName, StageError},
+    message::RedisReference,
+    ports::payload_cache::PayloadCache,
+    receipt::Durability,
+    record_id::RecordId,
+};
+
+use super::{
+    breaker::Why,
+    cluster::Cluster,
+    connection::{ClusterConnection, Tls},
+    credentials::{CredentialSource, SecretsManagerCredentials},
+    payload::{Fetch, Persist, Size, Store, Unlink},
+    routing::Answered,
+    settings::CacheSettings,
+    slot::slot_of,
+};
+use crate::config::CacheConfig;
+
+/// The payload cache on a cluster. Nothing is connected before the first call.
+#[derive(Debug)]
+pub struct ClusterCache<C> {
+    cluster: Cluster<C>,
+}
+
+impl ClusterCache<SecretsManagerCredentials> {
+    /// The cache that a function's configuration describes: encrypted, with a user and a password.
+    pub fn from_config(config: CacheConfig, secrets: aws_sdk_secretsmanager::Client) -> Self {
+        let connection = ClusterConnection {
+            host: config.host,
+            port: config.port,
+            tls: Tls::Verified { ca_bundle: config.ca_bundle },
+            credentials: SecretsManagerCredentials::new(secrets, config.secret_arn),
+        };
+        Self::new(connection, CacheSettings::new(config.level))
+    }
+}
+
+impl<C: CredentialSource> ClusterCache<C> {
+    /// The cache on the cluster that `connection` leads to.
+    pub fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
+        Self { cluster: Cluster::new(connection, settings) }
+    }
+}
+
+/// The key of a record's payload.
+fn key_of(id: RecordId) -> String {
+    format!("rec:{id}")
+}
+
+impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
+    fn reference(&self, id: RecordId) -> RedisReference {
+        let seed = &self.cluster.seed;
+        RedisReference { server: seed.host.clone(), port: seed.port, key: key_of(id) }
+    }
+
+    fn durability(&self) -> Durability {
+        self.cluster.settings.level.durability()
+    }
+
+    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+        let (key, settings) = (key_of(id), self.cluster.settings);
+        let operation = || format!("cache the payload of record {id}");
+        let store = Store { key: &key, payload, settings };
+        let Answered { answer: confirmed, node, .. } =
+            self.cluster.call(slot_of(key.as_bytes()), operation, &store).await?;
+        let wanted = settings.level.replicas();
+        if confirmed < wanted {
+            node.breaker.open(Why::TooFewReplicas, settings.breaker_pause);
+            let limit_ms = settings.replication_timeout.as_millis();
+            return Err(StageError::new(
+                ErrorName::CacheUnavailable,
+                format!(
+                    "{}: {confirmed} of {wanted} replicas confirmed it within {limit_ms} ms",
+                    operation()
+                ),
+            ));
+        }
+        node.breaker.close();
+        Ok(())
+    }
+
+    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+        let key = key_of(id);
+        let operation = || format!("read the cached payload of record {id}");
+        let slot = slot_of(key.as_bytes());
+        self.cluster.call_for_presence(slot, operation, &Fetch(&key), Option::is_none).await
+    }
+
+    async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
+        let key = key_of(id);
+        let operation = || format!("read the size of the cached payload of record {id}");
+        let slot = slot_of(key.as_bytes());
+        self.cluster.call_for_presence(slot, operation, &Size(&key), Option::is_none).await
+    }
+
+    async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
+        let key = key_of(id);
+        let operation = || format!("take the expiry off the cached payload of record {id}");
+        let slot = slot_of(key.as_bytes());
+        self.cluster.call_for_presence(slot, operation, &Persist(&key), |is_there| !is_there).await
+    }
+
+    async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
+        let key = key_of(id);
+        let operation = || format!("remove the cached payload of record {id}");
+        self.cluster.call(slot_of(key.as_bytes()), operation, &Unlink(&key)).await.map(drop)
+    }
+}

@@ -1,0 +1,61 @@
+//! The contract suite of the payload cache.
+
+use custody_core::{content::Content, digest::Sha256, ports::payload_cache::PayloadCache};
+
+use crate::samples;
+
+/// [`PayloadCache`].
+pub async fn payload_cache_v2(cache: &impl PayloadCache) {
+    absence_is_definite(cache).await;
+    bytes_come_back_as_they_went_in(cache).await;
+    an_empty_payload_is_a_payload(cache).await;
+    every_call_may_be_repeated(cache).await;
+}
+
+async fn absence_is_definite(cache: &impl PayloadCache) {
+    let unknown = samples::record_id();
+    assert_eq!(cache.payload(unknown).await.unwrap(), None, "an unknown record has no payload");
+    assert_eq!(cache.size(unknown).await.unwrap(), None, "and no size");
+    assert!(!cache.persist(unknown).await.unwrap(), "there is nothing to persist");
+    cache.unlink(unknown).await.expect("what is not there is removed already");
+}
+
+async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
+    let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    for content in [Content::from(&bytes), Content::from_base64_bytes(b"YXVkaXQ=").unwrap()] {
+        let id = samples::record_id();
+        let expected = content.to_bytes();
+        cache.put(id, &content).await.unwrap();
+        assert_eq!(content.sha256(), Sha256::of(&expected), "a put works the digest out");
+        let read = cache.payload(id).await.unwrap().unwrap();
+        assert_eq!(read.bytes, expected, "bytes come back as they went in");
+        assert_eq!(read.sha256, Sha256::of(&expected), "with their digest");
+        assert_eq!(cache.size(id).await.unwrap(), Some(expected.len() as u64));
+    }
+    let (one, other) = (samples::record_id(), samples::record_id());
+    assert_ne!(cache.reference(one).key, cache.reference(other).key, "each record has a place of its own");
+    assert_eq!(cache.reference(one).server, cache.reference(other).server, "in the same cache");
+}
+
+async fn an_empty_payload_is_a_payload(cache: &impl PayloadCache) {
+    let id = samples::record_id();
+    cache.put(id, &b"".into()).await.unwrap();
+    assert_eq!(cache.size(id).await.unwrap(), Some(0));
+    assert_eq!(cache.payload(id).await.unwrap().unwrap().bytes, b"".as_slice());
+    assert!(cache.persist(id).await.unwrap());
+}
+
+async fn every_call_may_be_repeated(cache: &impl PayloadCache) {
+    let id = samples::record_id();
+    for _ in 0..2 {
+        cache.put(id, &b"payload".into()).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert!(cache.persist(id).await.unwrap(), "a payload that was persisted already is still there");
+    }
+    for _ in 0..2 {
+        cache.unlink(id).await.unwrap();
+    }
+    assert_eq!(cache.payload(id).await.unwrap(), None, "what was unlinked is gone");
+    assert!(!cache.persist(id).await.unwrap());
+}

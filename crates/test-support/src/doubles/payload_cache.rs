@@ -1,0 +1,139 @@
+//! A payload cache in memory.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use custody_core::{
+    content::{Content, Digested},
+    error::{ErrorName, StageError},
+    message::RedisReference,
+    ports::payload_cache::PayloadCache,
+    receipt::Durability,
+    record_id::RecordId,
+};
+
+use super::Store;
+
+failing!(MemoryPayloadCache);
+
+/// A payload cache in memory, at the level `replicated` unless it is told otherwise.
+#[derive(Debug, Default)]
+pub struct MemoryPayloadCache(Store<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    entries: BTreeMap<RecordId, Entry>,
+    durable: bool,
+    capacity: Option<usize>,
+    replicas_lag: bool,
+    puts: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    payload: Bytes,
+    persisted: bool,
+}
+
+impl MemoryPayloadCache {
+    /// Makes every put count as [`Durability::Durable`].
+    pub fn set_durable(&self) {
+        self.0.peek().durable = true;
+    }
+
+    /// Limits the bytes of all payloads together; a put beyond the limit is refused. `None` ends that.
+    pub fn set_capacity(&self, bytes: Option<usize>) {
+        self.0.peek().capacity = bytes;
+    }
+
+    /// Makes every put end unconfirmed: the payload is stored, and the caller is told that it may not be.
+    pub fn set_replicas_lag(&self, lag: bool) {
+        self.0.peek().replicas_lag = lag;
+    }
+
+    /// Forgets every payload, as the loss of all nodes does.
+    pub fn lose_everything(&self) {
+        self.0.peek().entries.clear();
+    }
+
+    /// Forgets every payload that was not persisted, as the passing of seven days does.
+    pub fn expire_unaccepted(&self) {
+        self.0.peek().entries.retain(|_, entry| entry.persisted);
+    }
+
+    /// Replaces a payload, as no correct program would.
+    pub fn corrupt(&self, id: RecordId, payload: &[u8]) {
+        if let Some(entry) = self.0.peek().entries.get_mut(&id) {
+            entry.payload = Bytes::copy_from_slice(payload);
+        }
+    }
+
+    /// Whether there is a payload of this record.
+    pub fn holds(&self, id: RecordId) -> bool {
+        self.0.peek().entries.contains_key(&id)
+    }
+
+    /// Whether there is a payload of this record that does not expire.
+    pub fn is_persisted(&self, id: RecordId) -> bool {
+        self.0.peek().entries.get(&id).is_some_and(|entry| entry.persisted)
+    }
+
+    /// The records that have a payload here.
+    pub fn records(&self) -> Vec<RecordId> {
+        self.0.peek().entries.keys().copied().collect()
+    }
+
+    /// How many puts were attempted.
+    pub fn puts(&self) -> usize {
+        self.0.peek().puts
+    }
+}
+
+impl PayloadCache for &MemoryPayloadCache {
+    fn reference(&self, id: RecordId) -> RedisReference {
+        RedisReference { server: "memory".to_owned(), port: 6379, key: format!("rec:{id}") }
+    }
+
+    fn durability(&self) -> Durability {
+        if self.0.peek().durable { Durability::Durable } else { Durability::Replicated }
+    }
+
+    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+        let mut state = self.0.open()?;
+        state.puts += 1;
+        let others = state.entries.iter().filter(|(other, _)| **other != id);
+        let used: usize = others.map(|(_, entry)| entry.payload.len()).sum();
+        let unavailable = |why: &str| {
+            Err(StageError::new(ErrorName::CacheUnavailable, format!("cache record {id}: {why}")))
+        };
+        if state.capacity.is_some_and(|capacity| used + payload.len() > capacity) {
+            return unavailable("the cache is full");
+        }
+        let bytes = payload.to_bytes();
+        payload.sha256();
+        state.entries.insert(id, Entry { payload: bytes, persisted: false });
+        if state.replicas_lag {
+            return unavailable("the replicas did not confirm it");
+        }
+        Ok(())
+    }
+
+    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+        Ok(self.0.open()?.entries.get(&id).map(|entry| entry.payload.clone().into()))
+    }
+
+    async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
+        Ok(self.0.open()?.entries.get(&id).map(|entry| entry.payload.len() as u64))
+    }
+
+    async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
+        let mut state = self.0.open()?;
+        let entry = state.entries.get_mut(&id);
+        Ok(entry.map(|entry| entry.persisted = true).is_some())
+    }
+
+    async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
+        self.0.open()?.entries.remove(&id);
+        Ok(())
+    }
+}

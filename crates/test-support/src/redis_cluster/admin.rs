@@ -1,0 +1,270 @@
+//! The administration of a cluster: what `redis-cli --cluster` does, as far as tests and the local stack need it.
+
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use redis::{Cmd, Connection, FromRedisValue, cmd};
+
+/// How many slots a cluster has.
+pub const SLOTS: u16 = 16_384;
+
+/// The commands and keys of a cache's user, in the syntax of an access control list. `template.yaml` has the same.
+pub const CACHE_ACCESS: &str =
+    "on ~rec:* -@all +set +get +strlen +exists +persist +unlink +wait +info +asking +cluster|slots";
+
+/// The administrator of an encrypted cluster.
+#[derive(Clone, Debug)]
+pub struct Administrator {
+    /// The user's name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// The PEM file of the authority that signed the nodes' certificates.
+    pub ca_file: PathBuf,
+}
+
+/// A node on this machine, as an administrator sees it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its port for clients.
+    pub port: u16,
+    /// Its port for other nodes.
+    pub bus_port: u16,
+    /// The administrator, where the cluster is encrypted.
+    pub administrator: Option<Administrator>,
+}
+
+impl Node {
+    /// A new connection.
+    pub fn connect(&self) -> anyhow::Result<Connection> {
+        let client = match &self.administrator {
+            None => redis::Client::open(("127.0.0.1".to_owned(), self.port))?,
+            Some(Administrator { username, password, ca_file }) => {
+                let url = format!("rediss://{username}:{password}@127.0.0.1:{}", self.port);
+                let root_cert = Some(std::fs::read(ca_file)?);
+                redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })?
+            }
+        };
+        let limit = Duration::from_secs(5);
+        let connection = client
+            .get_connection_with_timeout(limit)
+            .with_context(|| format!("connect to node {}", self.port))?;
+        connection.set_read_timeout(Some(limit))?;
+        Ok(connection)
+    }
+
+    /// Runs a command on a new connection.
+    pub fn run<T: FromRedisValue>(&self, command: &Cmd) -> anyhow::Result<T> {
+        command.query(&mut self.connect()?).with_context(|| format!("administrate node {}", self.port))
+    }
+
+    /// The node's id in the cluster.
+    pub fn id(&self) -> anyhow::Result<String> {
+        self.run(cmd("CLUSTER").arg("MYID"))
+    }
+
+    /// A section of `INFO`.
+    pub fn info(&self, section: &str) -> anyhow::Result<String> {
+        self.run(cmd("INFO").arg(section))
+    }
+
+    fn reports(&self, section: &str, line: &str) -> bool {
+        self.info(section).is_ok_and(|text| text.lines().any(|found| found.trim() == line))
+    }
+
+    /// Whether the node is a primary.
+    pub fn is_primary(&self) -> bool {
+        self.reports("replication", "role:master")
+    }
+
+    /// Whether the node is a replica that has copied what its primary has.
+    pub fn is_replica_in_sync(&self) -> bool {
+        self.reports("replication", "role:slave") && self.reports("replication", "master_link_status:up")
+    }
+
+    /// Whether the node takes part in the cluster and considers it able to serve.
+    pub fn is_serving(&self) -> bool {
+        let state: anyhow::Result<String> = self.run(cmd("CLUSTER").arg("INFO"));
+        state.is_ok_and(|text| text.lines().any(|line| line.trim() == "cluster_state:ok"))
+    }
+
+    /// How many times the node was asked to run a command.
+    pub fn calls(&self, command: &str) -> anyhow::Result<u64> {
+        let stats = self.info("commandstats")?;
+        let prefix = format!("cmdstat_{command}:calls=");
+        let line = stats.lines().find_map(|line| line.strip_prefix(&prefix));
+        Ok(line.and_then(|line| line.split(',').next()).and_then(|calls| calls.parse().ok()).unwrap_or(0))
+    }
+
+    /// The ids of the nodes that this one has met, without those that it has not shaken hands with.
+    fn known(&self) -> anyhow::Result<BTreeSet<String>> {
+        let text: String = self.run(cmd("CLUSTER").arg("NODES"))?;
+        let ready = text.lines().filter(|line| !line.contains("handshake") && !line.contains("noaddr"));
+        Ok(ready.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+    }
+
+    /// The number of slots of this primary, in the view of `witness`.
+    fn slots_seen_by(&self, witness: &Self) -> anyhow::Result<usize> {
+        let id = self.id()?;
+        let text: String = witness.run(cmd("CLUSTER").arg("NODES"))?;
+        let line = text.lines().find(|line| line.starts_with(&id)).unwrap_or_default();
+        let ranges = line.split(' ').skip(8).filter(|range| !range.starts_with('['));
+        Ok(ranges
+            .map(|range| match range.split_once('-') {
+                Some((first, last)) => {
+                    last.parse::<usize>().unwrap_or(0) - first.parse::<usize>().unwrap_or(0) + 1
+                }
+                None => 1,
+            })
+            .sum())
+    }
+}
+
+/// A primary and its replicas.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// The primary.
+    pub primary: Node,
+    /// The replicas.
+    pub replicas: Vec<Node>,
+}
+
+impl Shard {
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        [&self.primary].into_iter().chain(&self.replicas)
+    }
+}
+
+/// Makes a cluster of nodes that have started and know nothing of one another. Returns once every node serves and every
+/// replica is in sync.
+pub fn form(shards: &[Shard]) -> anyhow::Result<()> {
+    let count = u16::try_from(shards.len()).context("count the shards")?;
+    for (index, shard) in (0..).zip(shards) {
+        let bound = |index: u16| u32::from(SLOTS) * u32::from(index) / u32::from(count);
+        let mut slots = cmd("CLUSTER");
+        slots.arg("ADDSLOTSRANGE").arg(bound(index)).arg(bound(index + 1) - 1);
+        shard.primary.run::<()>(&slots)?;
+    }
+    let nodes: Vec<&Node> = shards.iter().flat_map(Shard::nodes).collect();
+    for (epoch, node) in (1..).zip(&nodes) {
+        node.run::<()>(cmd("CLUSTER").arg("SET-CONFIG-EPOCH").arg(epoch))?;
+    }
+    introduce(&nodes)?;
+    follow(shards)?;
+    wait_until_healthy(shards)
+}
+
+/// Adds a shard without slots to a cluster.
+pub fn add(existing: &[Shard], new: &Shard) -> anyhow::Result<()> {
+    let nodes: Vec<&Node> = existing.iter().flat_map(Shard::nodes).chain(new.nodes()).collect();
+    introduce(&nodes)?;
+    follow(std::slice::from_ref(new))?;
+    wait_until("the new shard", || new.nodes().all(Node::is_serving))
+}
+
+/// Lets the first node meet all others, until all know all.
+fn introduce(nodes: &[&Node]) -> anyhow::Result<()> {
+    let Some((first, others)) = nodes.split_first() else { return Ok(()) };
+    let all: BTreeSet<String> = nodes.iter().map(|node| node.id()).collect::<Result<_, _>>()?;
+    for node in others {
+        if !first.known()?.contains(&node.id()?) {
+            let mut meet = cmd("CLUSTER");
+            first.run::<()>(meet.arg("MEET").arg("127.0.0.1").arg(node.port).arg(node.bus_port))?;
+        }
+    }
+    wait_until("the acquaintance of all nodes", || {
+        nodes.iter().all(|node| node.known().is_ok_and(|known| known == all))
+    })
+}
+
+fn follow(shards: &[Shard]) -> anyhow::Result<()> {
+    for shard in shards {
+        let primary = shard.primary.id()?;
+        for replica in &shard.replicas {
+            replica.run::<()>(cmd("CLUSTER").arg("REPLICATE").arg(&primary))?;
+        }
+    }
+    wait_until("replication", || {
+        shards.iter().flat_map(|shard| &shard.replicas).all(Node::is_replica_in_sync)
+    })
+}
+
+/// Waits until every node serves, every replica is in sync, and every primary has heard of it.
+pub fn wait_until_healthy(shards: &[Shard]) -> anyhow::Result<()> {
+    wait_until("the cluster", || {
+        shards.iter().all(|shard| {
+            let connected = format!("connected_slaves:{}", shard.replicas.len());
+            shard.nodes().all(Node::is_serving)
+                && shard.replicas.iter().all(Node::is_replica_in_sync)
+                && shard.primary.reports("replication", &connected)
+        })
+    })
+}
+
+/// Makes a replica the primary of its shard, without asking the other nodes: where there are only two primaries and one is
+/// dead, there is no majority to ask.
+pub fn take_over(replica: &Node) -> anyhow::Result<()> {
+    replica.run::<()>(cmd("CLUSTER").arg("FAILOVER").arg("TAKEOVER"))?;
+    wait_until("the take-over", || replica.is_primary() && replica.is_serving())
+}
+
+/// Moves slots with their keys from one primary to another, while both serve. `others` are the remaining primaries.
+pub fn move_slots(from: &Node, to: &Node, others: &[&Node], slots: Range<u16>) -> anyhow::Result<()> {
+    let (from_id, to_id) = (from.id()?, to.id()?);
+    let count = slots.len();
+    let before = to.slots_seen_by(to)?;
+    let (mut source, mut target) = (from.connect()?, to.connect()?);
+    for slot in slots {
+        let set = |how: &str, id: &str| {
+            let mut command = cmd("CLUSTER");
+            command.arg("SETSLOT").arg(slot).arg(how).arg(id);
+            command
+        };
+        set("IMPORTING", &from_id).exec(&mut target)?;
+        set("MIGRATING", &to_id).exec(&mut source)?;
+        loop {
+            let keys: Vec<String> =
+                cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(100).query(&mut source)?;
+            if keys.is_empty() {
+                break;
+            }
+            migrate(to, &keys).exec(&mut source).context("migrate keys")?;
+        }
+        set("NODE", &to_id).exec(&mut target)?;
+        set("NODE", &to_id).exec(&mut source)?;
+    }
+    wait_until("the news of the moved slots", || {
+        [from, to]
+            .iter()
+            .chain(others)
+            .all(|node| to.slots_seen_by(node).is_ok_and(|seen| seen == before + count))
+    })
+}
+
+fn migrate(to: &Node, keys: &[String]) -> Cmd {
+    let mut command = cmd("MIGRATE");
+    command.arg("127.0.0.1").arg(to.port).arg("").arg(0).arg(5000);
+    if let Some(Administrator { username, password, .. }) = &to.administrator {
+        command.arg("AUTH2").arg(username).arg(password);
+    }
+    command.arg("KEYS").arg(keys);
+    command
+}
+
+/// Waits until a condition holds.
+pub fn wait_until(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !holds() {
+        if Instant::now() > deadline {
+            bail!("{what} did not come about");
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
