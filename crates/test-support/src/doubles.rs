@@ -13,10 +13,10 @@ macro_rules! failing {
 }
 
 mod archive;
-mod cache;
 mod failure;
 mod markers;
 mod notifier;
+mod open_records;
 mod payload_cache;
 mod queues;
 mod table;
@@ -28,12 +28,12 @@ use custody_core::error::{ErrorName, StageError};
 
 pub use self::{
     archive::MemoryArchive,
-    cache::MemoryCache,
-    failure::{MemoryFailedStore, MemoryFailureHandler, MemorySalvage},
+    failure::{MemoryFailedStore, MemoryFailureHandler},
     markers::MemoryMarkers,
     notifier::MemoryNotifier,
+    open_records::MemoryOpenRecords,
     payload_cache::MemoryPayloadCache,
-    queues::{MemoryDeadLetters, MemoryRedrives},
+    queues::MemoryDeadLetters,
     table::{Item, MemoryTable},
     workflow::MemoryWorkflow,
 };

@@ -7,3 +7,4 @@ pub mod doubles;
 pub mod redis_cluster;
 pub mod redis_server;
 pub mod samples;
+pub mod world;

@@ -7,8 +7,12 @@ use custody_core::{
     digest::Sha256,
     message::{InternalMessage, PayloadDescriptor, PayloadEncoding, Redrive, SecurityContext},
     metadata::MessageMetaData,
+    open_record::OpenRecord,
+    receipt::Durability,
     record_id::RecordId,
 };
+
+use crate::world::FIRST_LOOK;
 
 /// A clock that a test owns. It starts at 2026-11-20T22:21:00Z and stands still until moved.
 #[derive(Debug)]
@@ -63,11 +67,17 @@ pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
     InternalMessage::new(id, meta_data, descriptor, SecurityContext::default())
 }
 
-/// The message of another run of the same record.
-pub fn redriven(mut message: InternalMessage) -> InternalMessage {
+/// The message of the next attempt of the same record.
+pub fn redriven(message: &InternalMessage) -> InternalMessage {
     let redriven_at =
         Timestamp::from_unix_ms(message.received_at.unix_ms() + 600_000).expect("ten minutes on");
-    message.redrive =
-        Some(Redrive { attempt: message.run().attempt() + 1, redriven_at, history: Vec::new() });
-    message
+    let redrive =
+        Redrive { attempt: message.attempt().next().number(), redriven_at, history: Vec::new() };
+    InternalMessage { redrive: Some(redrive), ..message.clone() }
+}
+
+/// The open record of an attempt that has just begun, to be looked at in two minutes.
+pub fn open_record(message: &InternalMessage) -> OpenRecord {
+    let now = message.begun_at();
+    OpenRecord::begin(message.clone(), Durability::Replicated, None, now, now.after(FIRST_LOOK))
 }

@@ -3,13 +3,8 @@
 use custody_test_support::{contract, doubles};
 
 #[tokio::test]
-async fn cache() {
-    contract::payload_cache(&&doubles::MemoryCache::default()).await;
-}
-
-#[tokio::test]
 async fn payload_cache() {
-    contract::payload_cache_v2(&&doubles::MemoryPayloadCache::default()).await;
+    contract::payload_cache(&&doubles::MemoryPayloadCache::default()).await;
 }
 
 #[tokio::test]
@@ -18,8 +13,16 @@ async fn archive() {
 }
 
 #[tokio::test]
+async fn open_records() {
+    let open = doubles::MemoryOpenRecords::default();
+    contract::open_records(&&open).await;
+    contract::idempotency_claims(&&open, &&open).await;
+    contract::concurrent_claims(&&open).await;
+}
+
+#[tokio::test]
 async fn markers() {
-    contract::pending_markers(&&doubles::MemoryMarkers::default()).await;
+    contract::acceptance_markers(&&doubles::MemoryMarkers::default()).await;
 }
 
 #[tokio::test]

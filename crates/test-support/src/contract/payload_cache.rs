@@ -5,7 +5,7 @@ use custody_core::{content::Content, digest::Sha256, ports::payload_cache::Paylo
 use crate::samples;
 
 /// [`PayloadCache`].
-pub async fn payload_cache_v2(cache: &impl PayloadCache) {
+pub async fn payload_cache(cache: &impl PayloadCache) {
     absence_is_definite(cache).await;
     bytes_come_back_as_they_went_in(cache).await;
     an_empty_payload_is_a_payload(cache).await;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use custody_core::{
+    clock::Timestamp,
     digest::Sha256,
     error::{ErrorName, StageError},
     message::{PayloadDescriptor, S3Reference},
@@ -16,22 +17,39 @@ failing!(MemoryArchive);
 
 /// An archive in memory.
 #[derive(Debug, Default)]
-pub struct MemoryArchive(Store<BTreeMap<String, Bytes>>);
+pub struct MemoryArchive(Store<BTreeMap<String, Object>>);
+
+#[derive(Debug)]
+struct Object {
+    content: Bytes,
+    archived_at: Timestamp,
+}
 
 impl MemoryArchive {
     /// All objects by key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
-        self.0.peek().clone()
+        self.0.peek().iter().map(|(key, object)| (key.clone(), object.content.clone())).collect()
     }
 
     /// Puts an object there, past every condition.
     pub fn plant(&self, key: &str, content: &[u8]) {
-        self.0.peek().insert(key.to_owned(), Bytes::copy_from_slice(content));
+        let archived_at = Timestamp::from_unix_ms(0).expect("the epoch is in range");
+        let object = Object { content: Bytes::copy_from_slice(content), archived_at };
+        self.0.peek().insert(key.to_owned(), object);
     }
 }
 
 pub(super) fn memory_reference(key: &str) -> S3Reference {
     S3Reference { bucket: "memory".to_owned(), key: key.to_owned() }
+}
+
+fn described(key: &str, object: &Object) -> ArchivedObject {
+    ArchivedObject {
+        reference: memory_reference(key),
+        sha256: Sha256::of(&object.content),
+        size_bytes: object.content.len() as u64,
+        archived_at: object.archived_at,
+    }
 }
 
 impl PayloadArchive for &MemoryArchive {
@@ -40,7 +58,8 @@ impl PayloadArchive for &MemoryArchive {
         key: &str,
         payload: Bytes,
         descriptor: &PayloadDescriptor,
-    ) -> Result<S3Reference, StageError> {
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
         let mut objects = self.0.open()?;
         if Sha256::of(&payload) != descriptor.sha256 {
             return Err(StageError::new(
@@ -48,24 +67,18 @@ impl PayloadArchive for &MemoryArchive {
                 "store a payload under a digest it does not have",
             ));
         }
-        match objects.get(key) {
-            Some(existing) if *existing != payload => Err(StageError::new(
+        let object =
+            objects.entry(key.to_owned()).or_insert_with(|| Object { content: payload.clone(), archived_at: now });
+        if object.content != payload {
+            return Err(StageError::new(
                 ErrorName::ArchiveConflict,
                 format!("store object {key}: it exists and differs"),
-            )),
-            Some(_) => Ok(memory_reference(key)),
-            None => {
-                objects.insert(key.to_owned(), payload);
-                Ok(memory_reference(key))
-            }
+            ));
         }
+        Ok(described(key, object))
     }
 
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
-        Ok(self.0.open()?.get(key).map(|content| ArchivedObject {
-            reference: memory_reference(key),
-            sha256: Sha256::of(content),
-            size_bytes: content.len() as u64,
-        }))
+        Ok(self.0.open()?.get(key).map(|object| described(key, object)))
     }
 }

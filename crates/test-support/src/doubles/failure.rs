@@ -1,4 +1,4 @@
-//! The failure function and its store, in memory.
+//! The failure function and the failed bucket, in memory.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,13 @@ use bytes::Bytes;
 use custody_core::{
     error::{ErrorName, StageError},
     message::S3Reference,
-    ports::{FailedStore, FailureHandler, Salvage},
-    rejected_request::RejectedRequest,
+    ports::{FailedStore, FailureHandler},
     stages::failure::{FailedRecord, FailureReceipt},
 };
 
 use super::{Store, archive::memory_reference};
 
-failing!(MemoryFailureHandler, MemorySalvage, MemoryFailedStore);
+failing!(MemoryFailureHandler, MemoryFailedStore);
 
 /// A failure function that only notes what it was told to handle.
 #[derive(Debug, Default)]
@@ -29,34 +28,11 @@ impl MemoryFailureHandler {
 impl FailureHandler for &MemoryFailureHandler {
     async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
         self.0.open()?.push(failed.clone());
-        Ok(FailureReceipt {
-            message_id: Some(failed.message.message_id),
-            payload_reference: None,
-            failed_at: failed.message.received_at,
-            finished: true,
-        })
+        Ok(FailureReceipt { message_id: failed.message.message_id, finished: true })
     }
 }
 
-/// A failure function that only notes what it was given.
-#[derive(Debug, Default)]
-pub struct MemorySalvage(Store<Vec<String>>);
-
-impl MemorySalvage {
-    /// The requests handed over, as JSON text.
-    pub fn requests(&self) -> Vec<String> {
-        self.0.peek().clone()
-    }
-}
-
-impl Salvage for &MemorySalvage {
-    async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
-        self.0.open()?.push(request.to_json());
-        Ok(())
-    }
-}
-
-/// A failed-records store in memory.
+/// A failed bucket in memory.
 #[derive(Debug, Default)]
 pub struct MemoryFailedStore(Store<BTreeMap<String, Bytes>>);
 
@@ -75,5 +51,9 @@ impl FailedStore for &MemoryFailedStore {
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
         Ok(self.0.open()?.get(key).cloned())
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
+        Ok(self.0.open()?.contains_key(key).then(|| memory_reference(key)))
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use custody_core::{
+    attempt::Attempt,
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::{InternalMessage, MetaDataReference},
-    ports::{CompletionTimes, FailedItem, ItemState, RecordTable},
+    ports::{
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
+    },
     record_id::RecordId,
 };
 
@@ -24,27 +27,46 @@ pub struct MemoryTable(Store<BTreeMap<RecordId, Item>>);
 pub struct Item {
     /// The message as last written.
     pub message: InternalMessage,
-    /// Where the record is in its life.
+    /// The state of the record, as the item spells it.
     pub status: &'static str,
-    /// When it was completed.
+    /// When the metadata was stored.
+    pub stored_at: Option<Timestamp>,
+    /// When the record was completed.
     pub completion: Option<CompletionTimes>,
-    /// Why it failed.
+    /// Why the last attempt failed.
     pub failure: Option<FailureSummary>,
-    /// Whether an operator gave it up.
-    pub discarded: bool,
+    /// The number of the attempt that an operator discarded.
+    pub discarded: Option<u32>,
+}
+
+impl Item {
+    fn new(message: &InternalMessage, status: &'static str, stored_at: Option<Timestamp>) -> Self {
+        let message = message.clone();
+        Self { message, status, stored_at, completion: None, failure: None, discarded: None }
+    }
+
+    fn state(&self) -> ItemState {
+        let context = &self.message.storage_context;
+        match (self.completion, &self.failure) {
+            (Some(times), _) => ItemState::Completed(CompletedItem {
+                s3_reference: context.s3_reference.clone(),
+                meta_data_reference: context.meta_data_reference.clone(),
+                stored_at: self.stored_at.unwrap_or(times.completed_at),
+                times,
+            }),
+            (None, Some(failure)) => ItemState::Failed {
+                attempt: failure.attempt,
+                discarded: self.discarded.is_some_and(|of| of >= failure.attempt),
+            },
+            (None, None) => ItemState::Received,
+        }
+    }
 }
 
 impl MemoryTable {
     /// All items.
     pub fn items(&self) -> BTreeMap<RecordId, Item> {
         self.0.peek().clone()
-    }
-
-    /// Notes that an operator gave a record up.
-    pub fn discard(&self, id: RecordId) {
-        if let Some(item) = self.0.peek().get_mut(&id) {
-            item.discarded = true;
-        }
     }
 
     /// The item of a record.
@@ -57,24 +79,22 @@ impl RecordTable for &MemoryTable {
     async fn put_received(
         &self,
         message: &InternalMessage,
-        _: Timestamp,
-    ) -> Result<MetaDataReference, StageError> {
+        stored_at: Timestamp,
+    ) -> Result<StoredMetadata, StageError> {
         let id = message.message_id;
         let mut items = self.0.open()?;
-        let item = items.entry(id).or_insert_with(|| Item {
-            message: message.clone(),
-            status: "RECEIVED",
-            completion: None,
-            failure: None,
-            discarded: false,
-        });
+        let item = items.entry(id).or_insert_with(|| Item::new(message, "RECEIVED", Some(stored_at)));
         if item.message.payload.sha256 != message.payload.sha256 {
             return Err(StageError::new(
                 ErrorName::MetadataConflict,
                 format!("store item {id}: it exists and differs"),
             ));
         }
-        Ok(MetaDataReference { table: "memory".to_owned(), primary_key: id })
+        let stored_at = *item.stored_at.get_or_insert(stored_at);
+        Ok(StoredMetadata {
+            reference: MetaDataReference { table: "memory".to_owned(), primary_key: id },
+            stored_at,
+        })
     }
 
     async fn complete(
@@ -92,9 +112,8 @@ impl RecordTable for &MemoryTable {
         if item.status != "COMPLETED" {
             item.message.storage_context = message.storage_context.clone();
             item.status = "COMPLETED";
-            item.completion = Some(times);
         }
-        Ok(item.completion.unwrap_or(times))
+        Ok(*item.completion.get_or_insert(times))
     }
 
     async fn fail(
@@ -103,13 +122,7 @@ impl RecordTable for &MemoryTable {
         failure: &FailureSummary,
     ) -> Result<FailedItem, StageError> {
         let mut items = self.0.open()?;
-        let item = items.entry(message.message_id).or_insert_with(|| Item {
-            message: message.clone(),
-            status: "FAILED",
-            completion: None,
-            failure: None,
-            discarded: false,
-        });
+        let item = items.entry(message.message_id).or_insert_with(|| Item::new(message, "FAILED", None));
         if item.message.payload.sha256 != message.payload.sha256 {
             let operation = format!("mark item {} as failed: it is of another payload", message.message_id);
             return Err(StageError::new(ErrorName::MetadataConflict, operation));
@@ -117,28 +130,29 @@ impl RecordTable for &MemoryTable {
         if item.status == "COMPLETED" {
             return Ok(FailedItem::AlreadyCompleted);
         }
-        if item.failure.as_ref().is_some_and(|known| known.attempt > failure.attempt) {
+        let known = item.failure.as_ref().map_or(0, |known| known.attempt);
+        if known > failure.attempt {
             return Ok(FailedItem::Superseded);
         }
-        item.status = "FAILED";
-        item.message.storage_context = message.storage_context.clone();
-        item.failure = Some(failure.clone());
+        if known < failure.attempt {
+            item.status = "FAILED";
+            item.message.storage_context = message.storage_context.clone();
+            item.failure = Some(failure.clone());
+        }
         Ok(FailedItem::Marked)
+    }
+
+    async fn discard(&self, attempt: Attempt, _: &Discard) -> Result<bool, StageError> {
+        let mut items = self.0.open()?;
+        let item = items.get_mut(&attempt.record).filter(|item| {
+            item.status == "FAILED"
+                && item.failure.as_ref().is_some_and(|failure| failure.attempt <= attempt.number())
+        });
+        Ok(item.map(|item| item.discarded = Some(attempt.number())).is_some())
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
         let items = self.0.open()?;
-        let states = records.iter().filter_map(|id| {
-            let item = items.get(id)?;
-            let state = match (item.status, &item.failure) {
-                ("COMPLETED", _) => ItemState::Completed,
-                ("FAILED", Some(failure)) => {
-                    ItemState::Failed { attempt: failure.attempt, discarded: item.discarded }
-                }
-                _ => ItemState::Received,
-            };
-            Some((*id, state))
-        });
-        Ok(states.collect())
+        Ok(records.iter().filter_map(|id| Some((*id, items.get(id)?.state()))).collect())
     }
 }

@@ -5,56 +5,79 @@ use std::collections::BTreeMap;
 use custody_core::{
     error::{ErrorName, StageError},
     message::InternalMessage,
-    ports::{Outcome, Start, Workflow},
-    run::Run,
+    ports::{Start, Workflow},
 };
 
 use super::Store;
 
 failing!(MemoryWorkflow);
 
-/// A workflow that only notes what was started, and says of it what it was told to.
+/// A workflow that only notes what was started. Like `STANDARD`, it recognizes names unless it is told otherwise.
 #[derive(Debug, Default)]
-pub struct MemoryWorkflow(Store<WorkflowState>);
+pub struct MemoryWorkflow(Store<State>);
 
 #[derive(Debug, Default)]
-struct WorkflowState {
-    started: BTreeMap<Run, InternalMessage>,
-    outcomes: BTreeMap<Run, Outcome>,
-    questions: usize,
+struct State {
+    executions: BTreeMap<String, Execution>,
+    forgets_names: bool,
+    /// Starts under a name that was used, where names are forgotten.
+    repeated: usize,
+}
+
+#[derive(Debug)]
+struct Execution {
+    input: InternalMessage,
+    has_ended: bool,
 }
 
 impl MemoryWorkflow {
+    /// Makes the workflow one that does not recognize names, like `EXPRESS`.
+    pub fn forget_names(&self) {
+        self.0.peek().forgets_names = true;
+    }
+
+    /// The names of all executions.
+    pub fn names(&self) -> Vec<String> {
+        self.0.peek().executions.keys().cloned().collect()
+    }
+
     /// The inputs of all executions.
     pub fn started(&self) -> Vec<InternalMessage> {
-        self.0.peek().started.values().cloned().collect()
+        self.0.peek().executions.values().map(|execution| execution.input.clone()).collect()
     }
 
-    /// Lets the execution of a run come to this.
-    pub fn end(&self, run: Run, outcome: Outcome) {
-        self.0.peek().outcomes.insert(run, outcome);
+    /// How often a name was started that had been started before.
+    pub fn repeated(&self) -> usize {
+        self.0.peek().repeated
     }
 
-    /// How many times an outcome was asked for.
-    pub fn questions(&self) -> usize {
-        self.0.peek().questions
+    /// Lets every execution be at its end.
+    pub fn end_all(&self) {
+        self.0.peek().executions.values_mut().for_each(|execution| execution.has_ended = true);
     }
 }
 
 impl Workflow for &MemoryWorkflow {
-    async fn start(&self, message: &InternalMessage) -> Result<Start, StageError> {
-        let mut state = self.0.open()?;
-        if state.started.contains_key(&message.run()) {
-            return Ok(Start::Existed);
-        }
-        state.started.insert(message.run(), message.clone());
-        Ok(Start::Started)
+    fn recognizes_names(&self) -> bool {
+        !self.0.peek().forgets_names
     }
 
-    async fn outcome(&self, run: Run) -> Result<Option<Outcome>, StageError> {
+    async fn start(&self, message: &InternalMessage, start: u32) -> Result<Start, StageError> {
         let mut state = self.0.open()?;
-        state.questions += 1;
-        let known = state.outcomes.get(&run).cloned();
-        Ok(state.started.contains_key(&run).then(|| known.unwrap_or(Outcome::Running)))
+        let name = message.attempt().execution_name(start);
+        let known = state.executions.get(&name).map(|execution| execution.has_ended);
+        match known {
+            Some(_) if state.forgets_names => {
+                state.repeated += 1;
+                Ok(Start::Started)
+            }
+            Some(true) => Ok(Start::Ended),
+            Some(false) => Ok(Start::Running),
+            None => {
+                let execution = Execution { input: message.clone(), has_ended: false };
+                state.executions.insert(name, execution);
+                Ok(Start::Started)
+            }
+        }
     }
 }
