@@ -1,0 +1,76 @@
+//! Connections that were left in the middle of something.
+
+use std::time::Duration;
+
+use custody_common::cache::{CacheSettings, Level};
+use custody_core::ports::payload_cache::PayloadCache;
+use custody_test_support::samples;
+use redis::cmd;
+
+use crate::fixture::{Fixture, put_in_the_end, read_in_the_end, settings};
+
+#[tokio::test]
+async fn an_answer_that_comes_after_a_time_out_is_not_taken_for_that_to_the_next_call() {
+    let fixture = Fixture::plain(1, 0);
+    let limits = CacheSettings {
+        stall_limit: Duration::from_millis(100),
+        call_limit: Duration::from_millis(300),
+        ..settings(Level::Sync)
+    };
+    let cache = fixture.cache_with(limits);
+    let (late, next) = (samples::record_id(), samples::record_id());
+    put_in_the_end(&cache, late).await;
+    put_in_the_end(&cache, next).await;
+    fixture.cluster.hang(0).unwrap();
+    assert!(cache.payload(late).await.is_err());
+    fixture.cluster.resume(0).unwrap();
+    assert_eq!(read_in_the_end(&cache, next).await, Some(next.to_string().into_bytes()));
+}
+
+#[tokio::test]
+async fn an_answer_to_a_call_that_was_dropped_is_not_taken_for_that_to_the_next_call() {
+    let fixture = Fixture::plain(1, 0);
+    let cache = fixture.cache(Level::Sync);
+    let (dropped, next) = (samples::record_id(), samples::record_id());
+    put_in_the_end(&cache, dropped).await;
+    put_in_the_end(&cache, next).await;
+    fixture.cluster.hang(0).unwrap();
+    let call = tokio::time::timeout(Duration::from_millis(50), cache.payload(dropped)).await;
+    assert!(call.is_err(), "the caller gave up first");
+    fixture.cluster.resume(0).unwrap();
+    assert_eq!(read_in_the_end(&cache, next).await, Some(next.to_string().into_bytes()));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_meanwhile_is_replaced_in_the_same_call() {
+    let fixture = Fixture::encrypted(2, 0);
+    let cache = fixture.cache(Level::Replicas(0));
+    let id = samples::record_id();
+    for _ in 0..3 {
+        cache.put(id, &b"payload".into()).await.expect("a function that has slept finds its cache");
+        assert!(cache.payload(id).await.unwrap().is_some());
+        for node in fixture.cluster.nodes() {
+            node.run::<()>(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_follow_one_another_share_one_connection() {
+    let fixture = Fixture::plain(1, 0);
+    let cache = fixture.cache(Level::Replicas(0));
+    let id = samples::record_id();
+    cache.put(id, &b"payload".into()).await.unwrap();
+    let connections = || -> u64 {
+        let stats = fixture.cluster.node(0).info("stats").unwrap();
+        let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let before = connections();
+    for _ in 0..10 {
+        cache.put(id, &b"payload".into()).await.unwrap();
+        assert!(cache.payload(id).await.unwrap().is_some());
+        assert!(cache.persist(id).await.unwrap());
+    }
+    assert_eq!(connections(), before + 1, "the one that counts them");
+}
