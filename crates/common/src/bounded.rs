@@ -1,52 +1,55 @@
 //! Ports with a time limit.
 //!
-//! An API Gateway request has 29 seconds, whatever its stores do. Each port of ingest gets its share, so that a store that
-//! hangs still leaves the time to ask the next one, and to tell the producer.
+//! An API Gateway request has 29 seconds, whatever its stores do. Each port of a function gets its share, so that a store
+//! that hangs leaves the time to ask the next one, and to answer. A call that is given up may have had its effect, or may
+//! still have it, as with any lost reply.
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use bytes::Bytes;
 use custody_core::{
+    attempt::Attempt,
+    clock::Timestamp,
     content::{Content, Digested},
+    dead_letter::{DeadLetter, FailureSummary},
     error::{ErrorName, StageError},
-    idempotency::{Claim, IdempotencyKey},
+    idempotency::{Claim, ClaimRequest, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
+    notification::Notification,
+    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
     ports::{
-        ArchivedObject, IdempotencyClaims, Outcome, PayloadArchive, PayloadCache, PendingMarkers, Salvage,
-        Start, Workflow,
+        Acceptance, AcceptanceMarkers, ArchivedObject, CompletionTimes, DeadLetters, Discard, FailedItem,
+        FailedStore, FailureHandler, IdempotencyClaims, ItemState, Notifier, OpenRecords, PayloadArchive,
+        PayloadCache, RecordTable, Start, StoredMetadata, Turn, Workflow,
     },
+    receipt::Durability,
     record_id::RecordId,
-    rejected_request::RejectedRequest,
-    run::Run,
+    stages::failure::{FailedRecord, FailureReceipt},
 };
 
 /// The shares of one ingest request's time. Together they stay below the function's timeout, 26 s, on the longest way: a
-/// cache and an archive that hang, and then the salvage. A request with an idempotency key asks for its claims first, and
-/// where the cache hangs at that, it is not asked again.
+/// cache and an archive that hang, then a table that hangs, then the marker.
 pub mod ingest_shares {
     use std::time::Duration;
 
-    /// The cache, for a whole record.
-    pub const CACHE: Duration = Duration::from_secs(6);
-    /// The archive, for a whole record.
+    /// The cache, for a whole payload.
+    pub const CACHE: Duration = Duration::from_secs(5);
+    /// The archive, for a whole payload.
     pub const ARCHIVE: Duration = Duration::from_secs(8);
-    /// A pending marker.
-    pub const MARKER: Duration = Duration::from_secs(3);
-    /// The start of the workflow.
-    pub const START: Duration = Duration::from_secs(3);
-    /// The failure function.
-    pub const SALVAGE: Duration = Duration::from_secs(6);
-    /// The claim of an idempotency key, in any store.
-    pub const CLAIM: Duration = Duration::from_secs(2);
+    /// The acceptance, or the look-up of a claim.
+    pub const TABLE: Duration = Duration::from_secs(3);
+    /// The marker of an acceptance that the table could not take.
+    pub const MARKER: Duration = Duration::from_secs(4);
+    /// Each call after the response: the start of the workflow, what is kept of a rejected request.
+    pub const FOLLOW_UP: Duration = Duration::from_secs(3);
 
     const TIMEOUT_SECONDS: u64 = 26;
-    const STORES_SECONDS: u64 = CLAIM.as_secs() + CACHE.as_secs() + ARCHIVE.as_secs() + MARKER.as_secs();
-    const _: () = assert!(STORES_SECONDS + SALVAGE.as_secs() < TIMEOUT_SECONDS);
-    const _: () = assert!(STORES_SECONDS + CLAIM.as_secs() + START.as_secs() < TIMEOUT_SECONDS);
+    const LONGEST_WAY_SECONDS: u64 =
+        CACHE.as_secs() + ARCHIVE.as_secs() + TABLE.as_secs() + MARKER.as_secs() + FOLLOW_UP.as_secs();
+    const _: () = assert!(LONGEST_WAY_SECONDS < TIMEOUT_SECONDS);
 }
 
-/// A port whose calls are given up after a time. The effect of a call that was given up may have happened or still
-/// happen, as with any lost reply.
+/// A port whose calls are given up after a time.
 #[derive(Debug)]
 pub struct Bounded<P> {
     port: P,
@@ -64,22 +67,10 @@ impl<P> Bounded<P> {
         unavailable: ErrorName,
         call: impl Future<Output = Result<T, StageError>>,
     ) -> Result<T, StageError> {
-        within(self.limit, unavailable, call).await
+        tokio::time::timeout(self.limit, call).await.unwrap_or_else(|_| {
+            Err(StageError::new(unavailable, format!("no answer within {} ms", self.limit.as_millis())))
+        })
     }
-
-    async fn briefly<T>(&self, call: impl Future<Output = Result<T, StageError>>) -> Result<T, StageError> {
-        within(self.limit.min(ingest_shares::CLAIM), ErrorName::ClaimsUnavailable, call).await
-    }
-}
-
-async fn within<T>(
-    limit: Duration,
-    unavailable: ErrorName,
-    call: impl Future<Output = Result<T, StageError>>,
-) -> Result<T, StageError> {
-    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-        Err(StageError::new(unavailable, format!("no answer within {} ms", limit.as_millis())))
-    })
 }
 
 impl<P: PayloadCache> PayloadCache for Bounded<P> {
@@ -87,40 +78,113 @@ impl<P: PayloadCache> PayloadCache for Bounded<P> {
         self.port.reference(id)
     }
 
-    async fn put(
-        &self,
-        message: &InternalMessage,
-        payload: &Content<'_>,
-        key: Option<&IdempotencyKey>,
-    ) -> Result<(), StageError> {
-        self.within(ErrorName::CacheUnavailable, self.port.put(message, payload, key)).await
+    fn durability(&self) -> Durability {
+        self.port.durability()
+    }
+
+    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.put(id, payload)).await
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.payload(id)).await
     }
 
-    async fn settle(&self, run: Run) -> Result<(), StageError> {
-        self.within(ErrorName::CacheUnavailable, self.port.settle(run)).await
+    async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.size(id)).await
     }
 
-    async fn extend(&self, records: &[RecordId]) -> Result<(), StageError> {
-        self.within(ErrorName::CacheUnavailable, self.port.extend(records)).await
+    async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.persist(id)).await
+    }
+
+    async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.unlink(id)).await
     }
 }
 
-/// Claims are small, so they get no more than a claim's share, whatever else their store may take.
+impl<P: OpenRecords> OpenRecords for Bounded<P> {
+    async fn accept(
+        &self,
+        record: &OpenRecord,
+        claim: Option<&ClaimRequest>,
+    ) -> Result<Acceptance, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.accept(record, claim)).await
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<OpenRecord>, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.find(id)).await
+    }
+
+    async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.list(kind, limit)).await
+    }
+
+    async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.take_turn(seen, turn)).await
+    }
+
+    async fn note_missing(
+        &self,
+        attempt: Attempt,
+        now: Timestamp,
+        look_at: Timestamp,
+    ) -> Result<Option<Timestamp>, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.note_missing(attempt, now, look_at)).await
+    }
+
+    async fn fail(&self, failed: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.fail(failed)).await
+    }
+
+    async fn owe(
+        &self,
+        attempt: Attempt,
+        owed: &[FailureDuty],
+        look_at: Timestamp,
+    ) -> Result<(), StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.owe(attempt, owed, look_at)).await
+    }
+
+    async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.redrive(next)).await
+    }
+
+    async fn close(&self, attempt: Attempt) -> Result<(), StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.close(attempt)).await
+    }
+}
+
 impl<P: IdempotencyClaims> IdempotencyClaims for Bounded<P> {
-    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
-        self.briefly(self.port.claim(key, claim)).await
-    }
-
     async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
-        self.briefly(self.port.find(key)).await
+        self.within(ErrorName::TableUnavailable, self.port.find(key)).await
     }
 
-    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
-        self.briefly(self.port.confirm(key, claim)).await
+    async fn renew(
+        &self,
+        key: &IdempotencyKey,
+        holder: RecordId,
+        until: Timestamp,
+    ) -> Result<(), StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.renew(key, holder, until)).await
+    }
+}
+
+impl<P: AcceptanceMarkers> AcceptanceMarkers for Bounded<P> {
+    async fn mark(&self, record: &OpenRecord) -> Result<(), StageError> {
+        self.within(ErrorName::MarkersUnavailable, self.port.mark(record)).await
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<Attempt>, StageError> {
+        self.within(ErrorName::MarkersUnavailable, self.port.list(limit)).await
+    }
+
+    async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
+        self.within(ErrorName::MarkersUnavailable, self.port.find(attempt)).await
+    }
+
+    async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {
+        self.within(ErrorName::MarkersUnavailable, self.port.clear(attempt)).await
     }
 }
 
@@ -130,8 +194,9 @@ impl<P: PayloadArchive> PayloadArchive for Bounded<P> {
         key: &str,
         payload: Bytes,
         descriptor: &PayloadDescriptor,
-    ) -> Result<S3Reference, StageError> {
-        self.within(ErrorName::ArchiveUnavailable, self.port.store(key, payload, descriptor)).await
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
+        self.within(ErrorName::ArchiveUnavailable, self.port.store(key, payload, descriptor, now)).await
     }
 
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
@@ -139,29 +204,79 @@ impl<P: PayloadArchive> PayloadArchive for Bounded<P> {
     }
 }
 
-impl<P: PendingMarkers> PendingMarkers for Bounded<P> {
-    async fn mark(&self, message: &InternalMessage) -> Result<(), StageError> {
-        self.within(ErrorName::PendingStoreUnavailable, self.port.mark(message)).await
+impl<P: FailedStore> FailedStore for Bounded<P> {
+    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+        self.within(ErrorName::FailedStoreUnavailable, self.port.keep(key, content)).await
     }
 
-    async fn clear(&self, run: Run) -> Result<(), StageError> {
-        self.within(ErrorName::PendingStoreUnavailable, self.port.clear(run)).await
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
+        self.within(ErrorName::FailedStoreUnavailable, self.port.fetch(key)).await
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
+        self.within(ErrorName::FailedStoreUnavailable, self.port.find(key)).await
+    }
+}
+
+impl<P: RecordTable> RecordTable for Bounded<P> {
+    async fn put_received(
+        &self,
+        message: &InternalMessage,
+        stored_at: Timestamp,
+    ) -> Result<StoredMetadata, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.put_received(message, stored_at)).await
+    }
+
+    async fn complete(
+        &self,
+        message: &InternalMessage,
+        times: CompletionTimes,
+    ) -> Result<CompletionTimes, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.complete(message, times)).await
+    }
+
+    async fn fail(
+        &self,
+        message: &InternalMessage,
+        failure: &FailureSummary,
+    ) -> Result<FailedItem, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.fail(message, failure)).await
+    }
+
+    async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.discard(attempt, discard)).await
+    }
+
+    async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
+        self.within(ErrorName::TableUnavailable, self.port.states(records)).await
     }
 }
 
 impl<P: Workflow> Workflow for Bounded<P> {
-    async fn start(&self, message: &InternalMessage) -> Result<Start, StageError> {
-        self.within(ErrorName::WorkflowUnavailable, self.port.start(message)).await
+    fn recognizes_names(&self) -> bool {
+        self.port.recognizes_names()
     }
 
-    async fn outcome(&self, run: Run) -> Result<Option<Outcome>, StageError> {
-        self.within(ErrorName::WorkflowUnavailable, self.port.outcome(run)).await
+    async fn start(&self, message: &InternalMessage, start: u32) -> Result<Start, StageError> {
+        self.within(ErrorName::WorkflowUnavailable, self.port.start(message, start)).await
     }
 }
 
-impl<P: Salvage> Salvage for Bounded<P> {
-    async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
-        self.within(ErrorName::FailureFunctionUnavailable, self.port.salvage(request)).await
+impl<P: FailureHandler> FailureHandler for Bounded<P> {
+    async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
+        self.within(ErrorName::FailureFunctionUnavailable, self.port.handle(failed)).await
+    }
+}
+
+impl<P: DeadLetters> DeadLetters for Bounded<P> {
+    async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
+        self.within(ErrorName::QueueUnavailable, self.port.send(letter)).await
+    }
+}
+
+impl<P: Notifier> Notifier for Bounded<P> {
+    async fn publish(&self, notification: &Notification) -> Result<(), StageError> {
+        self.within(ErrorName::TopicUnavailable, self.port.publish(notification)).await
     }
 }
 
@@ -176,11 +291,11 @@ mod tests {
     struct Hanging;
 
     impl Workflow for Hanging {
-        async fn start(&self, _: &InternalMessage) -> Result<Start, StageError> {
-            pending().await
+        fn recognizes_names(&self) -> bool {
+            true
         }
 
-        async fn outcome(&self, _: Run) -> Result<Option<Outcome>, StageError> {
+        async fn start(&self, _: &InternalMessage, _: u32) -> Result<Start, StageError> {
             pending().await
         }
     }
@@ -188,7 +303,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_port_that_hangs_is_unavailable() {
         let workflow = Bounded::new(Hanging, Duration::from_secs(3));
-        let error = workflow.start(&samples::message(b"payload")).await.unwrap_err();
+        let error = workflow.start(&samples::message(b"payload"), 1).await.unwrap_err();
         assert_eq!(error.name, ErrorName::WorkflowUnavailable);
         assert_eq!(error.to_string(), "no answer within 3000 ms");
     }

@@ -5,11 +5,12 @@
 
 mod cache;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
-use custody_core::stages::failure::RedrivePolicy;
+use custody_core::stages::failure::{PATIENCE, RedrivePolicy};
 
 pub use self::cache::CacheConfig;
+use crate::aws::WorkflowType;
 
 /// Reads keys and collects everything that is wrong with them.
 pub struct Reader<'a> {
@@ -88,26 +89,37 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where Redis is and how to be let in.
+/// The names of the tables that an acceptance is written to.
 #[derive(Clone, Debug)]
-pub struct RedisConfig {
-    /// The primary's host name.
-    pub host: String,
-    /// Its TLS port.
-    pub port: u16,
-    /// The Secrets Manager secret that holds the password.
-    pub secret_arn: String,
-    /// The PEM file of the authorities that may sign its certificate.
-    pub ca_bundle: PathBuf,
+pub struct AcceptanceTables {
+    /// The open-record table.
+    pub open: String,
+    /// The idempotency table.
+    pub claims: String,
 }
 
-impl RedisConfig {
+impl AcceptanceTables {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self { open: reader.text("OPEN_TABLE"), claims: reader.text("CLAIMS_TABLE") }
+    }
+}
+
+/// The state machine, and of which type it is.
+#[derive(Clone, Debug)]
+pub struct WorkflowConfig {
+    /// Its ARN.
+    pub state_machine_arn: String,
+    /// Its type.
+    pub workflow_type: WorkflowType,
+}
+
+impl WorkflowConfig {
     fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            host: reader.text("REDIS_HOST"),
-            port: reader.parsed("REDIS_PORT", "a port number", |text| text.parse().ok()).unwrap_or_default(),
-            secret_arn: reader.text("REDIS_SECRET_ARN"),
-            ca_bundle: PathBuf::from(reader.text("REDIS_CA_BUNDLE")),
+            state_machine_arn: reader.text("STATE_MACHINE_ARN"),
+            workflow_type: reader
+                .parsed("STATE_MACHINE_TYPE", "STANDARD or EXPRESS", |text| text.parse().ok())
+                .unwrap_or(WorkflowType::Standard),
         }
     }
 }
@@ -116,29 +128,38 @@ impl RedisConfig {
 #[derive(Debug)]
 pub struct IngestConfig {
     /// The cache.
-    pub redis: RedisConfig,
-    /// How many replicas must confirm a record before it is acknowledged.
-    pub redis_replicas: u32,
-    /// The archive, for records that the cache cannot take.
+    pub cache: CacheConfig,
+    /// The archive, for payloads that the cache cannot take.
     pub archive_bucket: String,
-    /// The markers of such records.
-    pub pending_bucket: String,
+    /// The failed bucket, for rejected requests.
+    pub failed_bucket: String,
+    /// The markers of acceptances that the table cannot take.
+    pub marker_bucket: String,
+    /// The tables of acceptances.
+    pub tables: AcceptanceTables,
     /// The workflow.
-    pub state_machine_arn: String,
-    /// The function that keeps refused requests.
-    pub failure_function: String,
+    pub workflow: WorkflowConfig,
+    /// The dead-letter queue, for requests that no store could take.
+    pub dlq_url: String,
+    /// The queue of rejected requests.
+    pub rejected_queue_url: String,
+    /// How long after its acceptance reconcile looks at a record first.
+    pub first_look: Duration,
 }
 
 impl IngestConfig {
     /// Reads the keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            redis: RedisConfig::read(reader),
-            redis_replicas: replicas(reader),
+            cache: CacheConfig::read(reader),
             archive_bucket: reader.text("ARCHIVE_BUCKET"),
-            pending_bucket: reader.text("PENDING_BUCKET"),
-            state_machine_arn: reader.text("STATE_MACHINE_ARN"),
-            failure_function: reader.text("FAILURE_FUNCTION"),
+            failed_bucket: reader.text("FAILED_BUCKET"),
+            marker_bucket: reader.text("MARKER_BUCKET"),
+            tables: AcceptanceTables::read(reader),
+            workflow: WorkflowConfig::read(reader),
+            dlq_url: reader.text("DLQ_URL"),
+            rejected_queue_url: reader.text("REJECTED_QUEUE_URL"),
+            first_look: seconds(reader, "FIRST_LOOK_SECONDS"),
         }
     }
 }
@@ -146,23 +167,29 @@ impl IngestConfig {
 /// What archive reads.
 #[derive(Debug)]
 pub struct ArchiveConfig {
-    /// The cache.
-    pub redis: RedisConfig,
+    /// The cache, which has the payloads of new records.
+    pub cache: CacheConfig,
     /// The archive.
     pub archive_bucket: String,
+    /// The failed bucket, which has the payloads of records that failed.
+    pub failed_bucket: String,
 }
 
 impl ArchiveConfig {
     /// Reads the keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
-        Self { redis: RedisConfig::read(reader), archive_bucket: reader.text("ARCHIVE_BUCKET") }
+        Self {
+            cache: CacheConfig::read(reader),
+            archive_bucket: reader.text("ARCHIVE_BUCKET"),
+            failed_bucket: reader.text("FAILED_BUCKET"),
+        }
     }
 }
 
 /// What metadata reads.
 #[derive(Debug)]
 pub struct MetadataConfig {
-    /// The index.
+    /// The record table.
     pub table_name: String,
 }
 
@@ -177,21 +204,15 @@ impl MetadataConfig {
 #[derive(Debug)]
 pub struct AggregateConfig {
     /// The cache.
-    pub redis: RedisConfig,
-    /// The markers of records that never were in the cache.
-    pub pending_bucket: String,
-    /// The index.
+    pub cache: CacheConfig,
+    /// The record table.
     pub table_name: String,
 }
 
 impl AggregateConfig {
     /// Reads the keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            redis: RedisConfig::read(reader),
-            pending_bucket: reader.text("PENDING_BUCKET"),
-            table_name: reader.text("TABLE_NAME"),
-        }
+        Self { cache: CacheConfig::read(reader), table_name: reader.text("TABLE_NAME") }
     }
 }
 
@@ -199,20 +220,18 @@ impl AggregateConfig {
 #[derive(Debug)]
 pub struct FailureConfig {
     /// The cache, which may still have the payload.
-    pub redis: RedisConfig,
+    pub cache: CacheConfig,
     /// The archive, which may have it already.
     pub archive_bucket: String,
-    /// The failed-records store.
+    /// The failed bucket, which takes it otherwise.
     pub failed_bucket: String,
-    /// The markers of records that never were in the cache.
-    pub pending_bucket: String,
-    /// The index.
+    /// The tables of acceptances.
+    pub tables: AcceptanceTables,
+    /// The record table.
     pub table_name: String,
     /// The dead-letter queue.
     pub dlq_url: String,
-    /// The redrive queue, for letters of records that run again by themselves.
-    pub redrive_queue_url: String,
-    /// When they do.
+    /// When failed records are redriven automatically.
     pub redrive_policy: RedrivePolicy,
     /// The notification topic.
     pub topic_arn: String,
@@ -224,19 +243,13 @@ impl FailureConfig {
     /// Reads the keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            redis: RedisConfig::read(reader),
+            cache: CacheConfig::read(reader),
             archive_bucket: reader.text("ARCHIVE_BUCKET"),
             failed_bucket: reader.text("FAILED_BUCKET"),
-            pending_bucket: reader.text("PENDING_BUCKET"),
+            tables: AcceptanceTables::read(reader),
             table_name: reader.text("TABLE_NAME"),
             dlq_url: reader.text("DLQ_URL"),
-            redrive_queue_url: reader.text("REDRIVE_QUEUE_URL"),
-            redrive_policy: RedrivePolicy {
-                automatic: reader
-                    .parsed("AUTO_REDRIVE", "true or false", |text| text.parse().ok())
-                    .unwrap_or_default(),
-                max_attempts: max_attempts(reader),
-            },
+            redrive_policy: redrive_policy(reader),
             topic_arn: reader.text("TOPIC_ARN"),
             event_source: reader.text("EVENT_SOURCE"),
         }
@@ -246,18 +259,32 @@ impl FailureConfig {
 /// What reconcile reads.
 #[derive(Debug)]
 pub struct ReconcileConfig {
-    /// The cache, with its pending entries.
-    pub redis: RedisConfig,
-    /// The markers of records that never were in the cache.
-    pub pending_bucket: String,
-    /// The index.
+    /// The cache.
+    pub cache: CacheConfig,
+    /// The archive.
+    pub archive_bucket: String,
+    /// The failed bucket.
+    pub failed_bucket: String,
+    /// The markers of acceptances that the table could not take.
+    pub marker_bucket: String,
+    /// The tables of acceptances.
+    pub tables: AcceptanceTables,
+    /// The record table.
     pub table_name: String,
     /// The workflow.
-    pub state_machine_arn: String,
-    /// The function that brings records to their bad end.
+    pub workflow: WorkflowConfig,
+    /// The function that handles failures.
     pub failure_function: String,
-    /// How long a record may be pending before it is looked at.
-    pub min_age: Duration,
+    /// The notification topic.
+    pub topic_arn: String,
+    /// The deployment's CloudEvents source.
+    pub event_source: String,
+    /// How long after its acceptance a record is looked at first.
+    pub first_look: Duration,
+    /// How long after a start an `EXPRESS` execution has certainly ended.
+    pub restart_after: Duration,
+    /// When failed records are redriven automatically.
+    pub redrive_policy: RedrivePolicy,
     /// What the metrics of this deployment are told apart by.
     pub stack_name: String,
 }
@@ -266,15 +293,19 @@ impl ReconcileConfig {
     /// Reads the keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            redis: RedisConfig::read(reader),
-            pending_bucket: reader.text("PENDING_BUCKET"),
+            cache: CacheConfig::read(reader),
+            archive_bucket: reader.text("ARCHIVE_BUCKET"),
+            failed_bucket: reader.text("FAILED_BUCKET"),
+            marker_bucket: reader.text("MARKER_BUCKET"),
+            tables: AcceptanceTables::read(reader),
             table_name: reader.text("TABLE_NAME"),
-            state_machine_arn: reader.text("STATE_MACHINE_ARN"),
+            workflow: WorkflowConfig::read(reader),
             failure_function: reader.text("FAILURE_FUNCTION"),
-            min_age: reader
-                .parsed("RECONCILE_AFTER_SECONDS", "a number of seconds", |text| text.parse().ok())
-                .map(Duration::from_secs)
-                .unwrap_or_default(),
+            topic_arn: reader.text("TOPIC_ARN"),
+            event_source: reader.text("EVENT_SOURCE"),
+            first_look: seconds(reader, "FIRST_LOOK_SECONDS"),
+            restart_after: seconds(reader, "RESTART_AFTER_SECONDS"),
+            redrive_policy: redrive_policy(reader),
             stack_name: reader.text("STACK_NAME"),
         }
     }
@@ -283,51 +314,49 @@ impl ReconcileConfig {
 /// What redrive reads.
 #[derive(Debug)]
 pub struct RedriveConfig {
-    /// The cache.
-    pub redis: RedisConfig,
-    /// How many replicas must confirm a record before it counts as durable.
-    pub redis_replicas: u32,
-    /// The archive, which may have the payload already.
-    pub archive_bucket: String,
-    /// The failed-records store, which has it otherwise.
-    pub failed_bucket: String,
-    /// The markers of records that are in the archive.
-    pub pending_bucket: String,
-    /// The index.
+    /// The tables of acceptances.
+    pub tables: AcceptanceTables,
+    /// The record table.
     pub table_name: String,
     /// The workflow.
-    pub state_machine_arn: String,
-    /// The dead-letter queue, for letters that come back.
+    pub workflow: WorkflowConfig,
+    /// The dead-letter queue, for dead letters that come back.
     pub dlq_url: String,
-    /// After how many redrives a record waits for a person who insists.
-    pub max_attempts: u32,
+    /// How often a record may be tried again.
+    pub redrive_policy: RedrivePolicy,
+    /// How long after its redrive reconcile looks at a record first.
+    pub first_look: Duration,
 }
 
 impl RedriveConfig {
     /// Reads the keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            redis: RedisConfig::read(reader),
-            redis_replicas: replicas(reader),
-            archive_bucket: reader.text("ARCHIVE_BUCKET"),
-            failed_bucket: reader.text("FAILED_BUCKET"),
-            pending_bucket: reader.text("PENDING_BUCKET"),
+            tables: AcceptanceTables::read(reader),
             table_name: reader.text("TABLE_NAME"),
-            state_machine_arn: reader.text("STATE_MACHINE_ARN"),
+            workflow: WorkflowConfig::read(reader),
             dlq_url: reader.text("DLQ_URL"),
-            max_attempts: max_attempts(reader),
+            redrive_policy: redrive_policy(reader),
+            first_look: seconds(reader, "FIRST_LOOK_SECONDS"),
         }
     }
 }
 
-fn replicas(reader: &mut Reader<'_>) -> u32 {
-    reader.parsed("REDIS_REPLICAS", "a number of replicas", |text| text.parse().ok()).unwrap_or_default()
+fn seconds(reader: &mut Reader<'_>, key: &'static str) -> Duration {
+    let number = reader.parsed(key, "a number of seconds", |text| text.parse().ok());
+    number.map(Duration::from_secs).unwrap_or_default()
 }
 
-fn max_attempts(reader: &mut Reader<'_>) -> u32 {
-    reader
-        .parsed("REDRIVE_MAX_ATTEMPTS", "a number of redrives", |text| text.parse().ok())
-        .unwrap_or_default()
+fn redrive_policy(reader: &mut Reader<'_>) -> RedrivePolicy {
+    RedrivePolicy {
+        automatic: reader
+            .parsed("AUTO_REDRIVE", "true or false", |text| text.parse().ok())
+            .unwrap_or_default(),
+        max_attempts: reader
+            .parsed("REDRIVE_MAX_ATTEMPTS", "a number of redrives", |text| text.parse().ok())
+            .unwrap_or_default(),
+        patience: PATIENCE,
+    }
 }
 
 #[cfg(test)]
@@ -337,22 +366,31 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once_and_no_value_is_shown() {
         let lookup = |key: &str| match key {
-            "REDIS_PORT" => Some("s3cret".to_owned()),
-            "REDIS_HOST" => Some("cache".to_owned()),
+            "CACHE_PORT" => Some("s3cret".to_owned()),
+            "CACHE_HOST" => Some("cache".to_owned()),
             _ => None,
         };
         let (result, keys) = from_lookup(&lookup, ArchiveConfig::read);
         let text = result.unwrap_err().to_string();
         assert_eq!(
             keys,
-            ["REDIS_HOST", "REDIS_PORT", "REDIS_SECRET_ARN", "REDIS_CA_BUNDLE", "ARCHIVE_BUCKET"]
+            [
+                "CACHE_HOST",
+                "CACHE_PORT",
+                "CACHE_SECRET_ARN",
+                "CACHE_CA_BUNDLE",
+                "CACHE_DURABILITY",
+                "CACHE_REPLICAS",
+                "ARCHIVE_BUCKET",
+                "FAILED_BUCKET"
+            ]
         );
         for problem in
-            ["REDIS_PORT is not a port number", "REDIS_SECRET_ARN is not set", "ARCHIVE_BUCKET is not set"]
+            ["CACHE_PORT is not a port number", "CACHE_SECRET_ARN is not set", "ARCHIVE_BUCKET is not set"]
         {
             assert!(text.contains(problem), "{text}");
         }
-        assert!(!text.contains("s3cret") && !text.contains("REDIS_HOST"), "{text}");
+        assert!(!text.contains("s3cret") && !text.contains("CACHE_HOST"), "{text}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! state machine matches on.
 
 mod event_bytes;
+mod follow_up;
 
 use std::fmt;
 
@@ -15,7 +16,10 @@ use serde::{
 };
 use tracing::error;
 
-use self::event_bytes::EventBytes;
+use self::{
+    event_bytes::EventBytes,
+    follow_up::{FollowUpLayer, Pending},
+};
 
 /// A stage's failure as Lambda reports it. `errorType` is the error's name, not a Rust type.
 struct Reported(StageError);
@@ -70,4 +74,20 @@ pub async fn serve_bytes<O: Serialize>(
         Box::pin(stage(bytes.take())).await.map_err(Reported)
     });
     Runtime::new(handler).layer(bytes.clone()).run().await
+}
+
+/// Serves a stage that always answers and leaves work for after its response.
+pub async fn serve_with_follow_up<O: Serialize, W>(
+    stage: impl AsyncFn(Bytes) -> (O, W),
+    follow_up: impl AsyncFn(W),
+) -> Result<(), Error> {
+    let (stage, bytes, pending) = (&stage, EventBytes::default(), Pending::new());
+    let handler = service_fn(async |_: LambdaEvent<IgnoredAny>| {
+        // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
+        let (output, work) = Box::pin(stage(bytes.take())).await;
+        pending.leave(work);
+        Ok::<_, Reported>(output)
+    });
+    let layer = FollowUpLayer { pending: pending.clone(), work: &follow_up };
+    Runtime::new(handler).layer(bytes.clone()).layer(layer).run().await
 }

@@ -1,6 +1,6 @@
 //! What every function of Custody shares.
 //!
-//! A function's `main` reads its [`config`], builds the adapters it needs from [`aws`] and [`redis`], and hands a
+//! A function's `main` reads its [`config`], builds the adapters it needs from [`aws`] and [`cache`], and hands a
 //! stage of `custody-core` to [`lambda`]. Nothing here knows whether it runs on AWS or on the local stack.
 
 pub mod aws;
@@ -8,9 +8,9 @@ pub mod bounded;
 pub mod cache;
 pub mod clock;
 pub mod config;
+pub mod deployment;
 pub mod lambda;
 pub mod metrics;
-pub mod redis;
 pub mod telemetry;
 
 /// Begins a function: logging first, so that everything after it can be heard, then its configuration.

@@ -12,8 +12,11 @@ use crate::clock::SystemClock;
 /// Where the metrics are in CloudWatch.
 pub const NAMESPACE: &str = "Custody";
 
-/// How long the oldest pending record has been pending: the pipeline's main alarm.
-pub const OLDEST_PENDING_AGE: &str = "OldestPendingAge";
+/// The age of the oldest record in progress: the pipeline's main alarm.
+pub const OLDEST_OPEN_AGE: &str = "OldestOpenAge";
+
+/// How many failed records are not decided.
+pub const FAILED_RECORDS: &str = "FailedRecords";
 
 /// How many records reconcile cannot help.
 pub const STUCK: &str = "ReconcileStuck";
@@ -27,19 +30,25 @@ pub fn emit(stack_name: &str, report: &Report) {
 
 fn embedded(stack_name: &str, report: &Report, now: Timestamp) -> Value {
     let counts = [
-        ("PendingRecords", report.pending),
+        ("OpenRecords", report.open),
+        (FAILED_RECORDS, report.failed),
+        ("AcceptanceMarkers", report.markers),
+        ("ReconcileDue", report.due),
         ("ReconcileStarted", report.started),
         ("ReconcileRunning", report.running),
-        ("ReconcileCleared", report.cleared),
-        ("ReconcileFailed", report.failed),
+        ("ReconcileClosed", report.closed),
+        ("ReconcileFailuresHandled", report.failures_handled),
+        ("ReconcileRedriven", report.redriven),
         ("ReconcilePostponed", report.postponed + report.not_reached),
         (STUCK, report.stuck),
         ("ReconcileErrors", report.errors),
     ];
-    // An age that leaves out what could not be seen would be a lie. Without it, the alarm rings.
-    let age = (report.errors == 0).then_some(report.oldest_pending_age_seconds);
+    let ages = [
+        (OLDEST_OPEN_AGE, report.oldest_open_age_seconds),
+        ("OldestFailedAge", report.oldest_failed_age_seconds),
+    ];
     let mut metrics: Vec<_> =
-        age.iter().map(|_| json!({"Name": OLDEST_PENDING_AGE, "Unit": "Seconds"})).collect();
+        ages.iter().map(|(name, _)| json!({"Name": name, "Unit": "Seconds"})).collect();
     metrics.extend(counts.iter().map(|(name, _)| json!({"Name": name, "Unit": "Count"})));
     let mut line = json!({
         "_aws": {
@@ -48,8 +57,8 @@ fn embedded(stack_name: &str, report: &Report, now: Timestamp) -> Value {
         },
         "Stack": stack_name,
     });
-    if let Some(age) = age {
-        line[OLDEST_PENDING_AGE] = age.into();
+    for (name, age) in ages {
+        line[name] = age.into();
     }
     for (name, count) in counts {
         line[name] = count.into();
@@ -63,16 +72,14 @@ mod tests {
 
     #[test]
     fn every_metric_that_is_announced_has_a_value() {
-        let report = Report { pending: 3, oldest_pending_age_seconds: 700, stuck: 1, ..Report::default() };
+        let report = Report { open: 3, oldest_open_age_seconds: 700, stuck: 1, ..Report::default() };
         let line = embedded("custody", &report, Timestamp::from_unix_ms(5).unwrap());
         let announced = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
         assert!(announced.len() > 5);
         for metric in announced {
             assert!(line[metric["Name"].as_str().unwrap()].is_number(), "{metric}");
         }
-        assert_eq!((&line["Stack"], &line[OLDEST_PENDING_AGE]), (&"custody".into(), &700.into()));
-        let blind = embedded("custody", &Report { errors: 1, ..report }, Timestamp::from_unix_ms(5).unwrap());
-        assert!(blind[OLDEST_PENDING_AGE].is_null(), "what cannot be seen has no age");
-        assert_eq!((&line["PendingRecords"], &line["ReconcileStuck"]), (&3.into(), &1.into()));
+        assert_eq!((&line["Stack"], &line[OLDEST_OPEN_AGE]), (&"custody".into(), &700.into()));
+        assert_eq!((&line["OpenRecords"], &line[STUCK]), (&3.into(), &1.into()));
     }
 }

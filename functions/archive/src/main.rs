@@ -1,21 +1,24 @@
-//! The archive function: moves a payload from the cache into the archive.
+//! The archive function: moves a payload from where it is into the archive.
 
 use custody_common::{
-    aws::{Aws, S3Archive},
+    aws::{Aws, S3Archive, S3FailedStore},
+    cache::ClusterCache,
     clock::SystemClock,
     config::ArchiveConfig,
+    deployment::{OnAws, patient},
     lambda,
-    redis::{CacheSettings, RedisCache, RedisConnection},
 };
-use custody_core::{message::InternalMessage, stages::archive};
+use custody_core::{message::InternalMessage, stages::archive::Archive};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
     let config = custody_common::start(ArchiveConfig::read)?;
     let aws = Aws::load().await;
-    let connection = RedisConnection::from_config(config.redis, aws.secrets_manager());
-    let cache = RedisCache::new(connection, CacheSettings::with_replicas(0));
-    let store = S3Archive::new(aws.s3(), config.archive_bucket);
-    lambda::serve(async |message: InternalMessage| archive::run(&cache, &store, &SystemClock, &message).await)
-        .await
+    let stage = Archive::<OnAws> {
+        cache: patient(ClusterCache::from_config(config.cache, aws.secrets_manager())),
+        failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
+        archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
+        clock: SystemClock,
+    };
+    lambda::serve(async |message: InternalMessage| Box::pin(stage.run(&message)).await).await
 }

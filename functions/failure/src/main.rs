@@ -1,33 +1,31 @@
-//! The failure function: keeps what can be kept of a failed record or a refused request, and says why.
+//! The failure function: secures the payload of a record that failed, and tells of the failure.
 
 use custody_common::{
-    aws::{Aws, DynamoTable, LetterQueue, S3Archive, S3FailedStore, S3PendingMarkers, TopicNotifier},
+    aws::{Aws, DynamoOpenRecords, DynamoTable, LetterQueue, S3Archive, S3FailedStore, TopicNotifier},
+    cache::ClusterCache,
     clock::SystemClock,
     config::FailureConfig,
+    deployment::{OnAws, patient},
     lambda,
-    redis::{CacheSettings, RedisCache, RedisConnection},
 };
-use custody_core::stages::failure::{Failure, FailureInput};
+use custody_core::stages::failure::Failure;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
     let config = custody_common::start(FailureConfig::read)?;
     let aws = Aws::load().await;
-    let stage = Failure {
-        cache: RedisCache::new(
-            RedisConnection::from_config(config.redis, aws.secrets_manager()),
-            CacheSettings::with_replicas(0),
-        ),
-        archive: S3Archive::new(aws.s3(), config.archive_bucket),
-        markers: S3PendingMarkers::new(aws.s3(), config.pending_bucket),
-        table: DynamoTable::new(aws.dynamodb(), config.table_name),
-        failed_store: S3FailedStore::new(aws.s3(), config.failed_bucket),
-        dead_letters: LetterQueue::new(aws.sqs(), config.dlq_url),
-        redrives: LetterQueue::new(aws.sqs(), config.redrive_queue_url),
-        notifier: TopicNotifier::new(aws.sns(), config.topic_arn),
+    let tables = config.tables;
+    let stage = Failure::<OnAws> {
+        cache: patient(ClusterCache::from_config(config.cache, aws.secrets_manager())),
+        failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
+        archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
+        open: patient(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
+        table: patient(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        dead_letters: patient(LetterQueue::new(aws.sqs(), config.dlq_url)),
+        topic: patient(TopicNotifier::new(aws.sns(), config.topic_arn)),
         clock: SystemClock,
         event_source: config.event_source,
         policy: config.redrive_policy,
     };
-    lambda::serve_text(async |text| stage.run(FailureInput::parse(text)?).await).await
+    lambda::serve(async |record| Box::pin(stage.run(record)).await).await
 }

@@ -1,32 +1,47 @@
 //! The ingest function: answers `POST /ingestMessage`.
 
 use custody_common::{
-    aws::{Aws, FailureFunction, S3Archive, S3PendingMarkers, StateMachine},
+    aws::{Aws, DynamoOpenRecords, LetterQueue, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine},
     bounded::{Bounded, ingest_shares as share},
+    cache::ClusterCache,
     clock::SystemClock,
     config::IngestConfig,
+    deployment::OnAws,
     lambda,
-    redis::{CacheSettings, RedisCache, RedisConnection},
 };
-use custody_core::stages::ingest::Ingest;
+use custody_core::{
+    breaker::Breaker,
+    stages::ingest::{Ingest, TABLE_PAUSE},
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
     let config = custody_common::start(IngestConfig::read)?;
     let aws = Aws::load().await;
-    let connection = RedisConnection::from_config(config.redis, aws.secrets_manager());
-    let cache = RedisCache::new(connection, CacheSettings::with_replicas(config.redis_replicas));
-    let stage = Ingest {
-        cache: Bounded::new(cache, share::CACHE),
+    let (tables, workflow) = (config.tables, config.workflow);
+    let open = DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims);
+    let queue = |url| Bounded::new(LetterQueue::new(aws.sqs(), url), share::FOLLOW_UP);
+    let stage = Ingest::<OnAws> {
+        cache: Bounded::new(ClusterCache::from_config(config.cache, aws.secrets_manager()), share::CACHE),
         archive: Bounded::new(S3Archive::new(aws.s3(), config.archive_bucket), share::ARCHIVE),
-        markers: Bounded::new(S3PendingMarkers::new(aws.s3(), config.pending_bucket), share::MARKER),
+        open: Bounded::new(open.clone(), share::TABLE),
+        claims: Bounded::new(open, share::TABLE),
+        markers: Bounded::new(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket), share::MARKER),
         workflow: Bounded::new(
-            StateMachine::new(aws.step_functions(), config.state_machine_arn),
-            share::START,
+            StateMachine::new(aws.step_functions(), workflow.state_machine_arn, workflow.workflow_type),
+            share::FOLLOW_UP,
         ),
-        salvage: Bounded::new(FailureFunction::new(aws.lambda(), config.failure_function), share::SALVAGE),
+        failed_store: Bounded::new(S3FailedStore::new(aws.s3(), config.failed_bucket), share::ARCHIVE),
+        dead_letters: queue(config.dlq_url),
+        rejected_requests: queue(config.rejected_queue_url),
         clock: SystemClock,
+        table_breaker: Breaker::new(TABLE_PAUSE),
+        first_look: config.first_look,
     };
     // Every outcome is an answer for the producer, so that this stage never fails as a function.
-    lambda::serve_bytes(async |event| Ok(Box::pin(stage.run(&event)).await)).await
+    let answer = async |event| {
+        let answer = Box::pin(stage.run(&event)).await;
+        (answer.response, answer.follow_up)
+    };
+    lambda::serve_with_follow_up(answer, async |follow_up| Box::pin(stage.follow_up(follow_up)).await).await
 }

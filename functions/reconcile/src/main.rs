@@ -1,43 +1,70 @@
-//! The reconcile function: helps every record that has not reached its end, once a minute.
+//! The reconcile function: does for every open record that is due what it is owed, once a minute.
 
 use std::time::Duration;
 
 use custody_common::{
-    aws::{Aws, DynamoTable, FailureFunction, S3PendingMarkers, StateMachine},
+    aws::{
+        Aws, DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive, S3FailedStore,
+        StateMachine, TopicNotifier,
+    },
+    bounded::Bounded,
+    cache::ClusterCache,
     clock::SystemClock,
     config::ReconcileConfig,
+    deployment::{OnAws, VERY_PATIENT, patient},
     lambda, metrics,
-    redis::{CacheSettings, RedisCache, RedisConnection},
 };
-use custody_core::stages::reconcile::{Answer, Reconcile, Request, Settings};
+use custody_core::stages::{
+    failure::PATIENCE,
+    reconcile::{Reconcile, Settings},
+};
+use serde::de::IgnoredAny;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda::Error> {
     let config = custody_common::start(ReconcileConfig::read)?;
     let aws = Aws::load().await;
-    let connection = RedisConnection::from_config(config.redis, aws.secrets_manager());
-    let stage = Reconcile {
-        cache: RedisCache::new(connection, CacheSettings::with_replicas(0)),
-        markers: S3PendingMarkers::new(aws.s3(), config.pending_bucket),
-        table: DynamoTable::new(aws.dynamodb(), config.table_name),
-        workflow: StateMachine::new(aws.step_functions(), config.state_machine_arn),
-        failure_handler: FailureFunction::new(aws.lambda(), config.failure_function),
+    let (tables, workflow) = (config.tables, config.workflow);
+    let open = DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims);
+    let stage = Reconcile::<OnAws> {
+        cache: patient(ClusterCache::from_config(config.cache, aws.secrets_manager())),
+        failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
+        archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
+        open: Bounded::new(open.clone(), VERY_PATIENT),
+        claims: patient(open),
+        markers: patient(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket)),
+        table: patient(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        workflow: patient(StateMachine::new(
+            aws.step_functions(),
+            workflow.state_machine_arn,
+            workflow.workflow_type,
+        )),
+        failure_handler: Bounded::new(
+            FailureFunction::new(aws.lambda(), config.failure_function),
+            VERY_PATIENT,
+        ),
+        topic: patient(TopicNotifier::new(aws.sns(), config.topic_arn)),
         clock: SystemClock,
+        event_source: config.event_source,
         settings: Settings {
-            min_age: config.min_age,
-            // New work begins for 40 s of the function's 120 s: what began last may be a failure that takes its 60 s.
-            budget: Duration::from_secs(40),
+            first_look: config.first_look,
+            restart_after: config.restart_after,
+            patience: PATIENCE,
+            // New work begins for 50 s of the function's 180 s: what began last may be a failure that takes its 60 s.
+            budget: Duration::from_secs(50),
             concurrency: 32,
-            max_outcomes: 500,
-            max_pending: 100_000,
+            // 40 a second. Step Functions grants 150 at least, in every Region. Source: AWS Step Functions developer
+            // guide, "Service quotas".
+            max_starts: 2000,
+            max_listed: 200_000,
+            max_adopted: 2000,
+            policy: config.redrive_policy,
         },
     };
-    lambda::serve(async |request: Request| {
-        let answer = Box::pin(stage.answer(request)).await?;
-        if let Answer::Report(report) = &answer {
-            metrics::emit(&config.stack_name, report);
-        }
-        Ok(answer)
+    lambda::serve(async |_: IgnoredAny| {
+        let report = Box::pin(stage.run()).await?;
+        metrics::emit(&config.stack_name, &report);
+        Ok(report)
     })
     .await
 }

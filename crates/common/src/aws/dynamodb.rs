@@ -6,14 +6,17 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::{put_item::PutItemError, update_item::UpdateItemError},
-    types::{AttributeValue, KeysAndAttributes, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use custody_core::{
+    attempt::Attempt,
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
-    message::{InternalMessage, MetaDataReference},
-    ports::{CompletionTimes, FailedItem, ItemState, RecordTable},
+    message::{InternalMessage, MetaDataReference, StorageContext},
+    ports::{
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
+    },
     record_id::RecordId,
 };
 use serde::Serialize;
@@ -55,9 +58,39 @@ impl DynamoTable {
         {
             item.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
         }
-        // What a record is does not depend on how many times it was run.
+        item.insert("sourcePartition".to_owned(), text(source_partition(meta_data.source_system_id(), message.message_id)));
+        // What a record is does not depend on how many attempts it took.
         item.remove("redrive");
         Ok(item)
+    }
+}
+
+/// How many partitions of the index `BySourceSystem` the records of one source are spread over: 16,000 writes a second.
+const SOURCE_PARTITIONS: u8 = 16;
+
+/// The partition of the index `BySourceSystem` that lists a record: `<sourceSystemID>#<number>`.
+fn source_partition(source_system_id: &str, id: RecordId) -> String {
+    format!("{source_system_id}#{:02}", id.partition() % SOURCE_PARTITIONS)
+}
+
+impl DynamoTable {
+    /// Notes when the metadata was stored in an item that a failure wrote; the time of the first such note.
+    async fn note_stored(&self, id: RecordId, stored_at: Timestamp) -> Result<Timestamp, StageError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(id))
+            .update_expression("SET metaDataStoredAt = if_not_exists(metaDataStoredAt, :now)")
+            .condition_expression("attribute_exists(messageID)")
+            .expression_attribute_values(":now", text(stored_at))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .map_err(|error| {
+                stage_error(&error, ErrorName::TableUnavailable, format!("note when item {id} was stored"))
+            })?;
+        Ok(update.attributes.as_ref().and_then(|new| time(new, "metaDataStoredAt")).unwrap_or(stored_at))
     }
 }
 
@@ -84,7 +117,7 @@ impl RecordTable for DynamoTable {
         &self,
         message: &InternalMessage,
         stored_at: Timestamp,
-    ) -> Result<MetaDataReference, StageError> {
+    ) -> Result<StoredMetadata, StageError> {
         let id = message.message_id;
         let reference = MetaDataReference { table: self.table.clone(), primary_key: id };
         let mut item = Self::identity(message)?;
@@ -100,7 +133,7 @@ impl RecordTable for DynamoTable {
             .send()
             .await;
         let existing = match put {
-            Ok(_) => return Ok(reference),
+            Ok(_) => return Ok(StoredMetadata { reference, stored_at }),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item.clone(),
                 _ => {
@@ -109,8 +142,12 @@ impl RecordTable for DynamoTable {
             },
         };
         let digest = message.payload.sha256.to_string();
-        if existing.as_ref().and_then(stored_digest) == Some(digest.as_str()) {
-            return Ok(reference);
+        if let Some(existing) = existing.filter(|item| stored_digest(item) == Some(digest.as_str())) {
+            let stored_at = match time(&existing, "metaDataStoredAt") {
+                Some(first) => first,
+                None => self.note_stored(id, stored_at).await?,
+            };
+            return Ok(StoredMetadata { reference, stored_at });
         }
         Err(StageError::new(
             ErrorName::MetadataConflict,
@@ -149,10 +186,9 @@ impl RecordTable for DynamoTable {
         };
         // Completed by an earlier run, or not this record's item at all.
         if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
-            let time = |name| existing.get(name)?.as_s().ok().and_then(|text| Timestamp::parse(text));
             return Ok(CompletionTimes {
-                archived_at: time("archivedAt").unwrap_or(times.archived_at),
-                completed_at: time("completedAt").unwrap_or(times.completed_at),
+                archived_at: time(&existing, "archivedAt").unwrap_or(times.archived_at),
+                completed_at: time(&existing, "completedAt").unwrap_or(times.completed_at),
             });
         }
         Err(StageError::new(
@@ -174,7 +210,7 @@ impl RecordTable for DynamoTable {
             .key("messageID", text(id))
             .condition_expression(
                 "attribute_not_exists(#status) OR (#status <> :completed AND payload.sha256 = :sha256 \
-                 AND (attribute_not_exists(failure) OR failure.attempt <= :attempt))",
+                 AND (attribute_not_exists(failure) OR failure.attempt < :attempt))",
             )
             .expression_attribute_values(":attempt", AttributeValue::N(failure.attempt.to_string()))
             .expression_attribute_values(":sha256", text(message.payload.sha256))
@@ -208,7 +244,9 @@ impl RecordTable for DynamoTable {
                 if stored_digest(&item) == Some(message.payload.sha256.to_string().as_str()) =>
             {
                 match state(&item) {
-                    ItemState::Completed => FailedItem::AlreadyCompleted,
+                    ItemState::Completed(_) => FailedItem::AlreadyCompleted,
+                    // The item tells of this attempt already: the first failure that was stored is the one that is told.
+                    ItemState::Failed { attempt, .. } if attempt == failure.attempt => FailedItem::Marked,
                     ItemState::Received | ItemState::Failed { .. } => FailedItem::Superseded,
                 }
             }
@@ -219,6 +257,28 @@ impl RecordTable for DynamoTable {
                 ));
             }
         })
+    }
+
+    async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
+        let operation = || format!("discard attempt {attempt}");
+        let mut note = serde_json::to_value(discard).expect("a discard always serializes");
+        note["attempt"] = attempt.number().into();
+        let note: AttributeValue = serde_dynamo::to_attribute_value(note)
+            .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(attempt.record))
+            .update_expression("SET discarded = :discarded")
+            .condition_expression("#status = :failed AND failure.attempt <= :attempt")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":attempt", AttributeValue::N(attempt.number().to_string()))
+            .expression_attribute_values(":failed", text("FAILED"))
+            .expression_attribute_values(":discarded", note)
+            .send()
+            .await;
+        Ok(matches!(conditional(update, operation)?, Conditional::Done))
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
@@ -234,7 +294,9 @@ impl RecordTable for DynamoTable {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
                 .consistent_read(true)
-                .projection_expression("messageID, #status, failure, discarded")
+                .projection_expression(
+                    "messageID, #status, failure, discarded, storageContext, metaDataStoredAt, archivedAt, completedAt",
+                )
                 .expression_attribute_names("#status", "status")
                 .build()
                 .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
@@ -268,7 +330,7 @@ fn number(item: &Attributes, map: &str) -> Option<u32> {
 /// The state that an item, or a projection of it, says.
 fn state(item: &Attributes) -> ItemState {
     match item.get("status").and_then(|status| status.as_s().ok()).map(String::as_str) {
-        Some("COMPLETED") => ItemState::Completed,
+        Some("COMPLETED") => ItemState::Completed(completed(item)),
         Some("FAILED") => {
             let attempt = number(item, "failure").unwrap_or(1);
             // A discard is of the letter it was said of. What came after it is another matter.
@@ -279,6 +341,27 @@ fn state(item: &Attributes) -> ItemState {
         }
         _ => ItemState::Received,
     }
+}
+
+/// What a completed item tells its announcements.
+fn completed(item: &Attributes) -> CompletedItem {
+    let context: StorageContext = item
+        .get("storageContext")
+        .and_then(|context| serde_dynamo::from_attribute_value(context.clone()).ok())
+        .unwrap_or_default();
+    // Each of the times is written with the state.
+    let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
+    let completed_at = time(item, "completedAt").unwrap_or(epoch);
+    CompletedItem {
+        s3_reference: context.s3_reference,
+        meta_data_reference: context.meta_data_reference,
+        stored_at: time(item, "metaDataStoredAt").unwrap_or(completed_at),
+        times: CompletionTimes { archived_at: time(item, "archivedAt").unwrap_or(completed_at), completed_at },
+    }
+}
+
+fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
+    Timestamp::parse(item.get(name)?.as_s().ok()?)
 }
 
 /// What became of a conditional update.

@@ -1,4 +1,4 @@
-//! The failure function, as ingest invokes it.
+//! The failure function, as reconcile invokes it.
 
 use aws_sdk_lambda::{
     Client,
@@ -8,8 +8,7 @@ use aws_sdk_lambda::{
 };
 use custody_core::{
     error::{ErrorName, StageError},
-    ports::{FailureHandler, Salvage},
-    rejected_request::RejectedRequest,
+    ports::FailureHandler,
     stages::failure::{FailedRecord, FailureReceipt},
 };
 
@@ -30,8 +29,8 @@ impl FailureFunction {
 }
 
 impl FailureFunction {
-    /// Invoked synchronously: only so does a whole request fit, and the outcome is known. One try, as long as the caller
-    /// gives it: a second one, while the first still runs, would explain a failure twice.
+    /// Invokes the function and waits for its answer. One try, as long as the caller gives it: a second one, while the first
+    /// still runs, would send a dead letter twice.
     async fn invoke(&self, payload: String, operation: &str) -> Result<Vec<u8>, StageError> {
         let once = aws_sdk_lambda::config::Config::builder()
             .retry_config(RetryConfig::disabled())
@@ -57,15 +56,9 @@ impl FailureFunction {
     }
 }
 
-impl Salvage for FailureFunction {
-    async fn salvage(&self, request: &RejectedRequest<'_>) -> Result<(), StageError> {
-        self.invoke(request.to_json(), "hand a refused request to the failure function").await.map(drop)
-    }
-}
-
 impl FailureHandler for FailureFunction {
     async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
-        let operation = format!("have the failure of run {} handled", failed.message.run());
+        let operation = format!("have the failure of attempt {} handled", failed.message.attempt());
         let answer = self.invoke(failed.to_json(), &operation).await?;
         serde_json::from_slice(&answer)
             .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation).caused_by(error))

@@ -4,6 +4,8 @@ pub(crate) mod classify;
 mod clients;
 mod dynamodb;
 mod failure_function;
+mod markers;
+mod open_records;
 mod s3;
 mod sns;
 mod sqs;
@@ -13,8 +15,10 @@ pub use self::{
     clients::Aws,
     dynamodb::DynamoTable,
     failure_function::FailureFunction,
-    s3::{S3Archive, S3FailedStore, S3PendingMarkers},
+    markers::S3AcceptanceMarkers,
+    open_records::{DUE_INDEX, DynamoOpenRecords},
+    s3::{S3Archive, S3FailedStore},
     sns::TopicNotifier,
     sqs::LetterQueue,
-    step_functions::StateMachine,
+    step_functions::{StateMachine, WorkflowType},
 };

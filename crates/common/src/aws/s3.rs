@@ -1,4 +1,6 @@
-//! Payloads, failed records and pending markers in S3.
+//! Payloads in S3: the archive and the failed bucket.
+
+use std::collections::HashMap;
 
 use aws_sdk_s3::{
     Client, error::SdkError, operation::put_object::PutObjectError, primitives::ByteStream,
@@ -9,16 +11,9 @@ use custody_core::{
     clock::Timestamp,
     digest::Sha256,
     error::{ErrorName, StageError},
-    idempotency::{Claim, IdempotencyKey},
-    message::{InternalMessage, PayloadDescriptor, S3Reference},
-    ports::{
-        ArchivedObject, FailedStore, IdempotencyClaims, PayloadArchive, PendingMarkers, PendingRun,
-        PendingRuns,
-    },
-    run::Run,
+    message::{PayloadDescriptor, S3Reference},
+    ports::{ArchivedObject, FailedStore, PayloadArchive},
 };
-use serde::de::DeserializeOwned;
-use tracing::warn;
 
 use super::classify::stage_error;
 
@@ -58,30 +53,41 @@ impl S3Archive {
     }
 }
 
+/// The metadata of an archived object that tells when it was stored.
+const ARCHIVED_AT: &str = "archived-at";
+
 /// What a conditional write did.
-enum Put {
+pub(super) enum Put {
     Written,
     /// There is an object under the key. It is untouched.
     Existed,
 }
 
+/// An object to write.
+pub(super) struct NewObject<'a> {
+    pub(super) key: &'a str,
+    pub(super) content: Bytes,
+    pub(super) sha256: Sha256,
+    pub(super) content_type: &'a str,
+    /// The time that the object tells later.
+    pub(super) archived_at: Option<Timestamp>,
+}
+
 /// Writes an object where there is none. S3 verifies that what it stores has the digest.
-async fn put_if_absent(
+pub(super) async fn put_if_absent(
     client: &Client,
     bucket: &str,
-    key: &str,
-    content: Bytes,
-    sha256: Sha256,
-    content_type: &str,
+    object: NewObject<'_>,
 ) -> Result<Put, SdkError<PutObjectError>> {
     let put = client
         .put_object()
         .bucket(bucket)
-        .key(key)
+        .key(object.key)
         .if_none_match("*")
-        .checksum_sha256(sha256.to_base64())
-        .content_type(content_type)
-        .body(ByteStream::from(content))
+        .checksum_sha256(object.sha256.to_base64())
+        .content_type(object.content_type)
+        .set_metadata(object.archived_at.map(|at| HashMap::from([(ARCHIVED_AT.to_owned(), at.to_string())])))
+        .body(ByteStream::from(object.content))
         .customize()
         // TLS carries the body, and S3 holds it against the checksum above, whose header is signed: another digest of it, for
         // the signature, would prove nothing more.
@@ -103,18 +109,25 @@ impl PayloadArchive for S3Archive {
         key: &str,
         payload: Bytes,
         descriptor: &PayloadDescriptor,
-    ) -> Result<S3Reference, StageError> {
-        let put = put_if_absent(
-            &self.client,
-            &self.bucket,
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
+        let PayloadDescriptor { sha256, size_bytes, content_type, .. } = descriptor;
+        let object = NewObject {
             key,
-            payload,
-            descriptor.sha256,
-            &descriptor.content_type,
-        )
-        .await;
-        match put {
-            Ok(Put::Written) => return Ok(self.reference(key)),
+            content: payload,
+            sha256: *sha256,
+            content_type,
+            archived_at: Some(now),
+        };
+        match put_if_absent(&self.client, &self.bucket, object).await {
+            Ok(Put::Written) => {
+                return Ok(ArchivedObject {
+                    reference: self.reference(key),
+                    sha256: *sha256,
+                    size_bytes: *size_bytes,
+                    archived_at: now,
+                });
+            }
             Ok(Put::Existed) => {}
             Err(error) => {
                 return Err(stage_error(
@@ -124,9 +137,9 @@ impl PayloadArchive for S3Archive {
                 ));
             }
         }
-        // An earlier run, whose reply was lost, or a concurrent one. Equal bytes are success.
+        // An earlier call, whose reply was lost, or a concurrent one. Equal bytes are success.
         match self.find(key).await? {
-            Some(object) if object.sha256 == descriptor.sha256 => Ok(object.reference),
+            Some(object) if object.sha256 == descriptor.sha256 => Ok(object),
             Some(object) => Err(StageError::new(
                 ErrorName::ArchiveConflict,
                 format!(
@@ -169,7 +182,14 @@ impl PayloadArchive for S3Archive {
         };
         let size_bytes =
             object.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        Ok(Some(ArchivedObject { reference: self.reference(key), sha256, size_bytes }))
+        let noted = object.metadata().and_then(|metadata| metadata.get(ARCHIVED_AT));
+        let modified = object.last_modified().and_then(|time| time.to_millis().ok());
+        let archived_at = noted.and_then(|text| Timestamp::parse(text));
+        let archived_at = archived_at.or_else(|| modified.and_then(Timestamp::from_unix_ms)).ok_or_else(|| {
+            let operation = format!("look up object {key}: it has no time");
+            StageError::new(ErrorName::ServiceRefused, operation)
+        })?;
+        Ok(Some(ArchivedObject { reference: self.reference(key), sha256, size_bytes, archived_at }))
     }
 }
 
@@ -181,9 +201,13 @@ pub struct S3FailedStore {
 }
 
 impl S3FailedStore {
-    /// The failed-records store in `bucket`.
+    /// The failed bucket `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
+    }
+
+    fn reference(&self, key: &str) -> S3Reference {
+        S3Reference { bucket: self.bucket.clone(), key: key.to_owned() }
     }
 }
 
@@ -191,12 +215,25 @@ impl FailedStore for S3FailedStore {
     async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         let sha256 = Sha256::of(&content);
         // Keys derive from ids and digests, so what exists is what this call would write.
-        put_if_absent(&self.client, &self.bucket, key, content, sha256, "application/octet-stream")
-            .await
-            .map_err(|error| {
-                stage_error(&error, ErrorName::FailedStoreUnavailable, format!("keep failed object {key}"))
-            })?;
-        Ok(S3Reference { bucket: self.bucket.clone(), key: key.to_owned() })
+        let content_type = "application/octet-stream";
+        let object = NewObject { key, content, sha256, content_type, archived_at: None };
+        put_if_absent(&self.client, &self.bucket, object).await.map_err(|error| {
+            stage_error(&error, ErrorName::FailedStoreUnavailable, format!("keep failed object {key}"))
+        })?;
+        Ok(self.reference(key))
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
+        match self.client.head_object().bucket(&self.bucket).key(key).send().await {
+            Ok(_) => Ok(Some(self.reference(key))),
+            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {
+                Ok(None)
+            }
+            Err(error) => {
+                let operation = format!("look up failed object {key}");
+                Err(stage_error(&error, ErrorName::FailedStoreUnavailable, operation))
+            }
+        }
     }
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
@@ -206,7 +243,7 @@ impl FailedStore for S3FailedStore {
 }
 
 /// The content of an object, `None` where there is none.
-async fn get(
+pub(super) async fn get(
     client: &Client,
     bucket: &str,
     key: &str,
@@ -223,136 +260,4 @@ async fn get(
     let content = object.body.collect().await;
     let content = content.map_err(|error| StageError::new(unavailable, operation()).caused_by(error))?;
     Ok(Some(content.into_bytes()))
-}
-
-/// The bucket of pending markers, `pending/<run>`, each holding the record's message, and of the claims of idempotency
-/// keys from times without a cache, `idempotency/<sha256>`.
-#[derive(Clone, Debug)]
-pub struct S3PendingMarkers {
-    client: Client,
-    bucket: String,
-}
-
-impl S3PendingMarkers {
-    /// The markers in `bucket`.
-    pub fn new(client: Client, bucket: String) -> Self {
-        Self { client, bucket }
-    }
-}
-
-/// Where markers are.
-const MARKERS: &str = "pending/";
-
-fn marker_key(run: Run) -> String {
-    format!("{MARKERS}{run}")
-}
-
-fn claim_key(key: &IdempotencyKey) -> String {
-    format!("idempotency/{key}")
-}
-
-/// Objects are written once, so that a claim's record is stored is an object of its own.
-fn stored_claim_key(key: &IdempotencyKey) -> String {
-    format!("idempotency/{key}.stored")
-}
-
-fn from_json<T: DeserializeOwned>(operation: String, content: &[u8]) -> Result<T, StageError> {
-    serde_json::from_slice(content)
-        .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation).caused_by(error))
-}
-
-impl S3PendingMarkers {
-    async fn put_json(&self, key: &str, text: String, operation: String) -> Result<Put, StageError> {
-        let content = Bytes::from(text);
-        let sha256 = Sha256::of(&content);
-        put_if_absent(&self.client, &self.bucket, key, content, sha256, "application/json")
-            .await
-            .map_err(|error| stage_error(&error, ErrorName::PendingStoreUnavailable, operation))
-    }
-
-    async fn read<T: DeserializeOwned>(
-        &self,
-        key: &str,
-        operation: impl Fn() -> String,
-    ) -> Result<Option<T>, StageError> {
-        let unavailable = ErrorName::PendingStoreUnavailable;
-        let content = get(&self.client, &self.bucket, key, unavailable, &operation).await?;
-        content.map(|content| from_json(operation(), &content)).transpose()
-    }
-}
-
-impl PendingMarkers for S3PendingMarkers {
-    async fn mark(&self, message: &InternalMessage) -> Result<(), StageError> {
-        let run = message.run();
-        self.put_json(&marker_key(run), message.to_json(), format!("mark run {run} as pending"))
-            .await
-            .map(drop)
-    }
-
-    async fn clear(&self, run: Run) -> Result<(), StageError> {
-        let delete = self.client.delete_object().bucket(&self.bucket).key(marker_key(run)).send().await;
-        let operation = format!("clear the pending marker of run {run}");
-        delete.map(drop).map_err(|error| stage_error(&error, ErrorName::PendingStoreUnavailable, operation))
-    }
-}
-
-impl PendingRuns for S3PendingMarkers {
-    /// In the order of their names, which for first runs is that of their ages.
-    async fn pending(&self, limit: usize) -> Result<Vec<PendingRun>, StageError> {
-        let mut pending = Vec::new();
-        let mut pages =
-            self.client.list_objects_v2().bucket(&self.bucket).prefix(MARKERS).into_paginator().send();
-        while pending.len() < limit
-            && let Some(page) = pages.next().await
-        {
-            let page = page.map_err(|error| {
-                stage_error(&error, ErrorName::PendingStoreUnavailable, "list the pending markers")
-            })?;
-            for object in page.contents() {
-                let name = object.key().and_then(|key| key.strip_prefix(MARKERS)).unwrap_or_default();
-                let since = object.last_modified().and_then(|time| time.to_millis().ok());
-                if let (Ok(run), Some(since)) = (name.parse(), since.and_then(Timestamp::from_unix_ms)) {
-                    pending.push(PendingRun { run, since });
-                } else {
-                    warn!(name, "an object among the pending markers is not Custody's");
-                }
-            }
-        }
-        pending.truncate(limit);
-        Ok(pending)
-    }
-
-    async fn message(&self, run: Run) -> Result<Option<InternalMessage>, StageError> {
-        self.read(&marker_key(run), || format!("read the pending marker of run {run}")).await
-    }
-}
-
-impl IdempotencyClaims for S3PendingMarkers {
-    async fn claim(&self, key: &IdempotencyKey, claim: &Claim) -> Result<Claim, StageError> {
-        let operation = || format!("claim an idempotency key for record {}", claim.message_id);
-        let text = serde_json::to_string(claim).expect("a claim always serializes");
-        match self.put_json(&claim_key(key), text, operation()).await? {
-            Put::Written => Ok(claim.clone()),
-            Put::Existed => self.find(key).await?.ok_or_else(|| {
-                StageError::new(
-                    ErrorName::PendingStoreUnavailable,
-                    format!("{}: there was a claim and then there was not", operation()),
-                )
-            }),
-        }
-    }
-
-    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
-        let operation = || "look up an idempotency key".to_owned();
-        let (stored, claimed) = (stored_claim_key(key), claim_key(key));
-        let (stored, claimed) =
-            futures_util::future::join(self.read(&stored, operation), self.read(&claimed, operation)).await;
-        Ok(stored?.or(claimed?))
-    }
-
-    async fn confirm(&self, key: &IdempotencyKey, claim: &Claim) -> Result<(), StageError> {
-        let text = serde_json::to_string(claim).expect("a claim always serializes");
-        let operation = format!("confirm the claim of record {}", claim.message_id);
-        self.put_json(&stored_claim_key(key), text, operation).await.map(drop)
-    }
 }

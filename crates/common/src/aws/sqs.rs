@@ -8,7 +8,7 @@ use custody_core::{
     dead_letter::DeadLetter,
     error::{ErrorName, StageError},
     json::for_messages,
-    ports::{DeadLetters, Redrives},
+    ports::DeadLetters,
     stages::redrive::FORCE,
 };
 
@@ -34,12 +34,6 @@ impl DeadLetters for LetterQueue {
     }
 }
 
-impl Redrives for LetterQueue {
-    async fn schedule(&self, letter: &DeadLetter, delay: Duration) -> Result<(), StageError> {
-        self.deliver(letter, delay, false).await
-    }
-}
-
 impl LetterQueue {
     /// Puts a letter on the queue, to be seen after `delay`, at most 15 minutes. `forced` is a person's word that its
     /// record may run again although it has used up its redrives.
@@ -51,7 +45,7 @@ impl LetterQueue {
     ) -> Result<(), StageError> {
         let operation = || match letter.message_id {
             Some(id) => format!("send the dead letter of record {id}"),
-            None => "send the dead letter of a refused request".to_owned(),
+            None => "send the dead letter of a rejected request".to_owned(),
         };
         let body = serde_json::to_string(letter)
             .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;

@@ -2,32 +2,45 @@
 
 use std::time::Duration;
 
-use aws_sdk_sfn::{
-    Client,
-    error::SdkError,
-    operation::{
-        describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
-        start_execution::StartExecutionError,
-    },
-    types::ExecutionStatus,
-};
+use aws_sdk_sfn::{Client, error::SdkError, operation::start_execution::StartExecutionError};
 use custody_core::{
+    attempt::Attempt,
     clock::{Clock as _, Timestamp},
     error::{ErrorName, StageError},
     message::InternalMessage,
-    ports::{Outcome, Start, Workflow},
-    run::Run,
-    stages::reconcile::ended,
+    ports::{Start, Workflow},
 };
 
 use super::classify::stage_error;
 use crate::clock::SystemClock;
+
+/// The two kinds of state machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkflowType {
+    /// An execution is started once under a name, and is remembered for 90 days.
+    Standard,
+    /// A start is an execution, whatever its name, which may run twice and is cut off after five minutes.
+    Express,
+}
+
+impl std::str::FromStr for WorkflowType {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "STANDARD" => Ok(Self::Standard),
+            "EXPRESS" => Ok(Self::Express),
+            _ => Err(()),
+        }
+    }
+}
 
 /// The state machine.
 #[derive(Clone, Debug)]
 pub struct StateMachine {
     client: Client,
     arn: String,
+    workflow_type: WorkflowType,
 }
 
 /// An execution that began longer ago than this was not begun by the call that names it. It tells the two apart in
@@ -35,31 +48,37 @@ pub struct StateMachine {
 const JUST_NOW: Duration = Duration::from_mins(1);
 
 impl StateMachine {
-    /// The state machine with this ARN.
-    pub fn new(client: Client, arn: String) -> Self {
-        Self { client, arn }
+    /// The state machine with this ARN, of this type.
+    pub fn new(client: Client, arn: String, workflow_type: WorkflowType) -> Self {
+        Self { client, arn, workflow_type }
     }
 
-    /// The ARN of a run's execution.
-    pub fn execution_arn(&self, run: Run) -> String {
-        format!("{}:{run}", self.arn.replace(":stateMachine:", ":execution:"))
+    /// The ARN of an execution of a `STANDARD` state machine.
+    pub fn execution_arn(&self, attempt: Attempt, start: u32) -> String {
+        let name = attempt.execution_name(start);
+        format!("{}:{name}", self.arn.replace(":stateMachine:", ":execution:"))
     }
 }
 
 impl Workflow for StateMachine {
-    /// The execution is named after the run, so that starting twice is one execution. Step Functions answers a start of an
-    /// execution under way, with the same input, as it did the first.
-    async fn start(&self, message: &InternalMessage) -> Result<Start, StageError> {
-        let run = message.run();
-        let start = self
+    fn recognizes_names(&self) -> bool {
+        self.workflow_type == WorkflowType::Standard
+    }
+
+    /// The execution is named after attempt and start. Step Functions answers a start of an execution under way, with the
+    /// same input, as it did the first, and refuses one that has ended. Source: AWS Step Functions API reference,
+    /// "StartExecution".
+    async fn start(&self, message: &InternalMessage, start: u32) -> Result<Start, StageError> {
+        let name = message.attempt().execution_name(start);
+        let started = self
             .client
             .start_execution()
             .state_machine_arn(&self.arn)
-            .name(run.to_string())
+            .name(&name)
             .input(message.to_json())
             .send()
             .await;
-        match start {
+        match started {
             Ok(started) => {
                 let began = started.start_date().to_millis().ok().and_then(Timestamp::from_unix_ms);
                 let now = SystemClock.now();
@@ -72,43 +91,13 @@ impl Workflow for StateMachine {
             Err(SdkError::ServiceError(context))
                 if matches!(context.err(), StartExecutionError::ExecutionAlreadyExists(_)) =>
             {
-                Ok(Start::Existed)
+                Ok(Start::Ended)
             }
             Err(error) => Err(stage_error(
                 &error,
                 ErrorName::WorkflowUnavailable,
-                format!("start the execution of run {run}"),
+                format!("start execution {name}"),
             )),
         }
-    }
-
-    async fn outcome(&self, run: Run) -> Result<Option<Outcome>, StageError> {
-        let arn = self.execution_arn(run);
-        match self.client.describe_execution().execution_arn(&arn).send().await {
-            Ok(execution) => Ok(Some(outcome(execution, arn))),
-            Err(SdkError::ServiceError(context))
-                if matches!(context.err(), DescribeExecutionError::ExecutionDoesNotExist(_)) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(stage_error(
-                &error,
-                ErrorName::WorkflowUnavailable,
-                format!("describe the execution of run {run}"),
-            )),
-        }
-    }
-}
-
-fn outcome(execution: DescribeExecutionOutput, execution_arn: String) -> Outcome {
-    let cause = execution.cause.unwrap_or_default();
-    let ended = |error: String| Outcome::Ended { execution_arn, error, cause };
-    match execution.status {
-        ExecutionStatus::Succeeded => Outcome::Succeeded,
-        ExecutionStatus::Failed => ended(execution.error.unwrap_or_default()),
-        ExecutionStatus::TimedOut => ended(ended::TIMED_OUT.to_owned()),
-        ExecutionStatus::Aborted => ended(ended::ABORTED.to_owned()),
-        // Under way, or waiting for a person to redrive it.
-        _ => Outcome::Running,
     }
 }
