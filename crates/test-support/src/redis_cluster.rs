@@ -178,11 +178,10 @@ impl RedisCluster {
     }
 }
 
-/// The last port that was tried. Ports below the range from which the system takes those of outgoing connections: a node that
-/// is started again finds its own free.
-static LAST_PORT: AtomicU16 = AtomicU16::new(0);
-
-fn free_port() -> u16 {
+/// A port on which nothing listens, another one at each call. It is below the range from which the system takes those of
+/// outgoing connections: a node that is started again finds its own free.
+pub fn free_port() -> u16 {
+    static LAST_PORT: AtomicU16 = AtomicU16::new(0);
     loop {
         let start = u16::try_from(std::process::id() * 101 % 20_000).unwrap_or(0);
         let port = 10_000 + (start + LAST_PORT.fetch_add(1, Ordering::Relaxed) % 20_000) % 20_000;

@@ -70,6 +70,10 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         let redis_server = crate::tools::redis_server()?;
         let mut test = build::cargo();
         test.args(["test", "--workspace", "--locked", "--quiet"]).env("CUSTODY_REDIS_SERVER", redis_server);
+        // Where there is none, the test that wants it says so.
+        if let Some(valkey_server) = crate::tools::valkey_server(&crate::tools::Python::ready()?) {
+            test.env("CUSTODY_VALKEY_SERVER", valkey_server);
+        }
         progress::run_visibly(&mut test)
     })?;
     checks.run("crash matrix", || {

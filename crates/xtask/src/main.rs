@@ -79,7 +79,7 @@ enum Command {
     Status,
     /// Print the logs of the functions, oldest first, or those of the stack's own processes.
     Logs {
-        /// A function (`ingest`, `archive`, …), or `ministack`, `redis-primary`, `redis-replica`.
+        /// A function (`ingest`, `archive`, …), or `ministack`, `cache-1` to `cache-6`.
         #[arg(default_value = "functions")]
         of: String,
     },

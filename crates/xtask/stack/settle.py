@@ -1,4 +1,4 @@
-"""Finishes a deployment: gives the cache's secret the password that the local Redis has, locks the archive as the
+"""Finishes a deployment: gives the cache's secret the password that the local cluster has, locks the archive as the
 template says (the emulator does not apply that property), and prints what clients need to know as JSON.
 
 Usage: settle.py STACK_NAME; the password is read from standard input.
@@ -18,7 +18,8 @@ outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outpu
 parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
 
 boto3.client("secretsmanager").put_secret_value(
-    SecretId=outputs["RedisSecretArn"], SecretString=json.dumps({"password": password}))
+    SecretId=outputs["CacheSecretArn"],
+    SecretString=json.dumps({"username": "custody", "password": password}))
 
 boto3.client("s3").put_object_lock_configuration(
     Bucket=outputs["ArchiveBucket"],

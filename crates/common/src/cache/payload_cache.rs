@@ -8,6 +8,7 @@ use custody_core::{
     receipt::Durability,
     record_id::RecordId,
 };
+use tokio::time::timeout;
 
 use super::{
     breaker::Why,
@@ -47,6 +48,35 @@ impl<C: CredentialSource> ClusterCache<C> {
     }
 }
 
+impl<C: CredentialSource> ClusterCache<C> {
+    /// Stores a payload, once more where the primary that took it turns out to be none any more: then its replicas confirm
+    /// nothing, and its successor's may.
+    async fn store(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+        let (key, settings) = (key_of(id), self.cluster.settings);
+        let (slot, wanted) = (slot_of(key.as_bytes()), settings.level.replicas());
+        let store = Store { key: &key, payload, settings };
+        loop {
+            let Answered { answer: confirmed, node, owner } =
+                self.cluster.call(slot, || storing(id), &store).await?;
+            if confirmed >= wanted {
+                node.breaker.close();
+                return Ok(());
+            }
+            node.breaker.open(Why::TooFewReplicas, settings.breaker_pause);
+            if let Ok(false) = self.cluster.confirms_owner(slot, &owner).await {
+                continue;
+            }
+            let limit_ms = settings.replication_timeout.as_millis();
+            let short = format!("{confirmed} of {wanted} replicas confirmed it within {limit_ms} ms");
+            return Err(StageError::new(ErrorName::CacheUnavailable, format!("{}: {short}", storing(id))));
+        }
+    }
+}
+
+fn storing(id: RecordId) -> String {
+    format!("cache the payload of record {id}")
+}
+
 /// The key of a record's payload.
 fn key_of(id: RecordId) -> String {
     format!("rec:{id}")
@@ -63,25 +93,11 @@ impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
     }
 
     async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
-        let (key, settings) = (key_of(id), self.cluster.settings);
-        let operation = || format!("cache the payload of record {id}");
-        let store = Store { key: &key, payload, settings };
-        let Answered { answer: confirmed, node, .. } =
-            self.cluster.call(slot_of(key.as_bytes()), operation, &store).await?;
-        let wanted = settings.level.replicas();
-        if confirmed < wanted {
-            node.breaker.open(Why::TooFewReplicas, settings.breaker_pause);
-            let limit_ms = settings.replication_timeout.as_millis();
-            return Err(StageError::new(
-                ErrorName::CacheUnavailable,
-                format!(
-                    "{}: {confirmed} of {wanted} replicas confirmed it within {limit_ms} ms",
-                    operation()
-                ),
-            ));
-        }
-        node.breaker.close();
-        Ok(())
+        let limit = self.cluster.settings.call_limit;
+        timeout(limit, self.store(id, payload)).await.unwrap_or_else(|_| {
+            let waited = format!("{}: it took longer than {} ms", storing(id), limit.as_millis());
+            Err(StageError::new(ErrorName::CacheUnavailable, waited))
+        })
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {

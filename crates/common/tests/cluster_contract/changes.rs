@@ -7,7 +7,10 @@ use std::{
 
 use custody_common::cache::{Level, Tls};
 use custody_core::{error::ErrorName, ports::payload_cache::PayloadCache, record_id::RecordId};
-use custody_test_support::samples;
+use custody_test_support::{
+    redis_cluster::admin::{Node, wait_until},
+    samples,
+};
 use redis::cmd;
 
 use crate::fixture::{Cache, Fixture, put_in_the_end, read_in_the_end, settings};
@@ -26,6 +29,14 @@ async fn expect_all(cache: &Cache, ids: &[RecordId]) {
     for id in ids {
         let read = read_in_the_end(cache, *id).await;
         assert_eq!(read, Some(id.to_string().into_bytes()), "an acknowledged payload is lost");
+    }
+}
+
+/// Makes a node forget all others: it does not hear of a take-over then, and goes on as if its slots were its own.
+fn isolate(fixture: &Fixture, number: usize) {
+    let isolated = fixture.cluster.node(number);
+    for other in fixture.cluster.nodes().filter(|node| node.port != isolated.port) {
+        isolated.run::<()>(cmd("CLUSTER").arg("FORGET").arg(other.id().unwrap())).unwrap();
     }
 }
 
@@ -48,7 +59,7 @@ async fn a_payload_of_a_slot_that_is_being_moved_is_taken_and_found_by_whoever_h
     let cache = fixture.cache(Level::Replicas(1));
     let id = fixture.record_of(0);
     let (source, target) = (fixture.cluster.node(0), fixture.cluster.node(1));
-    let set_slot = |node: &custody_test_support::redis_cluster::admin::Node, how: &str, other: &str| {
+    let set_slot = |node: &Node, how: &str, other: &str| {
         node.run::<()>(cmd("CLUSTER").arg("SETSLOT").arg(fixture.slot_of(id)).arg(how).arg(other)).unwrap();
     };
     set_slot(target, "IMPORTING", &source.id().unwrap());
@@ -148,13 +159,7 @@ async fn a_primary_that_does_not_know_of_its_successor_is_no_witness_of_absence(
     let (known, unknown) = (fixture.record_of(0), fixture.record_of(0));
     put_in_the_end(&cache, known).await;
     let replica = fixture.cluster.replica_of(0);
-    let forget = |node: &custody_test_support::redis_cluster::admin::Node, other: &str| {
-        node.run::<()>(cmd("CLUSTER").arg("FORGET").arg(other)).unwrap();
-    };
-    let others: Vec<String> = (1..4).map(|number| fixture.cluster.node(number).id().unwrap()).collect();
-    for other in &others {
-        forget(fixture.cluster.node(0), other);
-    }
+    isolate(&fixture, 0);
     fixture.cluster.take_over(replica).unwrap();
     let successor = fixture.cache_from(fixture.cluster.node(replica), Tls::Off, None, settings(Level::Sync));
     put_in_the_end(&successor, unknown).await;
@@ -164,6 +169,45 @@ async fn a_primary_that_does_not_know_of_its_successor_is_no_witness_of_absence(
     assert!(cache.size(unknown).await.unwrap().is_some());
     assert!(cache.payload(unknown).await.unwrap().is_some());
     assert!(cache.persist(unknown).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_payload_that_a_replaced_primary_took_is_given_to_its_successor() {
+    let fixture = Fixture::plain(2, 2);
+    let cache = fixture.cache(Level::Replicas(1));
+    put_in_the_end(&cache, fixture.record_of(0)).await;
+    let id = fixture.record_of(0);
+    isolate(&fixture, 0);
+    let replica = fixture.cluster.replica_of(0);
+    fixture.cluster.take_over(replica).unwrap();
+    let other = fixture.cluster.node(replica + 1);
+    let successor = format!("master_port:{}", fixture.cluster.node(replica).port);
+    wait_until("the other replica", || {
+        other.is_replica_in_sync() && other.info("replication").is_ok_and(|text| text.contains(&successor))
+    })
+    .unwrap();
+    cache.put(id, &b"payload".into()).await.expect("the successor has a replica that confirms it");
+    assert!(cache.payload(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nodes_are_found_by_whatever_name_they_announce() {
+    let fixture = Fixture::encrypted(2, 0);
+    for (number, kind) in (0..).zip(["ip", "hostname", "unknown-endpoint"]) {
+        for node in fixture.cluster.nodes() {
+            let mut configure = cmd("CONFIG");
+            configure.arg(&["SET", "cluster-announce-hostname", "localhost"]);
+            node.run::<()>(configure.arg(&["cluster-preferred-endpoint-type", kind])).unwrap();
+        }
+        let cache = fixture.cache(Level::Replicas(0));
+        let ids = put_some(&cache, 30).await;
+        // The cache has seen where slots were before they moved.
+        fixture.cluster.move_slots(0, 1, number * 2000..(number + 1) * 2000).unwrap();
+        for id in &ids {
+            assert!(cache.payload(*id).await.unwrap().is_some(), "{kind}");
+            cache.put(*id, &b"payload".into()).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -46,6 +46,8 @@ impl Node {
         let client = match &self.administrator {
             None => redis::Client::open(("127.0.0.1".to_owned(), self.port))?,
             Some(Administrator { username, password, ca_file }) => {
+                // Whoever has installed one before has installed the same.
+                rustls::crypto::ring::default_provider().install_default().ok();
                 let url = format!("rediss://{username}:{password}@127.0.0.1:{}", self.port);
                 let root_cert = Some(std::fs::read(ca_file)?);
                 redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })?

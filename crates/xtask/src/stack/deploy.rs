@@ -62,7 +62,9 @@ pub(super) fn deploy(
     sam.current_dir(&staging)
         .args(["deploy", "--config-env", "local", "--parameter-overrides"])
         .arg(format!("Architecture={architecture}"))
-        .arg(format!("RedisCaBundle={}", running.ca_file().display()))
+        .arg(format!("CacheCaBundle={}", running.ca_file().display()))
+        // An open-source server has no transaction log.
+        .args(["CacheDurability=replicas", "CacheShards=2", "CacheReplicas=1"])
         // Whoever tries what becomes of a stuck record need not wait two minutes.
         .arg("ReconcileAfterSeconds=10");
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
@@ -75,7 +77,7 @@ pub(super) fn deploy(
         .spawn()
         .context("read the deployment's outputs")?;
     if let Some(mut stdin) = settle.stdin.take() {
-        stdin.write_all(running.redis_password.as_bytes()).context("hand over the cache's password")?;
+        stdin.write_all(running.cache_password.as_bytes()).context("hand over the cache's password")?;
     }
     let output = settle.wait_with_output().context("read the deployment's outputs")?;
     if !output.status.success() {

@@ -26,7 +26,7 @@ pub(super) fn start(running: &Running, python: &Python) -> anyhow::Result<()> {
         .env("SSL_CERT_FILE", running.ca_file())
         .env("AWS_CA_BUNDLE", running.ca_file())
         .env("REDIS_HOST", "127.0.0.1")
-        .env("REDIS_PORT", running.ports.redis_primary.to_string())
+        .env("REDIS_PORT", running.ports.cache[0].client.to_string())
         .env("S3_DATA_DIR", folder.join("s3"))
         // What is stored outlives a restart, as it does in AWS.
         .env("S3_PERSIST", "1")

@@ -1,29 +1,29 @@
-//! The local stack: MiniStack, a Redis primary with a replica, and the template deployed to them.
+//! The local stack: MiniStack, the cache (a cluster of Redis servers), and the template deployed to them.
 //!
 //! *Invariants:* everything listens on loopback only. Everything a stack has is in `.custody/stacks/<name>`. Every
 //! process of a stack, and every process that one starts, carries the stack's folder in its environment or works in
 //! it, so that `down` finds them all.
 
+mod cache;
 mod certificates;
 mod deploy;
 mod ministack;
 mod process;
-mod redis;
 
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
-use nix::sys::signal::Signal;
+use custody_test_support::redis_cluster::free_port;
 use serde::{Deserialize, Serialize};
 
+use self::cache::{Cache, NodePorts};
 use crate::{build::Release, progress, tools, workspace};
 
 /// A local stack by name, running or not.
@@ -38,7 +38,10 @@ pub(crate) struct Stack {
 pub(crate) struct Running {
     folder: PathBuf,
     ports: Ports,
-    redis_password: String,
+    /// Of the cache's user `custody`.
+    cache_password: String,
+    /// Of the cache's user `admin`, whom only nodes and tests know.
+    cache_admin_password: String,
     /// Of what was deployed; empty before the first deployment.
     fingerprint: String,
     outputs: BTreeMap<String, String>,
@@ -50,16 +53,24 @@ pub(crate) struct Running {
 pub(crate) enum Fault {
     /// Kill every function process in the middle of its work.
     KillFunctions,
-    /// Let the Redis primary answer nobody.
-    HangRedis,
-    /// Let it answer again.
-    ResumeRedis,
-    /// Kill the Redis primary.
-    KillRedis,
-    /// Start it again, with what it had.
-    StartRedis,
-    /// Start an empty one in its place, as a replica of the replica.
-    StartRedisFromReplica,
+    /// Let every primary of the cache hang.
+    HangCache,
+    /// Let them go on.
+    ResumeCache,
+    /// Kill every node of the cache.
+    KillCache,
+    /// Start the nodes that were killed again, with what they had.
+    StartCache,
+    /// Kill every node of the cache and start it again, empty.
+    LoseCache,
+    /// Kill the primary of the first shard, let its replica take over, and start the old one as a replica.
+    FailOverShard,
+    /// Kill the replica of the first shard.
+    KillReplica,
+    /// Start it again.
+    StartReplica,
+    /// Add a shard to the cache, and move a quarter of all payloads to it while records come in.
+    AddShard,
     /// Stop MiniStack and start it again with what it had; workflows under way end as failed.
     RestartMinistack,
 }
@@ -68,20 +79,13 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Ports {
     gateway: u16,
-    redis_primary: u16,
-    redis_replica: u16,
+    /// Of the nodes of the cache, those of a shard that may be added among them.
+    cache: [NodePorts; cache::NODES],
 }
 
 impl Ports {
-    fn free() -> anyhow::Result<Self> {
-        // All three are held until all are known, so that they differ.
-        let listeners = [
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-            TcpListener::bind("127.0.0.1:0")?,
-        ];
-        let port = |i: usize| listeners[i].local_addr().map(|address| address.port());
-        Ok(Self { gateway: port(0)?, redis_primary: port(1)?, redis_replica: port(2)? })
+    fn free() -> Self {
+        Self { gateway: free_port(), cache: std::array::from_fn(|_| NodePorts::free()) }
     }
 }
 
@@ -143,17 +147,18 @@ impl Stack {
         certificates::create(&self.folder)?;
         let running = Running {
             folder: self.folder.clone(),
-            ports: Ports::free()?,
-            redis_password: random_password()?,
+            ports: Ports::free(),
+            cache_password: random_password()?,
+            cache_admin_password: random_password()?,
             fingerprint: String::new(),
             outputs: BTreeMap::new(),
             api_key: String::new(),
         };
-        let started = progress::step("Starting Redis (primary and replica) and MiniStack", || {
-            redis::start(&running, redis_server)?;
-            ministack::start(&running, python)?;
-            redis::wait_for_replica(&running)
-        });
+        let started =
+            progress::step("Starting the cache (two shards with a replica each) and MiniStack", || {
+                Cache::of(&running, redis_server).start()?;
+                ministack::start(&running, python)
+            });
         if let Err(error) = started {
             process::end_all(&self.folder)?;
             return Err(error);
@@ -216,16 +221,20 @@ impl Stack {
     pub(crate) fn break_part(&self, fault: Fault) -> anyhow::Result<()> {
         let Some(running) = self.known() else { bail!("stack `{}` is not running", self.name) };
         let redis_server = tools::redis_server()?;
+        let cache = Cache::of(&running, &redis_server);
         match fault {
             Fault::KillFunctions => {
                 println!("{} functions killed", process::kill_functions(&self.folder)?);
                 Ok(())
             }
-            Fault::HangRedis => process::signal(&self.folder, "redis-primary", Signal::SIGSTOP),
-            Fault::ResumeRedis => process::signal(&self.folder, "redis-primary", Signal::SIGCONT),
-            Fault::KillRedis => process::signal(&self.folder, "redis-primary", Signal::SIGKILL),
-            Fault::StartRedis => redis::start_primary(&running, &redis_server),
-            Fault::StartRedisFromReplica => redis::start_primary_from_replica(&running, &redis_server),
+            Fault::HangCache => cache.hang(),
+            Fault::ResumeCache => cache.resume(),
+            Fault::KillCache => cache.kill(),
+            Fault::StartCache | Fault::StartReplica => cache.start_again(),
+            Fault::LoseCache => cache.lose(),
+            Fault::FailOverShard => cache.fail_over(),
+            Fault::KillReplica => cache.kill_replica(),
+            Fault::AddShard => cache.add_shard(),
             Fault::RestartMinistack => {
                 process::end_emulator(&self.folder)?;
                 ministack::start(&running, &tools::Python::ready()?)
@@ -266,13 +275,12 @@ impl Running {
     }
 
     /// The first part of the stack that does not answer any more.
-    fn first_dead_part(&self) -> Option<&'static str> {
-        let parts = [
-            ("MiniStack", self.ports.gateway),
-            ("the Redis primary", self.ports.redis_primary),
-            ("the Redis replica", self.ports.redis_replica),
-        ];
-        parts.into_iter().find(|(_, port)| !process::listens(*port)).map(|(part, _)| part)
+    fn first_dead_part(&self) -> Option<String> {
+        let cache = cache::present(&self.folder).into_iter();
+        let nodes = cache
+            .map(|number| (format!("node {} of the cache", number + 1), self.ports.cache[number].client));
+        let mut parts = [("MiniStack".to_owned(), self.ports.gateway)].into_iter().chain(nodes);
+        parts.find(|(_, port)| !process::listens(*port)).map(|(part, _)| part)
     }
 
     fn outputs_file(&self) -> PathBuf {
@@ -322,9 +330,17 @@ impl Running {
             .env("CUSTODY_PYTHON", python.bin().join("python"))
             .env("CUSTODY_STACK_FOLDER", &self.folder)
             .env("CUSTODY_LOCAL_STACK", Stack::of(self).name)
-            .env("CUSTODY_REDIS_REPLICA_PORT", self.ports.redis_replica.to_string())
-            .env("CUSTODY_REDIS_PORT", self.ports.redis_primary.to_string())
-            .env("CUSTODY_REDIS_PASSWORD", &self.redis_password)
+            .env("CUSTODY_CACHE_PORTS", self.cache_ports())
+            .env("CUSTODY_CACHE_PASSWORD", &self.cache_password)
+            .env("CUSTODY_CACHE_ADMIN_PASSWORD", &self.cache_admin_password)
+    }
+
+    /// The ports of the cache's nodes as text, separated by commas.
+    fn cache_ports(&self) -> String {
+        let ports = cache::present(&self.folder)
+            .into_iter()
+            .map(|number| self.ports.cache[number].client.to_string());
+        ports.collect::<Vec<_>>().join(",")
     }
 
     /// Prints the variables for a shell.
@@ -336,7 +352,8 @@ impl Running {
 
     /// Fails where anything of the stack still runs, as it must not after `down`.
     pub(crate) fn expect_gone(&self) -> anyhow::Result<()> {
-        for port in [self.ports.gateway, self.ports.redis_primary, self.ports.redis_replica] {
+        let cache = self.ports.cache.iter().map(|ports| ports.client);
+        for port in [self.ports.gateway].into_iter().chain(cache) {
             if process::listens(port) {
                 bail!("something still listens on port {port}, although the stack is down");
             }
@@ -351,12 +368,11 @@ impl Running {
     pub(crate) fn summary(&self) -> String {
         let output = |name: &str| self.outputs.get(name).map_or("(not deployed)", String::as_str);
         format!(
-            "AWS endpoint:  {}\nPOST records:  {}\nAPI key:       cargo xtask{} env\nRedis:         127.0.0.1:{} (replica {})\nfolder:        {}",
+            "AWS endpoint:  {}\nPOST records:  {}\nAPI key:       cargo xtask{} env\nCache:         127.0.0.1, ports {}\nfolder:        {}",
             self.endpoint(),
             output("IngestUrl"),
             Stack::of(self).option(),
-            self.ports.redis_primary,
-            self.ports.redis_replica,
+            self.cache_ports(),
             self.folder.strip_prefix(workspace::root()).unwrap_or(&self.folder).display(),
         )
     }
