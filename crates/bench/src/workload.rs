@@ -105,7 +105,7 @@ pub fn cached_record(size: usize) -> CachedRecord {
     let payload = payload(size);
     let mut message: InternalMessage = samples::message(&payload);
     let id = message.message_id;
-    let key = format!("{{s{:02}}}:rec:{id}", id.shard());
+    let key = id.cache_key();
     message.storage_context.redis_reference =
         Some(RedisReference { server: "localhost".to_owned(), port: 6379, key: key.clone() });
     let event = Event { text: message.to_json().into_bytes(), payload_bytes: size, decoded_bytes: size };
