@@ -12,11 +12,13 @@ use custody_common::{
         self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, Reader,
         ReconcileConfig, RedriveConfig,
     },
+    aws::DUE_INDEX,
     metrics, telemetry,
 };
 use custody_core::{
     error::{ErrorKind, ErrorName, TRANSIENT_PLATFORM_ERRORS},
-    stages::{aggregate, archive, failure, metadata, reconcile::ended},
+    rejected_request,
+    stages::{aggregate, archive, failure, metadata},
 };
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
@@ -176,9 +178,8 @@ fn every_task_is_bounded_retries_and_catches_everything() {
                 "`{name}` retries what is permanent"
             );
         }
-        let caught: Vec<_> =
-            state["Catch"].as_array().expect(name).iter().flat_map(|c| texts(&c["ErrorEquals"])).collect();
-        assert_eq!(caught, ["States.ALL"], "`{name}`");
+        let last = state["Catch"].as_array().expect(name).last().expect(name);
+        assert_eq!(texts(&last["ErrorEquals"]), ["States.ALL"], "`{name}`");
     });
 }
 
@@ -240,36 +241,54 @@ fn stages_are_named_alike_in_code_template_and_state_machine() {
 fn every_failure_leads_through_the_failure_function_to_a_red_end() {
     let machine = state_machine();
     let states = machine["States"].as_object().unwrap();
-    for (name, state) in states.iter().filter(|(_, state)| state["Catch"].is_array()) {
-        let next = state["Catch"][0]["Next"].as_str().unwrap();
-        let expected = if name == "Handle failure" { "Failure not handled" } else { "Handle failure" };
-        assert_eq!(next, expected, "`{name}`");
+    for (name, expected) in [
+        ("Process record", "Handle failure"),
+        ("Aggregate record", "Handle failure"),
+        ("Handle failure", "Failure not handled"),
+        // What cannot be announced or closed is left to reconcile: it is no failure of the record.
+        ("Announce completion", "Leave record open"),
+        ("Close record", "Leave record open"),
+    ] {
+        let catch = states[name]["Catch"].as_array().unwrap().last().unwrap();
+        assert_eq!(catch["Next"], expected, "`{name}`");
     }
+    let caught = states.values().filter(|state| state["Catch"].is_array()).count();
+    assert_eq!(caught, 5, "every state that can fail is listed above");
     let handled = &states["Handle failure"]["Next"];
     let complete = &states[handled.as_str().unwrap()];
     assert_eq!(
         (&complete["Choices"][0]["Next"], &complete["Default"]),
         (&"Record failed".into(), &"Failure unfinished".into())
     );
-    assert_eq!(states["Record failed"]["Type"], "Fail");
-    assert_eq!(ended::HANDLED, r#"{"handled":true"#);
-    let cause = states["Record failed"]["Cause"].as_str().unwrap();
-    assert!(cause.contains("$string({'handled': true,"), "reconcile knows it by this");
-    for (name, error) in [
-        ("Failure unfinished", ended::FAILURE_UNFINISHED),
-        ("Failure not handled", ended::FAILURE_NOT_HANDLED),
-    ] {
-        assert_eq!(
-            (&states[name]["Type"], &states[name]["Error"]),
-            (&"Fail".into(), &error.into()),
-            "reconcile knows it"
-        );
+    for name in ["Record failed", "Failure unfinished", "Failure not handled"] {
+        assert_eq!(states[name]["Type"], "Fail", "`{name}`");
     }
-    assert_eq!(states["Failure not handled"]["Type"], "Fail");
 }
 
 #[test]
-fn a_branch_turns_its_error_into_a_result_that_says_so_and_keeps_a_receipt() {
+fn a_record_is_closed_only_after_its_completion_was_announced_and_only_by_its_attempt() {
+    let machine = state_machine();
+    let states = &machine["States"];
+    let announced = &states["Is everything announced?"];
+    assert_eq!(announced["Choices"][0]["Next"], "Announce completion");
+    assert_eq!(announced["Default"], "Leave record open");
+    assert_eq!(states["Announce completion"]["Next"], "Close record");
+    let mut ways_to_close = Vec::new();
+    visit_states(&machine, &mut |name, state| {
+        let catches = state["Catch"].as_array().into_iter().flatten();
+        let choices = state["Choices"].as_array().into_iter().flatten();
+        let all = catches.chain(choices).map(|rule| &rule["Next"]).chain([&state["Next"], &state["Default"]]);
+        if all.into_iter().any(|next| next == "Close record") {
+            ways_to_close.push(name.to_owned());
+        }
+    });
+    assert_eq!(ways_to_close, ["Announce completion"]);
+    let close = &states["Close record"]["Arguments"];
+    assert_eq!(close["ConditionExpression"], "attribute_not_exists(messageID) OR attempt = :attempt");
+}
+
+#[test]
+fn a_branch_turns_its_error_into_a_result_and_an_announcement_never_fails_a_record() {
     let machine = state_machine();
     let branches = machine["States"]["Process record"]["Branches"].as_array().unwrap();
     assert_eq!(branches.len(), 3);
@@ -278,20 +297,20 @@ fn a_branch_turns_its_error_into_a_result_that_says_so_and_keeps_a_receipt() {
             branch["States"].as_object().unwrap().iter().filter(|(_, state)| state["Type"] == "Task")
         {
             let catch = &state["Catch"][0];
-            assert_eq!(catch["Output"]["ok"], false, "`{name}`");
-            assert_eq!(catch["Output"]["failure"]["stage"], catch["Output"]["stage"], "`{name}`");
             let kept = branch["States"][catch["Next"].as_str().unwrap()].clone();
             assert_eq!((&kept["Type"], &kept["End"]), (&"Pass".into(), &true.into()), "`{name}`");
-            // An announcement after a stage hands the stage's receipt on, whether or not it succeeds.
-            let after_stage = branch["StartAt"] != *name;
-            let receipt = if after_stage { "{% $states.input %}".into() } else { Value::Null };
-            assert_eq!(catch["Output"]["receipt"], receipt, "`{name}`");
-            if after_stage {
-                assert_eq!(
-                    (&state["Output"]["ok"], &state["Output"]["receipt"]),
-                    (&true.into(), &receipt),
-                    "`{name}`"
-                );
+            let is_announcement = state["Arguments"]["TopicArn"].is_string();
+            assert_eq!(catch["Output"]["ok"], is_announcement, "`{name}`");
+            if is_announcement {
+                assert_eq!(state["Output"]["published"], true, "`{name}`");
+                assert_eq!(catch["Output"]["published"], false, "`{name}`");
+                // An announcement after a stage hands the stage's receipt on, whether or not it succeeds.
+                let after_stage = branch["StartAt"] != *name;
+                let receipt = if after_stage { "{% $states.input %}".into() } else { Value::Null };
+                assert_eq!((&state["Output"]["receipt"], &catch["Output"]["receipt"]), (&receipt, &receipt));
+            } else {
+                assert_eq!(catch["Output"]["failure"]["stage"], catch["Output"]["stage"], "`{name}`");
+                assert_eq!(catch["Output"]["receipt"], Value::Null, "`{name}`");
             }
         }
     }
@@ -323,9 +342,36 @@ fn the_redrive_queue_is_wired_for_redrives_by_hand_by_itself_and_by_sqs() {
 fn the_alarms_watch_metrics_that_are_written() {
     let template = template();
     let alarm = |name: &str| template["Resources"][name]["Properties"].clone();
-    let pending = alarm("PendingAlarm");
-    assert_eq!(pending["Namespace"].as_str(), Some(metrics::NAMESPACE));
-    assert_eq!(pending["MetricName"].as_str(), Some(metrics::OLDEST_PENDING_AGE));
-    assert_eq!(pending["TreatMissingData"].as_str(), Some("breaching"), "silence is no good sign");
+    let open = alarm("OpenRecordAlarm");
+    assert_eq!(open["Namespace"].as_str(), Some(metrics::NAMESPACE));
+    assert_eq!(open["MetricName"].as_str(), Some(metrics::OLDEST_OPEN_AGE));
+    assert_eq!(open["TreatMissingData"].as_str(), Some("breaching"), "silence is no good sign");
+    assert_eq!(alarm("FailedRecordAlarm")["MetricName"].as_str(), Some(metrics::FAILED_RECORDS));
     assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK));
+}
+
+#[test]
+fn the_index_of_open_records_and_the_expiry_of_claims_are_those_of_the_code() {
+    let template = template();
+    let open = &template["Resources"]["OpenRecordTable"]["Properties"];
+    let index = &open["GlobalSecondaryIndexes"][0];
+    assert_eq!(index["IndexName"].as_str(), Some(DUE_INDEX));
+    assert_eq!(index["Projection"]["ProjectionType"].as_str(), Some("KEYS_ONLY"));
+    assert!(open["TimeToLiveSpecification"].is_badvalue(), "what is accepted does not expire");
+    let claims = &template["Resources"]["IdempotencyTable"]["Properties"];
+    assert_eq!(claims["TimeToLiveSpecification"]["AttributeName"].as_str(), Some("timeToLive"));
+}
+
+#[test]
+fn rejected_requests_expire_and_payloads_of_failed_records_do_not() {
+    let template = template();
+    let rules = &template["Resources"]["FailedBucket"]["Properties"]["LifecycleConfiguration"]["Rules"];
+    let expiring: Vec<_> = rules
+        .as_vec()
+        .unwrap()
+        .iter()
+        .filter(|rule| !rule["ExpirationInDays"].is_badvalue())
+        .map(|rule| (rule["Prefix"].as_str().unwrap(), rule["ExpirationInDays"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(expiring, [(rejected_request::REJECTED, 30)]);
 }
