@@ -245,3 +245,19 @@ async fn a_node_that_has_lost_its_place_in_the_cluster_is_no_witness_of_absence(
         assert!(cache.size(id).await.is_err() && cache.persist(id).await.is_err(), "{what}");
     }
 }
+
+#[tokio::test]
+async fn a_seed_that_has_lost_its_place_in_the_cluster_does_not_hide_the_other_nodes() {
+    let mut fixture = Fixture::plain(3, 0);
+    let cache = fixture.cache(Level::Replicas(0));
+    let id = fixture.record_of(1);
+    put_in_the_end(&cache, id).await;
+    for number in 0..3 {
+        fixture.cluster.kill(number).unwrap();
+    }
+    fixture.cluster.restart_as_stranger(0).unwrap();
+    assert!(cache.payload(id).await.is_err(), "only the stranger answers");
+    fixture.cluster.restart(1).unwrap();
+    fixture.cluster.restart(2).unwrap();
+    put_in_the_end(&cache, id).await;
+}
