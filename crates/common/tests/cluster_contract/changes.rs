@@ -136,11 +136,10 @@ async fn a_replica_that_takes_over_from_a_dead_primary_has_all_that_was_acknowle
 async fn a_primary_that_hangs_is_left_for_the_replica_that_took_over() {
     let fixture = Fixture::plain(2, 1);
     let cache = fixture.cache(Level::Sync);
-    let id = fixture.record_of(0);
+    let (id, during) = (fixture.record_of(0), fixture.record_of(0));
     put_in_the_end(&cache, id).await;
     fixture.cluster.hang(0).unwrap();
     fixture.cluster.take_over(fixture.cluster.replica_of(0)).unwrap();
-    let during = fixture.record_of(0);
     cache
         .put(during, &b"payload".into())
         .await
