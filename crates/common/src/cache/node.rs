@@ -51,7 +51,8 @@ impl Node {
     }
 
     /// Holds a conversation on an idle connection, or else on a new one. An idle connection may have died while the function
-    /// slept: then the conversation is held once more on a new one.
+    /// slept, with or without a word: then the conversation is held once more on a new one, and only that decides whether
+    /// the node hangs.
     ///
     /// The connection is taken out, and put back only after a complete conversation: a caller may drop this future, or a
     /// time-out end it, with half a payload sent.
@@ -70,7 +71,7 @@ impl Node {
                 self.forget_idle();
             }
             match result {
-                Err(error) if error.code().is_none_or(|code| code == "READONLY") && !error.is_timeout() => {}
+                Err(error) if error.code().is_none_or(|code| code == "READONLY") => {}
                 result => return result.map_err(Into::into),
             }
         }
@@ -95,5 +96,65 @@ impl Node {
 
     fn forget_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, io, time::Duration};
+
+    use custody_core::error::StageError;
+    use redis::{ErrorKind, RedisError};
+
+    use super::*;
+    use crate::cache::{CacheSettings, Credentials, Level, Tls, bulk::timed_out};
+
+    struct Nobody;
+
+    impl CredentialSource for Nobody {
+        async fn credentials(&self) -> Result<Option<Credentials>, StageError> {
+            Ok(None)
+        }
+    }
+
+    /// A conversation that ends like this; `None` for one that does not end.
+    struct Ending(Option<fn() -> RedisResult<()>>);
+
+    impl Conversation for Ending {
+        type Answer = ();
+
+        async fn hold(&self, _: &mut BulkConnection, _: bool) -> RedisResult<()> {
+            match self.0 {
+                Some(ending) => ending(),
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Whether a connection is kept after a conversation on it. Nobody listens at the node's address.
+    async fn is_kept_after(ending: Option<fn() -> RedisResult<()>>) -> bool {
+        let settings = CacheSettings::new(Level::Sync);
+        let node = Node::new(Address { host: "127.0.0.1".to_owned(), port: 0 });
+        let (stream, _other_end) = tokio::io::duplex(64);
+        node.put_back(BulkConnection::new(Box::new(stream), settings.stall_limit));
+        let connector = Connector::new(Tls::Off, Nobody, settings);
+        let conversation = Ending(ending);
+        let call = node.converse(&connector, &conversation, false);
+        drop(tokio::time::timeout(Duration::from_millis(1), call).await);
+        node.take_idle().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_only_after_a_complete_conversation() {
+        let refused = || Err(RedisError::from((ErrorKind::Extension, "OOM", "full".to_owned())));
+        assert!(is_kept_after(Some(|| Ok(()))).await, "after an answer");
+        assert!(!is_kept_after(None).await, "after the caller gave up");
+        assert!(!is_kept_after(Some(|| Err(timed_out()))).await, "after a time-out");
+        assert!(!is_kept_after(Some(|| Err(io::Error::other("reset").into()))).await, "after a failure");
+        assert!(!is_kept_after(Some(refused)).await, "after an answer that is none of the server's");
+        let refused = || redis::parse_redis_value(b"-OOM full\r\n")?.extract_error().map(drop);
+        assert!(is_kept_after(Some(refused)).await, "after a refusal by the server");
+        let replica = || redis::parse_redis_value(b"-READONLY replica\r\n")?.extract_error().map(drop);
+        assert!(!is_kept_after(Some(replica)).await, "after the node became a replica");
     }
 }

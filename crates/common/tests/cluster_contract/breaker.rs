@@ -73,7 +73,8 @@ async fn a_node_that_hangs_is_waited_for_once() {
         assert!(text.contains("paused") && text.contains("did not answer"), "{text}");
     }
     fixture.cluster.resume(0).unwrap();
-    assert!(fixture.cluster.node(0).calls("set").unwrap() <= 2, "one payload was sent to the hanging node");
+    // It runs what it was sent meanwhile: the first of the 20 puts, on the idle connection and on a new one.
+    assert!(fixture.cluster.node(0).calls("set").unwrap() <= 3, "no payload is sent in vain");
 }
 
 #[tokio::test]

@@ -136,11 +136,10 @@ async fn a_replica_that_takes_over_from_a_dead_primary_has_all_that_was_acknowle
 async fn a_primary_that_hangs_is_left_for_the_replica_that_took_over() {
     let fixture = Fixture::plain(2, 1);
     let cache = fixture.cache(Level::Sync);
-    let id = fixture.record_of(0);
+    let (id, during) = (fixture.record_of(0), fixture.record_of(0));
     put_in_the_end(&cache, id).await;
     fixture.cluster.hang(0).unwrap();
     fixture.cluster.take_over(fixture.cluster.replica_of(0)).unwrap();
-    let during = fixture.record_of(0);
     cache
         .put(during, &b"payload".into())
         .await
@@ -244,4 +243,20 @@ async fn a_node_that_has_lost_its_place_in_the_cluster_is_no_witness_of_absence(
         assert_eq!(error.name, ErrorName::CacheUnavailable, "{what}: {error}");
         assert!(cache.size(id).await.is_err() && cache.persist(id).await.is_err(), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_seed_that_has_lost_its_place_in_the_cluster_does_not_hide_the_other_nodes() {
+    let mut fixture = Fixture::plain(3, 0);
+    let cache = fixture.cache(Level::Replicas(0));
+    let id = fixture.record_of(1);
+    put_in_the_end(&cache, id).await;
+    for number in 0..3 {
+        fixture.cluster.kill(number).unwrap();
+    }
+    fixture.cluster.restart_as_stranger(0).unwrap();
+    assert!(cache.payload(id).await.is_err(), "only the stranger answers");
+    fixture.cluster.restart(1).unwrap();
+    fixture.cluster.restart(2).unwrap();
+    put_in_the_end(&cache, id).await;
 }

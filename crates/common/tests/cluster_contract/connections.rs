@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use custody_common::cache::{CacheSettings, Level};
+use custody_common::cache::{CacheSettings, Level, Tls};
 use custody_core::ports::payload_cache::PayloadCache;
-use custody_test_support::samples;
+use custody_test_support::{redis_cluster::admin::Node, samples};
+use futures_util::future::join_all;
 use redis::cmd;
 
-use crate::fixture::{Fixture, put_in_the_end, read_in_the_end, settings};
+use crate::{
+    fixture::{Fixture, put_in_the_end, read_in_the_end, settings},
+    proxy::Proxy,
+};
 
 #[tokio::test]
 async fn an_answer_that_comes_after_a_time_out_is_not_taken_for_that_to_the_next_call() {
     let fixture = Fixture::plain(1, 0);
     let limits = CacheSettings {
         stall_limit: Duration::from_millis(100),
-        call_limit: Duration::from_millis(300),
+        call_limit: Duration::from_secs(1),
         ..settings(Level::Sync)
     };
     let cache = fixture.cache_with(limits);
@@ -22,7 +26,17 @@ async fn an_answer_that_comes_after_a_time_out_is_not_taken_for_that_to_the_next
     put_in_the_end(&cache, late).await;
     put_in_the_end(&cache, next).await;
     fixture.cluster.hang(0).unwrap();
-    assert!(cache.payload(late).await.is_err());
+    let resume = async {
+        // The call has asked more than once by then, and gets more than one answer.
+        tokio::time::sleep(limits.stall_limit * 5).await;
+        fixture.cluster.resume(0).unwrap();
+    };
+    let (read, ()) = tokio::join!(cache.payload(late), resume);
+    assert_eq!(read.unwrap().unwrap().bytes, late.to_string());
+    // The late answers are there now, and no others come. Together, so that every connection that was kept is used.
+    fixture.cluster.hang(0).unwrap();
+    let reads = join_all((0..8).map(|_| cache.payload(next))).await;
+    assert!(reads.iter().all(Result::is_err), "a late answer is taken for that to this call: {reads:?}");
     fixture.cluster.resume(0).unwrap();
     assert_eq!(read_in_the_end(&cache, next).await, Some(next.to_string().into_bytes()));
 }
@@ -53,6 +67,23 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced_in_the_same_c
             node.run::<()>(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_network_forgot_meanwhile_is_replaced_in_the_same_call() {
+    let fixture = Fixture::plain(1, 0);
+    let node = fixture.cluster.node(0);
+    let proxy = Proxy::to(node.port);
+    node.run::<()>(cmd("CONFIG").arg("SET").arg("cluster-announce-port").arg(proxy.port)).unwrap();
+    let through_the_proxy = Node { port: proxy.port, ..node.clone() };
+    let long_pause = CacheSettings { breaker_pause: Duration::from_hours(1), ..settings(Level::Sync) };
+    let cache = fixture.cache_from(&through_the_proxy, Tls::Off, None, long_pause);
+    let id = samples::record_id();
+    cache.put(id, &b"payload".into()).await.unwrap();
+    proxy.forget_connections();
+    cache.put(id, &b"payload".into()).await.expect("the node answers on a new connection");
+    proxy.forget_connections();
+    assert!(cache.payload(id).await.unwrap().is_some());
 }
 
 #[tokio::test]

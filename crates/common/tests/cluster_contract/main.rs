@@ -6,4 +6,5 @@ mod changes;
 mod connections;
 mod contract;
 mod fixture;
+mod proxy;
 mod refusals;
