@@ -47,8 +47,7 @@ fn embedded(stack_name: &str, report: &Report, now: Timestamp) -> Value {
         (OLDEST_OPEN_AGE, report.oldest_open_age_seconds),
         ("OldestFailedAge", report.oldest_failed_age_seconds),
     ];
-    let mut metrics: Vec<_> =
-        ages.iter().map(|(name, _)| json!({"Name": name, "Unit": "Seconds"})).collect();
+    let mut metrics: Vec<_> = ages.iter().map(|(name, _)| json!({"Name": name, "Unit": "Seconds"})).collect();
     metrics.extend(counts.iter().map(|(name, _)| json!({"Name": name, "Unit": "Count"})));
     let mut line = json!({
         "_aws": {

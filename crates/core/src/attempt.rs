@@ -86,7 +86,8 @@ mod tests {
         for attempt in [Attempt::first(record), Attempt::new(record, 2), Attempt::new(record, 4711)] {
             assert_eq!(attempt.to_string().parse(), Ok(attempt));
         }
-        for text in ["", ID, ID.trim_end_matches('b'), &format!("{ID}-"), &format!("{ID}-0"), &format!("{ID}-02")]
+        for text in
+            ["", ID, ID.trim_end_matches('b'), &format!("{ID}-"), &format!("{ID}-0"), &format!("{ID}-02")]
         {
             assert!(text.parse::<Attempt>().is_err(), "{text}");
         }

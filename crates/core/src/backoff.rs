@@ -28,8 +28,9 @@ mod tests {
     fn delays_spread_and_double_up_to_the_limit_of_the_queue() {
         let now = Timestamp::from_unix_ms(1_795_213_260_000).unwrap();
         for (attempt, limit) in [(1, 30), (2, 60), (3, 120), (5, 480), (6, 900), (u32::MAX, 900)] {
-            let delays: Vec<_> =
-                (0..500).map(|_| delay_after(Attempt::new(RecordId::mint(now), attempt)).as_secs_f64()).collect();
+            let delays: Vec<_> = (0..500)
+                .map(|_| delay_after(Attempt::new(RecordId::mint(now), attempt)).as_secs_f64())
+                .collect();
             assert!(delays.iter().all(|delay| *delay <= f64::from(limit)), "{attempt}");
             let mean = delays.iter().sum::<f64>() / 500.0 / f64::from(limit);
             assert!((0.35..0.65).contains(&mean), "{attempt}: {mean}");

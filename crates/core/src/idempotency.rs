@@ -144,7 +144,8 @@ mod tests {
             };
             fingerprint(&payload, &MessageMetaData::parse(metadata, 0).unwrap())
         };
-        let metadata = r#"{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z","a":{"b":1,"c":2}}"#;
+        let metadata =
+            r#"{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z","a":{"b":1,"c":2}}"#;
         let reordered = r#"{"a":{"c":2,"b":1},"dateTime":"2026-01-31T09:30:00Z","sourceSystemID":"s",
             "messageType":"t","traceparent":"00-1","tracestate":"x"}"#;
         let first = fingerprint_of(b"x", "text/plain", metadata);

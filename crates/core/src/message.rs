@@ -75,10 +75,7 @@ impl InternalMessage {
 
     /// The attempt that this message goes through the workflow in.
     pub fn attempt(&self) -> Attempt {
-        Attempt::new(
-            self.message_id,
-            self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt),
-        )
+        Attempt::new(self.message_id, self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt))
     }
 
     /// When this attempt was begun: by acceptance, or by a redrive.

@@ -145,10 +145,7 @@ pub struct Turn {
 /// What idempotency keys stand for.
 pub trait IdempotencyClaims: Send + Sync {
     /// The claim of a key, read consistently, expired or not.
-    fn find(
-        &self,
-        key: &IdempotencyKey,
-    ) -> impl Future<Output = Result<Option<Claim>, StageError>> + Send;
+    fn find(&self, key: &IdempotencyKey) -> impl Future<Output = Result<Option<Claim>, StageError>> + Send;
 
     /// Lets the claim of a record live until `until` at least. A claim that is gone, or another record's, stays as it is.
     fn renew(
@@ -168,10 +165,7 @@ pub trait AcceptanceMarkers: Send + Sync {
     fn list(&self, limit: usize) -> impl Future<Output = Result<Vec<Attempt>, StageError>> + Send;
 
     /// The open record in a marker; `None` where there is no marker.
-    fn find(
-        &self,
-        attempt: Attempt,
-    ) -> impl Future<Output = Result<Option<OpenRecord>, StageError>> + Send;
+    fn find(&self, attempt: Attempt) -> impl Future<Output = Result<Option<OpenRecord>, StageError>> + Send;
 
     /// Removes a marker. One that is not there is removed already.
     fn clear(&self, attempt: Attempt) -> impl Future<Output = Result<(), StageError>> + Send;

@@ -45,8 +45,7 @@ impl RejectedRequest {
 
     /// Where it is kept. The id makes a repetition land on the same object.
     pub fn key(&self, request_id: Option<&str>, kind: ErrorKind) -> String {
-        let name = request_id
-            .map_or_else(|| Sha256::of(self.event.get().as_bytes()).to_string(), file_name);
+        let name = request_id.map_or_else(|| Sha256::of(self.event.get().as_bytes()).to_string(), file_name);
         let prefix = if kind == ErrorKind::Invalid { REJECTED } else { NOT_TAKEN };
         format!("{prefix}{}/{name}.json", self.rejected_at.format("%Y/%m/%d/%H/%M"))
     }
@@ -151,8 +150,7 @@ mod tests {
     #[test]
     fn only_what_the_deployment_could_not_take_is_an_operators_matter() {
         for kind in ProblemKind::ALL {
-            let expected =
-                if kind.status() >= 500 { ErrorKind::Transient } else { ErrorKind::Invalid };
+            let expected = if kind.status() >= 500 { ErrorKind::Transient } else { ErrorKind::Invalid };
             assert_eq!(kind_of(&Problem::new(kind, "")), expected, "{kind:?}");
         }
     }

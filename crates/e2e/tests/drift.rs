@@ -8,11 +8,11 @@ use std::{
 };
 
 use custody_common::{
+    aws::DUE_INDEX,
     config::{
         self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, Reader,
         ReconcileConfig, RedriveConfig,
     },
-    aws::DUE_INDEX,
     metrics, telemetry,
 };
 use custody_core::{

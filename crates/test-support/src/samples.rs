@@ -71,8 +71,7 @@ pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
 pub fn redriven(message: &InternalMessage) -> InternalMessage {
     let redriven_at =
         Timestamp::from_unix_ms(message.received_at.unix_ms() + 600_000).expect("ten minutes on");
-    let redrive =
-        Redrive { attempt: message.attempt().next().number(), redriven_at, history: Vec::new() };
+    let redrive = Redrive { attempt: message.attempt().next().number(), redriven_at, history: Vec::new() };
     InternalMessage { redrive: Some(redrive), ..message.clone() }
 }
 

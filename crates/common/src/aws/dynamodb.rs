@@ -14,9 +14,7 @@ use custody_core::{
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::{InternalMessage, MetaDataReference, StorageContext},
-    ports::{
-        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
-    },
+    ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
     record_id::RecordId,
 };
 use serde::Serialize;
@@ -58,7 +56,10 @@ impl DynamoTable {
         {
             item.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
         }
-        item.insert("sourcePartition".to_owned(), text(source_partition(meta_data.source_system_id(), message.message_id)));
+        item.insert(
+            "sourcePartition".to_owned(),
+            text(source_partition(meta_data.source_system_id(), message.message_id)),
+        );
         // What a record is does not depend on how many attempts it took.
         item.remove("redrive");
         Ok(item)
@@ -356,7 +357,10 @@ fn completed(item: &Attributes) -> CompletedItem {
         s3_reference: context.s3_reference,
         meta_data_reference: context.meta_data_reference,
         stored_at: time(item, "metaDataStoredAt").unwrap_or(completed_at),
-        times: CompletionTimes { archived_at: time(item, "archivedAt").unwrap_or(completed_at), completed_at },
+        times: CompletionTimes {
+            archived_at: time(item, "archivedAt").unwrap_or(completed_at),
+            completed_at,
+        },
     }
 }
 

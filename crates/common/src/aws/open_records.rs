@@ -98,8 +98,7 @@ impl DynamoOpenRecords {
             .send();
         let mut listing = IndexListing::default();
         while let Some(page) = pages.next().await {
-            let page =
-                page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+            let page = page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
             for found in page.items() {
                 if listing.entries.len() == limit {
                     listing.truncated = true;
@@ -341,4 +340,3 @@ where
         None => Err(stage_error(&error, ErrorName::TableUnavailable, operation())),
     }
 }
-

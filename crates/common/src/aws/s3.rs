@@ -112,13 +112,8 @@ impl PayloadArchive for S3Archive {
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
         let PayloadDescriptor { sha256, size_bytes, content_type, .. } = descriptor;
-        let object = NewObject {
-            key,
-            content: payload,
-            sha256: *sha256,
-            content_type,
-            archived_at: Some(now),
-        };
+        let object =
+            NewObject { key, content: payload, sha256: *sha256, content_type, archived_at: Some(now) };
         match put_if_absent(&self.client, &self.bucket, object).await {
             Ok(Put::Written) => {
                 return Ok(ArchivedObject {
@@ -185,10 +180,11 @@ impl PayloadArchive for S3Archive {
         let noted = object.metadata().and_then(|metadata| metadata.get(ARCHIVED_AT));
         let modified = object.last_modified().and_then(|time| time.to_millis().ok());
         let archived_at = noted.and_then(|text| Timestamp::parse(text));
-        let archived_at = archived_at.or_else(|| modified.and_then(Timestamp::from_unix_ms)).ok_or_else(|| {
-            let operation = format!("look up object {key}: it has no time");
-            StageError::new(ErrorName::ServiceRefused, operation)
-        })?;
+        let archived_at =
+            archived_at.or_else(|| modified.and_then(Timestamp::from_unix_ms)).ok_or_else(|| {
+                let operation = format!("look up object {key}: it has no time");
+                StageError::new(ErrorName::ServiceRefused, operation)
+            })?;
         Ok(Some(ArchivedObject { reference: self.reference(key), sha256, size_bytes, archived_at }))
     }
 }

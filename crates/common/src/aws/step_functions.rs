@@ -93,11 +93,9 @@ impl Workflow for StateMachine {
             {
                 Ok(Start::Ended)
             }
-            Err(error) => Err(stage_error(
-                &error,
-                ErrorName::WorkflowUnavailable,
-                format!("start execution {name}"),
-            )),
+            Err(error) => {
+                Err(stage_error(&error, ErrorName::WorkflowUnavailable, format!("start execution {name}")))
+            }
         }
     }
 }

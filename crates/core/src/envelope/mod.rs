@@ -76,6 +76,7 @@ pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, 
             ),
         ));
     }
+    refuse_foreign_charset(event.header("content-type"))?;
     if !verify_content_digest(event, body)? {
         refuse_replaced_characters(event, body)?;
     }
@@ -97,6 +98,36 @@ pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, 
                 crate::json::excerpt(other)
             ),
         )),
+    }
+}
+
+/// Refuses text in another character encoding than UTF-8: API Gateway hands every text body on as UTF-8, so what was sent
+/// could not be kept. Of bytes that are no text, `charset` says nothing.
+fn refuse_foreign_charset(content_type: Option<&str>) -> Result<(), Problem> {
+    let Some(essence) = media_type(content_type) else { return Ok(()) };
+    let is_text = essence.starts_with("text/")
+        || ["json", "xml"].iter().any(|kind| {
+            essence.strip_suffix(kind).is_some_and(|rest| rest.ends_with('/') || rest.ends_with('+'))
+        });
+    let parameters = content_type.unwrap_or_default().split(';').skip(1);
+    let charset = parameters.filter_map(|parameter| parameter.split_once('=')).find_map(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    match charset {
+        Some(charset)
+            if is_text
+                && !["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known)) =>
+        {
+            Err(Problem::new(
+                ProblemKind::UnsupportedMediaType,
+                format!(
+                    "the body is declared to be in charset `{}`; send text in UTF-8, or as bytes of type \
+                     application/octet-stream",
+                    crate::json::excerpt(charset)
+                ),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -136,7 +136,8 @@ impl<D: Deployment> Ingest<D> {
         envelope: Result<Envelope<'_>, Problem>,
     ) -> Answer {
         let taken = match envelope {
-            Ok(envelope) => self.take(request, envelope).await,
+            // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
+            Ok(envelope) => Box::pin(self.take(request, envelope)).await,
             Err(problem) => Err(problem.into()),
         };
         match taken {
@@ -151,8 +152,8 @@ impl<D: Deployment> Ingest<D> {
     async fn take(&self, request: &ProxyEvent<'_>, envelope: Envelope<'_>) -> Result<Taken, Refusal> {
         let key = idempotency_key(request, &envelope.meta_data, envelope.is_cloud_event)?;
         let taken = match key {
-            None => self.accept(request, envelope).await?,
-            Some(key) => self.accept_once(key, request, envelope).await?,
+            None => Box::pin(self.accept(request, envelope)).await?,
+            Some(key) => Box::pin(self.accept_once(key, request, envelope)).await?,
         };
         info!(
             record.id = %taken.receipt.message_id,

@@ -13,8 +13,8 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tracing::{info, warn};
 
-pub use self::report::{Looked, Report};
 use self::look::Budget;
+pub use self::report::{Looked, Report};
 use crate::{
     clock::{Clock as _, Timestamp},
     error::StageError,
@@ -100,7 +100,13 @@ impl<D: Deployment> Reconcile<D> {
             }
             self.look_at(batch, &budget, &mut report).await;
         }
-        info!(stage = "reconcile", open = report.open, failed = report.failed, due = report.due, "reconciled");
+        info!(
+            stage = "reconcile",
+            open = report.open,
+            failed = report.failed,
+            due = report.due,
+            "reconciled"
+        );
         Ok(report)
     }
 

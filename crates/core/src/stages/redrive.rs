@@ -18,9 +18,7 @@ use crate::{
     error::{ErrorKind, StageError},
     message::InternalMessage,
     open_record::{OpenRecord, OpenState},
-    ports::{
-        DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow,
-    },
+    ports::{DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow},
     receipt::Durability,
     stages::failure::RedrivePolicy,
 };
@@ -110,8 +108,15 @@ impl<D: Deployment> Redrive<D> {
                 Ok(Redriven::InProgress(current))
             }
             OpenState::Failed { failure, .. } if current == failed => {
-                match begin_next(&self.open, &self.workflow, &open, failure, self.clock.now(), self.first_look)
-                    .await?
+                match begin_next(
+                    &self.open,
+                    &self.workflow,
+                    &open,
+                    failure,
+                    self.clock.now(),
+                    self.first_look,
+                )
+                .await?
                 {
                     Some(attempt) => Ok(Redriven::InProgress(attempt)),
                     None => Ok(Redriven::Superseded),

@@ -44,7 +44,8 @@ pub async fn payload_archive(archive: &impl PayloadArchive) {
     assert_eq!(again.expect("equal content may be stored again"), object, "and keeps its first time");
 
     let other = samples::message_of(message.message_id, b"other");
-    let conflict = archive.store(&key, Bytes::from_static(b"other"), &other.payload, now()).await.unwrap_err();
+    let conflict =
+        archive.store(&key, Bytes::from_static(b"other"), &other.payload, now()).await.unwrap_err();
     assert_eq!(conflict.name, ErrorName::ArchiveConflict);
     assert_eq!(archive.find(&key).await.unwrap(), Some(object), "a conflict leaves the object alone");
 
@@ -92,12 +93,14 @@ pub fn failure_of(message: &InternalMessage) -> FailureSummary {
         cause: "denied".to_owned(),
         tries: 1,
     }];
-    let mut failure =
-        FailureSummary::new(failures, message.attempt().number(), now(), Some("arn:aws:states:::x".to_owned()));
-    failure.payload_reference = Some(S3Reference {
-        bucket: "failed".to_owned(),
-        key: message.message_id.preserved_key(),
-    });
+    let mut failure = FailureSummary::new(
+        failures,
+        message.attempt().number(),
+        now(),
+        Some("arn:aws:states:::x".to_owned()),
+    );
+    failure.payload_reference =
+        Some(S3Reference { bucket: "failed".to_owned(), key: message.message_id.preserved_key() });
     failure
 }
 
@@ -176,7 +179,10 @@ async fn a_failed_item_tells_of_the_latest_attempt(table: &impl RecordTable) {
     assert_eq!(table.fail(&second, &failure_of(&second)).await.unwrap(), FailedItem::Marked);
     assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Superseded);
     assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 2, discarded: false }));
-    assert!(!table.discard(message.attempt(), &discard()).await.unwrap(), "an earlier attempt's dead letter decides nothing");
+    assert!(
+        !table.discard(message.attempt(), &discard()).await.unwrap(),
+        "an earlier attempt's dead letter decides nothing"
+    );
 
     let times = CompletionTimes { archived_at: now(), completed_at: now() };
     let stored = table.put_received(&second, now()).await.expect("a failed record may be tried again");

@@ -67,8 +67,9 @@ impl PayloadArchive for &MemoryArchive {
                 "store a payload under a digest it does not have",
             ));
         }
-        let object =
-            objects.entry(key.to_owned()).or_insert_with(|| Object { content: payload.clone(), archived_at: now });
+        let object = objects
+            .entry(key.to_owned())
+            .or_insert_with(|| Object { content: payload.clone(), archived_at: now });
         if object.content != payload {
             return Err(StageError::new(
                 ErrorName::ArchiveConflict,

@@ -25,6 +25,7 @@ pub struct MemoryOpenRecords(Store<State>);
 struct State {
     open: BTreeMap<RecordId, OpenRecord>,
     claims: BTreeMap<IdempotencyKey, Claim>,
+    fails_accepts: bool,
 }
 
 impl State {
@@ -50,6 +51,11 @@ impl MemoryOpenRecords {
         self.0.peek().claims.clone()
     }
 
+    /// Makes every acceptance fail, and nothing else.
+    pub fn fail_accepts(&self, fails: bool) {
+        self.0.peek().fails_accepts = fails;
+    }
+
     /// Removes expired claims, as DynamoDB's time-to-live does some time after they expired.
     pub fn expire_claims(&self, now: Timestamp) {
         self.0.peek().claims.retain(|_, claim| !claim.is_expired(now));
@@ -63,6 +69,12 @@ impl OpenRecords for &MemoryOpenRecords {
         claim: Option<&ClaimRequest>,
     ) -> Result<Acceptance, StageError> {
         let mut state = self.0.open()?;
+        if state.fails_accepts {
+            return Err(StageError::new(
+                ErrorName::TableUnavailable,
+                "accept, in a double that was told to fail",
+            ));
+        }
         if let Some(known) = state.open.get(&record.id()) {
             return same_record(known, record).map(|()| Acceptance::Accepted);
         }

@@ -8,9 +8,7 @@ use custody_core::{
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::{InternalMessage, MetaDataReference},
-    ports::{
-        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
-    },
+    ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
     record_id::RecordId,
 };
 

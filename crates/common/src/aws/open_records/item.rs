@@ -148,7 +148,9 @@ mod tests {
         };
         assert_eq!(decode(&encode(&record)), Some(record.clone()));
         for (name, value) in encode(&record) {
-            if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition"].contains(&name.as_str()) {
+            if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition"]
+                .contains(&name.as_str())
+            {
                 let mut broken = encode(&record);
                 broken.remove(&name);
                 assert_eq!(decode(&broken), None, "without {name}: {value:?}");

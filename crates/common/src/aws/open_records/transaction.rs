@@ -180,9 +180,14 @@ mod tests {
             .code("ConditionalCheckFailed")
             .set_item(Some(claim::encode(&key, &claim)))
             .build();
-        assert!(matches!(meaning(&[reason("None"), held.clone()]), Some(Cancelled::Held(found)) if found == claim));
+        assert!(
+            matches!(meaning(&[reason("None"), held.clone()]), Some(Cancelled::Held(found)) if found == claim)
+        );
         assert!(matches!(meaning(&[reason("ConditionalCheckFailed"), held]), Some(Cancelled::Held(_))));
-        assert!(matches!(meaning(&[reason("ConditionalCheckFailed"), reason("None")]), Some(Cancelled::Open)));
+        assert!(matches!(
+            meaning(&[reason("ConditionalCheckFailed"), reason("None")]),
+            Some(Cancelled::Open)
+        ));
         for code in ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"] {
             assert!(matches!(meaning(&[reason("None"), reason(code)]), Some(Cancelled::Passing)), "{code}");
             assert!(matches!(meaning(&[reason(code), reason("None")]), Some(Cancelled::Passing)), "{code}");

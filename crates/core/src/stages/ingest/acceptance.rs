@@ -91,8 +91,7 @@ impl<D: Deployment> Ingest<D> {
         }
         let id = self.clock.mint();
         let Envelope { meta_data, payload, .. } = envelope;
-        let (cached, holder) =
-            future::join(self.cache.put(id, &payload.content), self.holder_of(&key)).await;
+        let (cached, holder) = future::join(self.cache.put(id, &payload.content), self.holder_of(&key)).await;
         // The payload is unlinked in every case but acceptance and an outcome that nobody knows.
         let in_vain = cached.is_ok().then_some(id);
         let refused = |problem: Problem| Refusal { problem, unlink: in_vain };
@@ -153,12 +152,14 @@ impl<D: Deployment> Ingest<D> {
     /// Puts the payload to its final place.
     async fn archive(&self, id: RecordId, payload: &Payload<'_>) -> Result<Stored, Problem> {
         let (descriptor, now) = (descriptor(payload), self.clock.now());
-        let stored = self.archive.store(&id.archive_key(), payload.content.to_bytes(), &descriptor, now).await;
+        let stored =
+            self.archive.store(&id.archive_key(), payload.content.to_bytes(), &descriptor, now).await;
         let object = stored.map_err(|error| {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
             no_durable_store()
         })?;
-        let mut context = StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
+        let mut context =
+            StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
         context.persistence.s3 = true;
         Ok(Stored { durability: Durability::Archived, context })
     }

@@ -10,9 +10,7 @@ use crate::{
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
     error::{ErrorKind, StageError},
     open_record::OpenRecord,
-    ports::{
-        DeadLetters as _, Deployment, FailedStore as _, PayloadCache as _, Workflow as _,
-    },
+    ports::{DeadLetters as _, Deployment, FailedStore as _, PayloadCache as _, Workflow as _},
     problem::{Problem, ProblemKind},
     receipt::Durability,
     record_id::RecordId,
@@ -130,12 +128,13 @@ impl<D: Deployment> Ingest<D> {
         }
         let known = json!({"requestId": request_id, "rejectedAt": rejected_at});
         let letter = DeadLetter { unfinished: remarks, ..DeadLetter::of_request(known, summary) };
-        let queue =
-            if kind == ErrorKind::Invalid { &self.rejected_requests } else { &self.dead_letters };
+        let queue = if kind == ErrorKind::Invalid { &self.rejected_requests } else { &self.dead_letters };
         let told = queue.send(&letter).await;
         let (error_name, path, offset) = (problem.kind.error_name(), problem.path, problem.offset);
         match told {
-            Ok(()) => warn!(request.id = request_id, error.name = error_name, path, offset, "rejected request"),
+            Ok(()) => {
+                warn!(request.id = request_id, error.name = error_name, path, offset, "rejected request")
+            }
             Err(error) => error!(
                 request.id = request_id,
                 error.name = error_name,

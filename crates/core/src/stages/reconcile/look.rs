@@ -55,12 +55,7 @@ impl Budget {
 
 impl<D: Deployment> Reconcile<D> {
     /// Looks at a record that the index lists as due, and does what it is owed. `item` is the state of its item.
-    pub(super) async fn look(
-        &self,
-        id: RecordId,
-        item: Option<&ItemState>,
-        budget: &Budget,
-    ) -> Looked {
+    pub(super) async fn look(&self, id: RecordId, item: Option<&ItemState>, budget: &Budget) -> Looked {
         if budget.is_over(self.clock.now()) {
             return Looked::Postponed;
         }
@@ -192,7 +187,9 @@ impl<D: Deployment> Reconcile<D> {
             Start::Running => Ok(Looked::Running),
             // It ended, and neither closed the record nor had its failure handled.
             Start::Ended => match self.open.find(record.id()).await? {
-                Some(again) if again.attempt() == record.attempt() && again.state == OpenState::InProgress => {
+                Some(again)
+                    if again.attempt() == record.attempt() && again.state == OpenState::InProgress =>
+                {
                     self.start_next(&again, budget, now).await
                 }
                 _ => Ok(Looked::NotDue),

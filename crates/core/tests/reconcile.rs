@@ -1,0 +1,385 @@
+//! Reconcile: what is due is done, once, and nothing is given up too early.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod support;
+
+use std::time::Duration;
+
+use custody_core::{
+    attempt::Attempt,
+    clock::Clock as _,
+    error::ErrorName,
+    idempotency::{CLAIM_LIFE, Claim, ClaimRequest, IdempotencyKey},
+    open_record::{OpenRecord, OpenState},
+    ports::{
+        AcceptanceMarkers as _, CompletionTimes, Discard, OpenRecords as _, PayloadCache as _,
+        RecordTable as _,
+    },
+    receipt::Durability,
+    stages::{
+        failure::{LOSS_CONFIRMATION, PATIENCE},
+        reconcile::{MAX_LOOK_INTERVAL, Report, Settings},
+    },
+};
+use custody_test_support::{
+    samples,
+    world::{FIRST_LOOK, POLICY, SETTINGS, World},
+};
+use support::{PAYLOAD, accepted, failure};
+
+async fn reconcile(world: &World) -> Report {
+    world.reconcile(SETTINGS).run().await.unwrap()
+}
+
+fn advance(world: &World, duration: Duration) {
+    world.clock.advance_ms(i64::try_from(duration.as_millis()).unwrap());
+}
+
+/// Puts a record's item to `COMPLETED`, as the workflow does before it closes the record.
+async fn complete(world: &World, record: &OpenRecord) {
+    let now = world.clock.now();
+    let stored = (&world.table).put_received(&record.message, now).await.unwrap();
+    let mut done = record.message.clone();
+    let archived = world.archive_stage().run(&record.message).await.unwrap();
+    done.storage_context.redis_reference = None;
+    done.storage_context.s3_reference = Some(archived.s3_reference);
+    done.storage_context.meta_data_reference = Some(stored.reference);
+    done.storage_context.persistence.s3 = true;
+    done.storage_context.persistence.meta_data = true;
+    let times = CompletionTimes { archived_at: archived.archived_at, completed_at: now };
+    (&world.table).complete(&done, times).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_workflow_that_was_not_started_is_started_and_one_that_runs_is_left_alone() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    assert_eq!(reconcile(&world).await.due, 0, "it is not due yet");
+    assert!(world.workflow.names().is_empty());
+    advance(&world, FIRST_LOOK);
+    assert_eq!(reconcile(&world).await.started, 1);
+    assert_eq!(world.workflow.names(), [format!("{}-1-1", record.id())]);
+    assert!(world.cache.is_persisted(record.id()), "what ingest did not come to is made up for");
+    advance(&world, MAX_LOOK_INTERVAL);
+    let report = reconcile(&world).await;
+    assert_eq!((report.started, report.running), (0, 1));
+    assert_eq!(world.workflow.names().len(), 1);
+}
+
+#[tokio::test]
+async fn an_execution_that_ended_without_an_end_for_its_record_is_followed_by_another() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    advance(&world, FIRST_LOOK);
+    reconcile(&world).await;
+    world.workflow.end_all();
+    advance(&world, MAX_LOOK_INTERVAL);
+    assert_eq!(reconcile(&world).await.started, 1);
+    let names = [1, 2].map(|start| record.attempt().execution_name(start));
+    assert_eq!(world.workflow.names(), names);
+    assert_eq!(world.open.get(record.id()).unwrap().starts, 2);
+    assert!(world.dead_letters.letters().is_empty(), "a restart sends no dead letter");
+}
+
+#[tokio::test]
+async fn a_workflow_that_forgets_names_is_started_again_only_after_its_cut_off() {
+    let world = World::default();
+    world.workflow.forget_names();
+    let record = accepted(&world).await;
+    let first_start = world.clock.now();
+    loop {
+        advance(&world, Duration::from_mins(1));
+        let report = reconcile(&world).await;
+        let elapsed = world.clock.now().since(first_start);
+        assert!(elapsed <= SETTINGS.restart_after + MAX_LOOK_INTERVAL, "it is never started");
+        if report.started > 0 {
+            assert!(elapsed >= SETTINGS.restart_after, "after {elapsed:?} the first one may still run");
+            break;
+        }
+    }
+    assert_eq!(world.workflow.names(), [record.attempt().execution_name(2)]);
+    assert_eq!(world.workflow.repeated(), 0, "no name is started twice on purpose");
+}
+
+#[tokio::test]
+async fn two_copies_of_reconcile_act_once() {
+    let world = World::default();
+    world.workflow.forget_names();
+    let record = accepted(&world).await;
+    advance(&world, SETTINGS.restart_after);
+    let (one, other) = (world.reconcile(SETTINGS), world.reconcile(SETTINGS));
+    let (one, other) = futures_util::future::join(one.run(), other.run()).await;
+    assert_eq!(one.unwrap().started + other.unwrap().started, 1);
+    assert_eq!(world.workflow.names(), [record.attempt().execution_name(2)]);
+    assert_eq!(world.open.get(record.id()).unwrap().starts, 2);
+}
+
+#[tokio::test]
+async fn a_start_is_counted_and_its_turn_taken_before_it_is_made() {
+    let world = World::default();
+    world.workflow.forget_names();
+    let record = accepted(&world).await;
+    world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
+    advance(&world, SETTINGS.restart_after);
+    assert_eq!(reconcile(&world).await.postponed, 1);
+    let open = world.open.get(record.id()).unwrap();
+    assert_eq!(open.starts, 2, "the reply may have been lost");
+    assert!(open.look_at > world.clock.now(), "what cannot be helped does not starve the rest");
+}
+
+#[tokio::test]
+async fn a_complete_record_is_announced_in_order_unlinked_and_closed() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    complete(&world, &record).await;
+    advance(&world, FIRST_LOOK);
+    assert_eq!(reconcile(&world).await.closed, 1);
+    let id = record.id();
+    assert!(world.open.get(id).is_none() && !world.cache.holds(id));
+    let ids: Vec<_> = world.topic.published().iter().map(|told| told.body["id"].clone()).collect();
+    let expected =
+        ["received", "archived", "metadata-stored", "completed"].map(|name| format!("{id}/{name}/1"));
+    assert_eq!(ids, expected);
+    assert!(world.workflow.names().is_empty(), "what is complete is not started again");
+}
+
+#[tokio::test]
+async fn a_record_stays_open_until_it_is_announced_and_unlinked() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    complete(&world, &record).await;
+    advance(&world, FIRST_LOOK);
+    world.topic.fail_with(Some(ErrorName::AccessDenied));
+    assert_eq!(reconcile(&world).await.stuck, 1);
+    assert!(world.open.get(record.id()).is_some());
+    world.topic.fail_with(None);
+    world.cache.fail_with(Some(ErrorName::CacheUnavailable));
+    advance(&world, MAX_LOOK_INTERVAL);
+    reconcile(&world).await;
+    assert!(world.open.get(record.id()).is_some(), "whoever closes has unlinked the payload first");
+    world.cache.fail_with(None);
+    advance(&world, MAX_LOOK_INTERVAL);
+    assert_eq!(reconcile(&world).await.closed, 1);
+    let told = world.topic.published();
+    for one in &told {
+        let same = told.iter().filter(|other| other.body["id"] == one.body["id"]);
+        assert!(same.into_iter().all(|other| other == one), "one id, one content");
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_lost_everything_is_noticed_within_minutes_and_each_record_handed_to_the_failure_function()
+ {
+    let world = World::default();
+    world.workflow.fail_with(Some(ErrorName::AccessDenied));
+    let records = [accepted(&world).await, accepted(&world).await];
+    advance(&world, FIRST_LOOK);
+    reconcile(&world).await;
+    assert!(world.failure_handler.handled().is_empty(), "the payloads are there");
+    world.cache.lose_everything();
+    advance(&world, MAX_LOOK_INTERVAL);
+    reconcile(&world).await;
+    let handled = world.failure_handler.handled();
+    assert_eq!(handled.len(), 2, "what is only in the cache is looked at every five minutes at the latest");
+    assert!(handled.iter().all(|failed| failed.failures[0].error_name == "PayloadMissing"));
+    // The failure function decides, at its second look.
+    for record in &records {
+        let stage = world.failure(POLICY);
+        assert!(!stage.run(failure(&record.message, "workflow", "PayloadMissing")).await.unwrap().finished);
+    }
+    advance(&world, LOSS_CONFIRMATION);
+    assert_eq!(reconcile(&world).await.due, 2, "they are due when the second look is");
+}
+
+#[tokio::test]
+async fn a_payload_that_was_archived_meanwhile_or_a_store_that_is_away_is_no_loss() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive.plant(&record.id().archive_key(), PAYLOAD);
+    world.cache.lose_everything();
+    advance(&world, FIRST_LOOK);
+    assert_eq!(reconcile(&world).await.started, 1);
+    let other = accepted(&world).await;
+    world.cache.fail_with(Some(ErrorName::CacheUnavailable));
+    advance(&world, FIRST_LOOK);
+    reconcile(&world).await;
+    assert!(world.failure_handler.handled().is_empty());
+    assert!(world.workflow.names().contains(&other.attempt().execution_name(1)));
+}
+
+#[tokio::test]
+async fn an_outage_of_an_hour_gives_no_record_up_and_an_endless_one_does() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    let began = world.clock.now();
+    let mut given_up_after = None;
+    for _ in 0..180 {
+        world.workflow.end_all();
+        advance(&world, Duration::from_mins(1));
+        reconcile(&world).await;
+        if !world.failure_handler.handled().is_empty() {
+            given_up_after = Some(world.clock.now().since(began));
+            break;
+        }
+    }
+    let handled = world.failure_handler.handled();
+    assert_eq!(handled[0].failures[0].error_name, "WorkflowIncomplete");
+    assert!(given_up_after.unwrap() > PATIENCE, "{given_up_after:?}");
+    assert!(world.open.get(record.id()).unwrap().starts > 10);
+}
+
+#[tokio::test]
+async fn a_record_that_nothing_could_be_tried_for_in_an_outage_is_tried_after_it() {
+    let world = World::default();
+    accepted(&world).await;
+    world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
+    for _ in 0..200 {
+        advance(&world, Duration::from_mins(1));
+        reconcile(&world).await;
+    }
+    assert!(world.failure_handler.handled().is_empty(), "no execution has failed");
+    world.workflow.fail_with(None);
+    advance(&world, MAX_LOOK_INTERVAL);
+    assert_eq!(reconcile(&world).await.started, 1);
+}
+
+#[tokio::test]
+async fn a_transient_failure_is_redriven_when_it_is_due_and_another_waits_for_a_person() {
+    let world = World::default();
+    let (transient, denied) = (accepted(&world).await, accepted(&world).await);
+    let stage = world.failure(POLICY);
+    stage.run(failure(&transient.message, "archive", "CacheUnavailable")).await.unwrap();
+    stage.run(failure(&denied.message, "archive", "AccessDenied")).await.unwrap();
+    let report = reconcile(&world).await;
+    assert_eq!((report.failed, report.due), (2, 0));
+    advance(&world, Duration::from_secs(30));
+    assert_eq!(reconcile(&world).await.redriven, 1);
+    let open = world.open.get(transient.id()).unwrap();
+    assert_eq!((open.attempt().number(), &open.state), (2, &OpenState::InProgress));
+    assert_eq!(open.message.history().len(), 1);
+    assert_eq!(world.workflow.names(), [open.attempt().execution_name(1)]);
+    advance(&world, Duration::from_hours(7));
+    let report = reconcile(&world).await;
+    assert_eq!((report.undecided, report.failed), (1, 1), "no expiry hides a failure");
+    assert!(report.oldest_failed_age_seconds >= 7 * 3600);
+}
+
+#[tokio::test]
+async fn a_failure_with_duties_left_is_handed_to_the_failure_function_again() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.topic.fail_with(Some(ErrorName::TopicUnavailable));
+    world.failure(POLICY).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
+    world.topic.fail_with(None);
+    advance(&world, FIRST_LOOK);
+    assert_eq!(reconcile(&world).await.failures_handled, 1);
+    assert_eq!(world.failure_handler.handled()[0].message.message_id, record.id());
+}
+
+#[tokio::test]
+async fn a_discarded_record_is_closed() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.failure(POLICY).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
+    let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+    assert!((&world.table).discard(record.attempt(), &discard).await.unwrap());
+    advance(&world, Duration::from_hours(7));
+    assert_eq!(reconcile(&world).await.closed, 1);
+    assert!(world.open.all().is_empty());
+}
+
+#[tokio::test]
+async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
+    let world = World::default();
+    let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
+    (&world.cache).put(record.id(), &PAYLOAD.into()).await.unwrap();
+    (&world.markers).mark(&record).await.unwrap();
+    world.open.fail_accepts(true);
+    let report = reconcile(&world).await;
+    assert_eq!((report.markers, report.adopted, report.errors), (1, 0, 1));
+    assert_eq!(world.markers.marked(), [record.attempt()], "without an open record the marker stays");
+    assert!(world.workflow.names().is_empty());
+    world.open.fail_accepts(false);
+    let report = reconcile(&world).await;
+    assert_eq!((report.adopted, report.started), (1, 1));
+    assert!(world.markers.marked().is_empty());
+    assert!(world.open.get(record.id()).is_some());
+}
+
+#[tokio::test]
+async fn a_marker_never_reopens_a_record() {
+    let world = World::default();
+    // The acceptance had reached the table after all, and the record is complete and closed.
+    let done = accepted(&world).await;
+    complete(&world, &done).await;
+    (&world.markers).mark(&done).await.unwrap();
+    (&world.open).close(done.attempt()).await.unwrap();
+    // Another was discarded meanwhile.
+    let discarded = accepted(&world).await;
+    world.failure(POLICY).run(failure(&discarded.message, "archive", "AccessDenied")).await.unwrap();
+    let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+    (&world.table).discard(discarded.attempt(), &discard).await.unwrap();
+    (&world.markers).mark(&discarded).await.unwrap();
+    (&world.open).close(discarded.attempt()).await.unwrap();
+    // A third is at a later attempt.
+    let later = accepted(&world).await;
+    world.failure(POLICY).run(failure(&later.message, "archive", "CacheUnavailable")).await.unwrap();
+    (&world.markers).mark(&later).await.unwrap();
+
+    reconcile(&world).await;
+    assert!(world.markers.marked().is_empty());
+    assert_eq!(world.open.all().iter().map(OpenRecord::id).collect::<Vec<_>>(), [later.id()]);
+    assert!(matches!(world.open.get(later.id()).unwrap().state, OpenState::Failed { .. }));
+}
+
+#[tokio::test]
+async fn the_claim_of_an_open_record_is_renewed() {
+    let world = World::default();
+    world.workflow.fail_with(Some(ErrorName::AccessDenied));
+    let now = world.clock.now();
+    let key = IdempotencyKey::of_header("caller", "key").unwrap();
+    let message = samples::message_of(world.clock.mint(), PAYLOAD);
+    let record = OpenRecord::begin(message, Durability::Archived, Some(key), now, now.after(FIRST_LOOK));
+    let claim = Claim::new(&record.message, Durability::Archived, now);
+    let request = ClaimRequest { key, claim, replaces: None };
+    (&world.open).accept(&record, Some(&request)).await.unwrap();
+    for _ in 0..60 {
+        advance(&world, Duration::from_hours(1));
+        reconcile(&world).await;
+        world.open.expire_claims(world.clock.now());
+    }
+    assert!(world.clock.now().since(now) > CLAIM_LIFE * 2);
+    assert!(world.open.claims().contains_key(&key));
+}
+
+#[tokio::test]
+async fn the_index_is_a_hint_and_the_table_must_answer() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    advance(&world, FIRST_LOOK);
+    world.table.fail_with(Some(ErrorName::TableUnavailable));
+    assert_eq!(reconcile(&world).await.postponed, 1, "what is complete must not be started again");
+    assert!(world.workflow.names().is_empty());
+    world.open.fail_with(Some(ErrorName::TableUnavailable));
+    assert!(world.reconcile(SETTINGS).run().await.is_err(), "an alarm rings where nobody can look");
+    assert_eq!(Attempt::first(record.id()), record.attempt());
+}
+
+#[tokio::test]
+async fn a_backlog_is_counted_honestly_and_started_within_the_budget() {
+    let world = World::default();
+    for _ in 0..50 {
+        accepted(&world).await;
+    }
+    advance(&world, FIRST_LOOK);
+    let settings = Settings { max_listed: 40, max_starts: 10, ..SETTINGS };
+    let report = world.reconcile(settings).run().await.unwrap();
+    assert_eq!((report.open, report.at_least, report.due), (40, true, 40));
+    assert_eq!((report.started, report.postponed), (10, 30));
+    assert_eq!(report.oldest_open_age_seconds, 120);
+    let settings = Settings { max_starts: 10, ..SETTINGS };
+    for round in 2..=5 {
+        world.reconcile(settings).run().await.unwrap();
+        assert_eq!(world.workflow.names().len(), 10 * round, "what was not started is still due");
+    }
+}
