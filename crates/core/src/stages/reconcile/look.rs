@@ -118,12 +118,28 @@ impl<D: Deployment> Reconcile<D> {
             return Ok(Looked::NotDue);
         }
         self.cache.unlink(record.id()).await?;
+        let Some(record) = self.to_be_announced(record, now).await? else { return Ok(Looked::NotDue) };
         for notification in Notification::of_completed(&self.event_source, &record.message, item) {
             self.topic.publish(&notification).await?;
         }
         self.open.close(record.attempt()).await?;
         info!(record.id = %record.id(), "announced and closed a completed record");
         Ok(Looked::Closed)
+    }
+
+    /// The attempt under which a complete record is announced. The message of a failed attempt tells where the payload was
+    /// when it failed, and the workflow may have announced that attempt in other words: the next one is announced.
+    async fn to_be_announced(
+        &self,
+        record: &OpenRecord,
+        now: Timestamp,
+    ) -> Result<Option<OpenRecord>, StageError> {
+        let OpenState::Failed { failure, .. } = &record.state else { return Ok(Some(record.clone())) };
+        let message = record.message.redriven(failure, now);
+        let look_at = now.after(self.settings.first_look);
+        let next = OpenRecord::begin(message, record.durability, record.key, now, look_at);
+        let current = self.open.redrive(&next).await?;
+        Ok(current.filter(|current| current.attempt() == next.attempt()))
     }
 
     /// Closes a record that a person has discarded.
