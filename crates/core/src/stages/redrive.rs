@@ -15,7 +15,7 @@ use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
     dead_letter::{DeadLetter, FailureSummary},
-    error::{ErrorKind, StageError},
+    error::{ErrorKind, ErrorName, StageError},
     message::InternalMessage,
     open_record::{OpenRecord, OpenState},
     ports::{
@@ -110,6 +110,12 @@ impl<D: Deployment> Redrive<D> {
                 Ok(Redriven::InProgress(current))
             }
             OpenState::Failed { failure, .. } if current == failed => {
+                // Two deliveries at the same time would begin the attempt in the same words, and each would start it.
+                let turn = Turn { look_at: self.clock.now().after(self.first_look), start: None };
+                if !self.open.take_turn(&open, turn).await? {
+                    let operation = format!("redrive attempt {failed}: somebody else has its turn");
+                    return Err(StageError::new(ErrorName::TableUnavailable, operation));
+                }
                 match begin_next(&self.open, &self.workflow, &open, failure, self.clock.now(), self.first_look)
                     .await?
                 {
@@ -202,6 +208,11 @@ pub(super) async fn automatically<D: Deployment>(
         } else {
             Looked::NotDue
         });
+    }
+    // Two copies of reconcile at the same time would begin the attempt in the same words, and each would start it.
+    let turn = Turn { look_at: now.after(settings.first_look), start: None };
+    if !reconcile.open.take_turn(open, turn).await? {
+        return Ok(Looked::NotDue);
     }
     let begun =
         begin_next(&reconcile.open, &reconcile.workflow, open, failure, now, settings.first_look).await?;
