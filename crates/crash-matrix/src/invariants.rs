@@ -1,10 +1,12 @@
 //! What must hold in the end, when every fault is mended and everything owed was done.
 
 use custody_core::{
+    attempt::Attempt,
     error::{ErrorKind, ErrorName},
     open_record::{OpenRecord, OpenState},
     record_id::RecordId,
 };
+use custody_test_support::doubles::Item;
 
 use crate::{watch, world::World};
 
@@ -21,7 +23,7 @@ pub(crate) fn why_not_quiet(world: &World) -> Option<String> {
     world.stores.open.all().iter().find_map(|open| {
         let attempt = open.attempt();
         let item = world.stores.table.item(open.id());
-        if item.as_ref().is_some_and(|item| item.status == "COMPLETED" || item.discarded.is_some()) {
+        if item.is_some_and(|item| item.status == "COMPLETED" || is_discarded(&item, attempt)) {
             return Some(format!("{attempt} is open, and its record is completed or discarded"));
         }
         match &open.state {
@@ -31,6 +33,11 @@ pub(crate) fn why_not_quiet(world: &World) -> Option<String> {
             OpenState::Failed { .. } => Some(format!("{attempt} failed, and no dead letter was sent")),
         }
     })
+}
+
+/// Whether an item tells that an attempt was discarded, not an earlier one that somebody insisted on redriving.
+pub(crate) fn is_discarded(item: &Item, attempt: Attempt) -> bool {
+    item.discarded.is_some_and(|discarded| discarded >= attempt.number())
 }
 
 fn waits_for_person(world: &World, open: &OpenRecord) -> bool {
@@ -74,7 +81,7 @@ fn check_record(world: &World, id: RecordId) -> Result<(), String> {
             known.closed.map(|_| ()).ok_or_else(|| "COMPLETED, and was never open".to_owned())
         }
         ("COMPLETED", Some(open)) => Err(format!("COMPLETED, and open as {:?}", open.kind())),
-        ("FAILED", None) if item.discarded.is_some() && known.is_discarded => Ok(()),
+        ("FAILED", None) if known.closed.is_some_and(|(_, attempt)| is_discarded(item, attempt)) => Ok(()),
         ("FAILED", Some(open)) => check_failed(world, id, open, known.is_lost),
         (status, open) => Err(format!("the item is {status}, and the record open: {}", open.is_some())),
     }
@@ -161,7 +168,7 @@ pub(crate) fn count_ends(world: &World) {
     for id in accepted {
         let end = items.get(&id).map_or("no item".to_owned(), |item| match &item.failure {
             _ if item.status == "COMPLETED" => "COMPLETED".to_owned(),
-            _ if item.discarded.is_some() => "discarded".to_owned(),
+            Some(failure) if item.discarded.is_some_and(|of| of >= failure.attempt) => "discarded".to_owned(),
             Some(failure) if failure.kind == ErrorKind::Transient => "FAILED, transient".to_owned(),
             Some(failure) => format!("FAILED, {}", failure.error_name),
             None => item.status.to_owned(),

@@ -158,6 +158,7 @@ pub(crate) fn redriven(
     if before.attempt() == stored.attempt() {
         return;
     }
+    let is_complete = world.stores.table.item(before.id()).is_some_and(|item| item.status == "COMPLETED");
     let mut ledger = world.ledger();
     let OpenState::Failed { failure, .. } = &before.state else {
         ledger.violated(format!("{} had not failed, and {} began", before.attempt(), stored.attempt()));
@@ -165,14 +166,18 @@ pub(crate) fn redriven(
     };
     let is_due = match caller.role {
         Role::Redrive { failed, .. } => failed == before.attempt(),
-        Role::Reconcile => world.setup.policy.automatic && failure.kind == ErrorKind::Transient,
+        Role::Reconcile => is_complete || world.setup.policy.automatic && failure.kind == ErrorKind::Transient,
         _ => false,
     };
     if !is_due || before.attempt().next() != stored.attempt() {
         let role = caller.role;
         ledger.violated(format!("{role:?} had {} begin after {}", stored.attempt(), before.attempt()));
     }
-    ledger.situation(if caller.role == Role::Reconcile { "redriven automatically" } else { "redriven" });
+    ledger.situation(match caller.role {
+        _ if is_complete => "a failed attempt's record was complete",
+        Role::Reconcile => "redriven automatically",
+        _ => "redriven",
+    });
     ledger.note(|| format!("{} begins, by {:?}", stored.attempt(), caller.role));
 }
 
@@ -193,7 +198,7 @@ pub(crate) fn closed(world: &World, before: Option<&OpenRecord>) {
     }
     match item {
         Some(item) if item.status == "COMPLETED" => check_announced(&mut ledger, attempt),
-        Some(item) if item.discarded.is_some() => {}
+        Some(item) if crate::invariants::is_discarded(&item, attempt) => {}
         item => {
             let status = item.map(|item| item.status);
             ledger.violated(format!("record {id} was closed, and its item is {status:?}"));

@@ -74,6 +74,7 @@ pub(super) fn random(seed: u64) -> Schedule {
         Profile::Long => 60 * (26 + chance.below(200)),
     };
     let window = Duration::from_mins(minutes);
+    let posts = posts(chance, profile, window);
     let is_automatic = profile == Profile::Passing || chance.percent(60);
     let policy = RedrivePolicy { automatic: is_automatic, ..POLICY };
     Schedule {
@@ -86,11 +87,11 @@ pub(super) fn random(seed: u64) -> Schedule {
             lagging_listings: chance.one_of(&[0, 0, 10, 50]),
             stopped_executions: chance.one_of(&[0, 0, 10, 40]),
         },
-        plan: faults(chance, profile, window),
+        plan: faults(chance, profile, window, &posts),
         window,
         tick: Duration::from_mins(if profile == Profile::Long { 20 } else { 1 }),
-        posts: posts(chance, profile, window),
-        weather: events(chance, profile, window),
+        weather: events(chance, profile, window, &posts),
+        posts,
         operations: operations(chance, profile, window),
         crashes: chance.one_of(&[0, 0, 20, 60]),
         killed_runs: chance.one_of(&[0, 10, 40]),
@@ -99,7 +100,7 @@ pub(super) fn random(seed: u64) -> Schedule {
     }
 }
 
-fn faults(chance: &mut SmallRng, profile: Profile, window: Duration) -> Plan {
+fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Post]) -> Plan {
     let faults = if profile == Profile::Passing || chance.percent(60) {
         Fault::PASSING.to_vec()
     } else {
@@ -113,8 +114,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration) -> Plan {
     };
     let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
     for _ in 0..chance.below(4) {
-        let services = match chance.below(8) {
-            0 => vec![Service::Archive, Service::FailedBucket, Service::Markers],
+        let services = match chance.below(9) {
+            0 | 8 => vec![Service::Archive, Service::FailedBucket, Service::Markers],
             1 => vec![Service::OpenTable, Service::ClaimTable, Service::RecordTable],
             2 => vec![Service::Archive, Service::FailedBucket],
             3 if chance.percent(30) => Service::ALL.to_vec(),
@@ -122,7 +123,12 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration) -> Plan {
         };
         let kinds = [Fault::Refuse, Fault::Refuse, Fault::TimeOut, Fault::LoseReply, Fault::TimeOutAfter, Fault::Late];
         let is_denied = profile != Profile::Passing && chance.percent(25);
-        let from_ms = EPOCH_MS + chance.between(0, window_ms);
+        // Where nothing is under way, nothing can go wrong: most outages have begun when a request comes.
+        let post_ms = i64::try_from(chance.one_of(posts).at.as_millis()).unwrap_or(0);
+        let from_ms = match chance.below(10) {
+            0..7 => EPOCH_MS + (post_ms + chance.between(-20_000, 300)).max(0),
+            _ => EPOCH_MS + chance.between(0, window_ms),
+        };
         let length_ms = if chance.percent(30) { chance.between(0, 120_000) } else { chance.between(0, window_ms) };
         plan.outages.push(Outage {
             services,
@@ -167,13 +173,29 @@ fn posts(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<Post>
     posts
 }
 
-fn events(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<(Duration, weather::Event)> {
+fn events(
+    chance: &mut SmallRng,
+    profile: Profile,
+    window: Duration,
+    posts: &[Post],
+) -> Vec<(Duration, weather::Event)> {
     let kinds = if profile == Profile::Passing || chance.percent(40) {
         &weather::HARMLESS[..]
     } else {
         &weather::ALL[..]
     };
-    (0..chance.below(5)).map(|_| (some_time(chance, window), chance.one_of(kinds))).collect()
+    let near_a_post = |chance: &mut SmallRng| {
+        let scale = chance.one_of(&[200, 2_000, 300_000]);
+        let after = Duration::from_millis(chance.below(scale));
+        let before = Duration::from_millis(chance.below(100) * chance.below(2) * 100);
+        (chance.one_of(posts).at + after).saturating_sub(before).min(window)
+    };
+    (0..chance.below(5))
+        .map(|_| {
+            let at = if chance.percent(70) { near_a_post(chance) } else { some_time(chance, window) };
+            (at, chance.one_of(kinds))
+        })
+        .collect()
 }
 
 fn operations(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<(Duration, Operation)> {
@@ -187,7 +209,7 @@ fn operations(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<
         Operation::RedriveOpen,
         Operation::Discard,
     ];
-    (0..chance.below(6))
+    (0..chance.below(8))
         .map(|_| {
             let at = Duration::from_millis(chance.below(u64::try_from(window.as_millis()).unwrap_or(0)));
             (at, chance.one_of(&kinds))
