@@ -111,7 +111,7 @@ impl<D: Deployment> Redrive<D> {
             }
             OpenState::Failed { failure, .. } if current == failed => {
                 // Two deliveries at the same time would begin the attempt in the same words, and each would start it.
-                let turn = Turn { look_at: self.clock.now().after(self.first_look), start: None };
+                let turn = Turn { look_at: self.clock.now().after(self.first_look), start: None, is_missing: false };
                 if !self.open.take_turn(&open, turn).await? {
                     let operation = format!("redrive attempt {failed}: somebody else has its turn");
                     return Err(StageError::new(ErrorName::TableUnavailable, operation));
@@ -202,7 +202,7 @@ pub(super) async fn automatically<D: Deployment>(
         && failure.payload_reference.is_some()
         && !settings.policy.is_parked(failure.kind, failure.attempt, waited);
     if !redrives {
-        let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None };
+        let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None, is_missing: false };
         return Ok(if reconcile.open.take_turn(open, turn).await? {
             Looked::Undecided
         } else {
@@ -210,7 +210,7 @@ pub(super) async fn automatically<D: Deployment>(
         });
     }
     // Two copies of reconcile at the same time would begin the attempt in the same words, and each would start it.
-    let turn = Turn { look_at: now.after(settings.first_look), start: None };
+    let turn = Turn { look_at: now.after(settings.first_look), start: None, is_missing: false };
     if !reconcile.open.take_turn(open, turn).await? {
         return Ok(Looked::NotDue);
     }

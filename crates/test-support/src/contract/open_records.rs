@@ -39,7 +39,7 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     let (id, attempt) = (record.id(), record.attempt());
     assert_eq!(open.find(id).await.unwrap(), None);
-    let turn = Turn { look_at: record.look_at, start: None };
+    let turn = Turn { look_at: record.look_at, start: None, is_missing: false };
     assert!(!open.take_turn(&record, turn).await.unwrap());
     assert_eq!(open.note_missing(attempt, record.look_at, record.look_at).await.unwrap(), None);
     assert_eq!(open.fail(&failed(&record)).await.unwrap(), None);
@@ -52,7 +52,8 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     assert_eq!(open.find(id).await.unwrap().as_ref(), Some(&record));
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, Some(record.look_at));
     // The reply to the first acceptance was lost, and meanwhile something was done for the record.
-    assert!(open.take_turn(&record, Turn { look_at: later(record.look_at, 60), start: None }).await.unwrap());
+    let turn = Turn { look_at: later(record.look_at, 60), start: None, is_missing: false };
+    assert!(open.take_turn(&record, turn).await.unwrap());
     assert_eq!(open.accept(&record, None).await.unwrap(), Acceptance::Accepted, "a lost reply is no refusal");
     assert_eq!(open.find(id).await.unwrap().unwrap().looks, 1, "what is open stays as it is");
     let foreign = samples::open_record(&samples::message_of(id, b"other"));
@@ -64,12 +65,13 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     open.accept(&record, None).await.unwrap();
     let look_at = later(record.look_at, 300);
-    assert!(open.take_turn(&record, Turn { look_at, start: None }).await.unwrap());
-    assert!(!open.take_turn(&record, Turn { look_at, start: None }).await.unwrap(), "a second copy comes too late");
+    let turn = Turn { look_at, start: None, is_missing: false };
+    assert!(open.take_turn(&record, turn).await.unwrap());
+    assert!(!open.take_turn(&record, turn).await.unwrap(), "a second copy comes too late");
     let seen = open.find(record.id()).await.unwrap().unwrap();
     assert_eq!((seen.looks, seen.starts, seen.look_at), (1, record.starts, look_at));
     assert_eq!(seen.started_at, record.started_at);
-    let turn = Turn { look_at: later(look_at, 300), start: Some(look_at) };
+    let turn = Turn { look_at: later(look_at, 300), start: Some(look_at), is_missing: false };
     assert!(open.take_turn(&seen, turn).await.unwrap());
     let seen = open.find(record.id()).await.unwrap().unwrap();
     assert_eq!((seen.looks, seen.starts, seen.started_at), (2, record.starts + 1, look_at));
@@ -132,6 +134,13 @@ async fn a_missing_payload_is_missing_since_the_first_note(open: &impl OpenRecor
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, Some(second));
     assert_eq!(open.note_missing(attempt, second, later(second, 90)).await.unwrap(), Some(first));
     assert_eq!(open.find(record.id()).await.unwrap().unwrap().missing_since, Some(first));
+    for (is_missing, expected) in [(true, first), (false, later(second, 200))] {
+        let seen = open.find(record.id()).await.unwrap().unwrap();
+        let look_at = later(seen.look_at, 90);
+        assert!(open.take_turn(&seen, Turn { look_at, start: None, is_missing }).await.unwrap());
+        let noted = open.note_missing(attempt, later(second, 200), later(look_at, 90)).await.unwrap();
+        assert_eq!(noted, Some(expected), "a payload that was seen since is not missing since then");
+    }
     open.close(attempt).await.unwrap();
 }
 

@@ -102,6 +102,9 @@ impl OpenRecords for &MemoryOpenRecords {
         }
         open.look_at = turn.look_at;
         open.looks += 1;
+        if !turn.is_missing {
+            open.missing_since = None;
+        }
         if let Some(now) = turn.start {
             open.starts += 1;
             open.started_at = now;

@@ -104,7 +104,7 @@ impl<D: Deployment> Reconcile<D> {
     /// Takes the turn, without a start.
     async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
-        self.open.take_turn(record, Turn { look_at, start: None }).await
+        self.open.take_turn(record, Turn { look_at, start: None, is_missing: false }).await
     }
 
     /// Announces a record that is complete, and closes it.
@@ -232,7 +232,8 @@ impl<D: Deployment> Reconcile<D> {
         if !budget.take_start() {
             return Ok(Looked::Postponed);
         }
-        let turn = Turn { look_at: self.next_look(record.looks + 1, now), start: Some(now) };
+        let look_at = self.next_look(record.looks + 1, now);
+        let turn = Turn { look_at, start: Some(now), is_missing: false };
         if !self.open.take_turn(record, turn).await? {
             return Ok(Looked::NotDue);
         }
@@ -250,7 +251,9 @@ impl<D: Deployment> Reconcile<D> {
         name: ErrorName,
         cause: &str,
     ) -> Result<Looked, StageError> {
-        if !self.take_turn(record, now).await? {
+        let look_at = self.next_look(record.looks + 1, now);
+        let turn = Turn { look_at, start: None, is_missing: name == ErrorName::PayloadMissing };
+        if !self.open.take_turn(record, turn).await? {
             return Ok(Looked::NotDue);
         }
         let failure = StageFailure {
