@@ -21,6 +21,10 @@ use crate::{
 /// How long a producer may repeat a request under its key. While the record is open, the claim lives on.
 pub const CLAIM_LIFE: Duration = Duration::from_hours(24);
 
+/// How long a claim is kept after its life: for as long as it takes at most to renew the claim of an open record, while the
+/// tables or reconcile are away.
+const CLAIM_KEPT: Duration = Duration::from_hours(7 * 24);
+
 /// Metadata that differs from one sending of a request to the next although the request is the same. Source: CloudEvents,
 /// "Distributed Tracing extension".
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
@@ -98,6 +102,11 @@ impl Claim {
             durability,
             expires_at: now.after(CLAIM_LIFE),
         }
+    }
+
+    /// When the table may remove the claim. Until then, a claim that has outlived its time counts where its record is open.
+    pub fn removable_at(&self) -> Timestamp {
+        self.expires_at.after(CLAIM_KEPT)
     }
 
     /// Whether the claim has outlived its time.

@@ -50,9 +50,9 @@ impl MemoryOpenRecords {
         self.0.peek().claims.clone()
     }
 
-    /// Removes expired claims, as DynamoDB's time-to-live does some time after they expired.
+    /// Removes the claims that are to be removed, as DynamoDB's time-to-live does.
     pub fn expire_claims(&self, now: Timestamp) {
-        self.0.peek().claims.retain(|_, claim| !claim.is_expired(now));
+        self.0.peek().claims.retain(|_, claim| claim.removable_at() > now);
     }
 }
 
