@@ -160,14 +160,15 @@ impl<D: Deployment> Reconcile<D> {
         now: Timestamp,
     ) -> Result<Looked, StageError> {
         let id = record.id();
-        if record.durability != Durability::Archived {
-            if record.looks == 0 {
-                // Ingest does so after its response; it may have died in between.
-                self.cache.persist(id).await.map_or_else(
-                    |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
-                    drop,
-                );
-            }
+        let is_cached = record.durability != Durability::Archived;
+        if is_cached && record.looks == 0 {
+            // Ingest does so after its response; it may have died in between.
+            self.cache.persist(id).await.map_or_else(
+                |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
+                drop,
+            );
+        }
+        if is_cached || record.missing_since.is_some() {
             match is_missing(&self.cache, &self.failed_store, &self.archive, &record.message).await {
                 Ok(true) => {
                     let text = "the payload is in neither cache, failed bucket nor archive";
