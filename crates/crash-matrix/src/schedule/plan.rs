@@ -71,7 +71,7 @@ pub(super) fn random(seed: u64) -> Schedule {
     let minutes = match profile {
         Profile::Passing => 2 + chance.below(54),
         Profile::Rough => 5 + chance.below(150),
-        Profile::Long => 60 * (26 + chance.below(200)),
+        Profile::Long => 60 * (26 + chance.one_of(&[0, 0, 160]) + chance.below(40)),
     };
     let window = Duration::from_mins(minutes);
     let posts = posts(chance, profile, window);
@@ -93,12 +93,18 @@ pub(super) fn random(seed: u64) -> Schedule {
         weather: events(chance, profile, window, &posts),
         posts,
         operations: operations(chance, profile, window),
-        crashes: chance.one_of(&[0, 0, 20, 60]),
+        crashes: chance.one_of(&[0, 0, 20, 80]),
         killed_runs: chance.one_of(&[0, 10, 40]),
         doubled_runs: chance.one_of(&[0, 30, 60]),
         is_passing: profile == Profile::Passing,
     }
 }
+
+/// The stores of payloads that outlive a long outage only in the cache.
+const BUCKETS: [Service; 2] = [Service::Archive, Service::FailedBucket];
+
+/// The longest outage of anything else: five days.
+const LONGEST_OUTAGE_MS: i64 = 5 * 24 * 3_600_000;
 
 fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Post]) -> Plan {
     let faults = if profile == Profile::Passing || chance.percent(60) {
@@ -113,11 +119,20 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
         ..Plan::default()
     };
     let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+    if profile == Profile::Long && chance.percent(50) {
+        plan.outages.push(Outage {
+            services: BUCKETS.to_vec(),
+            from_ms: EPOCH_MS,
+            to_ms: EPOCH_MS + window_ms,
+            fault: Fault::Refuse,
+            percent: 100,
+        });
+    }
     for _ in 0..chance.below(4) {
         let services = match chance.below(9) {
             0 | 8 => vec![Service::Archive, Service::FailedBucket, Service::Markers],
             1 => vec![Service::OpenTable, Service::ClaimTable, Service::RecordTable],
-            2 => vec![Service::Archive, Service::FailedBucket],
+            2 => BUCKETS.to_vec(),
             3 if chance.percent(30) => Service::ALL.to_vec(),
             _ => vec![chance.one_of(&Service::ALL)],
         };
@@ -130,6 +145,10 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
             _ => EPOCH_MS + chance.between(0, window_ms),
         };
         let length_ms = if chance.percent(30) { chance.between(0, 120_000) } else { chance.between(0, window_ms) };
+        // Buckets may be away for longer than a payload lives that was never accepted. Where reconcile cannot work for as
+        // long as that, there is no pipeline.
+        let is_only_buckets = services.iter().all(|service| BUCKETS.contains(service));
+        let length_ms = if is_only_buckets { length_ms } else { length_ms.min(LONGEST_OUTAGE_MS) };
         plan.outages.push(Outage {
             services,
             from_ms,
@@ -164,8 +183,10 @@ fn posts(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<Post>
             let later = match chance.below(3) {
                 0 => Duration::from_millis(chance.below(80)),
                 1 => Duration::from_secs(chance.below(600)),
-                _ if profile == Profile::Long => Duration::from_mins(23 * 60 + chance.below(180)),
-                _ => some_time(chance, window),
+                _ if profile == Profile::Long && chance.percent(50) => {
+                    Duration::from_mins(23 * 60 + chance.below(180))
+                }
+                _ => Duration::from_millis(chance.below(u64::try_from(window.as_millis()).unwrap_or(0))),
             };
             posts.push(Post { at: (at + later).min(window), request: request.clone(), tries });
         }
