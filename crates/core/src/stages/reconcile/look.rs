@@ -161,8 +161,8 @@ impl<D: Deployment> Reconcile<D> {
     ) -> Result<Looked, StageError> {
         let id = record.id();
         let is_cached = record.durability != Durability::Archived;
-        if is_cached && record.looks == 0 {
-            // Ingest does so after its response; it may have died in between.
+        if is_cached {
+            // Ingest does so after its response; it may have died in between, and so may an earlier look.
             self.cache.persist(id).await.map_or_else(
                 |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
                 drop,
