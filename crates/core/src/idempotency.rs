@@ -21,6 +21,10 @@ use crate::{
 /// How long a producer may repeat a request under its key. While the record is open, the claim lives on.
 pub const CLAIM_LIFE: Duration = Duration::from_hours(24);
 
+/// How long a claim is kept after its life: for as long as it takes at most to renew the claim of an open record, while the
+/// tables or reconcile are away.
+const CLAIM_KEPT: Duration = Duration::from_hours(7 * 24);
+
 /// Metadata that differs from one sending of a request to the next although the request is the same. Source: CloudEvents,
 /// "Distributed Tracing extension".
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
@@ -100,10 +104,20 @@ impl Claim {
         }
     }
 
+    /// When the table may remove the claim. Until then, a claim that has outlived its time counts where its record is open.
+    pub fn removable_at(&self) -> Timestamp {
+        removable_at(self.expires_at)
+    }
+
     /// Whether the claim has outlived its time.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
     }
+}
+
+/// When the table may remove a claim that expires at this time.
+pub fn removable_at(expires_at: Timestamp) -> Timestamp {
+    expires_at.after(CLAIM_KEPT)
 }
 
 /// A claim to be made with an acceptance.

@@ -140,6 +140,9 @@ pub struct Turn {
     pub look_at: Timestamp,
     /// When a further start is counted with the turn: now.
     pub start: Option<Timestamp>,
+    /// Whether the payload is in no store, as far as could be seen. Otherwise a note that it was missing is void: only what is
+    /// missing for longer than a failover takes, without a break, is lost.
+    pub is_missing: bool,
 }
 
 /// What idempotency keys stand for.

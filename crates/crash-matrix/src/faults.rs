@@ -1,27 +1,30 @@
-//! Faults: what can go wrong at an effect, and the plan that says at which.
+//! Faults: what can go wrong at an effect, and the plan that has it happen.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rand::{Rng as _, rngs::SmallRng};
+use custody_core::error::ErrorName;
+use rand::{SeedableRng as _, rngs::SmallRng};
+
+use crate::{chance::Chance as _, counts::Counts};
 
 /// What can go wrong at one effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// The service answers that it cannot, and has done nothing.
+    /// The service throttles, or answers that it cannot, and has done nothing.
     Refuse,
     /// The service denies access, and has done nothing.
     Deny,
     /// The service does it, and the answer is lost.
     LoseReply,
-    /// The service does nothing and never answers.
-    Hang,
-    /// The service does it and never answers.
-    HangAfter,
-    /// The call fails, and the service does it all the same, some time later.
+    /// The service does nothing, and the caller waits until its patience ends.
+    TimeOut,
+    /// The service does it, and the caller waits in vain for the answer.
+    TimeOutAfter,
+    /// The caller's patience ends, and the service does it later all the same.
     Late,
     /// The process dies before the effect.
     Kill,
@@ -34,8 +37,19 @@ impl Fault {
         Self::Refuse,
         Self::Deny,
         Self::LoseReply,
-        Self::Hang,
-        Self::HangAfter,
+        Self::TimeOut,
+        Self::TimeOutAfter,
+        Self::Late,
+        Self::Kill,
+        Self::KillAfter,
+    ];
+
+    /// The faults that pass by themselves.
+    pub(crate) const PASSING: [Self; 7] = [
+        Self::Refuse,
+        Self::LoseReply,
+        Self::TimeOut,
+        Self::TimeOutAfter,
         Self::Late,
         Self::Kill,
         Self::KillAfter,
@@ -45,147 +59,167 @@ impl Fault {
 /// Who an effect is asked of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Service {
-    Redis,
+    Cache,
     Archive,
-    PendingBucket,
     FailedBucket,
-    Table,
+    Markers,
+    OpenTable,
+    ClaimTable,
+    RecordTable,
     Queue,
     Topic,
     StepFunctions,
     FailureFunction,
-    /// Not a call: the execution of a workflow as a whole, which can be stopped or take too long.
-    Execution,
+    /// The invocation of a stage's function by the workflow.
+    Functions,
 }
 
 impl Service {
-    pub(crate) const CALLED: [Self; 9] = [
-        Self::Redis,
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Cache,
         Self::Archive,
-        Self::PendingBucket,
         Self::FailedBucket,
-        Self::Table,
+        Self::Markers,
+        Self::OpenTable,
+        Self::ClaimTable,
+        Self::RecordTable,
         Self::Queue,
         Self::Topic,
         Self::StepFunctions,
         Self::FailureFunction,
+        Self::Functions,
     ];
+
+    /// The error of a stage that cannot have this service.
+    pub(crate) fn unavailable(self) -> ErrorName {
+        match self {
+            Self::Cache => ErrorName::CacheUnavailable,
+            Self::Archive => ErrorName::ArchiveUnavailable,
+            Self::FailedBucket => ErrorName::FailedStoreUnavailable,
+            Self::Markers => ErrorName::MarkersUnavailable,
+            Self::OpenTable | Self::ClaimTable | Self::RecordTable => ErrorName::TableUnavailable,
+            Self::Queue => ErrorName::QueueUnavailable,
+            Self::Topic => ErrorName::TopicUnavailable,
+            Self::StepFunctions => ErrorName::WorkflowUnavailable,
+            Self::FailureFunction | Self::Functions => ErrorName::FailureFunctionUnavailable,
+        }
+    }
+
+    /// How much later a late effect of this service may happen.
+    fn latest(self) -> Duration {
+        match self {
+            // A request to Step Functions does not outlive the connection of the one who gave up on it for long: what an
+            // EXPRESS execution may overlap with rests on that.
+            Self::StepFunctions => Duration::from_mins(1),
+            _ => Duration::from_secs(400),
+        }
+    }
 }
 
-/// A service that is away for a number of calls, of all services together.
-#[derive(Clone, Copy, Debug)]
+/// A time in which a service fails.
+#[derive(Clone, Debug)]
 pub(crate) struct Outage {
-    pub(crate) service: Service,
-    pub(crate) from: u64,
-    pub(crate) to: u64,
+    pub(crate) services: Vec<Service>,
+    pub(crate) from_ms: i64,
+    pub(crate) to_ms: i64,
     pub(crate) fault: Fault,
+    /// How many of a hundred calls fail.
+    pub(crate) percent: u64,
 }
 
-/// Which effects go wrong, by the number of the call.
+/// Which effects go wrong.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
+    /// Faults by the number of the call.
     pub(crate) single: BTreeMap<u64, Fault>,
+    /// How many of a thousand calls go wrong, whatever they are.
+    pub(crate) per_mille: u64,
+    /// In which ways.
+    pub(crate) faults: Vec<Fault>,
     pub(crate) outages: Vec<Outage>,
 }
 
-impl Plan {
-    /// A few single faults and perhaps an outage, among the first `calls` calls.
-    pub(crate) fn random(random: &mut SmallRng, calls: u64) -> Self {
-        let mut plan = Self::default();
-        for _ in 0..=below(random, 6) {
-            let fault = Fault::ALL[below(random, Fault::ALL.len() as u64) as usize];
-            plan.single.insert(below(random, calls), fault);
-        }
-        for _ in 0..below(random, 3) {
-            let from = below(random, calls);
-            plan.outages.push(Outage {
-                service: Service::CALLED[below(random, Service::CALLED.len() as u64) as usize],
-                from,
-                to: from + below(random, calls),
-                fault: [Fault::Refuse, Fault::Deny, Fault::Hang, Fault::LoseReply][below(random, 4) as usize],
-            });
-        }
-        plan
-    }
-
-    fn at(&self, call: u64, service: Service) -> Option<Fault> {
-        let outage = self.outages.iter().find(|o| o.service == service && (o.from..o.to).contains(&call));
-        self.single.get(&call).copied().or(outage.map(|outage| outage.fault))
-    }
-}
-
-/// A number below `limit`.
-pub(crate) fn below(random: &mut SmallRng, limit: u64) -> u64 {
-    random.next_u64() % limit.max(1)
-}
-
-/// Counts calls and breaks those that the plan names.
-#[derive(Debug, Default)]
+/// Counts calls, and breaks those that the plan has break.
 pub(crate) struct Injector(Mutex<State>);
 
-#[derive(Debug, Default)]
 struct State {
     plan: Plan,
+    chance: SmallRng,
     calls: u64,
-    injected: u64,
-    trace: Vec<String>,
-    /// Whether a fault met a call that is about idempotency keys.
-    claims_disturbed: bool,
+    counts: Counts,
+    denied: BTreeSet<Service>,
 }
 
 impl Injector {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(Mutex::new(State {
+            plan: Plan::default(),
+            chance: SmallRng::seed_from_u64(seed),
+            calls: 0,
+            counts: Counts::default(),
+            denied: BTreeSet::new(),
+        }))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Breaks calls by this plan, whose first call is the next.
+    /// Breaks calls by this plan from now on.
     pub(crate) fn follow(&self, plan: Plan) {
-        let mut state = self.state();
-        state.plan = plan;
-        state.calls = 0;
-    }
-
-    /// The fault that the next call would have.
-    pub(crate) fn upcoming(&self, service: Service) -> Option<Fault> {
-        let state = self.state();
-        state.plan.at(state.calls, service)
+        self.state().plan = plan;
     }
 
     /// The fault of the next call, if any.
-    pub(crate) fn next(&self, service: Service, operation: &str) -> Option<Fault> {
+    pub(crate) fn next(&self, now_ms: i64, service: Service) -> Option<Fault> {
         let mut state = self.state();
         let call = state.calls;
         state.calls += 1;
-        let fault = state.plan.at(call, service)?;
-        state.injected += 1;
-        state.claims_disturbed |= operation.contains("claim");
-        state.trace.push(format!("call {call}: {service:?} {operation}: {fault:?}"));
+        let State { plan, chance, .. } = &mut *state;
+        let mut fault = plan.single.get(&call).copied();
+        if fault.is_none()
+            && let Some(outage) = plan
+                .outages
+                .iter()
+                .find(|o| (o.from_ms..o.to_ms).contains(&now_ms) && o.services.contains(&service))
+            && chance.percent(outage.percent)
+        {
+            fault = Some(outage.fault);
+        }
+        if fault.is_none() && plan.per_mille > 0 && chance.below(1000) < plan.per_mille {
+            fault = Some(chance.one_of(&plan.faults));
+        }
+        let fault = fault?;
+        state.counts.add("fault", format!("{service:?} {fault:?}"));
+        if fault == Fault::Deny {
+            state.denied.insert(service);
+        }
         Some(fault)
     }
 
-    /// Notes what happened, for whoever replays the schedule.
-    pub(crate) fn note(&self, line: String) {
-        self.state().trace.push(line);
+    /// How long an effect takes.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_millis(1 + self.state().chance.below(20))
+    }
+
+    /// How long a caller waits for an answer that does not come.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(1000 + self.state().chance.below(6000))
+    }
+
+    /// How much later a late effect happens.
+    pub(crate) fn lateness(&self, service: Service) -> Duration {
+        let chance = &mut self.state().chance;
+        let limit = service.latest().as_millis().try_into().unwrap_or(u64::MAX);
+        let scale = chance.one_of(&[200, 3_000, 20_000, 130_000, limit]).min(limit);
+        Duration::from_millis(chance.below(scale))
     }
 
     pub(crate) fn calls(&self) -> u64 {
         self.state().calls
     }
 
-    pub(crate) fn injected(&self) -> u64 {
-        self.state().injected
+    pub(crate) fn counts(&self) -> Counts {
+        self.state().counts.clone()
     }
-
-    pub(crate) fn claims_disturbed(&self) -> bool {
-        self.state().claims_disturbed
-    }
-
-    pub(crate) fn trace(&self) -> Vec<String> {
-        self.state().trace.clone()
-    }
-}
-
-/// How much later a late effect happens: after the caller gave up, before or after others repeated it.
-pub(crate) fn lateness(call: u64) -> Duration {
-    Duration::from_secs([0, 1, 7, 40, 130, 400][(call % 6) as usize])
 }

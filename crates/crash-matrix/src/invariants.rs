@@ -1,137 +1,178 @@
-//! What must hold for every acknowledged record, whatever went wrong.
+//! What must hold in the end, when every fault is mended and everything owed was done.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+use custody_core::{
+    attempt::Attempt,
+    error::{ErrorKind, ErrorName},
+    open_record::{OpenRecord, OpenState},
+    record_id::RecordId,
 };
+use custody_test_support::doubles::Item;
 
-use custody_core::{idempotency::IdempotencyKey, receipt::Receipt, record_id::RecordId};
+use crate::{watch, world::World};
 
-use crate::{workflow::COMPLETED, world::World};
-
-/// A record whose producer holds a receipt.
-#[derive(Clone, Debug)]
-pub(crate) struct Acknowledged {
-    pub(crate) receipt: Receipt,
-    pub(crate) payload: Vec<u8>,
-    pub(crate) key: Option<IdempotencyKey>,
+/// Whether nothing is under way, and every open record waits for a person.
+pub(crate) fn is_quiet(world: &World) -> bool {
+    world.executions().is_quiet() && why_not_quiet(world).is_none()
 }
 
-/// Whether nothing is under way any more.
-pub(crate) fn quiet(world: &World) -> bool {
-    world.cache.pending_runs().is_empty()
-        && world.markers.marked().is_empty()
-        && world.running().is_empty()
-        && world.redrives.scheduled().is_empty()
-        && world.in_redrive.load(std::sync::atomic::Ordering::Relaxed) == 0
-}
-
-/// What is under way.
-pub(crate) fn rest(world: &World) -> String {
-    format!(
-        "pending entries {:?}, markers {:?}, executions {:?}",
-        world.cache.pending_runs(),
-        world.markers.marked(),
-        world.running()
-    )
-}
-
-/// Every acknowledged record is at one of its two ends, and what is kept is what was sent.
-pub(crate) fn ended(world: &Arc<World>, acknowledged: &[Acknowledged]) -> Vec<String> {
-    let mut violations = Vec::new();
-    let (items, objects) = (world.table.items(), world.archive.objects());
-    let letters = world.dead_letters.letters();
-    for Acknowledged { receipt, payload, .. } in acknowledged {
-        let id = receipt.message_id;
-        let mut violated = |what: String| violations.push(format!("record {id}: {what}"));
-        let Some(item) = items.get(&id) else {
-            violated("acknowledged and not in the table".to_owned());
-            continue;
-        };
-        if item.message.payload.sha256 != receipt.payload.sha256 {
-            violated("the item's digest is not the receipt's".to_owned());
+/// What is still owed.
+pub(crate) fn why_not_quiet(world: &World) -> Option<String> {
+    if let Some(attempt) = world.stores.markers.marked().first() {
+        return Some(format!("there is a marker of {attempt}"));
+    }
+    world.stores.open.all().iter().find_map(|open| {
+        let attempt = open.attempt();
+        let item = world.stores.table.item(open.id());
+        if item.is_some_and(|item| item.status == "COMPLETED" || is_discarded(&item, attempt)) {
+            return Some(format!("{attempt} is open, and its record is completed or discarded"));
         }
-        match item.status {
-            "COMPLETED" => {
-                if objects.get(&id.archive_key()).map(|object| &object[..]) != Some(payload) {
-                    violated("COMPLETED, and the archive does not have its bytes".to_owned());
-                }
+        match &open.state {
+            OpenState::InProgress => Some(format!("{attempt} is in progress")),
+            OpenState::Failed { owed, .. } if !owed.is_empty() => Some(format!("{attempt} owes {owed:?}")),
+            OpenState::Failed { .. } if waits_for_person(world, open) => None,
+            OpenState::Failed { .. } => Some(format!("{attempt} failed, and no dead letter was sent")),
+        }
+    })
+}
+
+/// Whether an item tells that an attempt was discarded, not an earlier one that somebody insisted on redriving.
+pub(crate) fn is_discarded(item: &Item, attempt: Attempt) -> bool {
+    item.discarded.is_some_and(|discarded| discarded >= attempt.number())
+}
+
+fn waits_for_person(world: &World, open: &OpenRecord) -> bool {
+    world.ledger().record(open.id()).dead_letters.contains(&open.attempt().number())
+}
+
+/// Every accepted record is completed, announced and closed, or open as failed, or discarded; and what is kept is what was
+/// sent.
+pub(crate) fn check(world: &World) {
+    if !is_quiet(world) {
+        let why = why_not_quiet(world).unwrap_or_else(|| "an execution is under way".to_owned());
+        world.ledger().violated(format!("stuck: {why}"));
+    }
+    let accepted: Vec<RecordId> = {
+        let ledger = world.ledger();
+        let accepted = ledger.records.iter().filter(|(_, known)| known.accepted.is_some());
+        accepted.map(|(id, _)| *id).collect()
+    };
+    for id in accepted {
+        if let Err(what) = check_record(world, id) {
+            world.ledger().violated(format!("record {id}: {what}"));
+        }
+    }
+    check_contents(world);
+    check_cache(world);
+}
+
+fn check_record(world: &World, id: RecordId) -> Result<(), String> {
+    let known = world.ledger().record(id).clone();
+    let items = world.stores.table.items();
+    let item = items.get(&id).ok_or("accepted and not in the table")?;
+    if Some(item.message.payload.sha256) != known.accepted {
+        return Err("the item has another digest".to_owned());
+    }
+    let open = world.stores.open.get(id);
+    match (item.status, &open) {
+        ("COMPLETED", None) => {
+            if world.stores.archive.content(&id.archive_key()).is_none() {
+                return Err("COMPLETED, and the archive does not have its payload".to_owned());
             }
-            "FAILED" => {
-                let attempt = item.failure.as_ref().map(|failure| failure.attempt);
-                let letter =
-                    letters.iter().find(|l| l.message_id == Some(id) && Some(l.failure.attempt) == attempt);
-                if letter.is_none() {
-                    violated(format!("FAILED in attempt {attempt:?}, and no dead letter says so"));
-                }
-                let archived = objects.get(&id.archive_key()).map(|object| object.to_vec());
-                let kept = world
-                    .failed_store
-                    .objects()
-                    .get(&format!("records/{}", id.archive_key()))
-                    .map(|o| o.to_vec());
-                if archived.or(kept).as_ref() != Some(payload) {
-                    violated("FAILED, and its payload is not kept".to_owned());
-                }
+            known.closed.map(|_| ()).ok_or_else(|| "COMPLETED, and was never open".to_owned())
+        }
+        ("COMPLETED", Some(open)) => Err(format!("COMPLETED, and open as {:?}", open.kind())),
+        ("FAILED", None) if known.closed.is_some_and(|(_, attempt)| is_discarded(item, attempt)) => Ok(()),
+        ("FAILED", Some(open)) => check_failed(world, id, open, known.is_lost),
+        (status, open) => Err(format!("the item is {status}, and the record open: {}", open.is_some())),
+    }
+}
+
+fn check_failed(world: &World, id: RecordId, open: &OpenRecord, is_lost: bool) -> Result<(), String> {
+    let OpenState::Failed { failure, .. } = &open.state else {
+        return Err("the item is FAILED, and the record in progress".to_owned());
+    };
+    if !watch::is_in_s3(world, id) && !is_lost {
+        return Err("FAILED, and no bucket has its payload".to_owned());
+    }
+    if !watch::is_in_s3(world, id) && failure.error_name != ErrorName::PayloadLost.as_str() {
+        return Err(format!("lost, and FAILED for another reason, {}", failure.error_name));
+    }
+    if failure.payload_reference.is_none() && !is_lost {
+        return Err("FAILED, and the failure does not tell where the payload is".to_owned());
+    }
+    Ok(())
+}
+
+/// What is archived or preserved under a record's key is what the producer with the receipt sent.
+fn check_contents(world: &World) {
+    let receipts = world.ledger().receipts.clone();
+    for acknowledged in receipts {
+        let id = acknowledged.receipt.message_id;
+        let archived = world.stores.archive.content(&id.archive_key());
+        let preserved = world.stores.failed_store.content(&id.preserved_key());
+        for content in archived.iter().chain(&preserved) {
+            if *content != acknowledged.content {
+                world.ledger().violated(format!("record {id} is kept with other bytes than were sent"));
             }
-            status => violated(format!("acknowledged and {status}, with nothing under way")),
         }
     }
-    violations.extend(consistent(world, acknowledged));
-    violations
-}
-
-/// Every acknowledged record is complete.
-pub(crate) fn completed(world: &Arc<World>, acknowledged: &[Acknowledged]) -> Vec<String> {
-    let mut violations = ended(world, acknowledged);
-    for Acknowledged { receipt, .. } in acknowledged {
-        let status = world.table.item(receipt.message_id).map(|item| item.status);
-        if status != Some("COMPLETED") {
-            violations
-                .push(format!("record {}: {status:?} after every fault was mended", receipt.message_id));
-        }
-    }
-    violations
-}
-
-/// What must hold whether or not a record was acknowledged.
-fn consistent(world: &Arc<World>, acknowledged: &[Acknowledged]) -> Vec<String> {
-    let mut violations = Vec::new();
-    let mut completions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for notification in world.notifier.published() {
-        if notification.event_type == COMPLETED {
-            let id = notification.body["id"].to_string();
-            completions.entry(id).or_default().insert(notification.body.to_string());
-        }
-    }
-    for (id, contents) in completions {
-        if contents.len() > 1 {
-            violations.push(format!("`completed` {id} was announced with {} contents", contents.len()));
-        }
-    }
-    for (key, object) in world.archive.objects() {
+    for key in world.stores.archive.objects().keys() {
         let id: Option<RecordId> = key.rsplit('/').next().and_then(|id| id.parse().ok());
-        if id.is_none_or(|id| id.archive_key() != key) {
-            violations.push(format!("the archive holds {key}, which is no record's key"));
-        }
-        let sent = acknowledged.iter().find(|a| Some(a.receipt.message_id) == id);
-        if sent.is_some_and(|sent| sent.payload != object[..]) {
-            violations.push(format!("the archive holds other bytes under {key}"));
+        if id.is_none_or(|id| id.archive_key() != *key) {
+            world.ledger().violated(format!("the archive holds {key}, which is no record's key"));
         }
     }
-    // A fault that meets the claims themselves may make two records of two requests at once: no store can tell then.
-    if !world.injector.claims_disturbed() {
-        let mut by_key: BTreeMap<IdempotencyKey, BTreeSet<RecordId>> = BTreeMap::new();
-        for Acknowledged { receipt, key, .. } in acknowledged {
-            if let Some(key) = key {
-                by_key.entry(*key).or_default().insert(receipt.message_id);
-            }
-        }
-        for (key, ids) in by_key {
-            if ids.len() > 1 {
-                violations.push(format!("one idempotency key {key}, {} records: {ids:?}", ids.len()));
-            }
+}
+
+/// The cache has nothing but what was never accepted, and that expires.
+fn check_cache(world: &World) {
+    let in_a_week = world.now().after(std::time::Duration::from_hours(8 * 24));
+    world.stores.cache.expire(in_a_week);
+    for id in world.stores.cache.records() {
+        world.ledger().violated(format!("the cache keeps the payload of record {id} for good"));
+    }
+}
+
+/// Every accepted record is completed, and no dead letter was ever sent of one: an outage that was shorter than an hour and
+/// passed by itself needs no person.
+pub(crate) fn check_unattended(world: &World) {
+    let accepted: Vec<_> = {
+        let ledger = world.ledger();
+        ledger.records.iter().filter(|(_, known)| known.accepted.is_some()).map(|(id, _)| *id).collect()
+    };
+    for id in accepted {
+        check_completed(world, id);
+        if !world.ledger().record(id).dead_letters.is_empty() {
+            world.ledger().violated(format!("record {id} has a dead letter, for an outage that passed"));
         }
     }
-    violations
+}
+
+/// A record whose payload is not lost, and that nobody discarded, is completed.
+pub(crate) fn check_completed(world: &World, id: RecordId) {
+    let known = world.ledger().record(id).clone();
+    if (known.is_lost && !watch::is_in_s3(world, id)) || known.is_discarded {
+        return;
+    }
+    let states = world.stores.table.item(id).map(|item| item.status);
+    if states != Some("COMPLETED") {
+        world.ledger().violated(format!("record {id} is {states:?} after every fault was mended"));
+    }
+}
+
+/// How records ended.
+pub(crate) fn count_ends(world: &World) {
+    let items = world.stores.table.items();
+    let mut ledger = world.ledger();
+    let accepted: Vec<_> = ledger.records.iter().filter(|(_, k)| k.accepted.is_some()).map(|(id, _)| *id).collect();
+    for id in accepted {
+        let end = items.get(&id).map_or("no item".to_owned(), |item| match &item.failure {
+            _ if item.status == "COMPLETED" => "COMPLETED".to_owned(),
+            Some(failure) if item.discarded.is_some_and(|of| of >= failure.attempt) => "discarded".to_owned(),
+            Some(failure) if failure.kind == ErrorKind::Transient => "FAILED, transient".to_owned(),
+            Some(failure) => format!("FAILED, {}", failure.error_name),
+            None => item.status.to_owned(),
+        });
+        ledger.counts.add("record ended", end);
+    }
 }

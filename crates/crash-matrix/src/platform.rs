@@ -1,104 +1,233 @@
-//! Lambda as the stages see it: an invocation ends with an answer, with its time, or with its process; and a workflow
-//! tries again where trying again is worthwhile.
+//! Lambda: the functions as they are invoked, each over faulty ports.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use custody_core::error::{ErrorName, StageError, TRANSIENT_PLATFORM_ERRORS};
-use tokio::sync::Notify;
+use bytes::Bytes;
+use custody_core::{
+    breaker::Breaker,
+    error::{ErrorName, StageError},
+    message::InternalMessage,
+    proxy::ProxyResponse,
+    receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
+    stages::{
+        aggregate::{self, AggregateInput},
+        archive::{self, Archive},
+        failure::{self, FailedRecord, Failure, FailureReceipt},
+        ingest::{Ingest, TABLE_PAUSE},
+        metadata,
+        reconcile::{Reconcile, Report},
+    },
+};
+use custody_test_support::world::{EVENT_SOURCE, FIRST_LOOK};
 
-/// One invocation of a function.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Invocation(Arc<Notify>);
+use crate::{
+    chance::Chance as _,
+    faults::Service,
+    faulty::{Faulty, Simulated},
+    process::{Failed, Process, Role, invoke},
+    scheduler::Boxed,
+    world::World,
+};
 
-impl Invocation {
-    /// Ends the process. Whoever calls does not live to see it.
-    pub(crate) async fn die<T>(&self) -> T {
-        self.0.notify_one();
-        std::future::pending().await
-    }
-}
-
-/// Why an invocation had no answer.
-#[derive(Clone, Debug)]
-pub(crate) enum Failed {
-    /// The stage said why.
-    Stage(&'static str, String),
-    /// The process ended.
-    Exit,
-    /// The time was up.
-    TimedOut,
-}
-
-impl Failed {
-    /// The name under which Step Functions sees it.
-    pub(crate) fn error_name(&self) -> &'static str {
-        match self {
-            Self::Stage(name, _) => name,
-            Self::Exit => "Runtime.ExitError",
-            Self::TimedOut => "States.Timeout",
-        }
-    }
-
-    pub(crate) fn cause(&self) -> String {
-        match self {
-            Self::Stage(_, cause) => cause.clone(),
-            Self::Exit => "the process ended".to_owned(),
-            Self::TimedOut => "the time was up".to_owned(),
-        }
-    }
-}
-
-impl From<StageError> for Failed {
-    fn from(error: StageError) -> Self {
-        Self::Stage(error.name.as_str(), error.to_string())
-    }
-}
-
-/// Runs a function once.
-pub(crate) async fn invoke<T, F>(limit: Duration, function: impl FnOnce(Invocation) -> F) -> Result<T, Failed>
-where
-    F: Future<Output = Result<T, StageError>>,
-{
-    let invocation = Invocation::default();
-    tokio::select! {
-        biased;
-        () = invocation.0.notified() => Err(Failed::Exit),
-        answer = tokio::time::timeout(limit, function(invocation.clone())) => match answer {
-            Ok(answer) => answer.map_err(Failed::from),
-            Err(_) => Err(Failed::TimedOut),
-        },
-    }
-}
-
-/// A task of the state machine: its errors that are worth another try, and how many of those.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Retries {
+/// A stage's function, as the workflow invokes it.
+pub(crate) struct StageTask<T> {
+    pub(crate) stage: &'static str,
     pub(crate) transient: &'static [ErrorName],
-    pub(crate) max_attempts: u32,
-    pub(crate) max_delay: Duration,
+    pub(crate) work: Arc<dyn Fn(Faulty) -> Boxed<Result<T, StageError>> + Send + Sync>,
 }
 
-impl Retries {
-    /// Tries until it works, fails for good, or was tried often enough.
-    pub(crate) async fn run<T>(
-        &self,
-        mut task: impl AsyncFnMut() -> Result<T, Failed>,
-    ) -> Result<T, (Failed, u32)> {
-        let mut tries = 0;
-        loop {
-            let failed = match task().await {
-                Ok(value) => return Ok(value),
-                Err(failed) => failed,
+fn task<T, F>(
+    stage: &'static str,
+    transient: &'static [ErrorName],
+    work: impl Fn(Faulty) -> F + Send + Sync + 'static,
+) -> StageTask<T>
+where
+    F: Future<Output = Result<T, StageError>> + Send + 'static,
+{
+    StageTask { stage, transient, work: Arc::new(move |ports| Box::pin(work(ports))) }
+}
+
+/// The archive function.
+pub(crate) fn archive(message: &InternalMessage) -> StageTask<ArchiveReceipt> {
+    let message = message.clone();
+    task("archive", archive::TRANSIENT, move |ports| {
+        let message = message.clone();
+        async move {
+            let stage = Archive::<Simulated> {
+                cache: ports.clone(),
+                failed_store: ports.clone(),
+                archive: ports.clone(),
+                clock: ports.clock(),
             };
-            tries += 1;
-            let name = failed.error_name();
-            let worthwhile = self.transient.iter().any(|n| n.as_str() == name)
-                || TRANSIENT_PLATFORM_ERRORS.contains(&name);
-            if !worthwhile || tries > self.max_attempts {
-                return Err((failed, tries));
-            }
-            // Full jitter ends anywhere; half of it is as good as any here.
-            tokio::time::sleep(Duration::from_millis(500 << tries.min(8)).min(self.max_delay)).await;
+            stage.run(&message).await
         }
+    })
+}
+
+/// The metadata function.
+pub(crate) fn metadata(message: &InternalMessage) -> StageTask<MetadataReceipt> {
+    let message = message.clone();
+    task("metadata", metadata::TRANSIENT, move |ports| {
+        let message = message.clone();
+        async move { metadata::run(&ports, &ports.clock(), &message).await }
+    })
+}
+
+/// The aggregate function.
+pub(crate) fn aggregate(
+    message: &InternalMessage,
+    archive: ArchiveReceipt,
+    metadata: MetadataReceipt,
+) -> StageTask<FinalRecord> {
+    let input = AggregateInput { message: message.clone(), archive, metadata };
+    task("aggregate", aggregate::TRANSIENT, move |ports| {
+        let input = input.clone();
+        async move { aggregate::run(&ports, &ports, &ports.clock(), input).await }
+    })
+}
+
+/// The failure function.
+pub(crate) fn failure(record: FailedRecord) -> StageTask<FailureReceipt> {
+    task("failure", failure::TRANSIENT, move |ports| {
+        let record = record.clone();
+        async move { failure_stage(&ports).run(record).await }
+    })
+}
+
+fn failure_stage(ports: &Faulty) -> Failure<Simulated> {
+    Failure {
+        cache: ports.clone(),
+        failed_store: ports.clone(),
+        archive: ports.clone(),
+        open: ports.clone(),
+        table: ports.clone(),
+        dead_letters: ports.dead_letters(),
+        topic: ports.clone(),
+        clock: ports.clock(),
+        event_source: EVENT_SOURCE.to_owned(),
+        policy: ports.world.setup.policy,
+    }
+}
+
+/// Has the failure function run, as reconcile does.
+pub(crate) fn handle_failure(
+    world: Arc<World>,
+    record: FailedRecord,
+) -> Boxed<Result<FailureReceipt, Failed>> {
+    // Boxed, because reconcile has it run by way of a port, and the port's future must not contain its own kind.
+    Box::pin(async move {
+        let process = Process::new(Role::Stage, world.scheduler.now_ms());
+        let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+        let stage = failure_stage(&ports);
+        invoke(&world.scheduler, process, Duration::from_secs(60), stage.run(record)).await
+    })
+}
+
+/// Runs reconcile once.
+pub(crate) async fn reconcile(world: Arc<World>, limit: Duration) -> Option<Report> {
+    let process = Process::new(Role::Reconcile, world.scheduler.now_ms());
+    let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+    let stage = Reconcile::<Simulated> {
+        cache: ports.clone(),
+        failed_store: ports.clone(),
+        archive: ports.clone(),
+        open: ports.clone(),
+        claims: ports.clone(),
+        markers: ports.clone(),
+        table: ports.clone(),
+        workflow: ports.clone(),
+        failure_handler: ports.clone(),
+        topic: ports.clone(),
+        clock: ports.clock(),
+        event_source: EVENT_SOURCE.to_owned(),
+        settings: world.setup.settings(),
+    };
+    let report = invoke(&world.scheduler, process, limit, stage.run()).await;
+    world.note(|| match &report {
+        Ok(report) => format!("reconcile: {report:?}"),
+        Err(failed) => format!("reconcile: {failed:?}"),
+    });
+    report.ok()
+}
+
+/// The environments of the ingest function that are free.
+pub(crate) type Environments = Vec<Environment>;
+
+/// An environment of the ingest function: one process, which answers one request after the other.
+pub(crate) struct Environment {
+    ingest: Ingest<Simulated>,
+    process: Process,
+}
+
+impl Environment {
+    fn new(world: &Arc<World>) -> Self {
+        let process = Process::new(Role::Ingest, world.scheduler.now_ms());
+        let ports = Faulty { world: Arc::clone(world), process: process.clone() };
+        let ingest = Ingest {
+            cache: ports.clone(),
+            archive: ports.clone(),
+            open: ports.clone(),
+            claims: ports.clone(),
+            markers: ports.clone(),
+            workflow: ports.clone(),
+            failed_store: ports.clone(),
+            dead_letters: ports.dead_letters(),
+            rejected_requests: ports.rejected_requests(),
+            clock: ports.clock(),
+            table_breaker: Breaker::new(TABLE_PAUSE),
+            first_look: FIRST_LOOK,
+        };
+        Self { ingest, process }
+    }
+}
+
+/// Answers a request; `None` where the producer gets no answer. What is left for after the answer is done beside it, or
+/// never.
+pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Option<ProxyResponse> {
+    let known = world.environments().pop();
+    let environment = known.unwrap_or_else(|| Environment::new(&world));
+    let Environment { ingest, process } = &environment;
+    process.begin(world.scheduler.now_ms());
+    process.set_answering(true);
+    let limit = Duration::from_secs(26);
+    let answer = invoke(&world.scheduler, process.clone(), limit, async { Ok(ingest.run(&event).await) }).await;
+    let answer = answer.ok()?;
+    process.set_answering(false);
+    if world.chance().percent(crashes) {
+        if !answer.follow_up.is_empty() {
+            world.ledger().situation("a crash between answer and follow-up");
+        }
+        return Some(answer.response);
+    }
+    let there = Arc::clone(&world);
+    world.scheduler.spawn(async move {
+        let Environment { ingest, process } = &environment;
+        let follow_up = async {
+            ingest.follow_up(answer.follow_up).await;
+            Ok(())
+        };
+        if invoke(&there.scheduler, process.clone(), limit, follow_up).await.is_ok() {
+            there.environments().push(environment);
+        }
+    });
+    Some(answer.response)
+}
+
+impl Faulty {
+    /// Has a function run, as the workflow does.
+    pub(crate) async fn call_function<T, F>(
+        &self,
+        stage: &'static str,
+        call: impl FnOnce(Arc<World>) -> F + Send,
+    ) -> Result<Result<T, Failed>, StageError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+    {
+        self.effect(Service::Functions, stage, move |world| {
+            let work = call(Arc::clone(&world));
+            async move { Ok(world.scheduler.spawn_joined(work).await) }
+        })
+        .await
     }
 }

@@ -157,6 +157,7 @@ impl OpenRecords for DynamoOpenRecords {
     async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
         let operation = || format!("take the turn of open record {}", seen.id());
         let mut assignments = "SET lookAt = :next, looks = looks + :one".to_owned();
+        let forget = if turn.is_missing { "" } else { " REMOVE missingSince" };
         let mut update = self
             .update(seen.attempt())
             .expression_attribute_names("#state", "state")
@@ -169,7 +170,7 @@ impl OpenRecords for DynamoOpenRecords {
             update = update.expression_attribute_values(":now", item::time(now));
         }
         let update = update
-            .update_expression(assignments)
+            .update_expression(assignments + forget)
             .condition_expression("attempt = :attempt AND lookAt = :seen AND #state = :state")
             .send()
             .await;

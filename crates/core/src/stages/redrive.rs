@@ -15,10 +15,12 @@ use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
     dead_letter::{DeadLetter, FailureSummary},
-    error::{ErrorKind, StageError},
+    error::{ErrorKind, ErrorName, StageError},
     message::InternalMessage,
     open_record::{OpenRecord, OpenState},
-    ports::{DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow},
+    ports::{
+        DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow,
+    },
     receipt::Durability,
     stages::failure::RedrivePolicy,
 };
@@ -108,15 +110,14 @@ impl<D: Deployment> Redrive<D> {
                 Ok(Redriven::InProgress(current))
             }
             OpenState::Failed { failure, .. } if current == failed => {
-                match begin_next(
-                    &self.open,
-                    &self.workflow,
-                    &open,
-                    failure,
-                    self.clock.now(),
-                    self.first_look,
-                )
-                .await?
+                // Two deliveries at the same time would begin the attempt in the same words, and each would start it.
+                let turn = Turn { look_at: self.clock.now().after(self.first_look), start: None, is_missing: false };
+                if !self.open.take_turn(&open, turn).await? {
+                    let operation = format!("redrive attempt {failed}: somebody else has its turn");
+                    return Err(StageError::new(ErrorName::TableUnavailable, operation));
+                }
+                match begin_next(&self.open, &self.workflow, &open, failure, self.clock.now(), self.first_look)
+                    .await?
                 {
                     Some(attempt) => Ok(Redriven::InProgress(attempt)),
                     None => Ok(Redriven::Superseded),
@@ -201,12 +202,17 @@ pub(super) async fn automatically<D: Deployment>(
         && failure.payload_reference.is_some()
         && !settings.policy.is_parked(failure.kind, failure.attempt, waited);
     if !redrives {
-        let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None };
+        let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None, is_missing: false };
         return Ok(if reconcile.open.take_turn(open, turn).await? {
             Looked::Undecided
         } else {
             Looked::NotDue
         });
+    }
+    // Two copies of reconcile at the same time would begin the attempt in the same words, and each would start it.
+    let turn = Turn { look_at: now.after(settings.first_look), start: None, is_missing: false };
+    if !reconcile.open.take_turn(open, turn).await? {
+        return Ok(Looked::NotDue);
     }
     let begun =
         begin_next(&reconcile.open, &reconcile.workflow, open, failure, now, settings.first_look).await?;

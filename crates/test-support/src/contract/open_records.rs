@@ -39,7 +39,7 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     let (id, attempt) = (record.id(), record.attempt());
     assert_eq!(open.find(id).await.unwrap(), None);
-    let turn = Turn { look_at: record.look_at, start: None };
+    let turn = Turn { look_at: record.look_at, start: None, is_missing: false };
     assert!(!open.take_turn(&record, turn).await.unwrap());
     assert_eq!(open.note_missing(attempt, record.look_at, record.look_at).await.unwrap(), None);
     assert_eq!(open.fail(&failed(&record)).await.unwrap(), None);
@@ -52,7 +52,8 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     assert_eq!(open.find(id).await.unwrap().as_ref(), Some(&record));
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, Some(record.look_at));
     // The reply to the first acceptance was lost, and meanwhile something was done for the record.
-    assert!(open.take_turn(&record, Turn { look_at: later(record.look_at, 60), start: None }).await.unwrap());
+    let turn = Turn { look_at: later(record.look_at, 60), start: None, is_missing: false };
+    assert!(open.take_turn(&record, turn).await.unwrap());
     assert_eq!(open.accept(&record, None).await.unwrap(), Acceptance::Accepted, "a lost reply is no refusal");
     assert_eq!(open.find(id).await.unwrap().unwrap().looks, 1, "what is open stays as it is");
     let foreign = samples::open_record(&samples::message_of(id, b"other"));
@@ -64,15 +65,13 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     open.accept(&record, None).await.unwrap();
     let look_at = later(record.look_at, 300);
-    assert!(open.take_turn(&record, Turn { look_at, start: None }).await.unwrap());
-    assert!(
-        !open.take_turn(&record, Turn { look_at, start: None }).await.unwrap(),
-        "a second copy comes too late"
-    );
+    let turn = Turn { look_at, start: None, is_missing: false };
+    assert!(open.take_turn(&record, turn).await.unwrap());
+    assert!(!open.take_turn(&record, turn).await.unwrap(), "a second copy comes too late");
     let seen = open.find(record.id()).await.unwrap().unwrap();
     assert_eq!((seen.looks, seen.starts, seen.look_at), (1, record.starts, look_at));
     assert_eq!(seen.started_at, record.started_at);
-    let turn = Turn { look_at: later(look_at, 300), start: Some(look_at) };
+    let turn = Turn { look_at: later(look_at, 300), start: Some(look_at), is_missing: false };
     assert!(open.take_turn(&seen, turn).await.unwrap());
     let seen = open.find(record.id()).await.unwrap().unwrap();
     assert_eq!((seen.looks, seen.starts, seen.started_at), (2, record.starts + 1, look_at));
@@ -81,7 +80,8 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
 }
 
 fn failed(record: &OpenRecord) -> OpenRecord {
-    let state = OpenState::Failed { failure: failure_of(&record.message), owed: FailureDuty::ALL.to_vec() };
+    let state =
+        OpenState::Failed { failure: failure_of(&record.message), owed: FailureDuty::ALL.to_vec() };
     OpenRecord { look_at: later(record.look_at, 30), state, ..record.clone() }
 }
 
@@ -93,11 +93,7 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     let next = redriven(&record);
     open.accept(&record, None).await.unwrap();
-    assert_eq!(
-        open.redrive(&next).await.unwrap().as_ref(),
-        Some(&record),
-        "what has not failed is not redriven"
-    );
+    assert_eq!(open.redrive(&next).await.unwrap().as_ref(), Some(&record), "what has not failed is not redriven");
 
     let first = failed(&record);
     assert_eq!(open.fail(&first).await.unwrap().as_ref(), Some(&first));
@@ -108,11 +104,7 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     if let OpenState::Failed { failure, .. } = &mut second.state {
         failure.reason = "another reason".to_owned();
     }
-    assert_eq!(
-        open.fail(&second).await.unwrap().as_ref(),
-        Some(&first),
-        "the first failure is the one that is told"
-    );
+    assert_eq!(open.fail(&second).await.unwrap().as_ref(), Some(&first), "the first failure is the one that is told");
 
     let look_at = later(first.look_at, 60);
     open.owe(record.attempt(), &[FailureDuty::DeadLetter], look_at).await.unwrap();
@@ -142,6 +134,13 @@ async fn a_missing_payload_is_missing_since_the_first_note(open: &impl OpenRecor
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, Some(second));
     assert_eq!(open.note_missing(attempt, second, later(second, 90)).await.unwrap(), Some(first));
     assert_eq!(open.find(record.id()).await.unwrap().unwrap().missing_since, Some(first));
+    for (is_missing, expected) in [(true, first), (false, later(second, 200))] {
+        let seen = open.find(record.id()).await.unwrap().unwrap();
+        let look_at = later(seen.look_at, 90);
+        assert!(open.take_turn(&seen, Turn { look_at, start: None, is_missing }).await.unwrap());
+        let noted = open.note_missing(attempt, later(second, 200), later(look_at, 90)).await.unwrap();
+        assert_eq!(noted, Some(expected), "a payload that was seen since is not missing since then");
+    }
     open.close(attempt).await.unwrap();
 }
 
@@ -174,11 +173,7 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     assert_eq!(claims.find(&key).await.unwrap(), None);
     assert_eq!(open.accept(&first, Some(&request)).await.unwrap(), Acceptance::Accepted);
     assert_eq!(claims.find(&key).await.unwrap(), Some(claim.clone()));
-    assert_eq!(
-        open.accept(&first, Some(&request)).await.unwrap(),
-        Acceptance::Accepted,
-        "a lost reply is no refusal"
-    );
+    assert_eq!(open.accept(&first, Some(&request)).await.unwrap(), Acceptance::Accepted, "a lost reply is no refusal");
     assert_eq!(open.accept(&second, Some(&late)).await.unwrap(), Acceptance::Held(claim.clone()));
     assert_eq!(open.find(second.id()).await.unwrap(), None, "a record whose key is taken is not open");
 
@@ -190,11 +185,7 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     assert_eq!(claims.find(&key).await.unwrap(), Some(renewed.clone()));
     claims.renew(&key, first.id(), claim.expires_at).await.unwrap();
     claims.renew(&key, second.id(), later(until, 3600)).await.unwrap();
-    assert_eq!(
-        claims.find(&key).await.unwrap(),
-        Some(renewed.clone()),
-        "a claim lives no shorter, and only by its holder"
-    );
+    assert_eq!(claims.find(&key).await.unwrap(), Some(renewed.clone()), "a claim lives no shorter, and only by its holder");
 
     // An expired claim is replaced by whoever has read it, and by nobody who has read an older one.
     let stale = ClaimRequest { replaces: Some(claim), ..late.clone() };
@@ -205,8 +196,7 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     open.close(second.attempt()).await.unwrap();
 
     // A key that nobody has is not renewed into being.
-    let unknown =
-        IdempotencyKey::of_header("contract", &Sha256::of(key.to_string().as_bytes()).to_string()).unwrap();
+    let unknown = IdempotencyKey::of_header("contract", &Sha256::of(key.to_string().as_bytes()).to_string()).unwrap();
     claims.renew(&unknown, first.id(), until).await.unwrap();
     assert_eq!(claims.find(&unknown).await.unwrap(), None);
 }

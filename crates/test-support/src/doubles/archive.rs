@@ -31,6 +31,11 @@ impl MemoryArchive {
         self.0.peek().iter().map(|(key, object)| (key.clone(), object.content.clone())).collect()
     }
 
+    /// The object under this key.
+    pub fn content(&self, key: &str) -> Option<Bytes> {
+        self.0.peek().get(key).map(|object| object.content.clone())
+    }
+
     /// Puts an object there, past every condition.
     pub fn plant(&self, key: &str, content: &[u8]) {
         let archived_at = Timestamp::from_unix_ms(0).expect("the epoch is in range");

@@ -41,6 +41,11 @@ impl MemoryFailedStore {
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         self.0.peek().clone()
     }
+
+    /// The object under this key.
+    pub fn content(&self, key: &str) -> Option<Bytes> {
+        self.0.peek().get(key).cloned()
+    }
 }
 
 impl FailedStore for &MemoryFailedStore {

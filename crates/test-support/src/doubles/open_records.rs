@@ -56,9 +56,9 @@ impl MemoryOpenRecords {
         self.0.peek().fails_accepts = fails;
     }
 
-    /// Removes expired claims, as DynamoDB's time-to-live does some time after they expired.
+    /// Removes the claims that are to be removed, as DynamoDB's time-to-live does.
     pub fn expire_claims(&self, now: Timestamp) {
-        self.0.peek().claims.retain(|_, claim| !claim.is_expired(now));
+        self.0.peek().claims.retain(|_, claim| claim.removable_at() > now);
     }
 }
 
@@ -114,6 +114,9 @@ impl OpenRecords for &MemoryOpenRecords {
         }
         open.look_at = turn.look_at;
         open.looks += 1;
+        if !turn.is_missing {
+            open.missing_since = None;
+        }
         if let Some(now) = turn.start {
             open.starts += 1;
             open.started_at = now;

@@ -1,9 +1,10 @@
 //! A payload cache in memory.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use custody_core::{
+    clock::Timestamp,
     content::{Content, Digested},
     error::{ErrorName, StageError},
     message::RedisReference,
@@ -26,6 +27,7 @@ struct State {
     durable: bool,
     capacity: Option<usize>,
     replicas_lag: bool,
+    answers_as_empty: bool,
     puts: usize,
 }
 
@@ -33,7 +35,12 @@ struct State {
 struct Entry {
     payload: Bytes,
     persisted: bool,
+    /// Whether the replicas have it, too.
+    replicated: bool,
 }
+
+/// How long what was never accepted is kept.
+const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
 impl MemoryPayloadCache {
     /// Makes every put count as [`Durability::Durable`].
@@ -48,7 +55,27 @@ impl MemoryPayloadCache {
 
     /// Makes every put end unconfirmed: the payload is stored, and the caller is told that it may not be.
     pub fn set_replicas_lag(&self, lag: bool) {
-        self.0.peek().replicas_lag = lag;
+        let mut state = self.0.peek();
+        state.replicas_lag = lag;
+        if !lag {
+            state.entries.values_mut().for_each(|entry| entry.replicated = true);
+        }
+    }
+
+    /// Loses the primaries, and makes their replicas primaries: what these do not have is gone.
+    pub fn fail_over(&self) {
+        self.0.peek().entries.retain(|_, entry| entry.replicated);
+    }
+
+    /// Answers every read as if there were nothing, and takes no write, as a node does that came up empty before its replica
+    /// took over.
+    pub fn set_answers_as_empty(&self, empty: bool) {
+        self.0.peek().answers_as_empty = empty;
+    }
+
+    /// Forgets some payloads, as the loss of all nodes of a shard does.
+    pub fn lose(&self, is_lost: impl Fn(RecordId) -> bool) {
+        self.0.peek().entries.retain(|id, _| !is_lost(*id));
     }
 
     /// Forgets every payload, as the loss of all nodes does.
@@ -61,6 +88,11 @@ impl MemoryPayloadCache {
         self.0.peek().entries.retain(|_, entry| entry.persisted);
     }
 
+    /// Forgets every payload that was not persisted and came seven days before `now`, by the time in the record's id.
+    pub fn expire(&self, now: Timestamp) {
+        self.0.peek().entries.retain(|id, entry| entry.persisted || now.since(id.received_at()) < EXPIRY);
+    }
+
     /// Replaces a payload, as no correct program would.
     pub fn corrupt(&self, id: RecordId, payload: &[u8]) {
         if let Some(entry) = self.0.peek().entries.get_mut(&id) {
@@ -71,6 +103,11 @@ impl MemoryPayloadCache {
     /// Whether there is a payload of this record.
     pub fn holds(&self, id: RecordId) -> bool {
         self.0.peek().entries.contains_key(&id)
+    }
+
+    /// Whether there is a payload of this record that the loss of one node leaves.
+    pub fn is_replicated(&self, id: RecordId) -> bool {
+        self.0.peek().entries.get(&id).is_some_and(|entry| entry.replicated)
     }
 
     /// Whether there is a payload of this record that does not expire.
@@ -109,9 +146,11 @@ impl PayloadCache for &MemoryPayloadCache {
         if state.capacity.is_some_and(|capacity| used + payload.len() > capacity) {
             return unavailable("the cache is full");
         }
+        state.check_writable(id)?;
         let bytes = payload.to_bytes();
         payload.sha256();
-        state.entries.insert(id, Entry { payload: bytes, persisted: false });
+        let replicated = !state.replicas_lag;
+        state.entries.insert(id, Entry { payload: bytes, persisted: false, replicated });
         if state.replicas_lag {
             return unavailable("the replicas did not confirm it");
         }
@@ -119,21 +158,38 @@ impl PayloadCache for &MemoryPayloadCache {
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
-        Ok(self.0.open()?.entries.get(&id).map(|entry| entry.payload.clone().into()))
+        Ok(self.0.open()?.visible(id).map(|entry| entry.payload.clone().into()))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
-        Ok(self.0.open()?.entries.get(&id).map(|entry| entry.payload.len() as u64))
+        Ok(self.0.open()?.visible(id).map(|entry| entry.payload.len() as u64))
     }
 
     async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
         let mut state = self.0.open()?;
+        state.check_writable(id)?;
         let entry = state.entries.get_mut(&id);
         Ok(entry.map(|entry| entry.persisted = true).is_some())
     }
 
     async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
-        self.0.open()?.entries.remove(&id);
+        let mut state = self.0.open()?;
+        state.check_writable(id)?;
+        state.entries.remove(&id);
+        Ok(())
+    }
+}
+
+impl State {
+    fn visible(&self, id: RecordId) -> Option<&Entry> {
+        self.entries.get(&id).filter(|_| !self.answers_as_empty)
+    }
+
+    fn check_writable(&self, id: RecordId) -> Result<(), StageError> {
+        if self.answers_as_empty {
+            let operation = format!("write record {id}: the primary is being replaced");
+            return Err(StageError::new(ErrorName::CacheUnavailable, operation));
+        }
         Ok(())
     }
 }

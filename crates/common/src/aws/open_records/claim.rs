@@ -1,12 +1,12 @@
 //! The item of a claim.
 //!
-//! `expiresAt` decides, in milliseconds. `timeToLive`, in seconds, is when DynamoDB may remove the item, which it does within
-//! days: a claim that is there and expired is no claim. Source: Amazon DynamoDB developer guide, "Using time to live (TTL)".
+//! `expiresAt` decides, in milliseconds. `timeToLive`, in seconds, is when DynamoDB may remove the item: a claim that has
+//! expired counts until then, where its record is open. Source: Amazon DynamoDB developer guide, "Using time to live (TTL)".
 
 use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
-    idempotency::{Claim, IdempotencyKey},
+    idempotency::{self, Claim, IdempotencyKey},
     record_id::RecordId,
 };
 
@@ -21,7 +21,7 @@ pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
         ("idempotencyKey".to_owned(), text(key)),
         ("messageID".to_owned(), text(claim.message_id)),
         ("expiresAt".to_owned(), time(claim.expires_at)),
-        ("timeToLive".to_owned(), number(time_to_live(claim.expires_at))),
+        ("timeToLive".to_owned(), number(time_to_live(claim.removable_at()))),
         ("claim".to_owned(), text(serde_json::to_string(claim).expect("a claim always serializes"))),
     ])
 }
@@ -32,8 +32,8 @@ pub(super) fn decode(item: &Attributes) -> Option<Claim> {
     Some(Claim { expires_at: time_of(item, "expiresAt")?, ..claim })
 }
 
-fn time_to_live(expires_at: Timestamp) -> i64 {
-    expires_at.unix_ms() / 1000 + 1
+fn time_to_live(removable_at: Timestamp) -> i64 {
+    removable_at.unix_ms() / 1000 + 1
 }
 
 fn operation() -> String {
@@ -64,6 +64,7 @@ impl DynamoOpenRecords {
         holder: RecordId,
         until: Timestamp,
     ) -> Result<(), StageError> {
+        let seconds = time_to_live(idempotency::removable_at(until));
         let update = self
             .client
             .update_item()
@@ -73,7 +74,7 @@ impl DynamoOpenRecords {
             .condition_expression("messageID = :holder AND expiresAt < :until")
             .expression_attribute_values(":holder", text(holder))
             .expression_attribute_values(":until", time(until))
-            .expression_attribute_values(":seconds", number(time_to_live(until)))
+            .expression_attribute_values(":seconds", number(seconds))
             .send()
             .await;
         condition(update, || format!("renew the claim of record {holder}")).map(drop)

@@ -99,7 +99,7 @@ impl<D: Deployment> Reconcile<D> {
     /// Takes the turn, without a start.
     async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
-        self.open.take_turn(record, Turn { look_at, start: None }).await
+        self.open.take_turn(record, Turn { look_at, start: None, is_missing: false }).await
     }
 
     /// Announces a record that is complete, and closes it.
@@ -113,12 +113,28 @@ impl<D: Deployment> Reconcile<D> {
             return Ok(Looked::NotDue);
         }
         self.cache.unlink(record.id()).await?;
+        let Some(record) = self.to_be_announced(record, now).await? else { return Ok(Looked::NotDue) };
         for notification in Notification::of_completed(&self.event_source, &record.message, item) {
             self.topic.publish(&notification).await?;
         }
         self.open.close(record.attempt()).await?;
         info!(record.id = %record.id(), "announced and closed a completed record");
         Ok(Looked::Closed)
+    }
+
+    /// The attempt under which a complete record is announced. The message of a failed attempt tells where the payload was
+    /// when it failed, and the workflow may have announced that attempt in other words: the next one is announced.
+    async fn to_be_announced(
+        &self,
+        record: &OpenRecord,
+        now: Timestamp,
+    ) -> Result<Option<OpenRecord>, StageError> {
+        let OpenState::Failed { failure, .. } = &record.state else { return Ok(Some(record.clone())) };
+        let message = record.message.redriven(failure, now);
+        let look_at = now.after(self.settings.first_look);
+        let next = OpenRecord::begin(message, record.durability, record.key, now, look_at);
+        let current = self.open.redrive(&next).await?;
+        Ok(current.filter(|current| current.attempt() == next.attempt()))
     }
 
     /// Closes a record that a person has discarded.
@@ -139,14 +155,15 @@ impl<D: Deployment> Reconcile<D> {
         now: Timestamp,
     ) -> Result<Looked, StageError> {
         let id = record.id();
-        if record.durability != Durability::Archived {
-            if record.looks == 0 {
-                // Ingest does so after its response; it may have died in between.
-                self.cache.persist(id).await.map_or_else(
-                    |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
-                    drop,
-                );
-            }
+        let is_cached = record.durability != Durability::Archived;
+        if is_cached {
+            // Ingest does so after its response; it may have died in between, and so may an earlier look.
+            self.cache.persist(id).await.map_or_else(
+                |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
+                drop,
+            );
+        }
+        if is_cached || record.missing_since.is_some() {
             match is_missing(&self.cache, &self.failed_store, &self.archive, &record.message).await {
                 Ok(true) => {
                     let text = "the payload is in neither cache, failed bucket nor archive";
@@ -213,7 +230,8 @@ impl<D: Deployment> Reconcile<D> {
         if !budget.take_start() {
             return Ok(Looked::Postponed);
         }
-        let turn = Turn { look_at: self.next_look(record.looks + 1, now), start: Some(now) };
+        let look_at = self.next_look(record.looks + 1, now);
+        let turn = Turn { look_at, start: Some(now), is_missing: false };
         if !self.open.take_turn(record, turn).await? {
             return Ok(Looked::NotDue);
         }
@@ -231,7 +249,9 @@ impl<D: Deployment> Reconcile<D> {
         name: ErrorName,
         cause: &str,
     ) -> Result<Looked, StageError> {
-        if !self.take_turn(record, now).await? {
+        let look_at = self.next_look(record.looks + 1, now);
+        let turn = Turn { look_at, start: None, is_missing: name == ErrorName::PayloadMissing };
+        if !self.open.take_turn(record, turn).await? {
             return Ok(Looked::NotDue);
         }
         let failure = StageFailure {

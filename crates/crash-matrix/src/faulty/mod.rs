@@ -1,0 +1,129 @@
+//! The fault port: every effect of every stage goes through here on its way to the store in memory.
+
+mod cache;
+mod open_records;
+mod services;
+mod stores;
+
+use std::{future::Future, sync::Arc};
+
+use custody_core::{
+    error::{ErrorName, StageError},
+    ports::Deployment,
+};
+
+use crate::{
+    faults::{Fault, Service},
+    process::{Process, Role},
+    world::{SimulatedClock, World},
+};
+
+/// The stores and services of a deployment, as one process has them.
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    pub(crate) world: Arc<World>,
+    pub(crate) process: Process,
+}
+
+/// One of the two queues of dead letters, as one process has it.
+#[derive(Clone)]
+pub(crate) struct FaultyQueue {
+    pub(crate) ports: Faulty,
+    /// Whether it is the queue of rejected requests.
+    pub(crate) is_for_rejected: bool,
+}
+
+/// The deployment whose every port is faulty.
+pub(crate) struct Simulated;
+
+impl Deployment for Simulated {
+    type Cache = Faulty;
+    type Archive = Faulty;
+    type Failed = Faulty;
+    type Open = Faulty;
+    type Claims = Faulty;
+    type Markers = Faulty;
+    type Table = Faulty;
+    type Workflow = Faulty;
+    type Handler = Faulty;
+    type Letters = FaultyQueue;
+    type Topic = Faulty;
+    type Time = SimulatedClock;
+}
+
+impl Faulty {
+    pub(crate) fn dead_letters(&self) -> FaultyQueue {
+        FaultyQueue { ports: self.clone(), is_for_rejected: false }
+    }
+
+    pub(crate) fn rejected_requests(&self) -> FaultyQueue {
+        FaultyQueue { ports: self.clone(), is_for_rejected: true }
+    }
+
+    pub(crate) fn clock(&self) -> SimulatedClock {
+        SimulatedClock(Arc::clone(&self.world))
+    }
+
+    /// Has `call` done by the world, unless the plan has something else in mind.
+    pub(crate) async fn effect<T, F>(
+        &self,
+        service: Service,
+        operation: &'static str,
+        call: impl FnOnce(Arc<World>) -> F + Send,
+    ) -> Result<T, StageError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StageError>> + Send + 'static,
+    {
+        let call = call(Arc::clone(&self.world));
+        let Self { world, process } = self;
+        if process.is_answering() && service == Service::StepFunctions {
+            world.ledger().violated("a receipt waited for the workflow".to_owned());
+        }
+        world.scheduler.sleep(world.injector.latency()).await;
+        let failure = |name| Err(StageError::new(name, operation));
+        let fault = world.injector.next(world.scheduler.now_ms(), service);
+        if let Some(fault) = fault {
+            world.note(|| format!("{:?}: {service:?} {operation}: {fault:?}", process.role()));
+        }
+        let is_service = process.role() == Role::Workflow;
+        match fault {
+            None => call.await,
+            Some(Fault::Refuse) => failure(service.unavailable()),
+            Some(Fault::Deny) => failure(ErrorName::AccessDenied),
+            Some(Fault::LoseReply) => {
+                call.await?;
+                failure(service.unavailable())
+            }
+            Some(Fault::Kill) if !is_service => process.die().await,
+            Some(Fault::KillAfter) if !is_service => {
+                call.await.ok();
+                process.die().await
+            }
+            Some(Fault::TimeOut | Fault::Kill) => {
+                world.scheduler.sleep(world.injector.patience()).await;
+                failure(service.unavailable())
+            }
+            Some(Fault::TimeOutAfter | Fault::KillAfter) => {
+                call.await.ok();
+                world.scheduler.sleep(world.injector.patience()).await;
+                failure(service.unavailable())
+            }
+            Some(Fault::Late) => {
+                let patience = world.injector.patience();
+                let later = patience + world.injector.lateness(service);
+                let scheduler = world.scheduler.clone();
+                world.executions().begin_late();
+                let there = Arc::clone(world);
+                world.scheduler.spawn(async move {
+                    scheduler.sleep(later).await;
+                    there.note(|| format!("late: {service:?} {operation}"));
+                    call.await.ok();
+                    there.executions().end_late();
+                });
+                world.scheduler.sleep(patience).await;
+                failure(service.unavailable())
+            }
+        }
+    }
+}

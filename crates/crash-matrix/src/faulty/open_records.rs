@@ -1,0 +1,153 @@
+//! The open-record table and the idempotency table behind faults.
+
+use custody_core::{
+    attempt::Attempt,
+    clock::Timestamp,
+    error::StageError,
+    idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
+    record_id::RecordId,
+};
+
+use super::Faulty;
+use crate::{chance::Chance as _, faults::Service, watch};
+
+impl OpenRecords for Faulty {
+    async fn accept(
+        &self,
+        record: &OpenRecord,
+        claim: Option<&ClaimRequest>,
+    ) -> Result<Acceptance, StageError> {
+        let (record, claim) = (record.clone(), claim.cloned());
+        let caller = watch::Caller::of(&self.process);
+        self.effect(Service::OpenTable, "accept", move |world| async move {
+            let before = world.stores.open.get(record.id());
+            let accepted = (&world.stores.open).accept(&record, claim.as_ref()).await?;
+            if accepted == Acceptance::Accepted {
+                watch::accepted(&world, caller, before.as_ref(), &record, claim.as_ref());
+            }
+            Ok(accepted)
+        })
+        .await
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<OpenRecord>, StageError> {
+        self.effect(Service::OpenTable, "find", move |world| async move {
+            OpenRecords::find(&&world.stores.open, id).await
+        })
+        .await
+    }
+
+    async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
+        self.effect(Service::OpenTable, "list", move |world| async move {
+            let current = (&world.stores.open).list(kind, limit).await?;
+            let lags = world.chance().percent(world.setup.lagging_listings);
+            let mut ledger = world.ledger();
+            let before = ledger.listings.insert(kind, current.clone()).unwrap_or_default();
+            if lags && before != current {
+                ledger.situation("the index was late");
+                return Ok(before);
+            }
+            Ok(current)
+        })
+        .await
+    }
+
+    async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
+        let seen = seen.clone();
+        self.effect(Service::OpenTable, "take turn", move |world| async move {
+            let is_taken = (&world.stores.open).take_turn(&seen, turn).await?;
+            if !is_taken {
+                world.ledger().situation("somebody else had the turn");
+            }
+            Ok(is_taken)
+        })
+        .await
+    }
+
+    async fn note_missing(
+        &self,
+        attempt: Attempt,
+        now: Timestamp,
+        look_at: Timestamp,
+    ) -> Result<Option<Timestamp>, StageError> {
+        self.effect(Service::OpenTable, "note missing", move |world| async move {
+            let since = (&world.stores.open).note_missing(attempt, now, look_at).await?;
+            if since.is_some() {
+                watch::missed(&world, attempt.record);
+            }
+            Ok(since)
+        })
+        .await
+    }
+
+    async fn fail(&self, failed: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        let failed = failed.clone();
+        self.effect(Service::OpenTable, "fail", move |world| async move {
+            let before = world.stores.open.get(failed.id());
+            let stored = OpenRecords::fail(&&world.stores.open, &failed).await?;
+            watch::failed(&world, before.as_ref(), stored.as_ref());
+            Ok(stored)
+        })
+        .await
+    }
+
+    async fn owe(
+        &self,
+        attempt: Attempt,
+        owed: &[FailureDuty],
+        look_at: Timestamp,
+    ) -> Result<(), StageError> {
+        let owed = owed.to_vec();
+        self.effect(Service::OpenTable, "owe", move |world| async move {
+            (&world.stores.open).owe(attempt, &owed, look_at).await
+        })
+        .await
+    }
+
+    async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        let next = next.clone();
+        let caller = watch::Caller::of(&self.process);
+        self.effect(Service::OpenTable, "redrive", move |world| async move {
+            let before = world.stores.open.get(next.id());
+            let stored = (&world.stores.open).redrive(&next).await?;
+            watch::redriven(&world, caller, before.as_ref(), stored.as_ref());
+            Ok(stored)
+        })
+        .await
+    }
+
+    async fn close(&self, attempt: Attempt) -> Result<(), StageError> {
+        self.effect(Service::OpenTable, "close", move |world| async move {
+            let before = world.stores.open.get(attempt.record);
+            (&world.stores.open).close(attempt).await?;
+            watch::closed(&world, before.as_ref());
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl IdempotencyClaims for Faulty {
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        let key = *key;
+        self.effect(Service::ClaimTable, "find claim", move |world| async move {
+            IdempotencyClaims::find(&&world.stores.open, &key).await
+        })
+        .await
+    }
+
+    async fn renew(
+        &self,
+        key: &IdempotencyKey,
+        holder: RecordId,
+        until: Timestamp,
+    ) -> Result<(), StageError> {
+        let key = *key;
+        self.effect(Service::ClaimTable, "renew claim", move |world| async move {
+            (&world.stores.open).renew(&key, holder, until).await
+        })
+        .await
+    }
+}

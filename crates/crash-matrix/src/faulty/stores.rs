@@ -1,0 +1,166 @@
+//! Buckets, markers and the record table behind faults.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use custody_core::{
+    attempt::Attempt,
+    clock::Timestamp,
+    dead_letter::FailureSummary,
+    error::StageError,
+    message::{InternalMessage, PayloadDescriptor, S3Reference},
+    open_record::OpenRecord,
+    ports::{
+        AcceptanceMarkers, ArchivedObject, CompletionTimes, Discard, FailedItem, FailedStore, ItemState,
+        PayloadArchive, RecordTable, StoredMetadata,
+    },
+    record_id::RecordId,
+};
+
+use super::Faulty;
+use crate::{faults::Service, watch};
+
+impl PayloadArchive for Faulty {
+    async fn store(
+        &self,
+        key: &str,
+        payload: Bytes,
+        descriptor: &PayloadDescriptor,
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
+        let (key, descriptor) = (key.to_owned(), descriptor.clone());
+        self.effect(Service::Archive, "store", move |world| async move {
+            (&world.stores.archive).store(&key, payload, &descriptor, now).await
+        })
+        .await
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
+        let key = key.to_owned();
+        self.effect(Service::Archive, "find", move |world| async move {
+            PayloadArchive::find(&&world.stores.archive, &key).await
+        })
+        .await
+    }
+}
+
+impl FailedStore for Faulty {
+    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+        let key = key.to_owned();
+        self.effect(Service::FailedBucket, "keep", move |world| async move {
+            (&world.stores.failed_store).keep(&key, content).await
+        })
+        .await
+    }
+
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
+        let key = key.to_owned();
+        self.effect(Service::FailedBucket, "fetch", move |world| async move {
+            (&world.stores.failed_store).fetch(&key).await
+        })
+        .await
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
+        let key = key.to_owned();
+        self.effect(Service::FailedBucket, "find", move |world| async move {
+            FailedStore::find(&&world.stores.failed_store, &key).await
+        })
+        .await
+    }
+}
+
+impl AcceptanceMarkers for Faulty {
+    async fn mark(&self, record: &OpenRecord) -> Result<(), StageError> {
+        let record = record.clone();
+        self.effect(Service::Markers, "mark", move |world| async move {
+            (&world.stores.markers).mark(&record).await?;
+            watch::marked(&world, &record);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<Attempt>, StageError> {
+        self.effect(Service::Markers, "list", move |world| async move {
+            AcceptanceMarkers::list(&&world.stores.markers, limit).await
+        })
+        .await
+    }
+
+    async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
+        self.effect(Service::Markers, "find", move |world| async move {
+            AcceptanceMarkers::find(&&world.stores.markers, attempt).await
+        })
+        .await
+    }
+
+    async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {
+        self.effect(Service::Markers, "clear", move |world| async move {
+            (&world.stores.markers).clear(attempt).await
+        })
+        .await
+    }
+}
+
+impl RecordTable for Faulty {
+    async fn put_received(
+        &self,
+        message: &InternalMessage,
+        stored_at: Timestamp,
+    ) -> Result<StoredMetadata, StageError> {
+        let message = message.clone();
+        self.effect(Service::RecordTable, "put received", move |world| async move {
+            (&world.stores.table).put_received(&message, stored_at).await
+        })
+        .await
+    }
+
+    async fn complete(
+        &self,
+        message: &InternalMessage,
+        times: CompletionTimes,
+    ) -> Result<CompletionTimes, StageError> {
+        let message = message.clone();
+        self.effect(Service::RecordTable, "complete", move |world| async move {
+            let completed = (&world.stores.table).complete(&message, times).await?;
+            watch::completed(&world, &message);
+            Ok(completed)
+        })
+        .await
+    }
+
+    async fn fail(
+        &self,
+        message: &InternalMessage,
+        failure: &FailureSummary,
+    ) -> Result<FailedItem, StageError> {
+        let (message, failure) = (message.clone(), failure.clone());
+        self.effect(Service::RecordTable, "fail", move |world| async move {
+            let failed = RecordTable::fail(&&world.stores.table, &message, &failure).await?;
+            world.ledger().counts.add("failed item", format!("{failed:?}"));
+            Ok(failed)
+        })
+        .await
+    }
+
+    async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
+        let discard = discard.clone();
+        self.effect(Service::RecordTable, "discard", move |world| async move {
+            let is_discarded = (&world.stores.table).discard(attempt, &discard).await?;
+            if is_discarded {
+                watch::discarded(&world, attempt);
+            }
+            Ok(is_discarded)
+        })
+        .await
+    }
+
+    async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
+        let records = records.to_vec();
+        self.effect(Service::RecordTable, "states", move |world| async move {
+            (&world.stores.table).states(&records).await
+        })
+        .await
+    }
+}

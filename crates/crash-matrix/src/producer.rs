@@ -1,0 +1,65 @@
+//! Producers: who posts requests, and what they hold to be true of the answers.
+
+use std::{sync::Arc, time::Duration};
+
+use custody_core::receipt::Receipt;
+
+use crate::{
+    ledger::Acknowledged,
+    platform,
+    requests::{Form, Request},
+    watch,
+    world::World,
+};
+
+/// Posts a request until there is an answer that is no "come again", or the producer gives up. Whether the request was
+/// taken.
+pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashes: u64) -> bool {
+    for _ in 0..tries {
+        let answer = platform::post(Arc::clone(&world), request.event.clone(), crashes).await;
+        let status = answer.as_ref().map(|answer| answer.status_code);
+        world.note(|| format!("{:?}, keyed {}: {status:?}", request.form, request.is_keyed));
+        world.ledger().counts.add("answer", status.map_or("none".to_owned(), |status| status.to_string()));
+        match answer {
+            Some(answer) if answer.status_code == 200 => {
+                let replayed = answer.headers.contains_key("Idempotency-Replayed");
+                let receipt: Receipt = serde_json::from_str(&answer.body).expect("a receipt is JSON");
+                check_receipt(&world, &request, receipt, replayed);
+                return true;
+            }
+            Some(answer) if answer.status_code == 409 => {
+                world.ledger().situation("a key with another content");
+                return false;
+            }
+            Some(answer) if answer.status_code < 500 => {
+                if request.form != Form::Malformed {
+                    world.ledger().violated(format!("a good request was refused: {}", answer.body));
+                }
+                return false;
+            }
+            _ => world.scheduler.sleep(Duration::from_secs(7)).await,
+        }
+    }
+    false
+}
+
+/// A receipt is of this request's content, and its record is accepted and durable, also where it repeats another receipt.
+fn check_receipt(world: &World, request: &Request, receipt: Receipt, replayed: bool) {
+    let id = receipt.message_id;
+    if receipt.payload.sha256 != request.digest() {
+        world.ledger().violated(format!("record {id} has a receipt with another digest than its content"));
+    }
+    watch::receipted(world, id, receipt.durability);
+    let mut ledger = world.ledger();
+    if replayed {
+        ledger.situation("a receipt was repeated");
+    }
+    let known = ledger.record(id);
+    let first = known.durability;
+    if first.is_some_and(|first| first != receipt.durability) {
+        let text = format!("record {id} was accepted as {first:?}, and its receipt says {:?}", receipt.durability);
+        ledger.violated(text);
+    }
+    ledger.note(|| format!("receipt of {id}, {:?}, replayed {replayed}", receipt.durability));
+    ledger.receipts.push(Acknowledged { receipt, content: request.content.clone() });
+}

@@ -1,0 +1,150 @@
+//! Requests as API Gateway hands them to ingest, in every envelope, with the payload that each must be archived as.
+
+use base64_simd::STANDARD;
+use bytes::Bytes;
+use custody_core::digest::Sha256;
+use rand::rngs::SmallRng;
+use serde_json::{Value, json};
+
+use crate::chance::Chance as _;
+
+/// The envelopes, and how the payload is written in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Base64,
+    LargeBase64,
+    Text,
+    JsonValue,
+    StructuredEvent,
+    StructuredEventInBase64,
+    BinaryEvent,
+    /// An envelope that nobody can read.
+    Malformed,
+}
+
+const FORMS: [Form; 12] = [
+    Form::Base64,
+    Form::Base64,
+    Form::Text,
+    Form::Text,
+    Form::JsonValue,
+    Form::JsonValue,
+    Form::StructuredEvent,
+    Form::StructuredEventInBase64,
+    Form::BinaryEvent,
+    Form::BinaryEvent,
+    Form::LargeBase64,
+    Form::Malformed,
+];
+
+/// A request of a producer.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) form: Form,
+    /// Whether the request has an idempotency key, or is one.
+    pub(crate) is_keyed: bool,
+    /// The bytes that the payload stands for.
+    pub(crate) content: Bytes,
+    /// The event.
+    pub(crate) event: Bytes,
+}
+
+impl Request {
+    /// A request of this form. `number` tells payloads, and keys where `is_keyed`, of one schedule apart.
+    pub(crate) fn new(chance: &mut SmallRng, form: Form, number: u64, is_keyed: bool) -> Self {
+        let salt = chance.below(u64::MAX);
+        let mut headers = json!({"Content-Type": "application/json", "x-api-key": "secret"});
+        if is_keyed {
+            headers["Idempotency-Key"] = json!(format!("key {number}"));
+        }
+        let text = format!("payload {number} of {salt}: \"quoted\", ümläut, \\ and a\nnew line");
+        let envelope = |payload: Value, encoding: Option<&str>| {
+            let mut envelope = json!({
+                "messageMetaData": {
+                    "messageType": "order", "sourceSystemID": "shop", "sourceTransactionID": format!("tx-{number}"),
+                    "dateTime": "2026-11-20 22:20:59.5", "note": {"nested": [1, 2.5, true, null, "ü"]},
+                },
+                "messagePayload": payload,
+            });
+            if let Some(encoding) = encoding {
+                envelope["payloadEncoding"] = json!(encoding);
+            }
+            envelope.to_string()
+        };
+        let source = format!("urn:shop:{number}");
+        let event = json!({
+            "specversion": "1.0", "id": format!("event {number}"), "source": source, "type": "order.placed",
+            "time": "2026-11-20T22:20:59Z", "subject": format!("{salt}"),
+        });
+        let mut is_binary = false;
+        let (content, body) = match form {
+            Form::Base64 | Form::LargeBase64 => {
+                let length = if form == Form::Base64 { 1 + chance.below(200) } else { 9_000 };
+                let mut bytes: Vec<u8> = (0..length).map(|_| chance.below(256).to_le_bytes()[0]).collect();
+                bytes.extend_from_slice(&salt.to_le_bytes());
+                let text = STANDARD.encode_to_string(&bytes);
+                (bytes, envelope(json!(text), [None, Some("base64")][usize::from(salt % 2 == 0)]))
+            }
+            Form::Text => {
+                let body = envelope(json!(text), [None, Some("utf8")][usize::from(salt % 2 == 0)]);
+                (text.into_bytes(), body)
+            }
+            Form::JsonValue => {
+                // With white space and spellings that a parser would not give back.
+                let raw = format!("{{ \"n\" : 1.50,\t\"salt\": {salt}, \"t\":\"\\u00fc\" }}");
+                let body = envelope(json!("@"), Some("json")).replace("\"@\"", &raw);
+                (raw.into_bytes(), body)
+            }
+            Form::StructuredEvent => {
+                headers["Content-Type"] = json!("application/cloudevents+json; charset=utf-8");
+                let raw = format!("[ {salt} , \"two\" ]");
+                let mut event = event;
+                event["data"] = json!("@");
+                (raw.clone().into_bytes(), event.to_string().replace("\"@\"", &raw))
+            }
+            Form::StructuredEventInBase64 => {
+                headers["Content-Type"] = json!("application/cloudevents+json");
+                let mut event = event;
+                event["datacontenttype"] = json!("image/png");
+                event["data_base64"] = json!(STANDARD.encode_to_string(text.as_bytes()));
+                (text.into_bytes(), event.to_string())
+            }
+            Form::BinaryEvent => {
+                headers["Content-Type"] = json!("application/octet-stream");
+                for (name, value) in event.as_object().into_iter().flatten() {
+                    headers[format!("ce-{name}")] = value.clone();
+                }
+                is_binary = true;
+                let bytes = [text.as_bytes(), &[0, 255, 254]].concat();
+                let body = STANDARD.encode_to_string(&bytes);
+                (bytes, body)
+            }
+            Form::Malformed => (Vec::new(), "{\"messagePayload\": 1".to_owned()),
+        };
+        let is_event = matches!(form, Form::StructuredEvent | Form::StructuredEventInBase64 | Form::BinaryEvent);
+        let event = json!({
+            "httpMethod": "POST",
+            "path": "/ingestMessage",
+            "headers": headers,
+            "requestContext": {
+                "requestId": format!("request-{number}-{salt}"),
+                "identity": {"apiKeyId": "caller", "apiKey": "secret", "sourceIp": "192.0.2.1"},
+            },
+            "body": body,
+            "isBase64Encoded": is_binary,
+        });
+        Self { form, is_keyed: is_keyed || is_event, content: content.into(), event: event.to_string().into() }
+    }
+
+    /// A request of any form.
+    pub(crate) fn random(chance: &mut SmallRng, number: u64) -> Self {
+        let form = chance.one_of(&FORMS);
+        let is_keyed = chance.percent(50);
+        Self::new(chance, form, number, is_keyed)
+    }
+
+    /// The digest that a receipt for the request must have.
+    pub(crate) fn digest(&self) -> Sha256 {
+        Sha256::of(&self.content)
+    }
+}

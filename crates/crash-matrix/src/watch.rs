@@ -1,0 +1,276 @@
+//! What must never happen, at any time: checked at the moment when an effect is done, whoever has it done.
+
+use custody_core::{
+    attempt::Attempt,
+    dead_letter::DeadLetter,
+    error::{ErrorKind, ErrorName},
+    idempotency::ClaimRequest,
+    message::InternalMessage,
+    open_record::{OpenKind, OpenRecord, OpenState},
+    ports::Discard,
+    receipt::Durability,
+    record_id::RecordId,
+};
+
+use crate::{
+    process::{Process, Role},
+    world::World,
+};
+
+/// Who asked for an effect, and since when that process is at it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    role: Role,
+    began_ms: i64,
+}
+
+impl Caller {
+    pub(crate) fn of(process: &Process) -> Self {
+        Self { role: process.role(), began_ms: process.began_ms() }
+    }
+}
+
+/// Whether some store has the payload of a record so that the loss of one node leaves it, or had it before a loss that the
+/// level of the cache does not promise to survive.
+pub(crate) fn is_safe(world: &World, id: RecordId) -> bool {
+    is_in_s3(world, id) || world.stores.cache.is_replicated(id) || world.ledger().record(id).is_lost
+}
+
+/// Whether the archive or the failed bucket has the payload of a record.
+pub(crate) fn is_in_s3(world: &World, id: RecordId) -> bool {
+    world.stores.archive.content(&id.archive_key()).is_some()
+        || world.stores.failed_store.content(&id.preserved_key()).is_some()
+}
+
+/// A marker was stored: with it, the record is accepted.
+pub(crate) fn marked(world: &World, record: &OpenRecord) {
+    check_durable(world, record.id(), "marked");
+    let mut ledger = world.ledger();
+    ledger.situation("accepted by a marker");
+    ledger.accepted(record, None);
+}
+
+/// An acceptance found the record open, or opened it.
+pub(crate) fn accepted(
+    world: &World,
+    caller: Caller,
+    before: Option<&OpenRecord>,
+    record: &OpenRecord,
+    claim: Option<&ClaimRequest>,
+) {
+    let id = record.id();
+    if before.is_some() {
+        world.ledger().situation("accepted again, and open already");
+        return;
+    }
+    if world.stores.open.get(id).is_none() {
+        // The claim shows that the record was accepted, and it has been closed since.
+        world.ledger().situation("accepted again, and closed already");
+        return;
+    }
+    check_durable(world, id, "accepted");
+    if let Some(request) = claim {
+        check_key(world, id, request);
+    }
+    let mut ledger = world.ledger();
+    let known = ledger.record(id);
+    let reopened = known.closed.take().map(|(closed_ms, _)| (closed_ms, known.is_discarded));
+    match (reopened, caller.role) {
+        (None, _) => {}
+        (Some((_, true)), Role::Redrive { forced: true, .. }) => {
+            known.is_discarded = false;
+            ledger.situation("reopened a discarded record");
+        }
+        // Whoever accepts it looked at it before it was closed; nothing is started for it again.
+        (Some((closed_ms, _)), Role::Ingest | Role::Reconcile) if closed_ms >= caller.began_ms => {
+            ledger.situation("closed while its acceptance was repeated");
+        }
+        (Some(_), role) => ledger.violated(format!("record {id} was closed, and {role:?} opened it again")),
+    }
+    ledger.accepted(record, claim);
+    ledger.note(|| format!("{} is open, {:?}, by {:?}", record.attempt(), record.durability, caller.role));
+}
+
+fn check_durable(world: &World, id: RecordId, how: &str) {
+    if !is_safe(world, id) {
+        world.ledger().violated(format!("record {id} was {how}, and no store has its payload durably"));
+    }
+}
+
+/// One record per key as long as its claim lives: for a day, and as long as the record is open.
+fn check_key(world: &World, id: RecordId, request: &ClaimRequest) {
+    let now = world.now();
+    let mut ledger = world.ledger();
+    let others: Vec<_> = ledger
+        .records
+        .iter()
+        .filter(|(other, known)| **other != id && known.key == Some(request.key))
+        .map(|(other, known)| (*other, known.claimed_until.is_some_and(|until| now < until)))
+        .collect();
+    for (other, is_claimed) in others {
+        if is_claimed || world.stores.open.get(other).is_some() {
+            ledger.violated(format!("records {other} and {id} were both accepted under one key"));
+        } else {
+            ledger.situation("a key was used again after its claim's life");
+        }
+    }
+}
+
+/// A record was noted to have its payload in no store.
+pub(crate) fn missed(world: &World, id: RecordId) {
+    let mut ledger = world.ledger();
+    ledger.situation("a payload was seen in no store");
+    let known = ledger.record(id);
+    if !known.is_lost && !known.was_hidden {
+        ledger.violated(format!("record {id} was seen in no store, and has never left them"));
+    }
+}
+
+/// An attempt was put to failed, or was before.
+pub(crate) fn failed(world: &World, before: Option<&OpenRecord>, stored: Option<&OpenRecord>) {
+    let (Some(before), Some(stored)) = (before, stored) else { return };
+    let OpenState::Failed { failure, .. } = &stored.state else { return };
+    if before.kind() == OpenKind::Failed {
+        world.ledger().situation("an attempt failed twice");
+        return;
+    }
+    let id = stored.id();
+    let mut ledger = world.ledger();
+    ledger.counts.add("attempt failed", format!("{:?} {}", failure.kind, failure.error_name));
+    ledger.note(|| format!("{} failed: {} {}", stored.attempt(), failure.error_name, failure.reason));
+    if failure.error_name == ErrorName::PayloadLost.as_str() {
+        let is_durable = world.setup.is_durable;
+        let known = ledger.record(id);
+        if !known.is_lost || is_durable {
+            ledger.violated(format!("record {id} counts as lost, and no store has lost it"));
+        }
+    }
+}
+
+/// A failed attempt was followed by the next.
+pub(crate) fn redriven(
+    world: &World,
+    caller: Caller,
+    before: Option<&OpenRecord>,
+    stored: Option<&OpenRecord>,
+) {
+    let (Some(before), Some(stored)) = (before, stored) else { return };
+    if before.attempt() == stored.attempt() {
+        return;
+    }
+    let is_complete = world.stores.table.item(before.id()).is_some_and(|item| item.status == "COMPLETED");
+    let mut ledger = world.ledger();
+    let OpenState::Failed { failure, .. } = &before.state else {
+        ledger.violated(format!("{} had not failed, and {} began", before.attempt(), stored.attempt()));
+        return;
+    };
+    let is_due = match caller.role {
+        Role::Redrive { failed, .. } => failed == before.attempt(),
+        Role::Reconcile => is_complete || world.setup.policy.automatic && failure.kind == ErrorKind::Transient,
+        _ => false,
+    };
+    if !is_due || before.attempt().next() != stored.attempt() {
+        let role = caller.role;
+        ledger.violated(format!("{role:?} had {} begin after {}", stored.attempt(), before.attempt()));
+    }
+    ledger.situation(match caller.role {
+        _ if is_complete => "a failed attempt's record was complete",
+        Role::Reconcile => "redriven automatically",
+        _ => "redriven",
+    });
+    ledger.note(|| format!("{} begins, by {:?}", stored.attempt(), caller.role));
+}
+
+/// A record was closed, or was not open in that attempt.
+pub(crate) fn closed(world: &World, before: Option<&OpenRecord>) {
+    let Some(before) = before else { return };
+    let (id, attempt) = (before.id(), before.attempt());
+    if world.stores.open.get(id).is_some() {
+        return;
+    }
+    let item = world.stores.table.item(id);
+    let is_persisted = world.stores.cache.is_persisted(id);
+    let mut ledger = world.ledger();
+    ledger.note(|| format!("{attempt} closed"));
+    ledger.record(id).closed = Some((world.scheduler.now_ms(), attempt));
+    if is_persisted {
+        ledger.violated(format!("record {id} was closed, and the cache keeps its payload for good"));
+    }
+    match item {
+        Some(item) if item.status == "COMPLETED" => check_announced(&mut ledger, attempt),
+        Some(item) if crate::invariants::is_discarded(&item, attempt) => {}
+        item => {
+            let status = item.map(|item| item.status);
+            ledger.violated(format!("record {id} was closed, and its item is {status:?}"));
+        }
+    }
+}
+
+/// All four announcements of an attempt have been made, `completed` after the others.
+fn check_announced(ledger: &mut crate::ledger::Ledger, attempt: Attempt) {
+    let mut places = Vec::new();
+    for name in ["received", "archived", "metadata-stored", "completed"] {
+        let event = format!("{}/{name}/{}", attempt.record, attempt.number());
+        match ledger.published.get(&event) {
+            Some(published) => places.push(published.place),
+            None => ledger.violated(format!("{attempt} was closed, and {name} was never announced")),
+        }
+    }
+    if places.len() == 4 && places.iter().max() != places.last() {
+        ledger.violated(format!("{attempt} was announced as completed before the rest"));
+    }
+}
+
+/// An item was put to completed, or was before.
+pub(crate) fn completed(world: &World, message: &InternalMessage) {
+    let id = message.message_id;
+    if world.stores.archive.content(&id.archive_key()).is_none() {
+        world.ledger().violated(format!("record {id} is COMPLETED, and the archive does not have it"));
+    }
+}
+
+/// An operator has discarded a record.
+pub(crate) fn discarded(world: &World, attempt: Attempt) {
+    let mut ledger = world.ledger();
+    ledger.situation("discarded");
+    ledger.note(|| format!("{attempt} discarded"));
+    ledger.record(attempt.record).is_discarded = true;
+}
+
+/// A dead letter was sent.
+pub(crate) fn sent(world: &World, letter: &DeadLetter) {
+    let mut ledger = world.ledger();
+    ledger.note(|| format!("dead letter: {:?} {}", letter.attempt(), letter.failure.error_name));
+    if let Some(attempt) = letter.attempt() {
+        ledger.record(attempt.record).dead_letters.insert(attempt.number());
+        ledger.situation("dead letter of a record");
+    } else {
+        ledger.situation("dead letter of a request");
+    }
+}
+
+/// The cache has lost these payloads with all nodes that had them.
+pub(crate) fn lost(world: &World, records: &[RecordId]) {
+    let mut ledger = world.ledger();
+    for id in records {
+        ledger.record(*id).is_lost = true;
+    }
+}
+
+/// A producer was given a receipt for this record.
+pub(crate) fn receipted(world: &World, id: RecordId, durability: Durability) {
+    if !is_safe(world, id) {
+        world.ledger().violated(format!("record {id} has a receipt, and no store has its payload durably"));
+    }
+    let mut ledger = world.ledger();
+    ledger.counts.add("receipt", format!("{durability:?}"));
+    let known = ledger.record(id);
+    if known.accepted.is_none() {
+        ledger.violated(format!("record {id} has a receipt, and was not accepted"));
+    }
+}
+
+/// What an operator writes when discarding.
+pub(crate) fn discard(world: &World) -> Discard {
+    Discard { by: "operator".to_owned(), at: world.now(), reason: "seen".to_owned() }
+}
