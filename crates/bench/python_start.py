@@ -8,7 +8,7 @@ import os
 
 import boto3
 
-for service in ("s3", "stepfunctions", "secretsmanager", "lambda"):
+for service in ("s3", "dynamodb", "stepfunctions", "secretsmanager", "sqs"):
     boto3.client(service)
 
 api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])

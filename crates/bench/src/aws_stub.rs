@@ -1,4 +1,4 @@
-//! The rest of AWS: takes every call that the functions make, and answers it at once.
+//! The rest of AWS: takes every call that the functions make, and answers it at once, or as late as it is told to.
 //!
 //! It keeps nothing and checks nothing. What the functions do with S3, DynamoDB and Step Functions is tested on the local
 //! stack; here, the services must only cost what their protocol costs a client: TLS, HTTP, and the bytes.
@@ -6,80 +6,166 @@
 use std::{
     io::{BufReader, Write as _},
     net::TcpListener,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
     thread,
+    time::Instant,
 };
 
 use anyhow::Context as _;
-use custody_test_support::{certificates::Certificates, redis_server::PASSWORD};
-use serde_json::json;
+use custody_test_support::{
+    certificates::Certificates,
+    redis_cluster::{PASSWORD, USERNAME},
+};
+use serde_json::{Value, json};
 
 use crate::{
     http::{self, Head},
+    latencies::Latencies,
     tls,
 };
 
-/// The stub, serving on a port of its own as long as the process lives.
-#[derive(Clone, Copy, Debug)]
+/// What a stub does beside answering.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    /// The time that passes before it answers.
+    pub latencies: Latencies,
+    /// The receiver of every execution that is started.
+    pub executions: Option<Sender<Execution>>,
+}
+
+/// An execution of the workflow.
+#[derive(Debug)]
+pub struct Execution {
+    /// When it was started.
+    pub started: Instant,
+    /// Its input.
+    pub input: String,
+}
+
+/// A stub, serving on a port of its own as long as the process lives.
+#[derive(Clone, Debug)]
 pub struct AwsStub {
-    /// The port, on `localhost`.
-    pub port: u16,
+    port: u16,
+    acceptance_bytes: Arc<AtomicUsize>,
 }
 
 impl AwsStub {
-    /// Starts it.
-    pub fn start(certificates: &Certificates) -> anyhow::Result<Self> {
+    /// Starts a stub.
+    pub fn start(certificates: &Certificates, behaviour: Behaviour) -> anyhow::Result<Self> {
         let config = tls::server_config(&certificates.file("cert.pem"), &certificates.file("key.pem"))?;
         let listener = TcpListener::bind("127.0.0.1:0").context("bind the AWS stub")?;
         let port = listener.local_addr()?.port();
+        let acceptance_bytes = Arc::default();
+        let service = Service { behaviour, acceptance_bytes: Arc::clone(&acceptance_bytes) };
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                let config = Arc::clone(&config);
+                let (config, service) = (Arc::clone(&config), service.clone());
                 thread::spawn(move || {
-                    if let Err(error) = tls::accept(config, connection).and_then(serve) {
+                    let served = tls::accept(config, connection).and_then(|stream| service.serve(stream));
+                    if let Err(error) = served {
                         eprintln!("the AWS stub ended a connection: {error:#}");
                     }
                 });
             }
         });
-        Ok(Self { port })
+        Ok(Self { port, acceptance_bytes })
+    }
+
+    /// The value of `AWS_ENDPOINT_URL`: a number instead of a name, because S3's client puts a bucket's name in front of a
+    /// name.
+    pub fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The size of the last request by which a record was accepted: an open record, with the claim of its key where it has
+    /// one. 0 before the first.
+    pub fn acceptance_bytes(&self) -> usize {
+        self.acceptance_bytes.load(Ordering::Relaxed)
     }
 }
 
-fn serve(stream: tls::ServerStream) -> anyhow::Result<()> {
-    let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    let mut body = Vec::new();
-    while let Some(head) = http::read_head(&mut reader)? {
-        if head.header("expect").is_some() {
-            reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            reader.get_mut().flush()?;
+/// What all connections of a stub share.
+#[derive(Clone)]
+struct Service {
+    behaviour: Behaviour,
+    acceptance_bytes: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn serve(&self, stream: tls::ServerStream) -> anyhow::Result<()> {
+        let mut reader = BufReader::with_capacity(64 * 1024, stream);
+        let mut body = Vec::new();
+        while let Some(head) = http::read_head(&mut reader)? {
+            if head.header("expect").is_some() {
+                reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                reader.get_mut().flush()?;
+            }
+            http::read_body(&mut reader, &head, &mut body)?;
+            let operation = operation(&head);
+            let latency = self.behaviour.latencies.of(operation);
+            if !latency.is_zero() {
+                thread::sleep(latency);
+            }
+            self.note(operation, &body)?;
+            let (status, headers, answer) = answer(operation);
+            http::respond(reader.get_mut(), status, headers, &answer)?;
         }
-        http::read_body(&mut reader, &head, &mut body)?;
-        let (status, headers, answer) = answer(&head);
-        http::respond(reader.get_mut(), status, headers, &answer)?;
+        Ok(())
     }
-    Ok(())
+
+    fn note(&self, operation: &str, body: &[u8]) -> anyhow::Result<()> {
+        match (operation, &self.behaviour.executions) {
+            ("PutItem" | "TransactWriteItems", _) => {
+                self.acceptance_bytes.store(body.len(), Ordering::Relaxed);
+            }
+            ("StartExecution", Some(executions)) => {
+                let request: Value = serde_json::from_slice(body).context("read StartExecution")?;
+                let input = request["input"].as_str().context("an execution has an input")?;
+                // Nobody may be interested any more: that is how a run ends.
+                executions.send(Execution { started: Instant::now(), input: input.to_owned() }).ok();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The name of the operation that a request asks for. Services tell it in a header, S3 by the method.
+fn operation(head: &Head) -> &str {
+    match (head.header("x-amz-target"), head.method()) {
+        (Some(target), _) => target.rsplit('.').next().unwrap_or_default(),
+        (None, "PUT") => "PutObject",
+        (None, "HEAD") => "HeadObject",
+        (None, "GET") => "GetObject",
+        (None, method) => method,
+    }
 }
 
 /// Status, further headers and body of the answer to a request.
-fn answer(head: &Head) -> (&'static str, &'static str, String) {
+fn answer(operation: &str) -> (&'static str, &'static str, String) {
     // 2026-11-20T22:21:00Z
     const NOW: u32 = 1_795_213_260;
-    let json = match head.header("x-amz-target") {
-        Some("secretsmanager.GetSecretValue") => {
-            json!({"SecretString": json!({"password": PASSWORD}).to_string()})
+    let json = match operation {
+        "GetSecretValue" => {
+            json!({"SecretString": json!({"username": USERNAME, "password": PASSWORD}).to_string()})
         }
-        Some("AWSStepFunctions.StartExecution") => {
+        "StartExecution" => {
             json!({"executionArn": "arn:aws:states:us-east-1:000000000000:execution:bench:1", "startDate": NOW})
         }
-        Some("DynamoDB_20120810.UpdateItem") => {
+        "UpdateItem" => {
             let time = json!({"S": "2026-11-20T22:21:00.000Z"});
             json!({"Attributes": {"archivedAt": time, "completedAt": time}})
         }
-        Some(_) => json!({}),
-        // S3 has no targets. There is no object yet, and every new one is taken.
-        None if head.method() == "PUT" => return ("200 OK", "etag: \"0\"\r\n", String::new()),
-        None => return ("404 Not Found", "", String::new()),
+        "SendMessage" => json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"}),
+        // Every write is taken, and no item is found: a record is new, and so is its idempotency key.
+        "PutItem" | "TransactWriteItems" | "GetItem" | "DeleteItem" => json!({}),
+        // There is no object yet, and every new one is taken.
+        "PutObject" => return ("200 OK", "etag: \"0\"\r\n", String::new()),
+        _ => return ("404 Not Found", "", String::new()),
     };
     ("200 OK", "", json.to_string())
 }

@@ -1,21 +1,22 @@
-//! What the functions under measure run against: Redis, the AWS stub, and a configuration that leads there.
+//! What the functions under measure run against: the cache, the AWS stub, and a configuration that leads there.
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::fs;
 
-use anyhow::{Context as _, bail};
-use custody_test_support::{certificates::Certificates, redis_server::RedisServer};
+use anyhow::Context as _;
+use custody_test_support::{certificates::Certificates, redis_cluster::RedisCluster};
 
 use crate::{
-    aws_stub::AwsStub,
-    redis_link::{RedisLink, Reply},
+    aws_stub::{AwsStub, Behaviour},
+    latencies::Latencies,
+    redis_link::{Login, RedisLink},
 };
 
-/// A primary, its replica, and the stub. They end with this value.
+/// A cluster of one shard with one replica, and a stub. They end with this value.
 #[derive(Debug)]
 pub struct Deployment {
     certificates: Certificates,
-    primary: RedisServer,
-    _replica: RedisServer,
+    cluster: RedisCluster,
+    latencies: Latencies,
     stub: AwsStub,
 }
 
@@ -23,43 +24,50 @@ pub struct Deployment {
 const SYSTEM_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 impl Deployment {
-    /// Starts everything, and waits until the replica confirms writes.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Starts everything, with a stub that takes so long for its answers. The replica is in sync when this returns.
+    pub fn start(latencies: Latencies) -> anyhow::Result<Self> {
         let certificates = Certificates::create()?;
         let system = SYSTEM_BUNDLES.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
         let own = fs::read_to_string(certificates.file("ca.pem"))?;
         fs::write(certificates.file("bundle.pem"), own + &system).context("write a certificate bundle")?;
-        let primary = RedisServer::encrypted(&certificates)?;
-        let replica = RedisServer::replica(&certificates, primary.port())?;
-        let stub = AwsStub::start(&certificates)?;
-        let deployment = Self { certificates, primary, _replica: replica, stub };
-        let mut redis = deployment.redis()?;
-        for _ in 0..200 {
-            redis.run(&[b"SET", b"probe", b""])?;
-            if redis.run(&[b"WAIT", b"1", b"100"])? == Reply::Integer(1) {
-                return Ok(deployment);
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-        bail!("the replica confirms no write")
+        let cluster = RedisCluster::start(1, 1, Some(&certificates))?;
+        let behaviour = Behaviour { latencies: latencies.clone(), executions: None };
+        let stub = AwsStub::start(&certificates, behaviour)?;
+        Ok(Self { certificates, cluster, latencies, stub })
     }
 
-    /// A connection of one's own to the primary.
+    /// The stub that functions talk to unless they are led to another one.
+    pub fn stub(&self) -> &AwsStub {
+        &self.stub
+    }
+
+    /// The latencies of that stub.
+    pub fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
+    /// Another stub. A function is led there by [`AwsStub::endpoint`] in `AWS_ENDPOINT_URL`.
+    pub fn another_stub(&self, behaviour: Behaviour) -> anyhow::Result<AwsStub> {
+        AwsStub::start(&self.certificates, behaviour)
+    }
+
+    /// An administrator's connection to the cache's primary.
     pub fn redis(&self) -> anyhow::Result<RedisLink> {
-        RedisLink::connect(self.primary.port(), &self.certificates.file("ca.pem"))
+        let primary = self.cluster.node(0);
+        let administrator = primary.administrator.as_ref().context("an encrypted cluster has users")?;
+        let login = Login { username: &administrator.username, password: &administrator.password };
+        RedisLink::connect(primary.port, &self.certificates.file("ca.pem"), login)
     }
 
     /// The environment of a function: every key that any of them reads.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let file = |name| -> PathBuf { self.certificates.file(name) };
-        let own_authority = file("ca.pem").display().to_string();
+        let file = |name| self.certificates.file(name).display().to_string();
         let mut environment = vec![
-            // A number, because S3's client puts a bucket's name in front of a name.
-            ("AWS_ENDPOINT_URL", format!("https://127.0.0.1:{}", self.stub.port)),
-            ("SSL_CERT_FILE", file("bundle.pem").display().to_string()),
-            ("REDIS_PORT", self.primary.port().to_string()),
-            ("REDIS_CA_BUNDLE", file("bundle.pem").display().to_string()),
-            ("CUSTODY_BENCH_CA", own_authority),
+            ("AWS_ENDPOINT_URL", self.stub.endpoint()),
+            ("SSL_CERT_FILE", file("bundle.pem")),
+            ("CACHE_PORT", self.cluster.node(0).port.to_string()),
+            ("CACHE_CA_BUNDLE", file("bundle.pem")),
+            ("CUSTODY_BENCH_CA", file("ca.pem")),
         ];
         let fixed = [
             ("AWS_REGION", "us-east-1"),
@@ -70,20 +78,25 @@ impl Deployment {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769"),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
             ("LOG_LEVEL", "info"),
-            ("REDIS_HOST", "localhost"),
-            ("REDIS_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench"),
-            ("REDIS_REPLICAS", "1"),
+            ("CACHE_HOST", "localhost"),
+            ("CACHE_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench"),
+            ("CACHE_DURABILITY", "replicas"),
+            ("CACHE_REPLICAS", "1"),
             ("ARCHIVE_BUCKET", "archive"),
-            ("PENDING_BUCKET", "pending"),
             ("FAILED_BUCKET", "failed"),
-            ("STATE_MACHINE_ARN", "arn:aws:states:us-east-1:000000000000:stateMachine:bench"),
-            ("FAILURE_FUNCTION", "failure"),
+            ("MARKER_BUCKET", "markers"),
+            ("OPEN_TABLE", "open-records"),
+            ("CLAIMS_TABLE", "claims"),
             ("TABLE_NAME", "records"),
+            ("STATE_MACHINE_ARN", "arn:aws:states:us-east-1:000000000000:stateMachine:bench"),
+            ("STATE_MACHINE_TYPE", "STANDARD"),
+            ("FAILURE_FUNCTION", "failure"),
             ("DLQ_URL", "https://localhost/dlq"),
-            ("REDRIVE_QUEUE_URL", "https://localhost/redrive"),
+            ("REJECTED_QUEUE_URL", "https://localhost/rejected"),
             ("AUTO_REDRIVE", "false"),
             ("REDRIVE_MAX_ATTEMPTS", "3"),
-            ("RECONCILE_AFTER_SECONDS", "60"),
+            ("FIRST_LOOK_SECONDS", "120"),
+            ("RESTART_AFTER_SECONDS", "360"),
             ("TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:topic"),
             ("EVENT_SOURCE", "urn:custody:bench"),
             ("STACK_NAME", "bench"),

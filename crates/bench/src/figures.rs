@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::function::Times;
+
 /// A whole run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,6 +18,8 @@ pub struct Figures {
     pub init: Vec<InitFigures>,
     /// Records one after the other, by function and size.
     pub latency: Vec<LatencyFigures>,
+    /// The time to a receipt while Step Functions is slow, by size.
+    pub start_delay: Vec<StartDelayFigures>,
     /// Records side by side, by program and number of processes.
     pub throughput: Vec<ThroughputFigures>,
     /// The targets, and whether this run met them.
@@ -34,7 +38,7 @@ pub struct InitFigures {
     pub starts: usize,
 }
 
-/// A function and its floor at one size.
+/// A function and its baseline at one size.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LatencyFigures {
@@ -48,19 +52,65 @@ pub struct LatencyFigures {
     pub records: usize,
     /// The function's side.
     pub measured: Side,
-    /// The floor's side; `None` for functions that move no bytes, which have none.
-    pub floor: Option<Side>,
+    /// The baseline's side; `None` for functions that move no bytes, which have none.
+    pub baseline: Option<Side>,
 }
 
 impl LatencyFigures {
-    /// How many times the floor's median wall time the function's is.
-    pub fn wall_ratio(&self) -> Option<f64> {
-        self.floor.as_ref().map(|floor| self.measured.wall_us.p50 / floor.wall_us.p50)
+    /// The function's median time to the response, in units of the baseline's.
+    pub fn ack_ratio(&self) -> Option<f64> {
+        self.baseline.as_ref().map(|baseline| self.measured.times.ack_us.p50 / baseline.times.ack_us.p50)
     }
 
-    /// The same of CPU time.
+    /// The function's CPU time, in units of the baseline's.
     pub fn cpu_ratio(&self) -> Option<f64> {
-        self.floor.as_ref().map(|floor| self.measured.cpu_us / floor.cpu_us)
+        self.baseline.as_ref().map(|baseline| self.measured.cpu_us / baseline.cpu_us)
+    }
+}
+
+/// Ingest with a `StartExecution` that is answered at once, beside ingest with one that is answered late.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartDelayFigures {
+    /// The size, as people call it.
+    pub size: String,
+    /// The size of the event.
+    pub size_bytes: usize,
+    /// How many records each side dealt with.
+    pub records: usize,
+    /// How long the late answer takes.
+    pub delay_us: f64,
+    /// The side whose executions start at once.
+    pub prompt: TimeFigures,
+    /// The side whose executions start late.
+    pub delayed: TimeFigures,
+}
+
+impl StartDelayFigures {
+    /// How far the median time to a receipt moves, in microseconds; `None` where the whole invocation did not become longer
+    /// by the delay: then nothing was delayed.
+    pub fn ack_shift_us(&self) -> Option<f64> {
+        let added = self.delayed.whole_us.p50 - self.prompt.whole_us.p50;
+        (added > self.delay_us * 0.9).then(|| (self.delayed.ack_us.p50 - self.prompt.ack_us.p50).abs())
+    }
+}
+
+/// The times of some invocations.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimeFigures {
+    /// From the last byte of the event to the last byte of the response.
+    pub ack_us: Quantiles,
+    /// From the first byte of the event until the next event is asked for.
+    pub whole_us: Quantiles,
+}
+
+impl TimeFigures {
+    /// Of some invocations, of which there must be one.
+    pub fn of(times: &[Times]) -> Self {
+        let quantiles =
+            |time: fn(&Times) -> Duration| Quantiles::of(&times.iter().map(time).collect::<Vec<_>>());
+        Self { ack_us: quantiles(|times| times.ack), whole_us: quantiles(|times| times.whole) }
     }
 }
 
@@ -68,11 +118,10 @@ impl LatencyFigures {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
-    /// From the last byte of the event to the last byte of the answer.
-    pub wall_us: Quantiles,
-    /// From the first byte of the event to the last byte of the answer.
-    pub whole_us: Quantiles,
-    /// CPU time per record, in user and kernel mode.
+    /// How long an invocation takes.
+    #[serde(flatten)]
+    pub times: TimeFigures,
+    /// CPU time per record, in user and kernel mode, work after the response included.
     pub cpu_us: f64,
     /// The most memory that was resident.
     pub peak_memory_bytes: u64,

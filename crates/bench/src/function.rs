@@ -1,4 +1,4 @@
-//! A program under measure: a function's release `bootstrap`, the floor, or a Python start.
+//! A program under measure: a function's release `bootstrap`, the baseline, or a Python start.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     deployment::Deployment,
     goals, process,
-    runtime_api::{Answer, Invocation, RuntimeApi},
+    runtime_api::{Invocation, RuntimeApi},
 };
 
 /// How to start a program.
@@ -32,11 +32,11 @@ impl Program {
         Self { name: name.to_owned(), file: folder.join(name), arguments: Vec::new() }
     }
 
-    /// The floor under a function.
-    pub fn floor(of: &str, folder: &Path) -> Self {
+    /// The baseline of a function.
+    pub fn baseline(of: &str, folder: &Path) -> Self {
         Self {
-            name: format!("{of} floor"),
-            file: folder.join("custody-bench-floor"),
+            name: format!("{of} baseline"),
+            file: folder.join("custody-bench-baseline"),
             arguments: vec![of.to_owned()],
         }
     }
@@ -50,6 +50,24 @@ impl Program {
             arguments: vec![script.to_owned()],
         }
     }
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub struct Answer {
+    /// The body of the response.
+    pub body: Vec<u8>,
+    /// How long it took.
+    pub times: Times,
+}
+
+/// The times of one invocation.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From the last byte of the event to the last byte of the response: what the caller waits for.
+    pub ack: Duration,
+    /// From the first byte of the event until the next one is asked for: what Lambda counts.
+    pub whole: Duration,
 }
 
 /// A running program that asks for events.
@@ -102,9 +120,10 @@ impl Function {
 
     /// Has it deal with an event, and waits until it asks for the next.
     pub fn invoke(&mut self, invocation: &Invocation<'_>) -> anyhow::Result<Answer> {
-        let answer = self.api.invoke(&mut self.process, invocation)?;
-        self.api.wait_until_idle(&mut self.process)?;
-        Ok(answer)
+        let response = self.api.invoke(&mut self.process, invocation)?;
+        let idle = self.api.wait_until_idle(&mut self.process)?;
+        let times = Times { ack: response.posted - response.sent, whole: idle - response.begun };
+        Ok(Answer { body: response.body, times })
     }
 
     /// The CPU time that it has used so far.

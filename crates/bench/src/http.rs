@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages on blocking sockets: just what the Runtime API, the AWS stub and the floor exchange.
+//! HTTP/1.1 messages on blocking sockets: just what the Runtime API, the AWS stub and the baseline exchange.
 
 use std::io::{self, BufRead, Read, Write};
 

@@ -1,4 +1,5 @@
-//! The figures as a picture: wall time over size, and throughput over processes, both beside the floor.
+//! The figures as a picture: the time to a response over size, and throughput over processes, both beside the
+//! baseline.
 
 use plotters::{
     coord::{
@@ -8,12 +9,12 @@ use plotters::{
     prelude::*,
 };
 
-use crate::figures::Figures;
+use crate::figures::{Figures, LatencyFigures, Side};
 
-/// A line of a chart: its name, whether it is a floor, and its points.
+/// A line of a chart: its name, whether it is a baseline, and its points.
 struct Line {
     name: String,
-    is_floor: bool,
+    is_baseline: bool,
     points: Vec<(f64, f64)>,
 }
 
@@ -27,7 +28,7 @@ struct Labels {
     legend: SeriesLabelPosition,
 }
 
-/// A function and its floor share a colour.
+/// A function and its baseline share a colour.
 const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 140, 60)];
 
 /// The picture as SVG text.
@@ -37,16 +38,16 @@ pub fn draw(figures: &Figures) -> anyhow::Result<String> {
         let root = SVGBackend::with_string(&mut text, (1100, 440)).into_drawing_area();
         root.fill(&WHITE)?;
         let (left, right) = root.split_horizontally(550);
-        let (walls, rates) = (walls(figures), rates(figures));
+        let (acks, rates) = (acks(figures), rates(figures));
         let labels = Labels {
-            title: "Wall time of a record (p50)",
+            title: "Time to the response (p50)",
             x: "event of ingest, payload of archive",
             y: "ms",
             format_x: |bytes| format!("{} KB", (bytes / 1024.0).round()),
             legend: SeriesLabelPosition::UpperLeft,
         };
         let (x, y) = ((2048.0..8e6).log_scale().base(4.0), (0.1..100.0).log_scale());
-        chart(&left, &labels, x, y, &walls)?;
+        chart(&left, &labels, x, y, &acks)?;
         let labels = Labels {
             title: "Ingest, processes side by side",
             x: "processes",
@@ -61,19 +62,20 @@ pub fn draw(figures: &Figures) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn walls(figures: &Figures) -> Vec<Line> {
+fn acks(figures: &Figures) -> Vec<Line> {
     let mut lines = Vec::new();
     for function in ["ingest", "archive"] {
         let cases: Vec<_> = figures.latency.iter().filter(|case| case.function == function).collect();
         #[expect(clippy::cast_precision_loss, reason = "a size")]
-        let points = |wall: &dyn Fn(usize) -> Option<f64>| {
-            let points = cases.iter().enumerate();
-            points.filter_map(|(at, case)| Some((case.size_bytes as f64, wall(at)? / 1e3))).collect()
+        let points = |side: fn(&LatencyFigures) -> Option<&Side>| {
+            let point =
+                |case: &&LatencyFigures| Some((case.size_bytes as f64, side(case)?.times.ack_us.p50 / 1e3));
+            cases.iter().filter_map(point).collect()
         };
-        let measured = points(&|at| Some(cases[at].measured.wall_us.p50));
-        let floor = points(&|at| cases[at].floor.as_ref().map(|floor| floor.wall_us.p50));
-        lines.push(Line { name: function.to_owned(), is_floor: false, points: measured });
-        lines.push(Line { name: format!("{function} floor"), is_floor: true, points: floor });
+        let measured = points(|case| Some(&case.measured));
+        let baseline = points(|case| case.baseline.as_ref());
+        lines.push(Line { name: function.to_owned(), is_baseline: false, points: measured });
+        lines.push(Line { name: format!("{function} baseline"), is_baseline: true, points: baseline });
     }
     lines
 }
@@ -87,14 +89,18 @@ fn rates(figures: &Figures) -> Vec<Line> {
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
             None => {
-                lines.push(Line { name, is_floor: rate.program.ends_with("floor"), points: vec![point] });
+                lines.push(Line {
+                    name,
+                    is_baseline: rate.program.ends_with("baseline"),
+                    points: vec![point],
+                });
             }
         }
     }
     lines
 }
 
-/// Draws one chart. Lines come in pairs: a function and its floor, which is paler.
+/// Draws one chart. Lines come in pairs: a function and its baseline, which is paler.
 fn chart<X, Y>(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     labels: &Labels,
@@ -126,7 +132,7 @@ where
     for (at, line) in lines.iter().enumerate() {
         let colour = COLOURS[at / 2 % COLOURS.len()];
         let style =
-            if line.is_floor { colour.mix(0.45).stroke_width(2) } else { colour.mix(1.0).stroke_width(3) };
+            if line.is_baseline { colour.mix(0.45).stroke_width(2) } else { colour.mix(1.0).stroke_width(3) };
         chart
             .draw_series(LineSeries::new(line.points.iter().copied(), style).point_size(3))
             .map_err(drawing_error)?

@@ -24,7 +24,7 @@ pub fn peak_memory_bytes(pid: u32) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// The machine in a line: processor, cores, and the kernel's version.
+/// The machine in a line: processor, whether it has instructions for SHA-256, cores, and the kernel's version.
 pub fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
@@ -33,5 +33,25 @@ pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut version = kernel.trim().split('.');
     let (major, minor) = (version.next().unwrap_or_default(), version.next().unwrap_or_default());
-    format!("{model}, {cores} cores, Linux {major}.{minor}")
+    let sha = if has_sha_instructions(&cpu) { "yes" } else { "no" };
+    format!("{model}, sha_ni {sha}, {cores} cores, Linux {major}.{minor}")
+}
+
+/// Whether `/proc/cpuinfo` lists the instructions: `sha_ni` on x86, `sha2` on ARM.
+fn has_sha_instructions(cpu_info: &str) -> bool {
+    let flags = cpu_info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| matches!(flag, "sha_ni" | "sha2")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instructions_for_sha_256_are_found_by_their_name() {
+        assert!(has_sha_instructions("processor : 0\nflags\t: fpu sha_ni vaes\n"));
+        assert!(has_sha_instructions("Features : fp asimd sha1 sha2\n"));
+        assert!(!has_sha_instructions("flags : fpu sha_nix\n"));
+        assert!(!has_sha_instructions(""));
+    }
 }

@@ -1,4 +1,4 @@
-//! A blocking connection to Redis that copies no payload: the floor's, and the harness's own.
+//! A blocking connection to a node of the cache that copies no payload: the baseline's, and the harness's own.
 
 use std::{
     io::{BufReader, Read as _, Write},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use custody_test_support::redis_server::PASSWORD;
+use custody_test_support::redis_cluster::{PASSWORD, USERNAME};
 
 use crate::tls::{self, ClientStream};
 
@@ -15,6 +15,18 @@ use crate::tls::{self, ClientStream};
 pub struct RedisLink {
     stream: BufReader<ClientStream>,
 }
+
+/// A user and the user's password.
+#[derive(Clone, Copy, Debug)]
+pub struct Login<'a> {
+    /// The user's name.
+    pub username: &'a str,
+    /// The password.
+    pub password: &'a str,
+}
+
+/// The login of the functions, which is allowed the cache's commands only.
+pub const CLIENT: Login<'static> = Login { username: USERNAME, password: PASSWORD };
 
 /// An answer of Redis.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,10 +41,35 @@ pub enum Reply {
 
 impl RedisLink {
     /// Connects and logs in.
-    pub fn connect(port: u16, ca_file: &Path) -> anyhow::Result<Self> {
+    pub fn connect(port: u16, ca_file: &Path, login: Login<'_>) -> anyhow::Result<Self> {
         let mut link = Self { stream: BufReader::new(tls::connect(port, ca_file)?) };
-        link.run(&[b"AUTH", PASSWORD.as_bytes()])?;
+        link.run(&[b"AUTH", login.username.as_bytes(), login.password.as_bytes()])?;
         Ok(link)
+    }
+
+    /// Removes all keys, on the replica as well.
+    pub fn clear(&mut self) -> anyhow::Result<()> {
+        self.run(&[b"FLUSHALL"])?;
+        self.run(&[b"WAIT", b"1", b"1000"])?;
+        Ok(())
+    }
+
+    /// The value of a field of `INFO`.
+    pub fn info(&mut self, section: &str, field: &str) -> anyhow::Result<u64> {
+        let mut text = Vec::new();
+        self.send(&[b"INFO", section.as_bytes()])?;
+        self.receive(&mut text)?;
+        let text = String::from_utf8(text)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.with_context(|| format!("INFO {section} has no {field}"))?.trim().parse().context("read INFO")
+    }
+
+    /// The number of keys.
+    pub fn keys(&mut self) -> anyhow::Result<i64> {
+        match self.run(&[b"DBSIZE"])? {
+            Reply::Integer(keys) => Ok(keys),
+            reply => bail!("Redis answered DBSIZE with {reply:?}"),
+        }
     }
 
     /// Sends a command and reads its answer, which must not be data.

@@ -42,19 +42,23 @@ struct Request {
 pub struct Invocation<'a> {
     /// The event's bytes.
     pub event: &'a [u8],
-    /// How many bytes its payload has. Real functions ignore this; the floor is told, because it does not parse.
+    /// How many bytes its payload has. Functions ignore this; the baseline is told, because it does not parse.
     pub payload_bytes: usize,
+    /// How many bytes the request has by which the record is accepted. Functions ignore this; the baseline is told.
+    pub acceptance_bytes: usize,
 }
 
-/// A function's answer.
+/// The response that a function has posted.
 #[derive(Debug)]
-pub struct Answer {
-    /// What the function answered.
+pub struct Response {
+    /// Its body.
     pub body: Vec<u8>,
-    /// From the first byte of the event to the last of the answer.
-    pub whole: Duration,
-    /// From the last byte of the event to the last of the answer.
-    pub wall: Duration,
+    /// When the first byte of the event was sent.
+    pub begun: Instant,
+    /// When the last byte of the event was sent.
+    pub sent: Instant,
+    /// When the last byte of the response had arrived.
+    pub posted: Instant,
 }
 
 impl RuntimeApi {
@@ -87,12 +91,12 @@ impl RuntimeApi {
         Ok(request.arrived)
     }
 
-    /// Hands an event to the function, which must be idle, and waits for its answer.
+    /// Hands an event to the function, which must be idle, and waits for its response.
     pub fn invoke(
         &mut self,
         process: &mut Child,
-        Invocation { event, payload_bytes }: &Invocation<'_>,
-    ) -> anyhow::Result<Answer> {
+        Invocation { event, payload_bytes, acceptance_bytes }: &Invocation<'_>,
+    ) -> anyhow::Result<Response> {
         let Some(mut connection) = self.waiting.take() else { bail!("the function is not idle") };
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
@@ -100,7 +104,8 @@ impl RuntimeApi {
              lambda-runtime-deadline-ms: 9999999999999\r\n\
              lambda-runtime-invoked-function-arn: arn:aws:lambda:us-east-1:000000000000:function:bench\r\n\
              lambda-runtime-trace-id: Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700\r\n\
-             custody-bench-payload-bytes: {payload_bytes}\r\ncontent-length: {}\r\n\r\n",
+             custody-bench-payload-bytes: {payload_bytes}\r\n\
+             custody-bench-acceptance-bytes: {acceptance_bytes}\r\ncontent-length: {}\r\n\r\n",
             event.len()
         );
         let begun = Instant::now();
@@ -111,7 +116,7 @@ impl RuntimeApi {
         if !request.path.ends_with("/response") {
             bail!("the function failed: {}", String::from_utf8_lossy(&request.body));
         }
-        Ok(Answer { wall: request.arrived - sent, whole: request.arrived - begun, body: request.body })
+        Ok(Response { body: request.body, begun, sent, posted: request.arrived })
     }
 
     /// Makes a function that waits for an event end in good order.

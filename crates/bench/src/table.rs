@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use crate::figures::{Figures, Side};
+use crate::{
+    cache_bytes::{Held, Load},
+    figures::{Figures, Side, TimeFigures},
+};
 
 /// All tables.
 pub fn render(figures: &Figures) -> String {
@@ -12,6 +15,7 @@ pub fn render(figures: &Figures) -> String {
         ("Targets", goals(figures)),
         ("Start: process start to first request for an event", init(figures)),
         ("Records one after the other", latency(figures)),
+        ("The time to a receipt while Step Functions is slow (ingest)", start_delay(figures)),
         ("Records side by side (ingest, all processes together)", throughput(figures)),
     ];
     let mut text = format!("Machine: {}\nCommand: {}\n", figures.machine, figures.command);
@@ -63,41 +67,72 @@ fn latency(figures: &Figures) -> Table {
     let mut table = table(&[
         "program",
         "size",
-        "wall p50",
-        "wall p99",
+        "ack p50",
+        "ack p99",
         "whole p50",
         "CPU",
         "peak memory",
         "allocations",
         "allocated",
-        "wall / floor",
-        "CPU / floor",
+        "ack / baseline",
+        "CPU / baseline",
         "records",
     ]);
     for case in &figures.latency {
         let ratio = |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
         let mut add = |name: String, side: &Side, ratios: [String; 2]| {
-            let [wall, cpu] = ratios;
+            let [ack, cpu] = ratios;
             table.add_row([
                 name,
                 case.size.clone(),
-                millis(side.wall_us.p50),
-                millis(side.wall_us.p99),
-                millis(side.whole_us.p50),
+                millis(side.times.ack_us.p50),
+                millis(side.times.ack_us.p99),
+                millis(side.times.whole_us.p50),
                 millis(side.cpu_us),
                 megabytes(side.peak_memory_bytes),
                 side.allocations
                     .map_or_else(|| NOT_MEASURED.to_owned(), |count| format!("{:.0}", count.calls)),
                 side.allocations
                     .map_or_else(|| NOT_MEASURED.to_owned(), |count| format!("{:.2} MB", count.bytes / 1e6)),
-                wall,
+                ack,
                 cpu,
                 case.records.to_string(),
             ]);
         };
-        add(case.function.clone(), &case.measured, [ratio(case.wall_ratio()), ratio(case.cpu_ratio())]);
-        if let Some(floor) = &case.floor {
-            add(format!("{} floor", case.function), floor, [String::new(), String::new()]);
+        add(case.function.clone(), &case.measured, [ratio(case.ack_ratio()), ratio(case.cpu_ratio())]);
+        if let Some(baseline) = &case.baseline {
+            add(format!("{} baseline", case.function), baseline, [String::new(), String::new()]);
+        }
+    }
+    table
+}
+
+fn start_delay(figures: &Figures) -> Table {
+    let mut table = table(&[
+        "StartExecution answers after",
+        "size",
+        "ack p50",
+        "ack p99",
+        "whole p50",
+        "whole p99",
+        "ack p50 / at once",
+        "whole p50 / at once",
+        "records",
+    ]);
+    for case in &figures.start_delay {
+        for (delay_us, side) in [(0.0, &case.prompt), (case.delay_us, &case.delayed)] {
+            let ratio = |time: fn(&TimeFigures) -> f64| format!("{:.2}", time(side) / time(&case.prompt));
+            table.add_row([
+                format!("{:.0} ms", delay_us / 1e3),
+                case.size.clone(),
+                millis(side.ack_us.p50),
+                millis(side.ack_us.p99),
+                millis(side.whole_us.p50),
+                millis(side.whole_us.p99),
+                ratio(|times| times.ack_us.p50),
+                ratio(|times| times.whole_us.p50),
+                case.records.to_string(),
+            ]);
         }
     }
     table
@@ -124,4 +159,44 @@ fn millis(micros: f64) -> String {
 #[expect(clippy::cast_precision_loss, reason = "a size in memory")]
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// What the cache holds at a steady rate, and how many times as much with a grace period.
+pub fn cache_bytes(load: &Load, unlinked: &Held, kept: &Held) -> String {
+    let mut table = table(&[
+        "payload of a completed record",
+        "payloads/s",
+        "payloads held",
+        "bytes held",
+        "seconds of load held",
+        "expected",
+    ]);
+    let delay = load.workflow_delay.as_secs_f64();
+    // The last quarter of the time is what counts: its median moment.
+    let elapsed = f64::from(load.seconds) * 0.875;
+    let with_grace = delay + load.grace.as_secs_f64();
+    for (name, held, expected) in [
+        ("unlinked".to_owned(), unlinked, delay),
+        (format!("kept for {} s", load.grace.as_secs()), kept, with_grace),
+    ] {
+        table.add_row([
+            name,
+            format!("{:.1}", held.rate),
+            format!("{:.0}", held.payloads),
+            format!("{:.1} MB", held.bytes / 1e6),
+            format!("{:.2} s", held.seconds()),
+            format!("{:.2} s", expected.min(elapsed)),
+        ]);
+    }
+    let ratio = kept.seconds() / unlinked.seconds();
+    let mut text = format!("{table}\n\nWith the grace period, the cache holds {ratio:.1} times as much.\n");
+    if elapsed < with_grace {
+        let plateau = with_grace / unlinked.seconds();
+        writeln!(
+            text,
+            "It was still growing: it takes {with_grace:.0} s to be full, and then holds {plateau:.0} times as much."
+        )
+        .expect("a string takes all text");
+    }
+    text
 }

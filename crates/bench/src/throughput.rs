@@ -1,4 +1,4 @@
-//! Records side by side: several processes of one program against one Redis, on one machine.
+//! Records side by side: several processes of one program against one cache, on one machine.
 
 use std::{
     path::Path,
@@ -14,16 +14,16 @@ use crate::{
     figures::ThroughputFigures,
     function::{Function, Program},
     runtime_api::Invocation,
-    workload,
+    workload::{self, Event},
 };
 
 /// How many processes to try.
 pub const PROCESSES: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// How often what the records leave in Redis is removed, so that it does not fill the machine's memory.
+/// How often what the records leave in the cache is removed, so that it does not fill the machine's memory.
 const SWEEP: Duration = Duration::from_millis(250);
 
-/// Measures ingest and its floor with each number of processes, for so long each.
+/// Measures ingest and its baseline with each number of processes, for so long each.
 pub fn measure(
     size_bytes: usize,
     size: &str,
@@ -34,11 +34,11 @@ pub fn measure(
     mut done: impl FnMut(),
 ) -> anyhow::Result<Vec<ThroughputFigures>> {
     let event = workload::ingest_event(size_bytes, None);
-    let invocation = Invocation { event: &event.text, payload_bytes: event.payload_bytes };
     let mut figures = Vec::new();
     for &processes in processes {
-        for program in [Program::function("ingest", folder), Program::floor("ingest", folder)] {
-            let records_per_second = rate(&program, processes, &invocation, time, deployment)?;
+        // Ingest comes first: the baseline is told how large its acceptances were.
+        for program in [Program::function("ingest", folder), Program::baseline("ingest", folder)] {
+            let records_per_second = rate(&program, processes, &event, time, deployment)?;
             #[expect(clippy::cast_precision_loss, reason = "a size")]
             let megabytes_per_second = records_per_second * size_bytes as f64 / 1e6;
             figures.push(ThroughputFigures {
@@ -58,14 +58,19 @@ pub fn measure(
 fn rate(
     program: &Program,
     processes: usize,
-    invocation: &Invocation<'_>,
+    event: &Event,
     time: Duration,
     deployment: &Deployment,
 ) -> anyhow::Result<f64> {
+    let invocation = Invocation {
+        event: &event.text,
+        payload_bytes: event.payload_bytes,
+        acceptance_bytes: deployment.stub().acceptance_bytes(),
+    };
     let mut functions = Vec::new();
     for _ in 0..processes {
         let mut function = Function::start(program, deployment)?;
-        function.invoke(invocation)?;
+        function.invoke(&invocation)?;
         functions.push(function);
     }
     let mut redis = deployment.redis()?;
@@ -75,7 +80,7 @@ fn rate(
     let drive = |mut function: Function| -> anyhow::Result<u32> {
         let mut records = 0;
         while !over.load(Ordering::Relaxed) {
-            function.invoke(invocation)?;
+            function.invoke(&invocation)?;
             records += 1;
         }
         Ok(records)

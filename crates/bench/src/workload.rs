@@ -94,7 +94,7 @@ fn proxy_event(payload: &str, padding: &str, key: Option<&str>) -> String {
 pub struct CachedRecord {
     /// The stage's event.
     pub event: Event,
-    /// The key of the record's hash in Redis.
+    /// The key of the payload in the cache.
     pub key: String,
     /// The payload.
     pub payload: Vec<u8>,

@@ -1,0 +1,112 @@
+//! The whole benchmark: start times, records one after the other, late executions, records side by side.
+
+use std::time::Duration;
+
+use custody_bench::{
+    case::Case,
+    deployment::Deployment,
+    figures::Figures,
+    function::Program,
+    goals, init, latency, process, start_delay, throughput,
+    workload::{EVENT_SIZES, PAYLOAD_SIZES},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::arguments::Arguments;
+
+/// About how many bytes each side of a case moves.
+const CASE_BYTES: usize = 1_000_000_000;
+
+/// How many records of a size are enough for a 99th percentile, and not more than anybody waits for.
+fn records(size: usize, brief: bool) -> usize {
+    if brief { 3 } else { (CASE_BYTES / size).clamp(100, 1000) }
+}
+
+/// How many records are enough for a median, where one of each pair takes the time of a late answer.
+fn delayed_records(brief: bool) -> usize {
+    if brief { 3 } else { 200 }
+}
+
+/// The name of the measurement with late executions, for `--only`.
+const START_DELAY: &str = "start delay";
+
+/// Measures everything that the arguments want.
+pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
+    let Arguments { brief, binaries, .. } = arguments;
+    let deployment = Deployment::start(arguments.latencies())?;
+    let cases = cases(arguments);
+    let (processes, time) = if *brief {
+        (&throughput::PROCESSES[..1], Duration::from_millis(200))
+    } else {
+        (&throughput::PROCESSES[..], Duration::from_secs(3))
+    };
+    let curves = if arguments.targets_only || arguments.only.is_some() {
+        &[][..]
+    } else {
+        &[EVENT_SIZES[1], EVENT_SIZES[2], EVENT_SIZES[4]][..]
+    };
+    let delays = if arguments.wants(START_DELAY) { &[EVENT_SIZES[1], EVENT_SIZES[4]][..] } else { &[][..] };
+
+    let steps = 1 + cases.len() + delays.len() + curves.len() * processes.len() * 2;
+    let progress = ProgressBar::new(steps as u64)
+        .with_style(ProgressStyle::with_template("  {bar:30} {pos}/{len} {msg} ({elapsed})")?);
+    progress.set_message("start times");
+    progress.tick();
+    let starts = if *brief || arguments.only.is_some() { 1 } else { 20 };
+    let init = init::measure(&programs(arguments), starts, &deployment)?;
+    progress.inc(1);
+
+    let mut figures = Figures {
+        machine: process::machine(),
+        command: arguments.command_line(),
+        init,
+        latency: Vec::new(),
+        start_delay: Vec::new(),
+        throughput: Vec::new(),
+        goals: Vec::new(),
+    };
+    for case in &cases {
+        progress.set_message(case.to_string());
+        let records = records(case.size_bytes, *brief);
+        figures.latency.push(latency::measure(case, records, &deployment, binaries)?);
+        progress.inc(1);
+    }
+    for (bytes, name) in delays {
+        progress.set_message(format!("{START_DELAY} at {name}"));
+        let records = delayed_records(*brief);
+        figures.start_delay.push(start_delay::measure(*bytes, name, records, &deployment, binaries)?);
+        progress.inc(1);
+    }
+    for (bytes, name) in curves {
+        progress.set_message(format!("throughput at {name}"));
+        let done = || progress.inc(1);
+        let rates = throughput::measure(*bytes, name, processes, time, &deployment, binaries, done)?;
+        figures.throughput.extend(rates);
+    }
+    progress.finish_and_clear();
+    figures.goals = goals::judge(&figures);
+    Ok(figures)
+}
+
+/// The functions at all sizes, as far as they are wanted.
+fn cases(arguments: &Arguments) -> Vec<Case> {
+    let mut cases: Vec<Case> = EVENT_SIZES.iter().map(|(bytes, name)| Case::ingest(*bytes, name)).collect();
+    cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
+    cases.extend([EVENT_SIZES[1], EVENT_SIZES[4]].map(|(bytes, name)| Case::ingest_with_key(bytes, name)));
+    cases.extend([Case::metadata(), Case::aggregate()]);
+    cases.retain(|case| arguments.wants(&case.to_string()));
+    if arguments.decoded_baseline {
+        cases = cases.into_iter().map(Case::with_decoded_baseline).collect();
+    }
+    cases
+}
+
+/// The programs whose starts are measured.
+fn programs(arguments: &Arguments) -> Vec<Program> {
+    let folder = &arguments.binaries;
+    let functions = arguments.functions.iter().map(|name| Program::function(name, folder));
+    functions
+        .chain([Program::baseline("ingest", folder)])
+        .chain(arguments.python.as_deref().map(Program::python_start))
+        .collect()
+}
