@@ -1,21 +1,14 @@
-//! Which deployment to talk to: a CloudFormation stack and its outputs.
+//! Which deployment to talk to: a CloudFormation stack and its outputs, and the adapters of what they name.
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail};
-use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_lambda::{
-    config::{retry::RetryConfig, timeout::TimeoutConfig},
-    primitives::Blob,
+use anyhow::{Context as _, anyhow, bail};
+use custody_common::aws::{
+    ArchiveListing, Aws, DynamoOpenRecords, DynamoTable, LetterQueue, RecordIndex, S3AcceptanceMarkers,
+    S3Archive, S3FailedStore, StateMachine, WorkflowType,
 };
-use custody_common::aws::Aws;
-use custody_core::{
-    dead_letter::DeadLetter,
-    message::InternalMessage,
-    record_id::RecordId,
-    stages::reconcile::{Listing, Request},
-};
-use serde_json::Value;
+
+use crate::queue::Queue;
 
 /// A deployment.
 #[derive(Debug)]
@@ -44,8 +37,8 @@ impl Deployment {
     }
 
     /// One output of the stack.
-    pub(crate) fn output(&self, name: &str) -> anyhow::Result<&str> {
-        self.outputs.get(name).map(String::as_str).with_context(|| {
+    fn output(&self, name: &str) -> anyhow::Result<String> {
+        self.outputs.get(name).cloned().with_context(|| {
             format!(
                 "stack `{}` has no output {name}; is it a Custody stack, and of this version?",
                 self.stack_name
@@ -53,51 +46,67 @@ impl Deployment {
         })
     }
 
-    /// The item of a record as JSON; null where there is none.
-    pub(crate) async fn item(&self, id: RecordId) -> anyhow::Result<Value> {
-        let read = self
-            .aws
-            .dynamodb()
-            .get_item()
-            .table_name(self.output("TableName")?)
-            .key("messageID", AttributeValue::S(id.to_string()))
-            .consistent_read(true)
-            .send()
-            .await;
-        let item = read.with_context(|| format!("read the item of record {id}"))?.item;
-        let item = item.map(serde_dynamo::from_item).transpose().context("decode the item")?;
-        Ok(item.unwrap_or_default())
+    /// The open records.
+    pub(crate) fn open_records(&self) -> anyhow::Result<DynamoOpenRecords> {
+        let (open, claims) = (self.output("OpenTableName")?, self.output("ClaimsTableName")?);
+        Ok(DynamoOpenRecords::new(self.aws.dynamodb(), open, claims))
     }
 
-    /// The dead letter of a failed record, as its item remembers it; `None` where there is no such record, or an operator
-    /// gave it up.
-    pub(crate) async fn letter_from_item(&self, id: RecordId) -> anyhow::Result<Option<DeadLetter>> {
-        let item = self.item(id).await?;
-        if item["status"] != "FAILED" || !item["discarded"].is_null() {
-            return Ok(None);
-        }
-        let message: InternalMessage =
-            serde_json::from_value(item.clone()).context("read the item's message")?;
-        let failure = serde_json::from_value(item["failure"].clone()).context("read the item's failure")?;
-        Ok(Some(DeadLetter::of_record(&message, failure, Vec::new())))
+    /// The acceptance markers.
+    pub(crate) fn markers(&self) -> anyhow::Result<S3AcceptanceMarkers> {
+        Ok(S3AcceptanceMarkers::new(self.aws.s3(), self.output("MarkerBucket")?))
     }
 
-    /// Asks reconcile what is pending: the cache is in a network that only functions reach.
-    pub(crate) async fn pending(&self, request: Request) -> anyhow::Result<Listing> {
-        let name = self.output("ReconcileFunctionName")?;
-        let input = serde_json::to_vec(&request).context("write the question")?;
-        // One try, as long as it takes: with a cache that is away, or much that is pending, it takes a while, and that is
-        // when operators ask.
-        let patiently = aws_sdk_lambda::config::Config::builder()
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::disabled());
-        let invoke = self.aws.lambda().invoke().function_name(name).payload(Blob::new(input));
-        let invoked = invoke.customize().config_override(patiently).send().await;
-        let output = invoked.with_context(|| format!("ask {name} what is pending"))?;
-        let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
-        if output.function_error.is_some() {
-            bail!("{name} could not say what is pending: {}", String::from_utf8_lossy(&answer));
-        }
-        serde_json::from_slice(&answer).with_context(|| format!("read the answer of {name}"))
+    /// The record table, as stages use it.
+    pub(crate) fn table(&self) -> anyhow::Result<DynamoTable> {
+        Ok(DynamoTable::new(self.aws.dynamodb(), self.output("TableName")?))
+    }
+
+    /// The record table, as people read it.
+    pub(crate) fn index(&self) -> anyhow::Result<RecordIndex> {
+        Ok(RecordIndex::new(self.aws.dynamodb(), self.output("TableName")?))
+    }
+
+    /// The archive.
+    pub(crate) fn archive(&self) -> anyhow::Result<S3Archive> {
+        Ok(S3Archive::new(self.aws.s3(), self.output("ArchiveBucket")?))
+    }
+
+    /// The list of what is archived.
+    pub(crate) fn archive_listing(&self) -> anyhow::Result<ArchiveListing> {
+        Ok(ArchiveListing::new(self.aws.s3(), self.output("ArchiveBucket")?))
+    }
+
+    /// The failed bucket.
+    pub(crate) fn failed_store(&self) -> anyhow::Result<S3FailedStore> {
+        Ok(S3FailedStore::new(self.aws.s3(), self.output("FailedBucket")?))
+    }
+
+    /// The dead-letter queue, to be read.
+    pub(crate) fn dead_letter_queue(&self) -> anyhow::Result<Queue> {
+        Ok(Queue::new(self.aws.sqs(), self.output("DeadLetterQueueUrl")?))
+    }
+
+    /// The queue of rejected requests, to be read.
+    pub(crate) fn rejected_queue(&self) -> anyhow::Result<Queue> {
+        Ok(Queue::new(self.aws.sqs(), self.output("RejectedQueueUrl")?))
+    }
+
+    /// The redrive queue, to be written.
+    pub(crate) fn redrive_queue(&self) -> anyhow::Result<LetterQueue> {
+        Ok(LetterQueue::new(self.aws.sqs(), self.output("RedriveQueueUrl")?))
+    }
+
+    /// The type of the state machine.
+    pub(crate) fn workflow_type(&self) -> anyhow::Result<WorkflowType> {
+        let name = self.output("StateMachineType")?;
+        name.parse()
+            .map_err(|()| anyhow!("output StateMachineType is neither STANDARD nor EXPRESS: `{name}`"))
+    }
+
+    /// The state machine.
+    pub(crate) fn state_machine(&self) -> anyhow::Result<StateMachine> {
+        let arn = self.output("StateMachineArn")?;
+        Ok(StateMachine::new(self.aws.step_functions(), arn, self.workflow_type()?))
     }
 }

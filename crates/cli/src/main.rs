@@ -1,12 +1,18 @@
 //! `custody`: what an operator of a Custody deployment asks and does.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
+mod arguments;
 mod deployment;
 mod dlq;
+mod failed;
+mod find;
 mod fsck;
-mod letters;
+mod open;
 mod output;
-mod pending;
+mod queue;
+mod rejected;
+mod selection;
+mod survey;
 mod trace;
 
 use std::process::ExitCode;
@@ -21,7 +27,7 @@ use crate::{deployment::Deployment, output::Output};
 pub(crate) enum Done {
     /// Everything that was asked for.
     All = 0,
-    /// Not everything: disagreements were found, or some letters could not be dealt with.
+    /// Not everything: disagreements were found, or some dead letters could not be dealt with.
     Partly = 1,
     /// What was asked for does not exist.
     NotFound = 3,
@@ -36,8 +42,8 @@ const FAILED: u8 = 4;
     version,
     about = "Shows and mends what a Custody deployment could not bring to its end.",
     after_help = "AWS is found as by every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
-                  Exit status: 0 done; 1 done in part: fsck found disagreements, or some letters were left; 2 wrong usage; \
-                  3 there is no such record or letter; 4 the deployment could not be asked."
+                  Exit status: 0 done; 1 done in part: fsck found disagreements, or some dead letters were left; 2 wrong \
+                  usage; 3 there is no such record or dead letter; 4 the deployment could not be asked."
 )]
 struct Arguments {
     /// The CloudFormation stack of the deployment.
@@ -52,23 +58,28 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The dead-letter queue: records and requests that failed.
+    /// Records in progress, oldest first, and acceptance markers that are not adopted yet.
+    Open(open::Options),
+    /// Failed records that nobody has decided about, oldest first. They stay listed however old their dead letters are.
+    Failed(failed::Options),
+    /// The dead-letter queue: records that failed, and requests that could not be stored.
     Dlq {
         #[command(subcommand)]
         command: dlq::Command,
     },
-    /// Records that are acknowledged and have not reached their end, oldest first.
-    Pending {
-        /// How many to show.
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
+    /// Rejected requests: their producers got an error that tells what to change. They expire.
+    Rejected {
+        #[command(subcommand)]
+        command: rejected::Command,
     },
-    /// The way of one record: every run and stage with its time, and where the bytes are.
+    /// The way of one record: every execution and state with its time, and where the bytes are.
     Trace {
         /// The record's messageID.
         id: RecordId,
     },
-    /// Compare archive, table, pending records and dead-letter queue, and report every disagreement.
+    /// Find records by their source system, or its transaction, newest first.
+    Find(find::Options),
+    /// Report what is stuck, from the open records; with --full, compare the whole archive and record table.
     Fsck(fsck::Options),
 }
 
@@ -88,9 +99,22 @@ async fn run(arguments: Arguments) -> anyhow::Result<Done> {
     let output = Output { json: arguments.json };
     let deployment = Deployment::find(&arguments.stack_name).await?;
     match arguments.command {
+        Command::Open(options) => open::run(&deployment, output, options).await,
+        Command::Failed(options) => failed::run(&deployment, output, options).await,
         Command::Dlq { command } => dlq::run(&deployment, output, command).await,
-        Command::Pending { limit } => pending::run(&deployment, output, limit).await,
+        Command::Rejected { command } => rejected::run(&deployment, output, command).await,
         Command::Trace { id } => trace::run(&deployment, output, id).await,
+        Command::Find(options) => find::run(&deployment, output, options).await,
         Command::Fsck(options) => fsck::run(&deployment, output, options).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
     }
 }

@@ -1,23 +1,28 @@
-//! Giving letters up, with who, when and why kept as evidence.
+//! Discards: a person decides that a record stays failed, with who, when and why kept as evidence.
+
+mod decision;
 
 use anyhow::Context as _;
-use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::AttributeValue};
 use bytes::Bytes;
 use clap::Args;
-use custody_common::{aws::S3FailedStore, clock::SystemClock};
+use custody_common::clock::SystemClock;
 use custody_core::{
-    clock::{Clock as _, Timestamp},
-    ports::FailedStore as _,
-    run::Run,
+    clock::Clock as _,
+    dead_letter::DeadLetter,
+    open_record::OpenState,
+    ports::{Discard, FailedStore, OpenRecords as _},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::decision::{Decision, decide};
+use super::Contents;
 use crate::{
     Done,
     deployment::Deployment,
-    letters::{Held, Queue, Selection},
     output::Output,
+    queue::{Held, Queue},
+    selection::Selection,
 };
 
 #[derive(Args, Clone, Debug)]
@@ -32,27 +37,34 @@ pub(crate) struct Options {
     dry_run: bool,
 }
 
-/// Who gave a letter up, when, and why.
-#[derive(Clone, Debug, Serialize)]
-struct Discard {
-    by: String,
-    at: Timestamp,
-    reason: String,
-}
-
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
     dry_run: bool,
     discarded: Vec<String>,
+    /// Complete, or at a later attempt: only the dead letter is gone.
+    settled: Vec<String>,
     failed: Vec<String>,
 }
 
-pub(super) async fn run(
+/// A dead letter to discard, and where it is known from.
+struct Candidate {
+    /// What an operator calls it.
+    id: String,
+    /// The name of its evidence.
+    name: String,
+    letter: Option<DeadLetter>,
+    content: Value,
+    /// The message on the queue; `None` where the dead letter has expired.
+    held: Option<Held>,
+}
+
+pub(crate) async fn run(
     deployment: &Deployment,
     queue: &mut Queue,
     output: Output,
     options: Options,
+    contents: Contents,
 ) -> anyhow::Result<Done> {
     let caller = aws_sdk_sts::Client::new(deployment.aws.config()).get_caller_identity().send().await;
     let caller = caller.context("ask AWS who is discarding (sts:GetCallerIdentity)")?;
@@ -61,94 +73,120 @@ pub(super) async fn run(
         at: SystemClock.now(),
         reason: options.reason,
     };
-    let store = S3FailedStore::new(deployment.aws.s3(), deployment.output("FailedBucket")?.to_owned());
-    let mut summary = Summary { dry_run: options.dry_run, discarded: Vec::new(), failed: Vec::new() };
-    let (meant, others): (Vec<_>, Vec<_>) = queue
-        .all(&options.selection, usize::MAX)
-        .await?
-        .into_iter()
-        .partition(|held| options.selection.selects(held));
-    queue.leave_all(others);
-    let missing = super::report_missing(&options.selection, &meant);
-    for held in meant {
-        let id = held.id();
-        if options.dry_run {
-            queue.leave(held);
-            summary.discarded.push(id);
-            continue;
-        }
-        // The evidence first: a letter that is gone cannot be asked any more.
-        let kept = keep_evidence(deployment, &store, &held, &discard).await;
-        match kept {
-            Ok(()) => match queue.remove(&held).await {
-                Ok(()) => summary.discarded.push(id),
-                Err(error) => {
-                    eprintln!("{error:#}");
-                    summary.failed.push(id);
+    let meant = super::selected(queue, &options.selection).await?;
+    let mut is_missing = false;
+    let mut expired = Vec::new();
+    for id in options.selection.missing(&meant) {
+        match contents {
+            Contents::DeadLetters => match from_open_record(deployment, id).await? {
+                Some(candidate) => expired.push(candidate),
+                None => {
+                    eprintln!(
+                        "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` tells more"
+                    );
+                    is_missing = true;
                 }
             },
-            Err(error) => {
-                eprintln!("left {id} on the queue: {error:#}");
-                summary.failed.push(id);
-                queue.leave(held);
+            Contents::RejectedRequests => {
+                eprintln!("there is no rejected request {id} on the queue");
+                is_missing = true;
             }
         }
     }
-    output.print(&summary, |summary| {
-        let verb = if summary.dry_run { "would be discarded" } else { "discarded" };
-        println!("{} letters {verb}, {} left", summary.discarded.len(), summary.failed.len());
-        summary.discarded.iter().take(20).for_each(|id| println!("  {id}"));
-    })?;
-    Ok(match (missing, summary.failed.is_empty()) {
+    let mut summary = Summary { dry_run: options.dry_run, ..Summary::default() };
+    for candidate in meant.into_iter().map(Candidate::held).chain(expired) {
+        let id = candidate.id.clone();
+        if options.dry_run {
+            candidate.held.into_iter().for_each(|held| queue.leave(held));
+            summary.discarded.push(id);
+            continue;
+        }
+        match discard_one(deployment, queue, &candidate, &discard).await {
+            Ok(Decision::Settled) => summary.settled.push(id),
+            Ok(_) => summary.discarded.push(id),
+            Err(error) => {
+                eprintln!("could not discard {id}: {error:#}");
+                candidate.held.into_iter().for_each(|held| queue.leave(held));
+                summary.failed.push(id);
+            }
+        }
+    }
+    output.print(&summary, |summary| summary.print(contents))?;
+    Ok(match (is_missing, summary.failed.is_empty()) {
         (true, _) => Done::NotFound,
         (false, false) => Done::Partly,
         (false, true) => Done::All,
     })
 }
 
-async fn keep_evidence(
-    deployment: &Deployment,
-    store: &S3FailedStore,
-    held: &Held,
-    discard: &Discard,
-) -> anyhow::Result<()> {
-    let key = format!("discarded/{}/{}.json", discard.at.format("%Y/%m/%d"), held.message_id);
-    let evidence = json!({"discarded": discard, "letter": held.content()});
-    store.keep(&key, Bytes::from(evidence.to_string())).await?;
-    match held.letter.as_ref().and_then(custody_core::dead_letter::DeadLetter::run) {
-        Some(run) => note_in_item(deployment, run, discard).await,
-        None => Ok(()),
+/// The dead letter that an undecided record would have, whose own has expired.
+async fn from_open_record(deployment: &Deployment, id: &str) -> anyhow::Result<Option<Candidate>> {
+    let Ok(record) = id.parse() else { return Ok(None) };
+    let Some(open) = deployment.open_records()?.find(record).await? else { return Ok(None) };
+    let OpenState::Failed { failure, .. } = open.state else { return Ok(None) };
+    let letter = DeadLetter::of_record(&open.message, failure, Vec::new());
+    Ok(Some(Candidate {
+        id: id.to_owned(),
+        name: open.message.attempt().to_string(),
+        content: serde_json::to_value(&letter).context("write the dead letter")?,
+        letter: Some(letter),
+        held: None,
+    }))
+}
+
+impl Candidate {
+    fn held(held: Held) -> Self {
+        Self {
+            id: held.id(),
+            name: held.message_id.clone(),
+            letter: held.letter.clone(),
+            content: held.content(),
+            held: Some(held),
+        }
     }
 }
 
-/// The item says so, unless there is none, or the letter is of a run that is not the record's last word.
-async fn note_in_item(deployment: &Deployment, run: Run, discard: &Discard) -> anyhow::Result<()> {
-    let (id, attempt) = (run.record, run.attempt());
-    let note = json!({"by": discard.by, "at": discard.at, "reason": discard.reason, "attempt": attempt});
-    let value: AttributeValue = serde_dynamo::to_attribute_value(note).context("encode the discard")?;
-    let update = deployment
-        .aws
-        .dynamodb()
-        .update_item()
-        .table_name(deployment.output("TableName")?)
-        .key("messageID", AttributeValue::S(id.to_string()))
-        .update_expression("SET discarded = :discarded")
-        .condition_expression("#status = :failed AND failure.attempt <= :attempt")
-        .expression_attribute_values(":attempt", AttributeValue::N(attempt.to_string()))
-        .expression_attribute_names("#status", "status")
-        .expression_attribute_values(":failed", AttributeValue::S("FAILED".to_owned()))
-        .expression_attribute_values(":discarded", value)
-        .send()
-        .await;
-    match update {
-        Ok(_) => Ok(()),
-        Err(error)
-            if error
-                .as_service_error()
-                .is_some_and(UpdateItemError::is_conditional_check_failed_exception) =>
-        {
-            Ok(())
+/// The evidence first, because a dead letter that is gone cannot be read any more; then the decision; the dead letter goes
+/// last, so that whatever fails before can be done again.
+async fn discard_one(
+    deployment: &Deployment,
+    queue: &Queue,
+    candidate: &Candidate,
+    discard: &Discard,
+) -> anyhow::Result<Decision> {
+    keep_evidence(&deployment.failed_store()?, candidate, discard).await?;
+    let decision = match candidate.letter.as_ref().and_then(DeadLetter::attempt) {
+        Some(attempt) => decide(&deployment.open_records()?, &deployment.table()?, attempt, discard).await?,
+        None => Decision::NoRecord,
+    };
+    if let Some(held) = &candidate.held {
+        queue.remove(held).await?;
+    }
+    Ok(decision)
+}
+
+async fn keep_evidence(
+    store: &impl FailedStore,
+    candidate: &Candidate,
+    discard: &Discard,
+) -> anyhow::Result<()> {
+    // The time keeps two discards of one dead letter apart: a key stands for one content.
+    let day = discard.at.format("%Y/%m/%d");
+    let key = format!("discarded/{day}/{}-{}.json", candidate.name, discard.at.unix_ms());
+    let evidence = json!({"discarded": discard, "letter": candidate.content});
+    store.keep(&key, Bytes::from(evidence.to_string())).await?;
+    Ok(())
+}
+
+impl Summary {
+    fn print(&self, contents: Contents) {
+        let verb = if self.dry_run { "would be discarded" } else { "discarded" };
+        println!("{} {verb}, {} left", contents.counted(self.discarded.len(), false), self.failed.len());
+        self.discarded.iter().take(20).for_each(|id| println!("  {id}"));
+        if !self.settled.is_empty() {
+            let count = contents.counted(self.settled.len(), false);
+            println!("{count} taken off the queue: their records are complete, or at a later attempt");
+            self.settled.iter().take(20).for_each(|id| println!("  {id}"));
         }
-        Err(error) => Err(error).with_context(|| format!("note the discard in the item of record {id}")),
     }
 }

@@ -1,56 +1,97 @@
-//! Looking at letters.
+//! Looking at dead letters.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
+use custody_core::{digest::Sha256, message::S3Reference, ports::FailedStore};
+use serde_json::{Value, json};
+
+use super::Contents;
 use crate::{
     Done,
-    letters::{Held, Queue, Selection},
-    output::{Output, human, table},
+    deployment::Deployment,
+    output::{Output, human, shortened, table},
+    queue::{Held, Queue},
+    selection::Selection,
 };
 
-pub(super) async fn list(queue: &mut Queue, output: Output, limit: usize) -> anyhow::Result<Done> {
+pub(crate) async fn list(
+    queue: &mut Queue,
+    output: Output,
+    limit: usize,
+    contents: Contents,
+) -> anyhow::Result<Done> {
     let held = queue.all(&Selection::default(), limit).await?;
     let mut lines: Vec<_> = held.iter().map(Held::line).collect();
     queue.leave_all(held);
     lines.sort_by_key(|line| line.failed_at);
     output.print(&lines, |lines| {
         if lines.is_empty() {
-            println!("The dead-letter queue is empty.");
+            println!("The queue has no {}.", contents.counted(0, false).trim_start_matches("0 "));
             return;
         }
-        let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPTS", "AGE"]);
+        let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE"]);
         for line in lines {
             let kind = if line.parked { format!("{}, parked", line.kind) } else { line.kind.clone() };
-            let mut reason = line.reason.chars();
-            let mut shown: String = reason.by_ref().take(120).collect();
-            if reason.next().is_some() {
-                shown.push('…');
-            }
-            let age = human(std::time::Duration::from_secs(line.age_seconds));
-            table.add_row([&line.id, &line.stage, &kind, &shown, &line.attempts.to_string(), &age]);
+            let reason = shortened(&line.reason, 120);
+            let age = human(Duration::from_secs(line.age_seconds));
+            table.add_row([&line.id, &line.stage, &kind, &reason, &line.attempt.to_string(), &age]);
         }
-        println!("{table}\n{} letters", lines.len());
+        println!("{table}\n{}", contents.counted(lines.len(), lines.len() >= limit));
     })?;
     Ok(Done::All)
 }
 
-pub(super) async fn show(queue: &mut Queue, output: Output, id: &str) -> anyhow::Result<Done> {
-    let selection = Selection::of_id(id);
-    let held = queue.all(&selection, usize::MAX).await?;
-    let found: Vec<_> = held.iter().filter(|held| selection.selects(held)).cloned().collect();
-    queue.leave_all(held);
-    if super::report_missing(&selection, &found) {
+pub(crate) async fn show(
+    deployment: &Deployment,
+    queue: &mut Queue,
+    output: Output,
+    id: &str,
+    contents: Contents,
+) -> anyhow::Result<Done> {
+    let found = super::selected(queue, &Selection::of_id(id)).await?;
+    queue.leave_all(found.clone());
+    if found.is_empty() {
+        let hint = match contents {
+            Contents::DeadLetters => format!("; `custody trace {id}` tells what became of a record"),
+            Contents::RejectedRequests => String::new(),
+        };
+        eprintln!("the queue has nothing of {id}{hint}");
         return Ok(Done::NotFound);
     }
-    let contents: Vec<_> = found.iter().map(Held::content).collect();
-    output.print(&contents, |contents| {
-        for (held, content) in found.iter().zip(contents) {
+    let store = deployment.failed_store()?;
+    let mut shown = Vec::new();
+    for held in &found {
+        let mut content = held.content();
+        if let Some(request) = stored_request(&store, held).await? {
+            content["storedRequest"] = request;
+        }
+        shown.push(content);
+    }
+    output.print(&shown, |shown| {
+        for (held, content) in found.iter().zip(shown) {
             let line = held.line();
             println!(
                 "{}  {} failed in stage {}, attempt {}",
-                line.failed_at, line.id, line.stage, line.attempts
+                line.failed_at, line.id, line.stage, line.attempt
             );
             println!("{} ({}): {}", line.error_name, line.kind, line.reason);
             println!("{}", serde_json::to_string_pretty(content).unwrap_or_default());
         }
     })?;
     Ok(Done::All)
+}
+
+/// What is kept of a request that never became a record.
+async fn stored_request(store: &impl FailedStore, held: &Held) -> anyhow::Result<Option<Value>> {
+    let Some(letter) = held.letter.as_ref().filter(|letter| letter.message_id.is_none()) else {
+        return Ok(None);
+    };
+    let Some(S3Reference { bucket, key }) = &letter.failure.payload_reference else { return Ok(None) };
+    let content = store.fetch(key).await.with_context(|| format!("read s3://{bucket}/{key}"))?;
+    Ok(content.map(|content| {
+        serde_json::from_slice(&content).unwrap_or_else(
+            |_| json!({"sizeBytes": content.len(), "sha256": Sha256::of(&content).to_string()}),
+        )
+    }))
 }

@@ -1,4 +1,6 @@
-//! Running records again.
+//! Redrives: failed records get their next attempt.
+
+mod source;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -6,11 +8,11 @@ use anyhow::ensure;
 use clap::Args;
 use custody_common::aws::{DynamoTable, LetterQueue};
 use custody_core::{
+    attempt::Attempt,
     backoff,
     dead_letter::DeadLetter,
     ports::{ItemState, RecordTable as _},
     record_id::RecordId,
-    run::Run,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -18,8 +20,9 @@ use serde::Serialize;
 use crate::{
     Done,
     deployment::Deployment,
-    letters::{Held, Queue, Selection},
-    output::Output,
+    output::{Output, counted},
+    queue::{Held, Queue},
+    selection::Selection,
 };
 
 #[derive(Args, Clone, Debug)]
@@ -32,7 +35,7 @@ pub(crate) struct Options {
     /// How many records to send on their way per second.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     max_per_second: u32,
-    /// Also records that are parked because they were redriven as often as allowed.
+    /// Also records that are parked because they were redriven as often as allowed; with --id, also discarded ones.
     #[arg(long)]
     force: bool,
     /// At once, instead of after the growing, random delay that keeps records from failing together again.
@@ -45,18 +48,18 @@ pub(crate) struct Options {
 struct Summary {
     dry_run: bool,
     redriven: Vec<String>,
-    /// Complete already: there is nothing to do but to discard their letters.
+    /// Complete already: there is nothing to do but to discard their dead letters.
     complete: Vec<String>,
     /// Redriven as often as allowed; only `--force` moves them.
     parked: Vec<String>,
-    /// No records: their producers got no receipt and send again.
-    refused_requests: Vec<String>,
-    /// No letters of Custody.
+    /// Requests that never became records: their producers got no receipt and send again.
+    requests: Vec<String>,
+    /// No dead letters of Custody.
     foreign: Vec<String>,
     failed: Vec<String>,
 }
 
-/// How long a page of letters may take: well below the time for which what was read stays hidden.
+/// How long a page of dead letters may take: well below the time for which what was read stays hidden.
 const PAGE_SECONDS: u32 = 100;
 const MAX_PAGE: u32 = 1000;
 
@@ -66,14 +69,14 @@ pub(super) async fn run(
     output: Output,
     options: Options,
 ) -> anyhow::Result<Done> {
-    let redrives = LetterQueue::new(deployment.aws.sqs(), deployment.output("RedriveQueueUrl")?.to_owned());
+    let redrives = deployment.redrive_queue()?;
     let mut summary = Summary { dry_run: options.dry_run, ..Summary::default() };
     let mut seen = Vec::new();
     let mut ids = BTreeSet::new();
-    let table = DynamoTable::new(deployment.aws.dynamodb(), deployment.output("TableName")?.to_owned());
+    let table = deployment.table()?;
     let bar = ProgressBar::new(queue.count().await?);
     if let Ok(style) =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} letters read, {msg} records redriven")
+        ProgressStyle::with_template("{bar:30} {pos}/{len} dead letters read, {msg} records redriven")
     {
         bar.set_style(style);
     }
@@ -98,9 +101,9 @@ pub(super) async fn run(
             }
             seen.push(held.clone());
             match sort(&held, &mut summary, &complete, options.force) {
-                Some((letter, run)) if !options.dry_run => {
+                Some((letter, attempt)) if !options.dry_run => {
                     interval.tick().await;
-                    let delay = if options.now { Duration::ZERO } else { backoff::delay_after(run) };
+                    let delay = if options.now { Duration::ZERO } else { backoff::delay_after(attempt) };
                     match hand_over(&redrives, queue, &held, letter, delay, options.force).await {
                         Ok(()) => summary.redriven.push(held.id()),
                         Err(error) => {
@@ -117,14 +120,14 @@ pub(super) async fn run(
                 None => queue.leave(held),
             }
         }
-        if options.selection.missing(&seen).is_empty() && options.selection.names_ids() {
+        if options.selection.is_exhausted_by(&seen) {
             break;
         }
     }
     bar.finish_and_clear();
     let mut missing = false;
     for id in options.selection.missing(&seen) {
-        missing |= !from_item(deployment, &redrives, id, &options, &mut summary).await?;
+        missing |= !without_dead_letter(deployment, &redrives, id, &options, &mut summary).await?;
     }
     output.print(&summary, Summary::print)?;
     Ok(match (missing, summary.leaves_some()) {
@@ -134,23 +137,27 @@ pub(super) async fn run(
     })
 }
 
-/// Runs a failed record again whose letter is gone: after 14 days the queue forgets, and the table does not.
-async fn from_item(
+/// Redrives a record whose dead letter is gone: after 14 days the queue forgets it, and the open record does not. Whether
+/// there is such a record.
+async fn without_dead_letter(
     deployment: &Deployment,
     redrives: &LetterQueue,
     id: &str,
     options: &Options,
     summary: &mut Summary,
 ) -> anyhow::Result<bool> {
-    let letter = match id.parse() {
-        Ok(id) => deployment.letter_from_item(id).await?,
-        Err(_) => None,
+    let found = match id.parse() {
+        Ok(id) => source::dead_letter_of(deployment, id, options.force).await?,
+        Err(_) => Err("it is no messageID".to_owned()),
     };
-    let Some(letter) = letter else {
-        eprintln!(
-            "there is no letter of {id} on the queue, and no FAILED record of that id in the table that nobody gave up"
-        );
-        return Ok(false);
+    let letter = match found {
+        Ok(letter) => letter,
+        Err(why) => {
+            eprintln!(
+                "there is no dead letter of {id} on the queue, and it cannot be redriven without: {why}"
+            );
+            return Ok(false);
+        }
     };
     if !options.dry_run {
         redrives.deliver(&letter, Duration::ZERO, options.force).await?;
@@ -171,28 +178,28 @@ async fn completed(
     let mut complete = BTreeSet::new();
     for records in records.chunks(100) {
         let states = table.states(records).await?;
-        complete
-            .extend(states.into_iter().filter(|(_, state)| *state == ItemState::Completed).map(|(id, _)| id));
+        let completed = states.into_iter().filter(|(_, state)| matches!(state, ItemState::Completed(_)));
+        complete.extend(completed.map(|(id, _)| id));
     }
     Ok(complete)
 }
 
-/// The letter to redrive; what cannot be redriven is noted.
+/// The dead letter to redrive; what cannot be redriven is noted.
 fn sort<'a>(
     held: &'a Held,
     summary: &mut Summary,
     complete: &BTreeSet<RecordId>,
     force: bool,
-) -> Option<(&'a DeadLetter, Run)> {
+) -> Option<(&'a DeadLetter, Attempt)> {
     let Some(letter) = &held.letter else {
         summary.foreign.push(held.id());
         return None;
     };
-    let Some(run) = letter.run() else {
-        summary.refused_requests.push(held.id());
+    let Some(attempt) = letter.attempt() else {
+        summary.requests.push(held.id());
         return None;
     };
-    if complete.contains(&run.record) {
+    if complete.contains(&attempt.record) {
         summary.complete.push(held.id());
         return None;
     }
@@ -200,10 +207,10 @@ fn sort<'a>(
         summary.parked.push(held.id());
         return None;
     }
-    Some((letter, run))
+    Some((letter, attempt))
 }
 
-/// First there, then gone from here: dying in between leaves two letters, and a run is started once.
+/// First there, then gone from here: dying in between leaves two dead letters, and an attempt is begun once.
 async fn hand_over(
     redrives: &LetterQueue,
     queue: &Queue,
@@ -219,29 +226,29 @@ async fn hand_over(
 
 impl Summary {
     fn leaves_some(&self) -> bool {
-        [&self.complete, &self.parked, &self.refused_requests, &self.foreign, &self.failed]
+        [&self.complete, &self.parked, &self.requests, &self.foreign, &self.failed]
             .iter()
             .any(|list| !list.is_empty())
     }
 
     fn print(&self) {
-        let verb = if self.dry_run { "would be sent" } else { "sent" };
-        println!("{} records {verb} on their way again", self.redriven.len());
+        let verb = if self.dry_run { "would be redriven" } else { "on the redrive queue" };
+        println!("{} {verb}", counted(self.redriven.len(), false, "record", "records"));
         if self.dry_run {
             self.redriven.iter().for_each(|id| println!("  {id}"));
         }
         for (list, what) in [
             (
                 &self.complete,
-                "COMPLETED already: nothing to do; `custody dlq discard` takes their letters off the queue",
+                "COMPLETED already: nothing to do; `custody dlq discard` takes their dead letters off the queue",
             ),
-            (&self.parked, "parked: redriven as often as allowed; `--force` runs them once more"),
+            (&self.parked, "parked: redriven as often as allowed; `--force` gives them one more attempt"),
             (
-                &self.refused_requests,
-                "refused requests: no records; their producers got no receipt and send again",
+                &self.requests,
+                "requests that never became records; their producers got no receipt and send again",
             ),
             (&self.foreign, "messages that are not Custody's; look at them with `custody dlq show`"),
-            (&self.failed, "could not be sent and are still on the queue"),
+            (&self.failed, "could not be redriven and are still on the queue"),
         ] {
             if !list.is_empty() {
                 println!("{} left: {what}", list.len());

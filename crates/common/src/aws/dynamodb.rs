@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::classify::stage_error;
 
 /// How many times a batch is asked for before the table counts as too busy.
-const MAX_BATCH_ROUNDS: usize = 10;
+pub(super) const MAX_BATCH_ROUNDS: usize = 10;
 
 /// The table of all records.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ pub struct DynamoTable {
     table: String,
 }
 
-type Attributes = HashMap<String, AttributeValue>;
+pub(super) type Attributes = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
     /// The index in `table`.
@@ -69,9 +69,19 @@ impl DynamoTable {
 /// How many partitions of the index `BySourceSystem` the records of one source are spread over: 16,000 writes a second.
 const SOURCE_PARTITIONS: u8 = 16;
 
-/// The partition of the index `BySourceSystem` that lists a record: `<sourceSystemID>#<number>`.
+/// The partition of the index `BySourceSystem` that lists a record.
 fn source_partition(source_system_id: &str, id: RecordId) -> String {
-    format!("{source_system_id}#{:02}", id.partition() % SOURCE_PARTITIONS)
+    source_partition_key(source_system_id, id.partition() % SOURCE_PARTITIONS)
+}
+
+/// Every partition of the index `BySourceSystem` that may list records of a source.
+pub(super) fn source_partitions(source_system_id: &str) -> Vec<String> {
+    (0..SOURCE_PARTITIONS).map(|number| source_partition_key(source_system_id, number)).collect()
+}
+
+/// The key of one partition of the index `BySourceSystem`: `<sourceSystemID>#<number>`.
+fn source_partition_key(source_system_id: &str, number: u8) -> String {
+    format!("{source_system_id}#{number:02}")
 }
 
 impl DynamoTable {
@@ -109,7 +119,7 @@ fn text(value: impl std::fmt::Display) -> AttributeValue {
 }
 
 /// The digest in a stored item.
-fn stored_digest(item: &Attributes) -> Option<&str> {
+pub(super) fn stored_digest(item: &Attributes) -> Option<&str> {
     item.get("payload")?.as_m().ok()?.get("sha256")?.as_s().ok().map(String::as_str)
 }
 
@@ -329,7 +339,7 @@ fn number(item: &Attributes, map: &str) -> Option<u32> {
 }
 
 /// The state that an item, or a projection of it, says.
-fn state(item: &Attributes) -> ItemState {
+pub(super) fn state(item: &Attributes) -> ItemState {
     match item.get("status").and_then(|status| status.as_s().ok()).map(String::as_str) {
         Some("COMPLETED") => ItemState::Completed(completed(item)),
         Some("FAILED") => {
@@ -364,7 +374,7 @@ fn completed(item: &Attributes) -> CompletedItem {
     }
 }
 
-fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
+pub(super) fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
     Timestamp::parse(item.get(name)?.as_s().ok()?)
 }
 

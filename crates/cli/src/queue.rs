@@ -1,4 +1,4 @@
-//! The dead-letter queue as a list. SQS knows no browsing: a message that is read is hidden for a time, so what is only
+//! A queue of dead letters as a list. SQS knows no browsing: a message that is read is hidden for a time, so what is only
 //! looked at is shown to others again at the end.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -10,7 +10,6 @@ use aws_sdk_sqs::{
         ChangeMessageVisibilityBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
     },
 };
-use clap::Args;
 use custody_common::clock::SystemClock;
 use custody_core::{
     clock::{Clock as _, Timestamp},
@@ -19,89 +18,16 @@ use custody_core::{
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::selection::Selection;
+
 /// How long what is read stays hidden from other readers: longer than a page of it takes to be dealt with.
-const HIDDEN: Duration = Duration::from_mins(5);
+const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// How many receives go on at once.
 const READERS: usize = 8;
 
 /// After how many rounds of receives without anything new the queue counts as read.
 const IDLE_ROUNDS: u32 = 2;
-
-/// Which letters are meant.
-#[derive(Args, Clone, Debug, Default)]
-#[group(required = true, multiple = true)]
-pub(crate) struct Selection {
-    /// All of them.
-    #[arg(long)]
-    all: bool,
-    /// These records, by messageID; for refused requests, their request id.
-    #[arg(long, value_name = "ID", num_args = 1..)]
-    id: Vec<String>,
-    /// Those that failed in this stage (`archive`, `metadata`, `aggregate`, `ingest`, …).
-    #[arg(long)]
-    stage: Option<String>,
-    /// Those that failed for this kind of reason: Transient, Invalid, Conflict, Internal.
-    #[arg(long, ignore_case = true)]
-    kind: Option<String>,
-    /// Those that failed since then: an RFC 3339 time, or so long ago (`2h`, `30min`, `1d`).
-    #[arg(long, value_parser = parse_since)]
-    since: Option<Timestamp>,
-}
-
-fn parse_since(text: &str) -> Result<Timestamp, String> {
-    if let Some(time) = Timestamp::parse(text) {
-        return Ok(time);
-    }
-    let advice = "expected an RFC 3339 time (2026-01-31T09:30:00Z) or so long ago (2h, 30min, 1d)";
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or(advice)?;
-    let (number, unit) = text.split_at(split);
-    let seconds: i64 = match unit.trim() {
-        "s" => 1,
-        "m" | "min" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(advice.to_owned()),
-    };
-    let ago_ms =
-        number.parse::<i64>().ok().and_then(|number| number.checked_mul(seconds * 1000)).ok_or(advice)?;
-    Timestamp::from_unix_ms(SystemClock.now().unix_ms().saturating_sub(ago_ms).max(0))
-        .ok_or_else(|| advice.to_owned())
-}
-
-impl Selection {
-    /// The letter of one id.
-    pub(crate) fn of_id(id: &str) -> Self {
-        Self { id: vec![id.to_owned()], ..Self::default() }
-    }
-
-    /// Whether a letter is meant.
-    pub(crate) fn selects(&self, held: &Held) -> bool {
-        let text_is = |wanted: &Option<String>, found: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
-        };
-        (self.id.is_empty() || self.id.iter().any(|id| held.is_called(id)))
-            && text_is(&self.stage, held.stage())
-            && text_is(&self.kind, &held.kind())
-            && self.since.is_none_or(|since| held.failed_at() >= since)
-    }
-
-    /// Whether it names letters one by one.
-    pub(crate) fn names_ids(&self) -> bool {
-        !self.id.is_empty()
-    }
-
-    /// Whether nothing that has not been seen can be meant.
-    fn is_exhausted_by(&self, seen: &[Held]) -> bool {
-        !self.id.is_empty() && self.id.iter().all(|id| seen.iter().any(|held| held.is_called(id)))
-    }
-
-    /// The ids that no letter of `seen` has.
-    pub(crate) fn missing<'a>(&'a self, seen: &[Held]) -> Vec<&'a str> {
-        let missing = self.id.iter().filter(|id| !seen.iter().any(|held| held.is_called(id)));
-        missing.map(String::as_str).collect()
-    }
-}
 
 /// A message that is hidden from others for now.
 #[derive(Clone, Debug)]
@@ -111,7 +37,7 @@ pub(crate) struct Held {
     receipt_handle: String,
     /// The text as sent.
     pub(crate) body: String,
-    /// The letter; `None` for a message that is not Custody's.
+    /// The dead letter; `None` for a message that is not Custody's.
     pub(crate) letter: Option<DeadLetter>,
     sent_at: Timestamp,
 }
@@ -125,7 +51,7 @@ pub(crate) struct Line {
     pub(crate) kind: String,
     pub(crate) error_name: String,
     pub(crate) reason: String,
-    pub(crate) attempts: u32,
+    pub(crate) attempt: u32,
     pub(crate) parked: bool,
     pub(crate) failed_at: Timestamp,
     pub(crate) age_seconds: u64,
@@ -133,21 +59,28 @@ pub(crate) struct Line {
 
 impl Held {
     fn new(message: &Message) -> Option<Self> {
-        let body = message.body().unwrap_or_default().to_owned();
         let sent_at = message.attributes().and_then(|a| a.get(&MessageSystemAttributeName::SentTimestamp));
-        Some(Self {
-            message_id: message.message_id()?.to_owned(),
-            receipt_handle: message.receipt_handle()?.to_owned(),
-            letter: serde_json::from_str(&body).ok(),
-            body,
-            sent_at: sent_at
-                .and_then(|text| text.parse().ok())
-                .and_then(Timestamp::from_unix_ms)
-                .unwrap_or_else(|| SystemClock.now()),
-        })
+        let sent_at = sent_at
+            .and_then(|text| text.parse().ok())
+            .and_then(Timestamp::from_unix_ms)
+            .unwrap_or_else(|| SystemClock.now());
+        let receipt_handle = message.receipt_handle()?.to_owned();
+        let held = Self::of(message.message_id()?, message.body().unwrap_or_default().to_owned(), sent_at);
+        Some(Self { receipt_handle, ..held })
     }
 
-    /// What an operator calls it: the record's id, the refused request's, or SQS's.
+    /// A message of this text.
+    pub(crate) fn of(message_id: &str, body: String, sent_at: Timestamp) -> Self {
+        Self {
+            message_id: message_id.to_owned(),
+            receipt_handle: String::new(),
+            letter: serde_json::from_str(&body).ok(),
+            body,
+            sent_at,
+        }
+    }
+
+    /// What an operator calls it: the record's id, the request's, or SQS's.
     pub(crate) fn id(&self) -> String {
         let letter = self.letter.as_ref();
         let record = letter.and_then(|letter| letter.message_id).map(|id| id.to_string());
@@ -155,19 +88,19 @@ impl Held {
         record.or(request).unwrap_or_else(|| self.message_id.clone())
     }
 
-    fn is_called(&self, id: &str) -> bool {
+    pub(crate) fn is_called(&self, id: &str) -> bool {
         self.id() == id || self.message_id == id
     }
 
-    fn stage(&self) -> &str {
+    pub(crate) fn stage(&self) -> &str {
         self.letter.as_ref().map_or("", |letter| &letter.failure.stage)
     }
 
-    fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         self.letter.as_ref().map_or_else(|| "Foreign".to_owned(), |letter| letter.failure.kind.to_string())
     }
 
-    fn failed_at(&self) -> Timestamp {
+    pub(crate) fn failed_at(&self) -> Timestamp {
         self.letter.as_ref().map_or(self.sent_at, |letter| letter.failure.failed_at)
     }
 
@@ -180,17 +113,22 @@ impl Held {
             kind: self.kind(),
             error_name: failure.map_or_else(String::new, |failure| failure.error_name.clone()),
             reason: failure.map_or_else(
-                || format!("not a letter of Custody: {}", self.body.chars().take(80).collect::<String>()),
+                || {
+                    format!(
+                        "not a dead letter of Custody: {}",
+                        self.body.chars().take(80).collect::<String>()
+                    )
+                },
                 |failure| failure.reason.clone(),
             ),
-            attempts: failure.map_or(0, |failure| failure.attempt),
+            attempt: failure.map_or(0, |failure| failure.attempt),
             parked: self.letter.as_ref().is_some_and(|letter| letter.parked),
             failed_at: self.failed_at(),
             age_seconds: SystemClock.now().since(self.failed_at()).as_secs(),
         }
     }
 
-    /// The letter, or whatever it is, as JSON.
+    /// The dead letter, or whatever it is, as JSON.
     pub(crate) fn content(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| Value::from(self.body.as_str()))
     }
@@ -207,8 +145,8 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(client: Client, url: &str) -> Self {
-        Self { client, url: url.to_owned(), seen: BTreeSet::new(), untouched: Vec::new() }
+    pub(crate) fn new(client: Client, url: String) -> Self {
+        Self { client, url, seen: BTreeSet::new(), untouched: Vec::new() }
     }
 
     /// Up to about `limit` messages that were not read before; none when there are no more.
@@ -267,13 +205,13 @@ impl Queue {
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(10)
-            .visibility_timeout(i32::try_from(HIDDEN.as_secs()).unwrap_or(i32::MAX))
+            .visibility_timeout(i32::try_from(VISIBILITY_TIMEOUT.as_secs()).unwrap_or(i32::MAX))
             .wait_time_seconds(1)
             .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .message_attribute_names("All")
             .send()
             .await;
-        let received = received.context("read the dead-letter queue")?;
+        let received = received.with_context(|| format!("read {}", self.url))?;
         Ok(received.messages().iter().filter_map(Held::new).collect())
     }
 
@@ -283,7 +221,7 @@ impl Queue {
         let asked =
             self.client.get_queue_attributes().queue_url(&self.url).attribute_names(wanted.clone()).send();
         let attributes =
-            asked.await.context("ask how many letters there are")?.attributes.unwrap_or_default();
+            asked.await.context("ask how many dead letters there are")?.attributes.unwrap_or_default();
         Ok(attributes.get(&wanted).and_then(|count| count.parse().ok()).unwrap_or_default())
     }
 
@@ -301,7 +239,7 @@ impl Queue {
     pub(crate) async fn remove(&self, held: &Held) -> anyhow::Result<()> {
         let delete =
             self.client.delete_message().queue_url(&self.url).receipt_handle(&held.receipt_handle).send();
-        delete.await.with_context(|| format!("take letter {} off the queue", held.id())).map(drop)
+        delete.await.with_context(|| format!("take the dead letter of {} off the queue", held.id())).map(drop)
     }
 
     /// Shows what was only looked at to others again. What cannot be shown now shows itself after five minutes.
@@ -323,24 +261,6 @@ impl Queue {
                 .send()
                 .await
                 .ok();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_is_a_time_or_an_age() {
-        let now = SystemClock.now().unix_ms();
-        assert_eq!(parse_since("2026-01-31T09:30:00Z").unwrap().to_string(), "2026-01-31T09:30:00.000Z");
-        for (text, ago_ms) in [("90s", 90_000), ("30min", 1_800_000), ("2h", 7_200_000), ("1d", 86_400_000)] {
-            let parsed = parse_since(text).unwrap().unix_ms();
-            assert!((now - ago_ms..now - ago_ms + 60_000).contains(&parsed), "{text}");
-        }
-        for text in ["", "2", "h", "2 weeks", "-1h", "yesterday"] {
-            assert!(parse_since(text).is_err(), "{text}");
         }
     }
 }

@@ -1,0 +1,60 @@
+//! Times and durations as operators write them.
+
+use std::time::Duration;
+
+use custody_common::clock::SystemClock;
+use custody_core::clock::{Clock as _, Timestamp};
+
+/// An RFC 3339 time, or one that is so long ago.
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
+    time_from(text, SystemClock.now()).ok_or_else(|| {
+        "expected an RFC 3339 time (2026-01-31T09:30:00Z) or so long ago (2h, 30min, 1d)".to_owned()
+    })
+}
+
+fn time_from(text: &str, now: Timestamp) -> Option<Timestamp> {
+    Timestamp::parse(text).or_else(|| {
+        let ago_ms = i64::try_from(duration_from(text)?.as_millis()).ok()?;
+        Timestamp::from_unix_ms(now.unix_ms().saturating_sub(ago_ms).max(0))
+    })
+}
+
+/// A number and a unit: `90s`, `30min`, `2h`, `1d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration_from(text).ok_or_else(|| "expected a number and a unit (90s, 30min, 2h, 1d)".to_owned())
+}
+
+fn duration_from(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let seconds = match unit.trim() {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(seconds).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_out_or_so_long_ago() {
+        let now = Timestamp::parse("2026-01-31T09:30:00Z").unwrap();
+        for (text, time) in [
+            ("2026-01-30T00:00:00Z", "2026-01-30T00:00:00.000Z"),
+            ("90s", "2026-01-31T09:28:30.000Z"),
+            ("30min", "2026-01-31T09:00:00.000Z"),
+            ("2h", "2026-01-31T07:30:00.000Z"),
+            ("1 d", "2026-01-30T09:30:00.000Z"),
+            ("999999999d", "1970-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(time_from(text, now).unwrap().to_string(), time, "{text}");
+        }
+        for text in ["", "2", "h", "2 weeks", "-1h", "yesterday", "99999999999999999999s"] {
+            assert!(time_from(text, now).is_none() && parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

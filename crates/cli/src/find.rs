@@ -1,0 +1,68 @@
+//! `custody find`: the records of a source system, or of one of its transactions.
+
+use clap::Args;
+use custody_common::aws::{FoundRecords, Lookup, TimeRange};
+use custody_core::clock::Timestamp;
+
+use crate::{
+    Done,
+    arguments::parse_time,
+    deployment::Deployment,
+    output::{Output, counted, table},
+};
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    by: By,
+    /// Records received since then: an RFC 3339 time, or so long ago (`2h`, `30min`, `1d`).
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Records received until then.
+    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// How many to show.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+#[derive(Args, Clone, Debug)]
+#[group(required = true, multiple = false)]
+struct By {
+    /// The source system's id.
+    #[arg(long, value_name = "ID")]
+    source: Option<String>,
+    /// The source system's id of the transaction.
+    #[arg(long, value_name = "ID")]
+    transaction: Option<String>,
+}
+
+pub(crate) async fn run(deployment: &Deployment, output: Output, options: Options) -> anyhow::Result<Done> {
+    let lookup = match (options.by.source, options.by.transaction) {
+        (Some(source), _) => Lookup::Source(source),
+        (None, transaction) => Lookup::Transaction(transaction.unwrap_or_default()),
+    };
+    let range = TimeRange { from: options.since, to: options.until };
+    let found = deployment.index()?.find(&lookup, range, options.limit).await?;
+    output.print(&found, print)?;
+    Ok(if found.records.is_empty() { Done::NotFound } else { Done::All })
+}
+
+fn print(found: &FoundRecords) {
+    let mut lines = table(&["ID", "RECEIVED", "STATUS", "SOURCE", "TRANSACTION", "TYPE"]);
+    for record in &found.records {
+        let received_at = record.received_at.to_string();
+        let transaction = record.source_transaction_id.as_deref().unwrap_or("-");
+        lines.add_row([
+            &*record.message_id.to_string(),
+            &received_at,
+            &record.status,
+            &record.source_system_id,
+            transaction,
+            &record.message_type,
+        ]);
+    }
+    let count = counted(found.records.len(), false, "record", "records");
+    let more = if found.truncated { ", and there are older ones" } else { "" };
+    println!("{lines}\n{count}{more}");
+}

@@ -1,0 +1,128 @@
+//! The disagreements that were found: all are counted, and as many are kept as somebody may read.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use serde::Serialize;
+
+/// How many findings are kept. An audit of millions of records, all of them wrong, ends all the same.
+const MAX_KEPT: usize = 1000;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// What does not agree.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+        pub(super) enum Kind {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl Kind {
+            pub(super) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A record has been in progress for too long.
+    Overdue = "overdue",
+    /// A record is open although it is complete, or discarded.
+    NotClosed = "not-closed",
+    /// A failed record is owed more than a decision.
+    DutyOwed = "duty-owed",
+    /// An acceptance marker is not adopted.
+    MarkerNotAdopted = "marker-not-adopted",
+    /// An item is `RECEIVED`, and the record is not open.
+    StuckRecord = "stuck-record",
+    /// An item is `FAILED`, and the record is neither open nor discarded.
+    FailedNotOpen = "failed-not-open",
+    /// A failed record's payload is where its failure reports that it is not.
+    PayloadGone = "payload-gone",
+    /// A completed record has no object.
+    ItemWithoutObject = "item-without-object",
+    /// An object belongs to no record that is known.
+    ObjectWithoutItem = "object-without-item",
+    /// An object has another digest than its record.
+    DigestMismatch = "digest-mismatch",
+    /// An object has another size than its record.
+    SizeMismatch = "size-mismatch",
+    /// The archive has an object that is no record's.
+    ForeignObject = "foreign-object",
+    /// The record table has an item that cannot be read.
+    UnreadableItem = "unreadable-item",
+    /// A store could not be asked, so nothing is known.
+    NotChecked = "not-checked",
+}
+
+/// A disagreement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) struct Finding {
+    pub(super) kind: Kind,
+    /// The record, or the object that belongs to none.
+    pub(super) subject: String,
+    pub(super) detail: String,
+}
+
+impl Finding {
+    pub(super) fn new(kind: Kind, subject: impl Display, detail: impl Into<String>) -> Self {
+        Self { kind, subject: subject.to_string(), detail: detail.into() }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Findings {
+    /// How many of each kind there are.
+    counts: BTreeMap<Kind, usize>,
+    /// The first of them.
+    findings: Vec<Finding>,
+}
+
+impl Findings {
+    pub(super) fn add(&mut self, finding: Finding) {
+        *self.counts.entry(finding.kind).or_default() += 1;
+        if self.findings.len() < MAX_KEPT {
+            self.findings.push(finding);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Kind, usize)> {
+        self.counts.iter().map(|(kind, count)| (*kind, *count))
+    }
+
+    pub(super) fn shown(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_counted_and_some_are_kept() {
+        let mut findings = Findings::default();
+        assert!(findings.is_empty());
+        for i in 0..=MAX_KEPT {
+            findings.add(Finding::new(Kind::Overdue, i, ""));
+        }
+        findings.add(Finding::new(Kind::NotClosed, "x", ""));
+        assert_eq!((findings.count(), findings.shown().len()), (MAX_KEPT + 2, MAX_KEPT));
+        let counts: Vec<_> = findings.counts().collect();
+        assert_eq!(counts, [(Kind::Overdue, MAX_KEPT + 1), (Kind::NotClosed, 1)]);
+        let json = serde_json::to_value(&findings).unwrap();
+        assert_eq!(json["counts"]["not-closed"], 1);
+        assert_eq!(json["findings"][0]["kind"], "overdue");
+    }
+}

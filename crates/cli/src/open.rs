@@ -1,0 +1,205 @@
+//! `custody open`: records in progress, and acceptances that only a marker tells of.
+
+use clap::Args;
+use custody_common::clock::SystemClock;
+use custody_core::{
+    attempt::Attempt,
+    clock::{Clock as _, Timestamp},
+    open_record::{OpenKind, OpenRecord},
+    ports::AcceptanceMarkers as _,
+    receipt::Durability,
+    record_id::RecordId,
+};
+use serde::Serialize;
+
+use crate::{
+    Done,
+    deployment::Deployment,
+    output::{Output, counted, human, shown_of, table},
+    survey::{self, COUNTED, survey},
+};
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// How many to show.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+/// How many markers are counted: one page of the bucket's list.
+const COUNTED_MARKERS: usize = 1000;
+
+/// What is in progress.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct InProgress {
+    /// The oldest records in progress.
+    records: Vec<Line>,
+    count: usize,
+    /// Whether there are more than `count`.
+    at_least: bool,
+    /// Acceptances that only a marker tells of; reconcile adopts them.
+    markers: Vec<Marker>,
+    markers_count: usize,
+    markers_at_least: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    #[serde(rename = "messageID")]
+    message_id: RecordId,
+    attempt: u32,
+    /// The time since acceptance.
+    age_seconds: u64,
+    starts: u32,
+    looks: u32,
+    look_at: Timestamp,
+    durability: Durability,
+    missing_since: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Marker {
+    #[serde(rename = "messageID")]
+    message_id: RecordId,
+    attempt: u32,
+    age_seconds: u64,
+}
+
+pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    Options { limit }: Options,
+) -> anyhow::Result<Done> {
+    let (open, markers, now) = (deployment.open_records()?, deployment.markers()?, SystemClock.now());
+    // Markers first: what is adopted meanwhile is then seen in both places, and not in neither.
+    let marked = markers.list(COUNTED_MARKERS + 1).await?;
+    let known = survey(&open, OpenKind::InProgress, COUNTED.max(limit)).await?;
+    let shown = &known.ids[..limit.min(known.ids.len())];
+    let records = survey::read(&open, shown, OpenKind::InProgress).await?;
+    let answer = InProgress {
+        records: records.iter().map(|record| Line::of(record, now)).collect(),
+        count: known.ids.len(),
+        at_least: known.at_least,
+        markers: marked.iter().take(limit).map(|attempt| Marker::of(*attempt, now)).collect(),
+        markers_count: marked.len().min(COUNTED_MARKERS),
+        markers_at_least: marked.len() > COUNTED_MARKERS,
+    };
+    output.print(&answer, |answer| answer.print(now))?;
+    Ok(Done::All)
+}
+
+impl Line {
+    fn of(record: &OpenRecord, now: Timestamp) -> Self {
+        Self {
+            message_id: record.id(),
+            attempt: record.attempt().number(),
+            age_seconds: now.since(record.id().received_at()).as_secs(),
+            starts: record.starts,
+            looks: record.looks,
+            look_at: record.look_at,
+            durability: record.durability,
+            missing_since: record.missing_since,
+        }
+    }
+
+    fn cells(&self, now: Timestamp) -> [String; 8] {
+        let next = if self.look_at > now {
+            format!("in {}", human(self.look_at.since(now)))
+        } else {
+            format!("due for {}", human(now.since(self.look_at)))
+        };
+        [
+            self.message_id.to_string(),
+            self.attempt.to_string(),
+            human(std::time::Duration::from_secs(self.age_seconds)),
+            self.starts.to_string(),
+            self.looks.to_string(),
+            next,
+            place_of(self.durability).to_owned(),
+            self.missing_since.map_or_else(|| "-".to_owned(), |since| since.to_string()),
+        ]
+    }
+}
+
+/// Where the payload of an attempt was when the attempt began.
+pub(crate) const fn place_of(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Durable => "cache, durable",
+        Durability::Replicated => "cache, replicated",
+        Durability::Archived => "S3",
+    }
+}
+
+impl Marker {
+    fn of(attempt: Attempt, now: Timestamp) -> Self {
+        Self {
+            message_id: attempt.record,
+            attempt: attempt.number(),
+            age_seconds: now.since(attempt.record.received_at()).as_secs(),
+        }
+    }
+}
+
+impl InProgress {
+    fn print(&self, now: Timestamp) {
+        if self.records.is_empty() {
+            println!("No record is in progress.");
+        } else {
+            let mut lines = table(&[
+                "ID",
+                "ATTEMPT",
+                "AGE",
+                "STARTS",
+                "LOOKS",
+                "NEXT LOOK",
+                "PAYLOAD IN",
+                "MISSING SINCE",
+            ]);
+            for line in &self.records {
+                lines.add_row(line.cells(now));
+            }
+            let shown = self.records.len();
+            let count =
+                shown_of(shown, self.count, self.at_least, "record in progress", "records in progress");
+            println!("{lines}\n{count}");
+        }
+        if self.markers_count > 0 {
+            let count = counted(
+                self.markers_count,
+                self.markers_at_least,
+                "acceptance marker is",
+                "acceptance markers are",
+            );
+            println!("\n{count} not adopted yet; reconcile does so within a minute of the table's return:");
+            for marker in &self.markers {
+                let age = human(std::time::Duration::from_secs(marker.age_seconds));
+                println!("  {}, attempt {}, {age}", marker.message_id, marker.attempt);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use custody_test_support::samples;
+
+    use super::*;
+
+    #[test]
+    fn a_line_tells_how_old_a_record_is_and_when_it_is_looked_at() {
+        let mut record = samples::open_record(&samples::message(b"payload"));
+        let now = record.message.received_at.after(Duration::from_mins(1));
+        let cells = Line::of(&record, now).cells(now);
+        assert_eq!(cells[1..], ["1", "1 min 0 s", "1", "0", "in 1 min 0 s", "cache, replicated", "-"]);
+        record.look_at = record.message.received_at;
+        record.missing_since = Some(record.look_at);
+        let cells = Line::of(&record, now).cells(now);
+        assert_eq!(cells[5], "due for 1 min 0 s");
+        assert_eq!(cells[7], record.look_at.to_string());
+    }
+}

@@ -1,0 +1,122 @@
+//! A trace as text.
+
+use std::time::Duration;
+
+use custody_core::{clock::Timestamp, message::S3Reference, open_record::OpenState};
+use serde_json::Value;
+
+use super::{Open, Trace, payload::Place};
+use crate::{
+    failed::owed_text,
+    open::place_of,
+    output::{human, table},
+};
+
+impl Trace {
+    pub(super) fn print(&self, now: Timestamp) {
+        let status = self.item["status"].as_str().unwrap_or("not in the record table");
+        println!("record {}: {status}", self.message_id);
+        self.print_times();
+        if let Some(open) = &self.open {
+            open.print(now);
+        } else if !self.marker {
+            println!("not open: nothing is owed");
+        }
+        if self.marker {
+            println!("an acceptance marker waits for its adoption by reconcile");
+        }
+        self.print_failure(status);
+        self.print_executions();
+        self.print_payload();
+    }
+
+    fn print_times(&self) {
+        let mut times = table(&["TIME", "AFTER", ""]);
+        times.add_row([self.received_at.to_string(), String::new(), "received".to_owned()]);
+        for (name, what) in [
+            ("metaDataStoredAt", "metadata stored"),
+            ("archivedAt", "archived"),
+            ("completedAt", "completed"),
+            ("failedAt", "failed"),
+        ] {
+            if let Some(time) = self.item[name].as_str().and_then(Timestamp::parse) {
+                times.add_row([time.to_string(), human(time.since(self.received_at)), what.to_owned()]);
+            }
+        }
+        println!("{times}");
+    }
+
+    fn print_failure(&self, status: &str) {
+        let of = |map: &Value, name: &str| map[name].as_str().unwrap_or_default().to_owned();
+        let (failure, discarded) = (&self.item["failure"], &self.item["discarded"]);
+        if status == "FAILED" && failure.is_object() {
+            println!(
+                "attempt {} failed in stage {}: {} ({}, {})",
+                failure["attempt"],
+                of(failure, "stage"),
+                of(failure, "reason"),
+                of(failure, "errorName"),
+                of(failure, "kind")
+            );
+        }
+        if discarded.is_object() {
+            let (at, by, reason) = (of(discarded, "at"), of(discarded, "by"), of(discarded, "reason"));
+            println!("attempt {} was discarded at {at} by {by}: {reason}", discarded["attempt"]);
+        }
+    }
+
+    fn print_executions(&self) {
+        for execution in &self.executions.list {
+            let error = execution.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
+            println!(
+                "\nattempt {}, start {}: {}{error}",
+                execution.attempt, execution.start, execution.status
+            );
+            let mut lines = table(&["ENTERED", "MS", "STATE"]);
+            for state in &execution.states {
+                let duration = state.duration_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
+                lines.add_row([&state.entered_at.to_string(), &duration, &state.name]);
+            }
+            println!("{lines}");
+        }
+        if !self.executions.history {
+            println!(
+                "\nexecutions: EXPRESS keeps no history; the log group of the state machine has its errors"
+            );
+        } else if self.executions.list.is_empty() {
+            println!("\nno execution: Step Functions never had one, or has forgotten it after 90 days");
+        }
+    }
+
+    fn print_payload(&self) {
+        println!("\nthe payload:");
+        for (place, what) in [(&self.payload.archived, "archived"), (&self.payload.preserved, "preserved")] {
+            if let Some(Place { object: S3Reference { bucket, key }, sha256, size_bytes }) = place {
+                println!("  {what}: s3://{bucket}/{key}, {size_bytes} bytes, sha256 {sha256}");
+            }
+        }
+        println!("  cache: {} (only functions reach it)", self.payload.cached.text());
+    }
+}
+
+impl Open {
+    fn print(&self, now: Timestamp) {
+        let age = human(now.since(self.begun_at));
+        let state = match &self.state {
+            OpenState::InProgress => "in progress".to_owned(),
+            OpenState::Failed { owed, .. } => format!("failed, owed: {}", owed_text(owed)),
+        };
+        println!("open: attempt {}, {state}; begun {age} ago", self.attempt);
+        let next = self.look_at.since(now);
+        let next = if next == Duration::ZERO { "due".to_owned() } else { format!("in {}", human(next)) };
+        println!(
+            "  {} starts, {} looks, next look {next}; payload accepted in: {}",
+            self.starts,
+            self.looks,
+            place_of(self.durability)
+        );
+        if let Some(since) = self.missing_since {
+            println!("  the payload has been missing from every store since {since}");
+        }
+    }
+}
