@@ -73,18 +73,24 @@ pub async fn completed(
     Ok(())
 }
 
-/// Four CloudEvents, each about this record, and `completed` made last.
+/// Four CloudEvents of the record's last attempt, each about this record, and `completed` made last.
 fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow::Result<()> {
+    one_id_one_content(arrivals)?;
+    let attempt = arrivals.iter().filter_map(|arrival| arrival.event["data"]["attempt"].as_u64()).max();
+    let attempt = attempt.context("no notification tells its attempt")?;
+    let of_attempt =
+        |arrival: &&Arrival| arrival.event["data"]["attempt"].as_u64().is_some_and(|of| of == attempt);
     for stage in ["received", "archived", "metadata-stored", "completed"] {
-        let mut of_stage: Vec<_> = arrivals.iter().filter(|a| a.stage() == stage).collect();
-        // A queue may deliver twice; the CloudEvents id tells.
+        let mut of_stage: Vec<_> =
+            arrivals.iter().filter(of_attempt).filter(|a| a.stage() == stage).collect();
+        // A queue may deliver twice, and an announcement may be made twice; the CloudEvents id tells.
         of_stage.dedup_by_key(|a| a.event["id"].clone());
         ensure!(of_stage.len() == 1, "there are {} `{stage}` notifications", of_stage.len());
         let Arrival { event, attributes, .. } = of_stage[0];
         let event_type = format!("custody.message.{stage}.v1");
         ensure!(event["specversion"] == "1.0" && event["type"] == event_type, "not a CloudEvent: {event}");
-        // Made of the record and the stage alone, so that a repetition can be told.
-        ensure!(event["id"] == format!("{id}/{stage}"), "another id: {event}");
+        // Made of record, event and attempt alone, so that a repetition can be told.
+        ensure!(event["id"] == format!("{id}/{stage}/{attempt}"), "another id: {event}");
         ensure!(
             event["source"].as_str().is_some_and(|s| s.starts_with("urn:custody:")),
             "an odd source: {event}"
@@ -117,7 +123,11 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
         );
     }
     let time = |stage: &str| {
-        arrivals.iter().find(|a| a.stage() == stage).and_then(|a| a.event["time"].as_str().map(str::to_owned))
+        arrivals
+            .iter()
+            .filter(of_attempt)
+            .find(|a| a.stage() == stage)
+            .and_then(|a| a.event["time"].as_str().map(str::to_owned))
     };
     let completed = time("completed");
     for stage in ["received", "archived", "metadata-stored"] {
@@ -128,5 +138,15 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
         last.is_some_and(|storage| storage["redisReference"].is_null()),
         "`completed` refers to the cache"
     );
+    Ok(())
+}
+
+/// Whether notifications with one CloudEvents id have one content.
+pub fn one_id_one_content(arrivals: &[Arrival]) -> anyhow::Result<()> {
+    for one in arrivals {
+        for other in arrivals.iter().filter(|other| other.event["id"] == one.event["id"]) {
+            ensure!(one.event == other.event, "one id, two contents: {} and {}", one.event, other.event);
+        }
+    }
     Ok(())
 }

@@ -44,6 +44,7 @@ pub struct OpenRecord {
 /// Where an open record's attempt is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "name")]
+#[expect(clippy::large_enum_variant, reason = "a state is held by value in one record at a time")]
 pub enum OpenState {
     /// The attempt is under way, or is to be started.
     InProgress,

@@ -164,7 +164,8 @@ pub(crate) fn check_completed(world: &World, id: RecordId) {
 pub(crate) fn count_ends(world: &World) {
     let items = world.stores.table.items();
     let mut ledger = world.ledger();
-    let accepted: Vec<_> = ledger.records.iter().filter(|(_, k)| k.accepted.is_some()).map(|(id, _)| *id).collect();
+    let accepted: Vec<_> =
+        ledger.records.iter().filter(|(_, k)| k.accepted.is_some()).map(|(id, _)| *id).collect();
     for id in accepted {
         let end = items.get(&id).map_or("no item".to_owned(), |item| match &item.failure {
             _ if item.status == "COMPLETED" => "COMPLETED".to_owned(),

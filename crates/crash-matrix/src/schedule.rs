@@ -99,8 +99,12 @@ impl Schedule {
         Outcome {
             violations: std::mem::take(&mut ledger.violations),
             calls: world.injector.calls(),
-            acknowledged: ledger.receipts.iter().map(|a| a.receipt.message_id).collect::<std::collections::BTreeSet<_>>().len()
-                as u64,
+            acknowledged: ledger
+                .receipts
+                .iter()
+                .map(|a| a.receipt.message_id)
+                .collect::<std::collections::BTreeSet<_>>()
+                .len() as u64,
             counts,
             trace: ledger.trace.take().unwrap_or_default(),
         }

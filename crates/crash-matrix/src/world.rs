@@ -11,8 +11,7 @@ use custody_test_support::world::{SETTINGS, World as Stores};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    faults::Injector, ledger::Ledger, platform::Environments, scheduler::Scheduler,
-    workflow::Executions,
+    faults::Injector, ledger::Ledger, platform::Environments, scheduler::Scheduler, workflow::Executions,
 };
 
 /// How a schedule's deployment is set up.

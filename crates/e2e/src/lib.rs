@@ -13,7 +13,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use custody_core::record_id::RecordId;
+use custody_common::aws::{DynamoOpenRecords, S3AcceptanceMarkers};
+use custody_core::{
+    attempt::Attempt,
+    open_record::{OpenRecord, OpenState},
+    ports::{AcceptanceMarkers, OpenRecords},
+    record_id::RecordId,
+};
 use custody_test_client::{
     deployment::Deployment,
     queue,
@@ -38,6 +44,7 @@ pub struct Stack {
 
 static SUBSCRIBER: OnceLock<Subscriber> = OnceLock::new();
 static DEAD_LETTERS: OnceLock<DeadLetters> = OnceLock::new();
+static REJECTED_REQUESTS: OnceLock<DeadLetters> = OnceLock::new();
 
 type DeadLetters = Arc<Mutex<Vec<Value>>>;
 
@@ -74,19 +81,23 @@ impl Stack {
         }
     }
 
-    /// Runs reconcile until no record is pending, and returns its last report. Tests of other records may go on beside.
+    /// Runs reconcile until `done`. Tests of other records may go on beside.
     pub async fn reconcile_until(&self, what: &str, done: impl AsyncFn() -> bool) {
-        let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
         self.eventually(what, async || {
             if done().await {
                 return Some(());
             }
-            // One that fails, as in an outage, is as good as one that finds nothing.
-            self.deployment.aws.lambda().invoke().function_name(name).send().await.ok();
+            self.reconcile().await;
             tokio::time::sleep(Duration::from_secs(1)).await;
             None
         })
         .await;
+    }
+
+    /// Runs reconcile once, as the schedule does. One that fails, as in an outage, is as good as one that finds nothing.
+    pub async fn reconcile(&self) {
+        let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
+        self.deployment.aws.lambda().invoke().function_name(name).send().await.ok();
     }
 
     /// The status of a record's item; empty where there is none.
@@ -95,20 +106,29 @@ impl Stack {
         item["status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Whether the cache or a marker still calls a record pending; the reconcile function knows.
-    pub async fn is_pending(&self, id: RecordId) -> bool {
-        let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
-        let question = serde_json::json!({"find": id}).to_string();
-        let answer =
-            self.deployment.aws.lambda().invoke().function_name(name).payload(question.into_bytes().into());
-        let answer = answer
-            .send()
-            .await
-            .ok()
-            .and_then(|output| output.payload)
-            .map(aws_sdk_lambda::primitives::Blob::into_inner);
-        let listing: Value = serde_json::from_slice(&answer.unwrap_or_default()).unwrap_or_default();
-        listing["pending"].as_array().is_none_or(|pending| !pending.is_empty())
+    /// The open record of this id; `None` where it is closed.
+    pub async fn open_record(&self, id: RecordId) -> Option<OpenRecord> {
+        let output = |name| self.deployment.output(name).expect("the stack has it").to_owned();
+        let (open, claims) = (output("OpenTableName"), output("ClaimsTableName"));
+        let table = DynamoOpenRecords::new(self.deployment.aws.dynamodb(), open, claims);
+        OpenRecords::find(&table, id).await.expect("the open-record table answers")
+    }
+
+    /// Whether something is owed to a record: an open record or a marker tells.
+    pub async fn is_open(&self, id: RecordId) -> bool {
+        let bucket = self.deployment.output("MarkerBucket").expect("the stack has it").to_owned();
+        let markers = S3AcceptanceMarkers::new(self.deployment.aws.s3(), bucket);
+        let marker = AcceptanceMarkers::find(&markers, Attempt::first(id)).await;
+        self.open_record(id).await.is_some() || marker.expect("the marker bucket answers").is_some()
+    }
+
+    /// Whether a record is at an end: closed, or failed with nothing owed but a decision.
+    pub async fn is_settled(&self, id: RecordId) -> bool {
+        match self.open_record(id).await.map(|record| record.state) {
+            None => !self.is_open(id).await,
+            Some(OpenState::Failed { owed, .. }) => owed.is_empty(),
+            Some(OpenState::InProgress) => false,
+        }
     }
 
     /// Waits until a record's last notification has arrived, and keeps all of them for the search for secrets.
@@ -122,48 +142,39 @@ impl Stack {
 
     /// Waits for the dead letter that `wanted` recognizes.
     pub async fn dead_letter(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-        self.watch_dead_letters();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let found = {
-                let letters = DEAD_LETTERS
-                    .get()
-                    .context("the reader runs")?
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                letters.iter().find(|letter| wanted(&letter["body"])).cloned()
-            };
-            match found {
-                Some(letter) => return Ok(letter),
-                None if Instant::now() > deadline => bail!("no such dead letter arrived"),
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
+        wait_for_letter(self.dead_letters(), wanted).await
+    }
+
+    /// Waits for the rejected request that `wanted` recognizes.
+    pub async fn rejected_request(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let requests = REJECTED_REQUESTS.get_or_init(|| self.read_letters("RejectedQueueUrl"));
+        wait_for_letter(requests, wanted).await
     }
 
     /// How many dead letters that `wanted` recognizes have arrived so far.
     pub fn count_dead_letters(&self, wanted: impl Fn(&Value) -> bool) -> usize {
-        self.watch_dead_letters();
-        let letters =
-            DEAD_LETTERS.get().map(|letters| letters.lock().unwrap_or_else(PoisonError::into_inner));
-        letters.map_or(0, |letters| letters.iter().filter(|letter| wanted(&letter["body"])).count())
+        let letters = self.dead_letters().lock().unwrap_or_else(PoisonError::into_inner);
+        letters.iter().filter(|letter| wanted(&letter["body"])).count()
     }
 
-    /// Takes dead letters off their queue from now on, for [`Self::dead_letter`]. A test that looks at the queue itself, as
-    /// an operator does, must not call either.
-    fn watch_dead_letters(&self) {
-        DEAD_LETTERS.get_or_init(|| {
-            let letters = DeadLetters::default();
-            start_reading_dead_letters(&self.deployment, Arc::clone(&letters))
-                .expect("the reader of dead letters starts");
-            letters
-        });
+    /// Takes dead letters off their queue from now on. A test that looks at the queue itself, as an operator does, must not
+    /// ask for any.
+    fn dead_letters(&self) -> &'static DeadLetters {
+        DEAD_LETTERS.get_or_init(|| self.read_letters("DeadLetterQueueUrl"))
     }
 
-    /// Waits until a record's execution has ended; its status and its error's name.
+    fn read_letters(&self, queue: &str) -> DeadLetters {
+        let letters = DeadLetters::default();
+        start_reading_letters(&self.deployment, queue, Arc::clone(&letters))
+            .expect("the queue's reader starts");
+        letters
+    }
+
+    /// Waits until the first execution of a record has ended; its status and its error's name.
     pub async fn execution(&self, id: RecordId) -> anyhow::Result<(String, String)> {
         let machine = self.deployment.output("StateMachineArn")?;
-        let arn = format!("{}:{id}", machine.replace(":stateMachine:", ":execution:"));
+        let name = Attempt::first(id).execution_name(1);
+        let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
         let deadline = Instant::now() + PATIENCE;
         loop {
             let execution =
@@ -181,8 +192,23 @@ impl Stack {
     }
 }
 
-fn start_reading_dead_letters(deployment: &Deployment, letters: DeadLetters) -> anyhow::Result<()> {
-    let url = deployment.output("DeadLetterQueueUrl")?.to_owned();
+async fn wait_for_letter(letters: &DeadLetters, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = {
+            let letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
+            letters.iter().find(|letter| wanted(&letter["body"])).cloned()
+        };
+        match found {
+            Some(letter) => return Ok(letter),
+            None if Instant::now() > deadline => bail!("no such dead letter arrived"),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn start_reading_letters(deployment: &Deployment, queue: &str, letters: DeadLetters) -> anyhow::Result<()> {
+    let url = deployment.output(queue)?.to_owned();
     queue::read_from_now_on(deployment.aws.clone(), url, move |message| {
         let text = message.body().unwrap_or_default();
         keep_for_the_search(text).expect("the stack's folder can be written");
@@ -208,14 +234,18 @@ pub fn break_part(fault: &str) {
     assert!(status.success(), "`break {fault}` ended with {status}");
 }
 
-/// The server of the cache at one of its two ports, as its administrator.
-pub fn redis_admin(port_variable: &str) -> redis::Client {
+/// The nodes of the cache, as their administrator.
+pub fn cache_nodes() -> Vec<redis::Client> {
     let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER")));
-    let url =
-        format!("rediss://:{}@127.0.0.1:{}", variable("CUSTODY_REDIS_PASSWORD"), variable(port_variable));
-    let root_cert = Some(ca_file.expect("the stack has an authority"));
-    redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
-        .expect("the address of a server")
+    let root_cert = ca_file.expect("the stack has an authority");
+    let password = variable("CUSTODY_CACHE_ADMIN_PASSWORD");
+    let client = |port: &str| {
+        let url = format!("rediss://admin:{password}@127.0.0.1:{port}");
+        let root_cert = Some(root_cert.clone());
+        redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
+            .expect("the address of a node")
+    };
+    variable("CUSTODY_CACHE_PORTS").split(',').map(client).collect()
 }
 
 /// Runs the operator's tool; its exit status and what it printed.

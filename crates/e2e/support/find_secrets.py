@@ -1,7 +1,7 @@
-"""Searches everything that the pipeline wrote for secrets: logs, items, salvaged requests, workflow histories, and the
+"""Searches everything that the pipeline wrote for secrets: logs, items, rejected requests, workflow histories, and the
 messages in the file named first. Prints one line per find, and a count of what was searched.
 
-Usage: find_secrets.py MESSAGES_FILE TABLE FAILED_BUCKET PENDING_BUCKET STATE_MACHINE_ARN; secrets on standard input, one
+Usage: find_secrets.py MESSAGES_FILE TABLE FAILED_BUCKET MARKER_BUCKET STATE_MACHINE_ARN; secrets on standard input, one
 per line.
 """
 
@@ -10,7 +10,7 @@ import sys
 
 import boto3
 
-messages_file, table, failed_bucket, pending_bucket, state_machine = sys.argv[1:6]
+messages_file, table, failed_bucket, marker_bucket, state_machine = sys.argv[1:6]
 secrets = [line.strip() for line in sys.stdin if line.strip()]
 assert secrets and all(len(secret) >= 8 for secret in secrets), "there must be secrets to look for"
 searched = {}
@@ -35,7 +35,7 @@ for page in boto3.client("dynamodb").get_paginator("scan").paginate(TableName=ta
         search("item", item["messageID"]["S"], json.dumps(item))
 
 s3 = boto3.client("s3")
-for bucket in (failed_bucket, pending_bucket):
+for bucket in (failed_bucket, marker_bucket):
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
             body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()

@@ -2,11 +2,10 @@
 //! deployed stores, with ids of their own.
 
 use bytes::Bytes;
-use custody_common::aws::{DynamoTable, S3Archive, S3FailedStore, S3PendingMarkers, StateMachine};
-use custody_core::{
-    message::InternalMessage,
-    ports::{FailedStore as _, PendingMarkers as _},
+use custody_common::aws::{
+    DynamoOpenRecords, DynamoTable, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine, WorkflowType,
 };
+use custody_core::ports::FailedStore as _;
 use custody_e2e::Stack;
 use custody_test_client::verify;
 use custody_test_support::{contract, samples};
@@ -19,21 +18,25 @@ async fn the_s3_archive_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn the_pending_markers_keep_the_contract() {
+async fn the_acceptance_markers_keep_the_contract() {
     let stack = Stack::under_test().await;
-    let bucket = stack.deployment.output("PendingBucket").unwrap();
-    let markers = S3PendingMarkers::new(stack.deployment.aws.s3(), bucket.to_owned());
-    contract::pending_markers(&markers).await;
-    contract::idempotency_claims(&markers).await;
+    let bucket = stack.deployment.output("MarkerBucket").unwrap();
+    contract::acceptance_markers(&S3AcceptanceMarkers::new(stack.deployment.aws.s3(), bucket.to_owned()))
+        .await;
+}
 
-    // A marker is there until it is cleared, and tells all that is needed to go on.
-    let message = samples::message(b"payload");
-    let key = format!("pending/{}", message.message_id);
-    markers.mark(&message).await.unwrap();
-    let stored = verify::object(&stack.deployment, bucket, &key).await.unwrap();
-    assert_eq!(serde_json::from_slice::<InternalMessage>(&stored).unwrap(), message);
-    markers.clear(message.run()).await.unwrap();
-    assert!(verify::object(&stack.deployment, bucket, &key).await.is_err());
+#[tokio::test]
+async fn the_open_records_and_their_claims_keep_the_contract() {
+    let stack = Stack::under_test().await;
+    let output = |name| stack.deployment.output(name).unwrap().to_owned();
+    let open = DynamoOpenRecords::new(
+        stack.deployment.aws.dynamodb(),
+        output("OpenTableName"),
+        output("ClaimsTableName"),
+    );
+    contract::open_records(&open).await;
+    contract::idempotency_claims(&open, &open).await;
+    contract::concurrent_claims(&open).await;
 }
 
 #[tokio::test]
@@ -43,7 +46,7 @@ async fn the_failed_store_keeps_the_contract() {
     let store = S3FailedStore::new(stack.deployment.aws.s3(), bucket.to_owned());
     contract::failed_store(&store).await;
 
-    let key = format!("records/{}", samples::record_id().archive_key());
+    let key = samples::record_id().preserved_key();
     store.keep(&key, Bytes::from_static(b"\0kept\xff")).await.unwrap();
     assert_eq!(verify::object(&stack.deployment, bucket, &key).await.unwrap(), b"\0kept\xff");
 }
@@ -58,6 +61,7 @@ async fn the_table_keeps_the_contract() {
 #[tokio::test]
 async fn the_state_machine_keeps_the_contract() {
     let stack = Stack::under_test().await;
-    let arn = stack.deployment.output("StateMachineArn").unwrap();
-    contract::workflow(&StateMachine::new(stack.deployment.aws.step_functions(), arn.to_owned())).await;
+    let arn = stack.deployment.output("StateMachineArn").unwrap().to_owned();
+    let client = stack.deployment.aws.step_functions();
+    contract::workflow(&StateMachine::new(client, arn, WorkflowType::Standard)).await;
 }

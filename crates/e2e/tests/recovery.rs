@@ -2,13 +2,16 @@
 //! after the other.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use custody_core::receipt::{Durability, Receipt};
-use custody_e2e::{Denied, Stack, break_part};
+use custody_core::{
+    attempt::Attempt,
+    receipt::{Durability, Receipt},
+    record_id::RecordId,
+};
+use custody_e2e::{Denied, Stack, break_part, cache_nodes};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
 };
-use serde_json::Value;
 use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -29,93 +32,114 @@ async fn a_record_whose_workflow_could_not_be_started_is_started_later() {
     let stack = Stack::under_test().await;
     let denied = Denied::to(function(&stack, "IngestFunctionName"), "states:StartExecution");
     let (record, receipt) = send(&stack, 701).await;
-    drop(denied);
     let id = receipt.message_id;
-    assert!(stack.is_pending(id).await);
+    // The denial must outlive the work after the response.
+    stack.eventually("the payload has no expiry", async || has_no_expiry(id).then_some(())).await;
+    drop(denied);
+    assert!(stack.open_record(id).await.is_some());
     assert_eq!(stack.status(id).await, "", "nothing has begun");
-    stack.reconcile_until("the record is complete", async || stack.status(id).await == "COMPLETED").await;
+    stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
     verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
-    stack.reconcile_until("nothing is pending", async || !stack.is_pending(id).await).await;
+    assert!(cached_keys().iter().all(|key| !key.contains(&id.to_string())), "the cache has forgotten it");
+}
+
+/// The keys of all payloads in the cache.
+fn cached_keys() -> Vec<String> {
+    let mut keys = Vec::new();
+    for node in cache_nodes() {
+        let mut connection = node.get_connection().unwrap();
+        keys.extend(redis::cmd("KEYS").arg("*").query::<Vec<String>>(&mut connection).unwrap());
+    }
+    keys
+}
+
+fn has_no_expiry(id: RecordId) -> bool {
+    cache_nodes().iter().any(|node| {
+        let mut connection = node.get_connection().unwrap();
+        redis::cmd("PTTL").arg(id.cache_key()).query::<i64>(&mut connection).is_ok_and(|ttl| ttl == -1)
+    })
 }
 
 #[tokio::test]
-async fn a_failure_that_could_not_be_explained_is_explained_later() {
+async fn a_failure_that_could_not_be_handled_is_tried_again() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let denied = [
         Denied::to(function(&stack, "ArchiveFunctionName"), "s3:PutObject"),
-        Denied::to(function(&stack, "FailureFunctionName"), "sqs:SendMessage"),
+        Denied::to(function(&stack, "FailureFunctionName"), "s3:PutObject"),
     ];
     let (record, receipt) = send(&stack, 702).await;
     let id = receipt.message_id;
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureNotHandled".to_owned()));
+    assert_eq!(stack.count_dead_letters(|letter| letter["messageID"] == id.to_string()), 0);
     drop(denied);
-    let is_its_own = |letter: &Value| letter["messageID"] == id.to_string();
-    stack.reconcile_until("the failure is handled", async || !stack.is_pending(id).await).await;
-    let letter = stack.dead_letter(is_its_own).await.unwrap();
-    let body = &letter["body"];
-    assert_eq!(
-        (&body["stage"], &body["errorName"]),
-        (&"archive".into(), &"AccessDenied".into()),
-        "the first cause"
-    );
-    assert_eq!(stack.status(id).await, "FAILED");
-    let reference = &body["payloadReference"];
-    let (bucket, key) = (reference["bucket"].as_str().unwrap(), reference["key"].as_str().unwrap());
-    assert_eq!(verify::object(&stack.deployment, bucket, key).await.unwrap(), record.payload);
-    assert_eq!(stack.count_dead_letters(is_its_own), 1);
+    stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
+    let arrivals = stack.follow(id).await.unwrap();
+    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_workflow_that_was_stopped_ends_in_a_dead_letter() {
+async fn a_workflow_that_was_stopped_is_started_again() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    // The archive cannot read the payload, and tries again, for long enough to be stopped.
-    let (_, receipt) = {
-        let denied = Denied::to(function(&stack, "IngestFunctionName"), "states:StartExecution");
-        let sent = send(&stack, 703).await;
-        drop(denied);
-        sent
-    };
+    // The archive cannot be written, and tries again, for long enough to be stopped.
+    break_part("hang-cache");
+    let record = Record::generate(Kind::Random, Size::Bytes(200_000), 703);
+    let sent = stack.sender.send(&record).await;
+    let receipt = sent.unwrap().receipt;
     let id = receipt.message_id;
-    break_part("hang-redis");
     let machine = function(&stack, "StateMachineArn");
-    let message = serde_json::json!({"messageID": id}).to_string();
+    let name = Attempt::first(id).execution_name(1);
+    let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
     let client = stack.deployment.aws.step_functions();
-    // An execution under the record's name whose input no stage can read: it fails on the way, or is stopped.
-    let arn = client
-        .start_execution()
-        .state_machine_arn(machine)
-        .name(id.to_string())
-        .input(message)
-        .send()
-        .await
-        .unwrap()
-        .execution_arn;
-    client.stop_execution().execution_arn(&arn).send().await.ok();
-    break_part("resume-redis");
-    let (status, _) = stack.execution(id).await.unwrap();
-    assert_ne!(status, "SUCCEEDED");
-    stack.reconcile_until("the record is at its end", async || !stack.is_pending(id).await).await;
-    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
-    assert_eq!(letter["body"]["stage"], "workflow", "{letter}");
-    assert_eq!(stack.status(id).await, "FAILED");
+    let stopped = async || client.stop_execution().execution_arn(&arn).send().await.is_ok().then_some(());
+    stack.eventually("the execution is stopped", stopped).await;
+    break_part("resume-cache");
+    stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
+    let arrivals = stack.follow(id).await.unwrap();
+    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    assert_eq!(stack.count_dead_letters(|letter| letter["messageID"] == id.to_string()), 0);
+}
+
+#[tokio::test]
+async fn a_cache_that_loses_everything_costs_no_record_silently() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let denied = Denied::to(function(&stack, "IngestFunctionName"), "states:StartExecution");
+    let mut sent = Vec::new();
+    for seed in 710..715 {
+        sent.push(send(&stack, seed).await.1.message_id);
+    }
+    stack
+        .eventually("the payloads have no expiry", async || {
+            sent.iter().all(|id| has_no_expiry(*id)).then_some(())
+        })
+        .await;
+    break_part("lose-cache");
+    drop(denied);
+    for id in sent {
+        // The real failure function decides at its second look, more than a minute later.
+        stack.reconcile_until("the loss is decided", async || stack.is_settled(id).await).await;
+        let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
+        assert_eq!(letter["body"]["errorName"], "PayloadLost", "{letter}");
+        assert_eq!(stack.status(id).await, "FAILED");
+        assert!(stack.open_record(id).await.is_some(), "a person has to decide");
+    }
 }
 
 #[tokio::test]
 async fn a_cache_that_hangs_costs_the_producer_time_and_no_record() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    break_part("hang-redis");
+    break_part("hang-cache");
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), 704);
     let sent = stack.sender.send(&record).await;
-    break_part("resume-redis");
+    break_part("resume-cache");
     let receipt = sent.unwrap().receipt;
     assert_eq!(receipt.durability, Durability::Archived);
     let id = receipt.message_id;
-    stack.reconcile_until("the record is complete", async || stack.status(id).await == "COMPLETED").await;
-    stack.reconcile_until("its marker is gone", async || !stack.is_pending(id).await).await;
+    stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let archived = verify::object(&stack.deployment, function(&stack, "ArchiveBucket"), &id.archive_key())
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Requests that are refused, at the real API: each with a problem that says what to do, and salvaged.
+//! Requests that are rejected, at the real API: each with a problem that says what to do, and kept.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -21,8 +21,8 @@ fn assert_problem(answer: &Answer, status: u16, slug: &str, context: &str) {
     );
 }
 
-/// The salvaged remains of a refused request: what the dead letter points to.
-async fn salvaged(stack: &Stack, answer: &Answer, context: &str) -> (Value, String) {
+/// What is kept of a rejected request: the object that its message on the queue of rejected requests points to.
+async fn kept(stack: &Stack, answer: &Answer, context: &str) -> (Value, String) {
     let problem = answer.json();
     let request_id = problem["instance"]
         .as_str()
@@ -30,7 +30,7 @@ async fn salvaged(stack: &Stack, answer: &Answer, context: &str) -> (Value, Stri
         .trim_start_matches("urn:custody:request:")
         .to_owned();
     let letter =
-        stack.dead_letter(|letter| letter["request"]["requestId"] == request_id).await.expect(context);
+        stack.rejected_request(|letter| letter["request"]["requestId"] == request_id).await.expect(context);
     let body = &letter["body"];
     assert_eq!(body["messageID"], Value::Null, "{context}");
     assert_eq!(body["stage"], "ingest", "{context}");
@@ -41,17 +41,18 @@ async fn salvaged(stack: &Stack, answer: &Answer, context: &str) -> (Value, Stri
     let reference = &body["payloadReference"];
     let (bucket, key) = (reference["bucket"].as_str().unwrap(), reference["key"].as_str().unwrap());
     assert_eq!(bucket, stack.deployment.output("FailedBucket").unwrap(), "{context}");
+    assert!(key.starts_with("rejected/"), "{context}: {key} does not expire");
     let kept = verify::object(&stack.deployment, bucket, key).await.expect(context);
     (body.clone(), String::from_utf8(kept).expect(context))
 }
 
 #[tokio::test]
-async fn every_malformed_request_is_a_problem_and_is_salvaged() {
+async fn every_malformed_request_is_a_problem_and_is_kept() {
     let stack = Stack::under_test().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("events");
     let expected: BTreeMap<String, Value> =
         serde_json::from_str(&fs::read_to_string(folder.join("ingest.expected.json")).unwrap()).unwrap();
-    let mut refused = 0;
+    let mut rejected = 0;
     for (name, expected) in expected.iter().filter(|(_, expected)| expected["status"] != 200) {
         let event: Value =
             serde_json::from_str(&fs::read_to_string(folder.join(format!("ingest/{name}.json"))).unwrap())
@@ -63,13 +64,13 @@ async fn every_malformed_request_is_a_problem_and_is_salvaged() {
         let status = u16::try_from(expected["status"].as_u64().unwrap()).unwrap();
         assert_problem(&answer, status, expected["problem"].as_str().unwrap(), name);
 
-        let (letter, kept) = salvaged(&stack, &answer, name).await;
+        let (letter, content) = kept(&stack, &answer, name).await;
         assert_eq!(letter["kind"], "Invalid", "{name}");
-        let kept: Value = serde_json::from_str(&kept).unwrap();
-        assert_eq!(kept["body"].as_str().unwrap_or_default(), body, "{name}: the request is recoverable");
-        refused += 1;
+        let content: Value = serde_json::from_str(&content).unwrap();
+        assert_eq!(content["body"].as_str().unwrap_or_default(), body, "{name}: the request is recoverable");
+        rejected += 1;
     }
-    assert!(refused > 25, "only {refused} malformed requests were tried");
+    assert!(rejected > 25, "only {rejected} malformed requests were tried");
 }
 
 #[tokio::test]
@@ -79,11 +80,11 @@ async fn bytes_that_are_no_text_are_refused_rather_than_altered() {
         \"messagePayload\":\"caf\xe9\"}";
     let answer = stack.sender.post(&[("content-type", "application/json")], body.to_vec()).await.unwrap();
     assert_problem(&answer, 400, "malformed-request", "latin-1");
-    salvaged(&stack, &answer, "latin-1").await;
+    kept(&stack, &answer, "latin-1").await;
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_and_only_its_body_is_lost() {
+async fn a_body_over_the_limit_is_rejected_and_kept_in_whole() {
     let stack = Stack::under_test().await;
     let body = format!(
         r#"{{"messageMetaData":{{"messageType":"t","sourceSystemID":"s","dateTime":"2026-07-03 16:21:12"}},"messagePayload":"{}"}}"#,
@@ -92,8 +93,21 @@ async fn a_body_over_the_limit_is_refused_and_only_its_body_is_lost() {
     let answer = stack.sender.post(&[("content-type", "application/json")], body).await.unwrap();
     assert_problem(&answer, 413, "too-large", "over the limit");
     assert!(answer.json()["detail"].as_str().unwrap().contains(&MAX_EVENT_BYTES.to_string()));
-    let (_, kept) = salvaged(&stack, &answer, "over the limit").await;
-    assert!(kept.contains("omittedBodySizeBytes") && kept.len() < 10_000, "{} bytes are kept", kept.len());
+    let (_, content) = kept(&stack, &answer, "over the limit").await;
+    assert!(content.len() > MAX_EVENT_BYTES, "{} bytes are kept", content.len());
+}
+
+#[tokio::test]
+async fn a_producer_that_sends_nonsense_at_its_full_rate_buries_no_failed_record() {
+    let stack = Stack::under_test().await;
+    let posts = (0..200).map(|n| stack.sender.post(&[], format!("nonsense {n}")));
+    let answers = futures_util::future::join_all(posts).await;
+    let rejected: Vec<_> =
+        answers.into_iter().map(Result::unwrap).filter(|answer| answer.status == 400).collect();
+    assert!(rejected.len() > 100, "only {} requests came through", rejected.len());
+    kept(&stack, rejected.last().unwrap(), "the last of many").await;
+    let requests = stack.count_dead_letters(|letter| letter["errorName"] == "MalformedRequest");
+    assert_eq!(requests, 0, "a rejected request is no dead letter");
 }
 
 #[tokio::test]
@@ -110,28 +124,30 @@ async fn a_missing_or_wrong_key_is_403() {
 }
 
 #[tokio::test]
-async fn no_refused_payload_is_logged() {
+async fn no_rejected_payload_is_logged() {
     let stack = Stack::under_test().await;
     let marker = "payload-that-must-not-be-logged-4711";
     let body = format!(r#"{{"messageMetaData":{{"messageType":"t"}},"messagePayload":"{marker}"}}"#);
     let answer = stack.sender.post(&[("content-type", "application/json")], body).await.unwrap();
     assert_problem(&answer, 422, "invalid-metadata", "without fields");
-    salvaged(&stack, &answer, "without fields").await;
+    kept(&stack, &answer, "without fields").await;
     // Encoded twice, the whole body is one value that the parser does not expect.
     let twice = Value::from(format!(r#"{{"messagePayload":"{marker}"}}"#)).to_string();
     let answer = stack.sender.post(&[("content-type", "application/json")], twice).await.unwrap();
     assert_problem(&answer, 400, "malformed-request", "encoded twice");
     assert!(!answer.body.contains(marker));
-    let (letter, _) = salvaged(&stack, &answer, "encoded twice").await;
+    let (letter, _) = kept(&stack, &answer, "encoded twice").await;
     assert!(!letter.to_string().contains(marker));
 
     // The lines about this request are there before anything is concluded from what is not.
     let request_id =
         answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
     let deadline = std::time::Instant::now() + custody_e2e::PATIENCE;
-    while !custody_e2e::operate("logs_containing.py", &[&request_id], "").unwrap().contains("refused request")
+    while !custody_e2e::operate("logs_containing.py", &[&request_id], "")
+        .unwrap()
+        .contains("rejected request")
     {
-        assert!(std::time::Instant::now() < deadline, "the refusal of {request_id} is not logged");
+        assert!(std::time::Instant::now() < deadline, "the rejection of {request_id} is not logged");
     }
     let found = custody_e2e::operate("logs_containing.py", &[marker], "").unwrap();
     assert_eq!(found.trim(), "", "the payload is in a log");

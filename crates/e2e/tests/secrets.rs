@@ -7,7 +7,7 @@ use custody_test_client::records::{Kind, Record, Size};
 #[tokio::test]
 async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
     let stack = Stack::under_test().await;
-    // One good record and one refused request, in case this test runs alone.
+    // One good record and one rejected request, in case this test runs alone.
     let record = Record::generate(Kind::Text, Size::Bytes(5_000), 601);
     let receipt = stack.sender.send(&record).await.unwrap().receipt;
     stack.follow(receipt.message_id).await.unwrap();
@@ -20,11 +20,12 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
     assert_eq!(answer.status, 400);
     let request_id =
         answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
-    stack.dead_letter(|letter| letter["request"]["requestId"] == request_id).await.unwrap();
+    stack.rejected_request(|letter| letter["request"]["requestId"] == request_id).await.unwrap();
 
     let secrets = [
         stack.deployment.api_key.clone(),
-        variable("CUSTODY_REDIS_PASSWORD"),
+        variable("CUSTODY_CACHE_PASSWORD"),
+        variable("CUSTODY_CACHE_ADMIN_PASSWORD"),
         "an-authorization-secret".to_owned(),
         "a-cookie-secret".to_owned(),
         "a-custom-header-secret".to_owned(),
@@ -35,7 +36,7 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
             messages,
             output("TableName"),
             output("FailedBucket"),
-            output("PendingBucket"),
+            output("MarkerBucket"),
             output("StateMachineArn"),
         ];
         operate("find_secrets.py", &arguments, &secrets.join("\n")).unwrap()

@@ -144,6 +144,7 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
             checks.run("end to end: faults", || stack_test(running, "faults"))?;
             checks.run("end to end: recovery", || stack_test(running, "recovery"))?;
             checks.run("end to end: crashes", || stack_test(running, "crashes"))?;
+            checks.run("end to end: outages", || stack_test(running, "outages"))?;
             checks.run("end to end: operation", || stack_test(running, "operation"))?;
             checks.run("end to end: no secret anywhere", || stack_test(running, "secrets"))
         });

@@ -5,11 +5,12 @@ to ministack 1.5.33: a release that closes a gap makes its fix here removable, o
 """
 
 import json
+import os
 from asyncio import constants
 
 from hypercorn.config import Config
 from ministack import app
-from ministack.services import apigateway_v1, elasticache, sns, stepfunctions
+from ministack.services import apigateway_v1, dynamodb, elasticache, sns, stepfunctions
 
 
 def keep_message_attributes_of_workflow_publishes():
@@ -102,6 +103,38 @@ def make_every_replication_group_a_cluster():
     elasticache._create_replication_group = create_with_shards_enough
 
 
+def let_services_be_away():
+    """A service named in the stack's file `away` answers 503, to everybody and to workflows, as one that is
+    out of service does. Permissions that are taken away are another matter: a denial is no outage."""
+    path = os.path.join(os.environ["HOME"], "away")
+
+    def is_away(service):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return service in file.read().split()
+        except FileNotFoundError:
+            return False
+
+    def guarded(service, handler):
+        async def handle(*arguments, **named):
+            if is_away(service):
+                body = json.dumps({"__type": "ServiceUnavailable", "message": f"{service} is away"})
+                return 503, {"Content-Type": "application/x-amz-json-1.0"}, body.encode()
+            return await handler(*arguments, **named)
+
+        return handle
+
+    for service, handler in list(app.SERVICE_HANDLERS.items()):
+        if service in ("s3", "dynamodb", "sns", "states"):
+            app.SERVICE_HANDLERS[service] = guarded(service, handler)
+
+    # Workflows reach the two services past the handlers.
+    publish, delete_item = sns._publish, dynamodb._delete_item
+    away = b'{"__type": "InternalServerErrorException", "message": "away"}'
+    sns._publish = lambda params: (503, {}, away) if is_away("sns") else publish(params)
+    dynamodb._delete_item = lambda data: (503, {}, away) if is_away("dynamodb") else delete_item(data)
+
+
 def end_without_waiting_for_clients():
     """A client that keeps its connection open holds a stop up for 30 s, the time that TLS gives it
     to say goodbye."""
@@ -122,4 +155,5 @@ if __name__ == "__main__":
     import_all_of_an_openapi_body()
     tell_functions_which_api_key_was_used()
     make_every_replication_group_a_cluster()
+    let_services_be_away()
     app.main()

@@ -18,9 +18,7 @@ use crate::{
     error::{ErrorKind, ErrorName, StageError},
     message::InternalMessage,
     open_record::{OpenRecord, OpenState},
-    ports::{
-        DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow,
-    },
+    ports::{DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow},
     receipt::Durability,
     stages::failure::RedrivePolicy,
 };
@@ -111,13 +109,21 @@ impl<D: Deployment> Redrive<D> {
             }
             OpenState::Failed { failure, .. } if current == failed => {
                 // Two deliveries at the same time would begin the attempt in the same words, and each would start it.
-                let turn = Turn { look_at: self.clock.now().after(self.first_look), start: None, is_missing: false };
+                let turn =
+                    Turn { look_at: self.clock.now().after(self.first_look), start: None, is_missing: false };
                 if !self.open.take_turn(&open, turn).await? {
                     let operation = format!("redrive attempt {failed}: somebody else has its turn");
                     return Err(StageError::new(ErrorName::TableUnavailable, operation));
                 }
-                match begin_next(&self.open, &self.workflow, &open, failure, self.clock.now(), self.first_look)
-                    .await?
+                match begin_next(
+                    &self.open,
+                    &self.workflow,
+                    &open,
+                    failure,
+                    self.clock.now(),
+                    self.first_look,
+                )
+                .await?
                 {
                     Some(attempt) => Ok(Redriven::InProgress(attempt)),
                     None => Ok(Redriven::Superseded),

@@ -80,8 +80,7 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
 }
 
 fn failed(record: &OpenRecord) -> OpenRecord {
-    let state =
-        OpenState::Failed { failure: failure_of(&record.message), owed: FailureDuty::ALL.to_vec() };
+    let state = OpenState::Failed { failure: failure_of(&record.message), owed: FailureDuty::ALL.to_vec() };
     OpenRecord { look_at: later(record.look_at, 30), state, ..record.clone() }
 }
 
@@ -93,7 +92,11 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     let next = redriven(&record);
     open.accept(&record, None).await.unwrap();
-    assert_eq!(open.redrive(&next).await.unwrap().as_ref(), Some(&record), "what has not failed is not redriven");
+    assert_eq!(
+        open.redrive(&next).await.unwrap().as_ref(),
+        Some(&record),
+        "what has not failed is not redriven"
+    );
 
     let first = failed(&record);
     assert_eq!(open.fail(&first).await.unwrap().as_ref(), Some(&first));
@@ -104,7 +107,11 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     if let OpenState::Failed { failure, .. } = &mut second.state {
         failure.reason = "another reason".to_owned();
     }
-    assert_eq!(open.fail(&second).await.unwrap().as_ref(), Some(&first), "the first failure is the one that is told");
+    assert_eq!(
+        open.fail(&second).await.unwrap().as_ref(),
+        Some(&first),
+        "the first failure is the one that is told"
+    );
 
     let look_at = later(first.look_at, 60);
     open.owe(record.attempt(), &[FailureDuty::DeadLetter], look_at).await.unwrap();
@@ -173,7 +180,11 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     assert_eq!(claims.find(&key).await.unwrap(), None);
     assert_eq!(open.accept(&first, Some(&request)).await.unwrap(), Acceptance::Accepted);
     assert_eq!(claims.find(&key).await.unwrap(), Some(claim.clone()));
-    assert_eq!(open.accept(&first, Some(&request)).await.unwrap(), Acceptance::Accepted, "a lost reply is no refusal");
+    assert_eq!(
+        open.accept(&first, Some(&request)).await.unwrap(),
+        Acceptance::Accepted,
+        "a lost reply is no refusal"
+    );
     assert_eq!(open.accept(&second, Some(&late)).await.unwrap(), Acceptance::Held(claim.clone()));
     assert_eq!(open.find(second.id()).await.unwrap(), None, "a record whose key is taken is not open");
 
@@ -185,7 +196,11 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     assert_eq!(claims.find(&key).await.unwrap(), Some(renewed.clone()));
     claims.renew(&key, first.id(), claim.expires_at).await.unwrap();
     claims.renew(&key, second.id(), later(until, 3600)).await.unwrap();
-    assert_eq!(claims.find(&key).await.unwrap(), Some(renewed.clone()), "a claim lives no shorter, and only by its holder");
+    assert_eq!(
+        claims.find(&key).await.unwrap(),
+        Some(renewed.clone()),
+        "a claim lives no shorter, and only by its holder"
+    );
 
     // An expired claim is replaced by whoever has read it, and by nobody who has read an older one.
     let stale = ClaimRequest { replaces: Some(claim), ..late.clone() };
@@ -196,7 +211,8 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     open.close(second.attempt()).await.unwrap();
 
     // A key that nobody has is not renewed into being.
-    let unknown = IdempotencyKey::of_header("contract", &Sha256::of(key.to_string().as_bytes()).to_string()).unwrap();
+    let unknown =
+        IdempotencyKey::of_header("contract", &Sha256::of(key.to_string().as_bytes()).to_string()).unwrap();
     claims.renew(&unknown, first.id(), until).await.unwrap();
     assert_eq!(claims.find(&unknown).await.unwrap(), None);
 }

@@ -73,6 +73,16 @@ pub(crate) enum Fault {
     AddShard,
     /// Stop MiniStack and start it again with what it had; workflows under way end as failed.
     RestartMinistack,
+    /// Let S3 answer 503 to everybody.
+    S3Away,
+    /// Let `DynamoDB` answer 503 to everybody.
+    DynamodbAway,
+    /// Let SNS answer 503 to everybody.
+    SnsAway,
+    /// Let Step Functions answer 503 to everybody.
+    StatesAway,
+    /// Let every service answer again.
+    ServicesBack,
 }
 
 /// The loopback ports of a stack.
@@ -223,6 +233,11 @@ impl Stack {
         let redis_server = tools::redis_server()?;
         let cache = Cache::of(&running, &redis_server);
         match fault {
+            Fault::S3Away => self.set_away("s3"),
+            Fault::DynamodbAway => self.set_away("dynamodb"),
+            Fault::SnsAway => self.set_away("sns"),
+            Fault::StatesAway => self.set_away("states"),
+            Fault::ServicesBack => self.set_away(""),
             Fault::KillFunctions => {
                 println!("{} functions killed", process::kill_functions(&self.folder)?);
                 Ok(())
@@ -240,6 +255,12 @@ impl Stack {
                 ministack::start(&running, &tools::Python::ready()?)
             }
         }
+    }
+
+    /// Lets one service of the emulated AWS be away, or none.
+    fn set_away(&self, service: &str) -> anyhow::Result<()> {
+        let file = self.folder.join("away");
+        fs::write(&file, service).with_context(|| format!("write {}", file.display()))
     }
 
     /// Prints what runs where.

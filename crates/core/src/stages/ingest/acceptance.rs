@@ -45,7 +45,7 @@ impl<D: Deployment> Ingest<D> {
                 self.archive(id, &payload).await?
             }
         };
-        let record = self.open_record(id, request, meta_data, payload, stored, None);
+        let record = self.open_record(id, request, meta_data, &payload, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);
         if self.open_without_claim(&record).await {
             return Ok(Taken { receipt, replayed: false, follow_up: FollowUp::accepted(record) });
@@ -104,7 +104,7 @@ impl<D: Deployment> Ingest<D> {
             Holder::Nobody => None,
             Holder::Expired(claim) => Some(claim),
             Holder::Record(claim) => {
-                let own = self.message(id, request, meta_data, payload, StorageContext::default());
+                let own = message(id, request, meta_data, &payload, StorageContext::default());
                 return repeat(claim, &own, in_vain).map_err(refused);
             }
         };
@@ -115,7 +115,7 @@ impl<D: Deployment> Ingest<D> {
                 self.archive(id, &payload).await?
             }
         };
-        let record = self.open_record(id, request, meta_data, payload, stored, Some(key));
+        let record = self.open_record(id, request, meta_data, &payload, stored, Some(key));
         let claim = Claim::new(&record.message, record.durability, record.started_at);
         let accepted = self.open.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
         match accepted {
@@ -164,33 +164,32 @@ impl<D: Deployment> Ingest<D> {
         Ok(Stored { durability: Durability::Archived, context })
     }
 
-    fn message(
-        &self,
-        id: RecordId,
-        request: &ProxyEvent<'_>,
-        meta_data: MessageMetaData,
-        payload: Payload<'_>,
-        context: StorageContext,
-    ) -> InternalMessage {
-        let caller = SecurityContext::from(request.request_context.clone());
-        let mut message = InternalMessage::new(id, meta_data, descriptor(&payload), caller);
-        message.storage_context = context;
-        message
-    }
-
     fn open_record(
         &self,
         id: RecordId,
         request: &ProxyEvent<'_>,
         meta_data: MessageMetaData,
-        payload: Payload<'_>,
+        payload: &Payload<'_>,
         stored: Stored,
         key: Option<IdempotencyKey>,
     ) -> OpenRecord {
-        let message = self.message(id, request, meta_data, payload, stored.context);
+        let message = message(id, request, meta_data, payload, stored.context);
         let now = self.clock.now();
         OpenRecord::begin(message, stored.durability, key, now, now.after(self.first_look))
     }
+}
+
+fn message(
+    id: RecordId,
+    request: &ProxyEvent<'_>,
+    meta_data: MessageMetaData,
+    payload: &Payload<'_>,
+    context: StorageContext,
+) -> InternalMessage {
+    let caller = SecurityContext::from(request.request_context.clone());
+    let mut message = InternalMessage::new(id, meta_data, descriptor(payload), caller);
+    message.storage_context = context;
+    message
 }
 
 /// What a key stands for.

@@ -33,7 +33,7 @@ struct Rejected {
     event: Bytes,
     request_id: Option<String>,
     problem: Problem,
-    rejected_at: Timestamp,
+    at: Timestamp,
 }
 
 impl FollowUp {
@@ -50,18 +50,13 @@ impl FollowUp {
 
     /// The follow-up of a refusal: what can be kept of the request is kept, but for one that was turned away before anything
     /// was done. Its producer was asked to come again, and an outage must not bury failed records under such requests.
-    pub(super) fn rejected(
-        event: Bytes,
-        request_id: Option<&str>,
-        problem: Problem,
-        rejected_at: Timestamp,
-    ) -> Self {
+    pub(super) fn rejected(event: Bytes, request_id: Option<&str>, problem: Problem, at: Timestamp) -> Self {
         if problem.kind == ProblemKind::KeysUnavailable {
             warn!(request.id = request_id, error.name = problem.kind.error_name(), "turned a request away");
             return Self::default();
         }
         let request_id = request_id.map(str::to_owned);
-        let rejected = Rejected { event, request_id, problem, rejected_at };
+        let rejected = Rejected { event, request_id, problem, at };
         Self { rejected: Some(Box::new(rejected)), ..Self::default() }
     }
 
@@ -108,7 +103,7 @@ impl<D: Deployment> Ingest<D> {
     /// Keeps a rejected request, and tells of it: on the queue of rejected requests where the producer must change it, on
     /// the dead-letter queue where it was the deployment that could not take it.
     async fn keep(&self, rejected: Rejected) {
-        let Rejected { event, request_id, problem, rejected_at } = rejected;
+        let Rejected { event, request_id, problem, at: rejected_at } = rejected;
         let kind = rejected_request::kind_of(&problem);
         let request = RejectedRequest::new(&String::from_utf8_lossy(&event), rejected_at);
         let failure = StageFailure {
