@@ -80,8 +80,10 @@ fn main() -> ExitCode {
     let is_replay = arguments.trace && arguments.schedules == 1;
     if !arguments.only_random && !is_replay {
         let ways = [(false, false), (true, false), (false, true), (true, true)];
-        let cases: Vec<_> =
-            Fault::ALL.into_iter().flat_map(|fault| ways.map(|(keyed, express)| (fault, keyed, express))).collect();
+        let cases: Vec<_> = Fault::ALL
+            .into_iter()
+            .flat_map(|fault| ways.map(|(keyed, express)| (fault, keyed, express)))
+            .collect();
         in_parallel(arguments.jobs, cases.len() as u64, |case| {
             let (fault, is_keyed, is_express) = cases[usize::try_from(case).unwrap_or(0)];
             every_call(fault, is_keyed, is_express, &totals);

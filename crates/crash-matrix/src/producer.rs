@@ -57,7 +57,8 @@ fn check_receipt(world: &World, request: &Request, receipt: Receipt, replayed: b
     let known = ledger.record(id);
     let first = known.durability;
     if first.is_some_and(|first| first != receipt.durability) {
-        let text = format!("record {id} was accepted as {first:?}, and its receipt says {:?}", receipt.durability);
+        let text =
+            format!("record {id} was accepted as {first:?}, and its receipt says {:?}", receipt.durability);
         ledger.violated(text);
     }
     ledger.note(|| format!("receipt of {id}, {:?}, replayed {replayed}", receipt.durability));

@@ -121,7 +121,8 @@ impl Request {
             }
             Form::Malformed => (Vec::new(), "{\"messagePayload\": 1".to_owned()),
         };
-        let is_event = matches!(form, Form::StructuredEvent | Form::StructuredEventInBase64 | Form::BinaryEvent);
+        let is_event =
+            matches!(form, Form::StructuredEvent | Form::StructuredEventInBase64 | Form::BinaryEvent);
         let event = json!({
             "httpMethod": "POST",
             "path": "/ingestMessage",
@@ -133,7 +134,12 @@ impl Request {
             "body": body,
             "isBase64Encoded": is_binary,
         });
-        Self { form, is_keyed: is_keyed || is_event, content: content.into(), event: event.to_string().into() }
+        Self {
+            form,
+            is_keyed: is_keyed || is_event,
+            content: content.into(),
+            event: event.to_string().into(),
+        }
     }
 
     /// A request of any form.

@@ -166,7 +166,9 @@ pub(crate) fn redriven(
     };
     let is_due = match caller.role {
         Role::Redrive { failed, .. } => failed == before.attempt(),
-        Role::Reconcile => is_complete || world.setup.policy.automatic && failure.kind == ErrorKind::Transient,
+        Role::Reconcile => {
+            is_complete || world.setup.policy.automatic && failure.kind == ErrorKind::Transient
+        }
         _ => false,
     };
     if !is_due || before.attempt().next() != stored.attempt() {

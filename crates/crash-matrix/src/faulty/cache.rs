@@ -46,16 +46,20 @@ impl PayloadCache for Faulty {
     }
 
     async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
-        self.effect(Service::Cache, "persist", move |world| async move {
-            (&world.stores.cache).persist(id).await
-        })
+        self.effect(
+            Service::Cache,
+            "persist",
+            move |world| async move { (&world.stores.cache).persist(id).await },
+        )
         .await
     }
 
     async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
-        self.effect(Service::Cache, "unlink", move |world| async move {
-            (&world.stores.cache).unlink(id).await
-        })
+        self.effect(
+            Service::Cache,
+            "unlink",
+            move |world| async move { (&world.stores.cache).unlink(id).await },
+        )
         .await
     }
 }

@@ -136,7 +136,14 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
             3 if chance.percent(30) => Service::ALL.to_vec(),
             _ => vec![chance.one_of(&Service::ALL)],
         };
-        let kinds = [Fault::Refuse, Fault::Refuse, Fault::TimeOut, Fault::LoseReply, Fault::TimeOutAfter, Fault::Late];
+        let kinds = [
+            Fault::Refuse,
+            Fault::Refuse,
+            Fault::TimeOut,
+            Fault::LoseReply,
+            Fault::TimeOutAfter,
+            Fault::Late,
+        ];
         let is_denied = profile != Profile::Passing && chance.percent(25);
         // Where nothing is under way, nothing can go wrong: most outages have begun when a request comes.
         let post_ms = i64::try_from(chance.one_of(posts).at.as_millis()).unwrap_or(0);
@@ -144,7 +151,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
             0..7 => EPOCH_MS + (post_ms + chance.between(-20_000, 300)).max(0),
             _ => EPOCH_MS + chance.between(0, window_ms),
         };
-        let length_ms = if chance.percent(30) { chance.between(0, 120_000) } else { chance.between(0, window_ms) };
+        let length_ms =
+            if chance.percent(30) { chance.between(0, 120_000) } else { chance.between(0, window_ms) };
         // Buckets may be away for longer than a payload lives that was never accepted. Where reconcile cannot work for as
         // long as that, there is no pipeline.
         let is_only_buckets = services.iter().all(|service| BUCKETS.contains(service));

@@ -38,11 +38,15 @@ const STANDARD_LIMIT: Duration = Duration::from_hours(24 * 365);
 const RETRIES: u32 = 6;
 
 /// Runs an execution to its end, the name of its last state.
-pub(crate) fn execute(world: Arc<World>, message: InternalMessage, name: String) -> LocalBoxFuture<'static, &'static str> {
+pub(crate) fn execute(
+    world: Arc<World>,
+    message: InternalMessage,
+    name: String,
+) -> LocalBoxFuture<'static, &'static str> {
     Box::pin(async move {
         let process = Process::new(Role::Workflow, world.scheduler.now_ms());
         let limit = if world.setup.is_express { EXPRESS_LIMIT } else { STANDARD_LIMIT };
-        let stops = world.chance().percent(world.setup.stopped_executions);
+        let stops = world.stops_execution();
         let states_left = if stops { world.chance().below(12) } else { u64::MAX };
         let execution = Execution {
             ports: Faulty { world: Arc::clone(&world), process: process.clone() },
@@ -86,7 +90,9 @@ impl Execution {
             self.enter(state).await;
             let yes = |yes| if yes { Outcome::Ok } else { Outcome::Unpublished };
             let outcome = match state {
-                model::DID_EVERY_BRANCH_SUCCEED => yes(archive.receipt.is_some() && metadata.receipt.is_some()),
+                model::DID_EVERY_BRANCH_SUCCEED => {
+                    yes(archive.receipt.is_some() && metadata.receipt.is_some())
+                }
                 model::AGGREGATE_RECORD => {
                     done = self.aggregate(&archive, &metadata).await;
                     if done.is_some() { Outcome::Ok } else { Outcome::Permanent }
@@ -220,7 +226,9 @@ impl Execution {
     async fn retried(&self, call: impl AsyncFn() -> Result<(), StageError>) -> Result<(), StageError> {
         for tries in 0.. {
             match call().await {
-                Err(error) if tries < RETRIES && error.name != ErrorName::AccessDenied => self.pause(tries).await,
+                Err(error) if tries < RETRIES && error.name != ErrorName::AccessDenied => {
+                    self.pause(tries).await
+                }
                 answer => return answer,
             }
         }

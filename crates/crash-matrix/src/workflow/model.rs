@@ -111,7 +111,8 @@ mod tests {
         for state in [ARCHIVE_PAYLOAD, STORE_METADATA, AGGREGATE_RECORD] {
             let (_, after) = path(&[(state, Outcome::Permanent)]);
             assert_eq!(after.last(), Some(&RECORD_FAILED), "{state}");
-            let (_, after) = path(&[(state, Outcome::Transient), (WAS_FAILURE_HANDLED, Outcome::Unpublished)]);
+            let (_, after) =
+                path(&[(state, Outcome::Transient), (WAS_FAILURE_HANDLED, Outcome::Unpublished)]);
             assert_eq!(after.last(), Some(&FAILURE_UNFINISHED));
             let (_, after) = path(&[(state, Outcome::Transient), (HANDLE_FAILURE, Outcome::Transient)]);
             assert_eq!(after.last(), Some(&FAILURE_NOT_HANDLED));
