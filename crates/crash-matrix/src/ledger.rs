@@ -67,7 +67,12 @@ pub(crate) struct Ledger {
     pub(crate) trace: Option<Vec<String>>,
     /// What the index listed before, by kind.
     pub(crate) listings: BTreeMap<OpenKind, IndexListing>,
+    /// When the cache answered last as if it were empty.
+    answered_as_empty_ms: Option<i64>,
 }
+
+/// How long apart two times are at least in which the cache answers as if it were empty.
+const BETWEEN_EMPTY_ANSWERS_MS: i64 = 15 * 60_000;
 
 impl Ledger {
     pub(crate) fn violated(&mut self, what: String) {
@@ -86,6 +91,15 @@ impl Ledger {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
         }
+    }
+
+    /// Whether the cache may answer as if it were empty from now on, for a while.
+    pub(crate) fn may_answer_as_empty(&mut self, now_ms: i64) -> bool {
+        let may = self.answered_as_empty_ms.is_none_or(|last| now_ms - last > BETWEEN_EMPTY_ANSWERS_MS);
+        if may {
+            self.answered_as_empty_ms = Some(now_ms);
+        }
+        may
     }
 
     pub(crate) fn record(&mut self, id: RecordId) -> &mut Known {

@@ -71,6 +71,8 @@ pub(crate) async fn happen(world: Arc<World>, event: Event) {
             cache.set_replicas_lag(false);
         }
         Event::FailOver => fail_over(&world),
+        // Two in close succession are one that lasts longer than a failover does.
+        Event::AnswersAsEmpty if !world.ledger().may_answer_as_empty(world.scheduler.now_ms()) => {}
         Event::AnswersAsEmpty => {
             for id in cache.records() {
                 world.ledger().record(id).was_hidden = true;

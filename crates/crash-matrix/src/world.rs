@@ -1,6 +1,9 @@
 //! A deployment in memory: its stores, its time, its faults, and what is known of it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use custody_core::{
     clock::{Clock, Timestamp},
@@ -11,7 +14,12 @@ use custody_test_support::world::{SETTINGS, World as Stores};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    faults::Injector, ledger::Ledger, platform::Environments, scheduler::Scheduler, workflow::Executions,
+    chance::Chance as _,
+    faults::{Injector, Plan},
+    ledger::Ledger,
+    platform::Environments,
+    scheduler::Scheduler,
+    workflow::Executions,
 };
 
 /// How a schedule's deployment is set up.
@@ -42,6 +50,7 @@ pub(crate) struct World {
     pub(crate) injector: Injector,
     pub(crate) executions: Mutex<Executions>,
     pub(crate) environments: Mutex<Environments>,
+    is_mended: AtomicBool,
     ledger: Mutex<Ledger>,
     chance: Mutex<SmallRng>,
 }
@@ -63,9 +72,22 @@ impl World {
             injector: Injector::new(seed ^ 0x5bd1_e995),
             executions: Mutex::default(),
             environments: Mutex::default(),
+            is_mended: AtomicBool::new(false),
             ledger: Mutex::new(Ledger { trace: trace.then(Vec::new), ..Ledger::default() }),
             chance: Mutex::new(SmallRng::seed_from_u64(seed ^ 0x9e37_79b9)),
         })
+    }
+
+    /// Ends the faults: whatever goes wrong from now on is a consequence of what went wrong before.
+    pub(crate) fn mend(&self, rest: Plan) {
+        self.is_mended.store(true, Ordering::Relaxed);
+        self.injector.follow(rest);
+        self.note(|| "everything is mended".to_owned());
+    }
+
+    /// Whether an execution that begins now is stopped by somebody on its way.
+    pub(crate) fn stops_execution(&self) -> bool {
+        !self.is_mended.load(Ordering::Relaxed) && self.chance().percent(self.setup.stopped_executions)
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

@@ -46,7 +46,7 @@ pub(crate) fn execute(
     Box::pin(async move {
         let process = Process::new(Role::Workflow, world.scheduler.now_ms());
         let limit = if world.setup.is_express { EXPRESS_LIMIT } else { STANDARD_LIMIT };
-        let stops = world.chance().percent(world.setup.stopped_executions);
+        let stops = world.stops_execution();
         let states_left = if stops { world.chance().below(12) } else { u64::MAX };
         let execution = Execution {
             ports: Faulty { world: Arc::clone(&world), process: process.clone() },
