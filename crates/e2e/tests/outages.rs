@@ -38,19 +38,19 @@ async fn ride_out(fault: &str, seed: u64) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let mut acknowledged: Vec<(Record, Receipt)> = Vec::new();
-    let mut send = async |seed| {
-        let record = Record::generate(Kind::Random, Size::Bytes(60_000), seed);
+    let mut post = async |number| {
+        let record = Record::generate(Kind::Random, Size::Bytes(60_000), number);
         // A producer whose request is refused sends it again: here, another one is as good.
         if let Ok(sent) = stack.sender.send(&record).await {
             acknowledged.push((record, sent.receipt));
         }
     };
     for n in 0..3 {
-        send(seed + n).await;
+        post(seed + n).await;
     }
     let away = Away::new(fault);
     for n in 3..9 {
-        send(seed + n).await;
+        post(seed + n).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     drop(away);

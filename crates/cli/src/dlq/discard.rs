@@ -78,15 +78,16 @@ pub(crate) async fn run(
     let mut expired = Vec::new();
     for id in options.selection.missing(&meant) {
         match contents {
-            Contents::DeadLetters => match from_open_record(deployment, id).await? {
-                Some(candidate) => expired.push(candidate),
-                None => {
+            Contents::DeadLetters => {
+                if let Some(candidate) = from_open_record(deployment, id).await? {
+                    expired.push(candidate);
+                } else {
                     eprintln!(
                         "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` tells more"
                     );
                     is_missing = true;
                 }
-            },
+            }
             Contents::RejectedRequests => {
                 eprintln!("there is no rejected request {id} on the queue");
                 is_missing = true;

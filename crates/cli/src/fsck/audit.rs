@@ -196,7 +196,9 @@ impl Audit {
             });
             let mut looks = stream::iter(looks).buffer_unordered(CONCURRENCY);
             while let Some(found) = looks.next().await {
-                found.into_iter().for_each(|finding| findings.add(finding));
+                for finding in found {
+                    findings.add(finding);
+                }
                 progress.advance(1);
             }
             audited.items += items.len();

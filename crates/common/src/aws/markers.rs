@@ -69,9 +69,10 @@ impl AcceptanceMarkers for S3AcceptanceMarkers {
                 stage_error(&error, ErrorName::MarkersUnavailable, "list the acceptance markers")
             })?;
             for key in page.contents().iter().filter_map(|object| object.key()) {
-                match attempt_of(key) {
-                    Some(attempt) => attempts.push(attempt),
-                    None => warn!(key, "an object among the acceptance markers is not Custody's"),
+                if let Some(attempt) = attempt_of(key) {
+                    attempts.push(attempt);
+                } else {
+                    warn!(key, "an object among the acceptance markers is not Custody's");
                 }
             }
         }

@@ -104,7 +104,7 @@ impl DynamoOpenRecords {
                     listing.truncated = true;
                     return Ok(listing);
                 }
-                listing.entries.push(item::index_entry(found).ok_or_else(|| item::unreadable(operation()))?);
+                listing.entries.push(item::index_entry(found).ok_or_else(|| item::unreadable(&operation()))?);
             }
         }
         Ok(listing)
@@ -134,7 +134,7 @@ impl OpenRecords for DynamoOpenRecords {
             .send()
             .await
             .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
-        read.item.map(|found| item::decode(&found).ok_or_else(|| item::unreadable(operation()))).transpose()
+        read.item.map(|found| item::decode(&found).ok_or_else(|| item::unreadable(&operation()))).transpose()
     }
 
     async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
@@ -221,7 +221,7 @@ impl OpenRecords for DynamoOpenRecords {
             Condition::Held => Ok(Some(failed.clone())),
             Condition::Failed(existing) if existing.is_empty() => Ok(None),
             Condition::Failed(existing) => {
-                let existing = item::decode(&existing).ok_or_else(|| item::unreadable(operation()))?;
+                let existing = item::decode(&existing).ok_or_else(|| item::unreadable(&operation()))?;
                 Ok((existing.attempt() == attempt).then_some(existing))
             }
         }
@@ -265,7 +265,7 @@ impl OpenRecords for DynamoOpenRecords {
             Condition::Held => Ok(Some(next.clone())),
             Condition::Failed(existing) if existing.is_empty() => Ok(None),
             Condition::Failed(existing) => {
-                item::decode(&existing).map(Some).ok_or_else(|| item::unreadable(operation()))
+                item::decode(&existing).map(Some).ok_or_else(|| item::unreadable(&operation()))
             }
         }
     }

@@ -67,7 +67,7 @@ impl Workflow for StateMachine {
 
     /// The execution is named after attempt and start. Step Functions answers a start of an execution under way, with the
     /// same input, as it did the first, and refuses one that has ended. Source: AWS Step Functions API reference,
-    /// "StartExecution".
+    /// `StartExecution`.
     async fn start(&self, message: &InternalMessage, start: u32) -> Result<Start, StageError> {
         let name = message.attempt().execution_name(start);
         let started = self

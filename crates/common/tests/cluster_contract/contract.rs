@@ -3,7 +3,7 @@
 use custody_common::cache::{Level, Tls};
 use custody_core::{ports::payload_cache::PayloadCache, receipt::Durability};
 use custody_test_support::{
-    contract::payload_cache_v2,
+    contract::payload_cache,
     redis_cluster::{PASSWORD, RedisCluster, USERNAME, admin::CACHE_ACCESS},
     samples,
 };
@@ -14,14 +14,14 @@ use crate::fixture::{Fixture, settings};
 async fn the_cache_keeps_the_contract_on_a_cluster_without_encryption() {
     let fixture = Fixture::plain(2, 1);
     let cache = fixture.cache(Level::Replicas(1));
-    payload_cache_v2(&cache).await;
+    payload_cache(&cache).await;
     assert_eq!(cache.durability(), Durability::Replicated);
 }
 
 #[tokio::test]
 async fn the_cache_keeps_the_contract_with_encryption_and_no_more_permissions_than_it_needs() {
     let fixture = Fixture::encrypted(2, 1);
-    payload_cache_v2(&fixture.cache(Level::Replicas(1))).await;
+    payload_cache(&fixture.cache(Level::Replicas(1))).await;
 
     let ca_file = std::fs::read(fixture.certificates.as_ref().unwrap().file("ca.pem")).unwrap();
     let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(ca_file) };
@@ -39,7 +39,7 @@ async fn the_cache_keeps_the_contract_with_encryption_and_no_more_permissions_th
 async fn at_the_level_sync_the_answer_of_the_primary_is_enough() {
     let fixture = Fixture::plain(1, 1);
     let cache = fixture.cache(Level::Sync);
-    payload_cache_v2(&cache).await;
+    payload_cache(&cache).await;
     assert_eq!(cache.durability(), Durability::Durable);
     assert_eq!(fixture.cluster.node(0).calls("wait").unwrap(), 0);
 }
@@ -54,8 +54,8 @@ async fn the_cache_keeps_the_contract_on_a_cluster_of_valkey() {
     };
     let cluster = RedisCluster::start_program(&program, 2, 1, None).unwrap();
     let fixture = Fixture { cluster, certificates: None };
-    payload_cache_v2(&fixture.cache(Level::Replicas(1))).await;
-    payload_cache_v2(&fixture.cache(Level::Sync)).await;
+    payload_cache(&fixture.cache(Level::Replicas(1))).await;
+    payload_cache(&fixture.cache(Level::Sync)).await;
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     assert_eq!(listed(open, OpenKind::Failed, &record).await, Some(first.look_at));
     let mut second = first.clone();
     if let OpenState::Failed { failure, .. } = &mut second.state {
-        failure.reason = "another reason".to_owned();
+        "another reason".clone_into(&mut failure.reason);
     }
     assert_eq!(
         open.fail(&second).await.unwrap().as_ref(),

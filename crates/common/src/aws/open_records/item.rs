@@ -114,14 +114,14 @@ pub(super) fn time_of(item: &Attributes, name: &str) -> Option<Timestamp> {
 }
 
 /// An item that is not of this format.
-pub(super) fn unreadable(operation: String) -> StageError {
+pub(super) fn unreadable(operation: &str) -> StageError {
     StageError::new(ErrorName::ServiceRefused, format!("{operation}: the item is not an open record"))
 }
 
 /// Whether the item that an acceptance met is the same record: accepted by a call whose reply was lost.
 pub(super) fn expect_same_record(existing: &Attributes, record: &OpenRecord) -> Result<(), StageError> {
     let operation = || format!("accept record {}", record.id());
-    let known = decode(existing).ok_or_else(|| unreadable(operation()))?;
+    let known = decode(existing).ok_or_else(|| unreadable(&operation()))?;
     if known.message.payload.sha256 == record.message.payload.sha256 {
         return Ok(());
     }

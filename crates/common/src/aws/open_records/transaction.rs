@@ -1,7 +1,7 @@
 //! An acceptance with a key: open record and claim in one transaction.
 //!
 //! Only `ConditionalCheckFailed` on the claim decides about a key. Whatever else cancels the transaction is tried again, and
-//! ends in a consistent read of the claim. Source: Amazon DynamoDB API reference, "TransactWriteItems".
+//! ends in a consistent read of the claim. Source: Amazon DynamoDB API reference, `TransactWriteItems`.
 
 use std::time::Duration;
 
@@ -62,10 +62,7 @@ impl DynamoOpenRecords {
                 .client_request_token(token(record, request))
                 .send()
                 .await;
-            let error = match sent {
-                Ok(_) => return Ok(Acceptance::Accepted),
-                Err(error) => error,
-            };
+            let Err(error) = sent else { return Ok(Acceptance::Accepted) };
             match cancelled(&error) {
                 Some(Cancelled::Held(held)) => return Ok(of_holder(held, record)),
                 Some(Cancelled::Open) => return Ok(Acceptance::Accepted),

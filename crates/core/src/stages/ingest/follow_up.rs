@@ -128,7 +128,7 @@ impl<D: Deployment> Ingest<D> {
         let (error_name, path, offset) = (problem.kind.error_name(), problem.path, problem.offset);
         match told {
             Ok(()) => {
-                warn!(request.id = request_id, error.name = error_name, path, offset, "rejected request")
+                warn!(request.id = request_id, error.name = error_name, path, offset, "rejected request");
             }
             Err(error) => error!(
                 request.id = request_id,
