@@ -18,7 +18,7 @@ use crate::{
 pub const PATIENT: Duration = Duration::from_secs(20);
 
 /// The time limit of one look at all open records, and of the failure function as reconcile invokes it.
-pub const VERY_PATIENT: Duration = Duration::from_secs(60);
+pub const VERY_PATIENT: Duration = Duration::from_mins(1);
 
 /// The ports of a deployment on AWS, or on what stands for AWS.
 #[derive(Debug)]

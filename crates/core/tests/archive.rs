@@ -1,5 +1,4 @@
 //! Archive: the payload is taken from where it is.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod support;
 

@@ -66,7 +66,7 @@ async fn a_payload_counts_as_lost_only_at_a_second_look_longer_after_the_first_t
     let open = world.open.get(id).unwrap();
     assert_eq!((open.state, open.missing_since), (OpenState::InProgress, Some(world.clock.now())));
     assert_eq!(open.look_at, world.clock.now().after(LOSS_CONFIRMATION), "it is looked for again in time");
-    advance(&world, LOSS_CONFIRMATION - Duration::from_secs(1));
+    advance(&world, LOSS_CONFIRMATION.saturating_sub(Duration::from_secs(1)));
     assert!(!fail(&world, &record.message, "PayloadMissing").await, "too early");
     assert!(world.dead_letters.letters().is_empty());
 
@@ -99,8 +99,7 @@ async fn only_definite_absence_counts_towards_a_loss() {
     let world = World::default();
     let record = accepted(&world).await;
     world.cache.lose_everything();
-    type Fail<'a> = &'a dyn Fn(Option<ErrorName>);
-    let stores: [(Fail<'_>, ErrorName); 3] = [
+    let stores: [(&dyn Fn(Option<ErrorName>), ErrorName); 3] = [
         (&|on| world.cache.fail_with(on), ErrorName::CacheUnavailable),
         (&|on| world.failed_store.fail_with(on), ErrorName::FailedStoreUnavailable),
         (&|on| world.archive.fail_with(on), ErrorName::ArchiveUnavailable),

@@ -68,7 +68,7 @@ pub(crate) struct Ledger {
     /// What the index listed before, by kind.
     pub(crate) listings: BTreeMap<OpenKind, IndexListing>,
     /// When the cache answered last as if it were empty.
-    answered_as_empty_ms: Option<i64>,
+    pub(crate) answered_as_empty_ms: Option<i64>,
 }
 
 /// How long apart two times are at least in which the cache answers as if it were empty.
@@ -128,7 +128,7 @@ impl Ledger {
                 self.published.insert(id, Published { place, body: body.clone() });
             }
             Some(first) => {
-                let differs = first.body.to_string() != body.to_string();
+                let differs = first.body != *body;
                 let first = differs.then(|| first.body.to_string());
                 self.counts.add("situation", "announced again");
                 if let Some(first) = first {

@@ -53,7 +53,7 @@ fn deliver(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
         let (world, letter) = (Arc::clone(world), letter.clone());
         world.clone().scheduler.spawn(async move {
             world.scheduler.sleep(delay).await;
-            redrive(&world, &letter, forced).await;
+            Box::pin(redrive(&world, &letter, forced)).await;
             world.executions().end_late();
         });
     }
@@ -80,7 +80,8 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
             first_look: FIRST_LOOK,
         };
         let limit = Duration::from_mins(1);
-        let response = invoke(&world.scheduler, process, limit, async { Ok(stage.run(batch).await) }).await;
+        let response =
+            invoke(&world.scheduler, process, limit, async { Ok(Box::pin(stage.run(batch)).await) }).await;
         if response.is_ok_and(|response| response.batch_item_failures.is_empty()) {
             return;
         }

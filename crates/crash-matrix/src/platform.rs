@@ -119,7 +119,7 @@ pub(crate) fn handle_failure(
         let process = Process::new(Role::Stage, world.scheduler.now_ms());
         let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
         let stage = failure_stage(&ports);
-        invoke(&world.scheduler, process, Duration::from_secs(60), stage.run(record)).await
+        invoke(&world.scheduler, process, Duration::from_mins(1), Box::pin(stage.run(record))).await
     })
 }
 

@@ -207,12 +207,11 @@ impl<T> Future for Joined<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.0.take() {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                slot.1 = Some(context.waker().clone());
-                Poll::Pending
-            }
+        if let Some(outcome) = slot.0.take() {
+            Poll::Ready(outcome)
+        } else {
+            slot.1 = Some(context.waker().clone());
+            Poll::Pending
         }
     }
 }

@@ -227,7 +227,7 @@ impl Execution {
         for tries in 0.. {
             match call().await {
                 Err(error) if tries < RETRIES && error.name != ErrorName::AccessDenied => {
-                    self.pause(tries).await
+                    self.pause(tries).await;
                 }
                 answer => return answer,
             }
@@ -263,7 +263,7 @@ impl Execution {
             let process = Process::new(Role::Stage, world.scheduler.now_ms());
             let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
             let scheduler = world.scheduler.clone();
-            async move { invoke(&scheduler, process, Duration::from_secs(60), work(ports)).await }
+            async move { invoke(&scheduler, process, Duration::from_mins(1), work(ports)).await }
         });
         match answer.await {
             Ok(answer) => answer,

@@ -63,8 +63,9 @@ pub(crate) fn next(state: &str, outcome: Outcome) -> Option<&'static str> {
 pub(crate) fn path(outcomes: &[(&str, Outcome)]) -> (Vec<Vec<&'static str>>, Vec<&'static str>) {
     let given = |state: &str| outcomes.iter().find(|(known, _)| *known == state).map(|(_, outcome)| *outcome);
     let outcome_of = |state: &str| given(state).unwrap_or(Outcome::Ok);
-    let follow = |first, outcome_of: &dyn Fn(&str) -> Outcome| {
-        std::iter::successors(Some(first), |state| next(state, outcome_of(state))).collect::<Vec<_>>()
+    let follow = |first: &'static str, outcome_of: &dyn Fn(&str) -> Outcome| {
+        std::iter::successors(Some(first), |state: &&'static str| next(state, outcome_of(state)))
+            .collect::<Vec<_>>()
     };
     let branches: Vec<_> = BRANCHES.into_iter().map(|first| follow(first, &outcome_of)).collect();
     let yes_if = |yes: bool| if yes { Outcome::Ok } else { Outcome::Unpublished };
