@@ -16,6 +16,9 @@ use custody_core::{
 use custody_test_support::world::{POLICY, World};
 use support::{PAYLOAD, accepted, failure};
 
+/// Makes a store fail, or ends that.
+type Fail<'a> = &'a dyn Fn(Option<ErrorName>);
+
 const MANUAL: RedrivePolicy = RedrivePolicy { automatic: false, ..POLICY };
 
 async fn fail(world: &World, message: &InternalMessage, error: &str) -> bool {
@@ -99,7 +102,7 @@ async fn only_definite_absence_counts_towards_a_loss() {
     let world = World::default();
     let record = accepted(&world).await;
     world.cache.lose_everything();
-    let stores: [(&dyn Fn(Option<ErrorName>), ErrorName); 3] = [
+    let stores: [(Fail<'_>, ErrorName); 3] = [
         (&|on| world.cache.fail_with(on), ErrorName::CacheUnavailable),
         (&|on| world.failed_store.fail_with(on), ErrorName::FailedStoreUnavailable),
         (&|on| world.archive.fail_with(on), ErrorName::ArchiveUnavailable),

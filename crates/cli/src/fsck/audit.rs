@@ -196,7 +196,7 @@ impl Audit {
             });
             let mut looks = stream::iter(looks).buffer_unordered(CONCURRENCY);
             while let Some(found) = looks.next().await {
-                for finding in found {
+                if let Some(finding) = found {
                     findings.add(finding);
                 }
                 progress.advance(1);
