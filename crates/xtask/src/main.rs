@@ -49,7 +49,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure the functions against a floor, what moving the bytes alone would cost; `--help` tells more.
+    /// Measure the functions against a baseline, what moving the bytes alone would cost; `--help` tells more.
     #[command(disable_help_flag = true)]
     Bench {
         /// Arguments of the benchmark: `--json FILE`, `--svg FILE`, `--goal`.

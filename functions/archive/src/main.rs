@@ -1,4 +1,6 @@
 //! The archive function: moves a payload from where it is into the archive.
+// The nested futures of SDK calls are deeper than the compiler's default lets it lay out.
+#![recursion_limit = "256"]
 
 use custody_common::{
     aws::{Aws, S3Archive, S3FailedStore},

@@ -1,4 +1,6 @@
 //! The ingest function: answers `POST /ingestMessage`.
+// The nested futures of SDK calls are deeper than the compiler's default lets it lay out.
+#![recursion_limit = "256"]
 
 use custody_common::{
     aws::{Aws, DynamoOpenRecords, LetterQueue, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine},
