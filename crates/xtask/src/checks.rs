@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     bench, build, progress,
-    stack::{Running, Stack},
+    stack::{Running, Stack, Workflows},
     tools::Python,
     workspace,
 };
@@ -79,7 +79,7 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     checks.run("crash matrix", || {
         progress::run_visibly(crash_matrix_command().args(["--schedules", CRASH_SCHEDULES]))
     })?;
-    end_to_end(&mut checks)?;
+    end_to_end(&mut checks, Workflows::Standard, &SUITES)?;
     // After the functions are built. It measures nothing; it keeps the harness alive.
     checks.run("benchmark, in brief", || {
         let file = |name: &str| workspace::state().join(name).display().to_string();
@@ -114,16 +114,44 @@ fn crash_matrix_command() -> Command {
     command
 }
 
+/// Tests that want a stack: a test program of the package `custody-e2e`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suite {
+    test: &'static str,
+    title: &'static str,
+}
+
+/// All suites, in their order: the last one searches what the others have left in logs and notifications.
+const SUITES: [Suite; 9] = [
+    Suite { test: "aws_contracts", title: "contracts of the AWS adapters" },
+    Suite { test: "records", title: "end to end: records" },
+    Suite { test: "requests", title: "end to end: requests" },
+    Suite { test: "faults", title: "end to end: faults" },
+    Suite { test: "recovery", title: "end to end: recovery" },
+    Suite { test: "crashes", title: "end to end: crashes" },
+    Suite { test: "outages", title: "end to end: outages" },
+    Suite { test: "operation", title: "end to end: operation" },
+    Suite { test: "secrets", title: "end to end: no secret anywhere" },
+];
+
+/// A suite by its name.
+pub(crate) fn parse_suite(name: &str) -> Result<Suite, String> {
+    SUITES.into_iter().find(|suite| suite.test == name).ok_or_else(|| {
+        let names = SUITES.map(|suite| suite.test);
+        format!("there is no suite of this name; there are {}", names.join(", "))
+    })
+}
+
 /// `cargo xtask e2e`.
-pub(crate) fn end_to_end_only() -> anyhow::Result<()> {
+pub(crate) fn end_to_end_only(workflows: Workflows, suites: &[Suite]) -> anyhow::Result<()> {
     let mut checks = Checks::default();
-    end_to_end(&mut checks)?;
+    end_to_end(&mut checks, workflows, if suites.is_empty() { &SUITES } else { suites })?;
     checks.print();
     Ok(())
 }
 
 /// Runs on a stack of its own, which is gone afterwards, whatever happened.
-fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
+fn end_to_end(checks: &mut Checks, workflows: Workflows, suites: &[Suite]) -> anyhow::Result<()> {
     let stack = Stack::named("test");
     let mut running = None;
     let mut cli = None;
@@ -131,22 +159,13 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
         .run("local stack", || {
             stack.forget()?;
             let release = build::release()?;
-            running = Some(stack.up(&release)?);
+            running = Some(stack.up(&release, workflows)?);
             cli = Some(release.cli);
             Ok(())
         })
         .and_then(|()| {
             let (Some(running), Some(cli)) = (&running, &cli) else { return Ok(()) };
-            let stack_test = |running: &Running, name: &str| stack_test(running, cli, name);
-            checks.run("contracts of the AWS adapters", || stack_test(running, "aws_contracts"))?;
-            checks.run("end to end: records", || stack_test(running, "records"))?;
-            checks.run("end to end: requests", || stack_test(running, "requests"))?;
-            checks.run("end to end: faults", || stack_test(running, "faults"))?;
-            checks.run("end to end: recovery", || stack_test(running, "recovery"))?;
-            checks.run("end to end: crashes", || stack_test(running, "crashes"))?;
-            checks.run("end to end: outages", || stack_test(running, "outages"))?;
-            checks.run("end to end: operation", || stack_test(running, "operation"))?;
-            checks.run("end to end: no secret anywhere", || stack_test(running, "secrets"))
+            run_suites(checks, suites, |suite| stack_test(running, cli, suite.test))
         });
     if result.is_err() {
         println!("\nThe failed run's logs are kept in .custody/failed-test-logs.");
@@ -155,6 +174,22 @@ fn end_to_end(checks: &mut Checks) -> anyhow::Result<()> {
     stack.down()?;
     result?;
     checks.run("nothing is left behind", || running.as_ref().map_or(Ok(()), Running::expect_gone))
+}
+
+/// Runs every suite, also after one that fails: each tells something else.
+fn run_suites(
+    checks: &mut Checks,
+    suites: &[Suite],
+    run: impl Fn(&Suite) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for suite in suites {
+        if let Err(error) = checks.run(suite.title, || run(suite)) {
+            println!("{error:#}");
+            failed.push(suite.test);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("these suites failed: {}", failed.join(", ")) }
 }
 
 fn stack_test(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {

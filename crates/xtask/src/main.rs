@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::stack::Stack;
+use crate::stack::{Stack, Workflows};
 
 #[derive(Parser)]
 #[command(
@@ -40,8 +40,15 @@ enum Command {
     Demo,
     /// Run every check and test, as CI does.
     Test,
-    /// Run only the end-to-end suite, on a stack of its own.
-    E2e,
+    /// Run only the end-to-end suites, or some of them, on a stack of their own.
+    E2e {
+        /// The type of workflow that the stack runs.
+        #[arg(long, value_enum, default_value_t)]
+        workflows: Workflows,
+        /// Which suites; all of them where none is named.
+        #[arg(value_parser = checks::parse_suite)]
+        suites: Vec<checks::Suite>,
+    },
     /// Drive the stages through every fault at every effect; `--help` tells more.
     #[command(disable_help_flag = true)]
     CrashMatrix {
@@ -106,12 +113,12 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Demo => demo(&stack),
         Command::Test => checks::everything(),
-        Command::E2e => checks::end_to_end_only(),
+        Command::E2e { workflows, suites } => checks::end_to_end_only(workflows, &suites),
         Command::CrashMatrix { arguments } => return checks::crash_matrix(&arguments),
         Command::Bench { arguments } => return exit_code(bench::run(&arguments)),
         Command::Soak { seconds, concurrency } => soak::run(seconds, concurrency),
         Command::Up => build::release()
-            .and_then(|release| stack.up(&release))
+            .and_then(|release| stack.up(&release, Workflows::default()))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
         Command::Break { fault } => stack.break_part(fault),
@@ -132,7 +139,7 @@ fn main() -> ExitCode {
 
 fn demo(stack: &Stack) -> anyhow::Result<()> {
     let release = build::release()?;
-    let running = stack.up(&release)?;
+    let running = stack.up(&release, Workflows::default())?;
     let mut client = std::process::Command::new(release.test_client);
     progress::run_visibly(running.point_at_it(client.arg("show")))?;
     println!();

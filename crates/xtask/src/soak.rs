@@ -2,7 +2,10 @@
 
 use std::process::Command;
 
-use crate::{build, progress, stack::Stack};
+use crate::{
+    build, progress,
+    stack::{Stack, Workflows},
+};
 
 /// Sends records for so long, follows each to its end, compares what was archived with what was sent, and has the
 /// operator's tool look for what does not agree.
@@ -11,7 +14,7 @@ pub(crate) fn run(seconds: u64, concurrency: usize) -> anyhow::Result<()> {
     let stack = Stack::named("soak");
     stack.forget()?;
     let soak = || {
-        let running = stack.up(&release)?;
+        let running = stack.up(&release, Workflows::default())?;
         let mut client = Command::new(&release.test_client);
         client.args(["load", "--seconds", &seconds.to_string(), "--concurrency", &concurrency.to_string()]);
         progress::run_visibly(running.point_at_it(&mut client))?;

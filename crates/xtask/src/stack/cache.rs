@@ -200,14 +200,32 @@ impl<'a> Cache<'a> {
     fn wait_until_healthy(&self) -> anyhow::Result<()> {
         let present = self.present();
         let shards = || SHARDS.into_iter().filter(|[number, _]| present.contains(number));
-        admin::wait_until("the cache", || {
+        let healthy = admin::wait_until("the cache", || {
             shards().all(|shard| {
                 self.roles(shard).is_ok_and(|[primary, replica]| {
                     let (primary, replica) = (self.node(primary), self.node(replica));
                     primary.is_serving() && replica.is_serving() && replica.is_replica_in_sync()
                 })
             })
+        });
+        healthy.with_context(|| {
+            let nodes = present.iter().map(|number| self.describe(*number));
+            nodes.collect::<Vec<_>>().join("\n")
         })
+    }
+
+    /// What a node says of itself, for a person who wonders why the cache does not come about.
+    fn describe(&self, number: usize) -> String {
+        let (name, node) = (name(number), self.node(number));
+        if !self.listens(number) {
+            return format!("{name} does not listen");
+        }
+        let replication = node.info("replication").unwrap_or_else(|error| format!("{error:#}"));
+        let kept = ["role:", "master_link", "master_sync", "connected_slaves:"];
+        let lines = replication.lines().filter(|line| kept.iter().any(|start| line.starts_with(start)));
+        let lines: Vec<&str> = lines.map(str::trim).collect();
+        let serves = if node.is_serving() { "serves" } else { "does not serve" };
+        format!("{name} {serves}; {}", lines.join(", "))
     }
 
     fn start_node(&self, number: usize) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use super::Running;
+use super::{Running, Workflows};
 use crate::{progress, tools::Python, workspace};
 
 /// What clients need to know of a deployment.
@@ -26,11 +26,12 @@ pub(super) struct Deployed {
 const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 
 /// Changes when anything that is deployed changes.
-pub(super) fn fingerprint(functions: &[(String, PathBuf)]) -> anyhow::Result<String> {
+pub(super) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<String> {
     let mut files: Vec<PathBuf> = functions.iter().map(|(_, path)| path.clone()).collect();
     files.extend(SOURCES[..2].iter().map(|file| workspace::root().join(file)));
     files.push(workspace::root().join("statemachine/audit_record.asl.json"));
     let mut hasher = DefaultHasher::new();
+    workflows.parameter().hash(&mut hasher);
     for file in files {
         fs::read(&file).with_context(|| format!("read {}", file.display()))?.hash(&mut hasher);
     }
@@ -43,6 +44,7 @@ pub(super) fn deploy(
     running: &Running,
     python: &Python,
     functions: &[(String, PathBuf)],
+    workflows: Workflows,
 ) -> anyhow::Result<Deployed> {
     let staging = running.folder.join("deploy");
     drop(fs::remove_dir_all(&staging));
@@ -65,6 +67,7 @@ pub(super) fn deploy(
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         // An open-source server has no transaction log.
         .args(["CacheDurability=replicas", "CacheShards=2", "CacheReplicas=1"])
+        .arg(format!("StateMachineType={}", workflows.parameter()))
         // Whoever tries what becomes of a stuck record need not wait two minutes.
         .arg("ReconcileAfterSeconds=10");
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;

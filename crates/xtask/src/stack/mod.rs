@@ -48,6 +48,26 @@ pub(crate) struct Running {
     api_key: String,
 }
 
+/// The type of workflow that a stack runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workflows {
+    /// At most one execution of a name.
+    #[default]
+    Standard,
+    /// At least one, with a history in logs only.
+    Express,
+}
+
+impl Workflows {
+    /// The template's parameter `StateMachineType`.
+    pub(crate) fn parameter(self) -> &'static str {
+        match self {
+            Self::Standard => "STANDARD",
+            Self::Express => "EXPRESS",
+        }
+    }
+}
+
 /// What can be broken, and mended again.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Fault {
@@ -122,7 +142,7 @@ impl Stack {
     }
 
     /// Starts the stack and deploys to it. What runs already and is up to date is left alone.
-    pub(crate) fn up(&self, release: &Release) -> anyhow::Result<Running> {
+    pub(crate) fn up(&self, release: &Release, workflows: Workflows) -> anyhow::Result<Running> {
         let python = tools::Python::ready()?;
         let redis_server = tools::redis_server()?;
         println!("Local stack `{}`", self.name);
@@ -136,10 +156,10 @@ impl Stack {
                 self.start(&python, &redis_server)?
             }
         };
-        let fingerprint = deploy::fingerprint(&release.functions)?;
+        let fingerprint = deploy::fingerprint(&release.functions, workflows)?;
         if running.fingerprint != fingerprint {
             let deployed = progress::step("Deploying template.yaml", || {
-                deploy::deploy(&running, &python, &release.functions)
+                deploy::deploy(&running, &python, &release.functions, workflows)
             })?;
             running.outputs = deployed.outputs;
             running.api_key = deployed.api_key;

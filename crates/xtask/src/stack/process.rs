@@ -70,9 +70,13 @@ fn pid_of(folder: &Path, name: &str) -> anyhow::Result<Pid> {
     Ok(Pid::from_raw(text.trim().parse().context("read a process id")?))
 }
 
-/// A child that its parent has not asked for yet is a process still, but runs no more.
+/// A child that its parent has not asked for yet is a process still, but runs no more. Its first thread may be gone while
+/// others still hold its ports.
 fn has_ended(pid: Pid) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    let first_thread_ended =
+        fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    first_thread_ended && threads <= 1
 }
 
 /// Ends MiniStack politely, so that it saves what it has. It waits for the requests it is at, and those for functions, which
