@@ -236,7 +236,7 @@ async fn fsck_finds_every_disagreement_and_no_other() {
     let gone = old(b"gone");
     plant_item(&gone, "COMPLETED").await;
     let altered = old(b"as it was");
-    plant_object(&altered, b"as it is").await;
+    plant_object(&altered, b"as it is.").await;
     plant_item(&altered, "COMPLETED").await;
     let halted = old(b"stuck");
     plant_item(&halted, "RECEIVED").await;

@@ -122,8 +122,9 @@ pub(crate) struct Suite {
 }
 
 /// All suites, in their order: the last one searches what the others have left in logs and notifications.
-const SUITES: [Suite; 9] = [
+const SUITES: [Suite; 10] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters" },
+    Suite { test: "workflow", title: "the workflow's model is the state machine" },
     Suite { test: "records", title: "end to end: records" },
     Suite { test: "requests", title: "end to end: requests" },
     Suite { test: "faults", title: "end to end: faults" },

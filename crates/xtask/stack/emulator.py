@@ -27,12 +27,27 @@ def keep_message_attributes_of_workflow_publishes():
 
 def give_each_parallel_branch_its_own_context():
     """Branches share one context object, so $states.context.State (RetryCount, Name) and variables
-    of one branch show up in another. On AWS a branch has its own."""
+    of one branch show up in another, and the history says nothing of the states that a branch enters.
+    On AWS a branch has its own context, and its states are in the history."""
     run = stepfunctions._run_sub_machine
+
+    class StatesInHistory(dict):
+        """The states of a branch. Each is looked up once, when it is entered."""
+
+        def __init__(self, states, execution):
+            super().__init__(states)
+            self.execution = execution
+
+        def get(self, name):
+            state = super().get(name)
+            if state:
+                details = {"stateEnteredEventDetails": {"name": name, "input": "{}"}}
+                stepfunctions._add_event(self.execution, f"{state['Type']}StateEntered", details)
+            return state
 
     def run_with_own_context(states, start_at, input_data, execution, ctx):
         own = {**ctx, "variables": dict(ctx.get("variables", {}))}
-        return run(states, start_at, input_data, execution, own)
+        return run(StatesInHistory(states, execution), start_at, input_data, execution, own)
 
     stepfunctions._run_sub_machine = run_with_own_context
 

@@ -17,10 +17,10 @@ use custody_core::{
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
     stages::failure::FailedRecord,
 };
+use custody_crash_matrix::workflow_model::{self as model, Outcome};
 use custody_test_support::world::EVENT_SOURCE;
 use futures_util::future::{LocalBoxFuture, join3};
 
-use super::model::{self, Outcome};
 use crate::{
     chance::Chance as _,
     faulty::Faulty,
@@ -80,9 +80,8 @@ struct Branch<T> {
 
 impl Execution {
     async fn run(&self) -> &'static str {
-        let (received, archive, metadata) =
-            join3(self.announce_received(), self.archive(), self.metadata()).await;
-        let mut is_published = received && archive.is_published && metadata.is_published;
+        let (received, archive, metadata) = join3(self.receipt(), self.archive(), self.metadata()).await;
+        let mut is_published = received.is_published && archive.is_published && metadata.is_published;
         let mut done: Option<FinalRecord> = None;
         let mut is_handled = false;
         let mut state = model::GATHER;
@@ -147,11 +146,6 @@ impl Execution {
     }
 
     /// Publishes the announcement of this number; whether it could.
-    async fn announce(&self, state: &'static str, number: usize, item: &CompletedItem) -> bool {
-        self.enter(state).await;
-        self.publish(number, item).await
-    }
-
     async fn publish(&self, number: usize, item: &CompletedItem) -> bool {
         let all = Notification::of_completed(EVENT_SOURCE, &self.message, item);
         let published = self.retried(async || self.ports.publish(&all[number]).await).await;
@@ -161,28 +155,55 @@ impl Execution {
         published.is_ok()
     }
 
-    async fn announce_received(&self) -> bool {
-        self.announce(model::ANNOUNCE_RECEIPT, 0, &self.item(None, None)).await
+    async fn receipt(&self) -> Branch<()> {
+        let announcement = |()| (0, self.item(None, None));
+        // It was given before the workflow began: there is nothing to do but to announce it.
+        self.branch(model::ANNOUNCE_RECEIPT, Some(()), async || None, announcement).await
     }
 
     async fn archive(&self) -> Branch<ArchiveReceipt> {
-        self.enter(model::ARCHIVE_PAYLOAD).await;
-        let Some(receipt) = self.task(platform::archive(&self.message)).await else {
-            return Branch { receipt: None, is_published: false };
-        };
-        let item = self.item(Some(&receipt), None);
-        let is_published = self.announce(model::ANNOUNCE_ARCHIVED, 1, &item).await;
-        Branch { receipt: Some(receipt), is_published }
+        let task = async || self.task(platform::archive(&self.message)).await;
+        let announcement = |receipt| (1, self.item(Some(&receipt), None));
+        self.branch(model::ARCHIVE_PAYLOAD, None, task, announcement).await
     }
 
     async fn metadata(&self) -> Branch<MetadataReceipt> {
-        self.enter(model::STORE_METADATA).await;
-        let Some(receipt) = self.task(platform::metadata(&self.message)).await else {
-            return Branch { receipt: None, is_published: false };
-        };
-        let item = self.item(None, Some(&receipt));
-        let is_published = self.announce(model::ANNOUNCE_METADATA_STORED, 2, &item).await;
-        Branch { receipt: Some(receipt), is_published }
+        let task = async || self.task(platform::metadata(&self.message)).await;
+        let announcement = |receipt| (2, self.item(None, Some(&receipt)));
+        self.branch(model::STORE_METADATA, None, task, announcement).await
+    }
+
+    /// Runs a branch from its first state to its last, as the model has them. `receipt` is what it has to show from the
+    /// beginning; `announcement` is the number of what it announces, and what this tells.
+    async fn branch<T: Clone>(
+        &self,
+        first: &'static str,
+        receipt: Option<T>,
+        task: impl AsyncFn() -> Option<T>,
+        announcement: impl Fn(T) -> (usize, CompletedItem),
+    ) -> Branch<T> {
+        let mut branch = Branch { receipt, is_published: false };
+        let mut next = Some(first);
+        while let Some(state) = next {
+            self.enter(state).await;
+            let outcome = match (state, branch.receipt.clone()) {
+                (model::ARCHIVE_PAYLOAD | model::STORE_METADATA, _) => {
+                    branch.receipt = task().await;
+                    if branch.receipt.is_some() { Outcome::Ok } else { Outcome::Permanent }
+                }
+                (
+                    model::ANNOUNCE_RECEIPT | model::ANNOUNCE_ARCHIVED | model::ANNOUNCE_METADATA_STORED,
+                    Some(receipt),
+                ) => {
+                    let (number, item) = announcement(receipt);
+                    branch.is_published = self.publish(number, &item).await;
+                    if branch.is_published { Outcome::Ok } else { Outcome::Unpublished }
+                }
+                _ => Outcome::Ok,
+            };
+            next = model::next(state, outcome);
+        }
+        branch
     }
 
     async fn aggregate(

@@ -1,7 +1,6 @@
 //! The workflow service: executions by name (`STANDARD`) or by start (`EXPRESS`).
 
 mod execution;
-pub(crate) mod model;
 
 use std::{collections::BTreeMap, sync::Arc};
 

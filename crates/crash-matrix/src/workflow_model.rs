@@ -1,0 +1,162 @@
+//! The path of an execution through the state machine, as a function of what its states came to.
+//!
+//! The names are those of `statemachine/audit_record.asl.json`.
+
+/// Announces that the record was accepted.
+pub const ANNOUNCE_RECEIPT: &str = "Announce receipt";
+/// Notes that this could not be published.
+pub const OWE_RECEIPT_ANNOUNCEMENT: &str = "Owe receipt announcement";
+/// Has the payload archived.
+pub const ARCHIVE_PAYLOAD: &str = "Archive payload";
+/// Turns the failure of archive into a result.
+pub const KEEP_ARCHIVE_FAILURE: &str = "Keep archive failure";
+/// Announces that the payload is archived.
+pub const ANNOUNCE_ARCHIVED: &str = "Announce archived";
+/// Notes that this could not be published.
+pub const OWE_ARCHIVE_ANNOUNCEMENT: &str = "Owe archive announcement";
+/// Has the item of the record stored.
+pub const STORE_METADATA: &str = "Store metadata";
+/// Turns the failure of metadata into a result.
+pub const KEEP_METADATA_FAILURE: &str = "Keep metadata failure";
+/// Announces that the item is stored.
+pub const ANNOUNCE_METADATA_STORED: &str = "Announce metadata stored";
+/// Notes that this could not be published.
+pub const OWE_METADATA_ANNOUNCEMENT: &str = "Owe metadata announcement";
+/// Names the results of the branches.
+pub const GATHER: &str = "Gather branch results";
+/// Chooses between aggregate and failure.
+pub const DID_EVERY_BRANCH_SUCCEED: &str = "Did every branch succeed?";
+/// Has the record completed and its payload unlinked from the cache.
+pub const AGGREGATE_RECORD: &str = "Aggregate record";
+/// Chooses between closing the record and leaving it open.
+pub const IS_EVERYTHING_ANNOUNCED: &str = "Is everything announced?";
+/// Announces that the record is complete.
+pub const ANNOUNCE_COMPLETION: &str = "Announce completion";
+/// Removes the open record.
+pub const CLOSE_RECORD: &str = "Close record";
+/// Ends with nothing owed.
+pub const RECORD_COMPLETED: &str = "Record completed";
+/// Ends with announcements or an unlink owed, which reconcile makes up for.
+pub const LEAVE_RECORD_OPEN: &str = "Leave record open";
+/// Has the failure secured and told.
+pub const HANDLE_FAILURE: &str = "Handle failure";
+/// Chooses between the two ends of a failure that was handled.
+pub const WAS_FAILURE_HANDLED: &str = "Was the failure handled completely?";
+/// Ends with nothing owed but a decision.
+pub const RECORD_FAILED: &str = "Record failed";
+/// Ends with duties of the failure owed, which reconcile sees to.
+pub const FAILURE_UNFINISHED: &str = "Failure unfinished";
+/// Ends with the record open as it was: reconcile starts the attempt again.
+pub const FAILURE_NOT_HANDLED: &str = "Failure not handled";
+
+/// The states that the three branches begin with, in the definition's order.
+pub const BRANCHES: [&str; 3] = [ANNOUNCE_RECEIPT, ARCHIVE_PAYLOAD, STORE_METADATA];
+
+/// What a state came to, its retries included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it is there for; of a choice: yes.
+    Ok,
+    /// It failed, of transient errors until its retries were used up.
+    Transient,
+    /// It failed of an error that is not tried again.
+    Permanent,
+    /// It is an announcement that could not be published; of a choice: no.
+    Unpublished,
+}
+
+/// The state after `state`; `None` where its branch or the execution ends.
+pub fn next(state: &str, outcome: Outcome) -> Option<&'static str> {
+    let is_ok = outcome == Outcome::Ok;
+    let either = |yes, no| Some(if is_ok { yes } else { no });
+    let unless_ok = |state| if is_ok { None } else { Some(state) };
+    match state {
+        ANNOUNCE_RECEIPT => unless_ok(OWE_RECEIPT_ANNOUNCEMENT),
+        ARCHIVE_PAYLOAD => either(ANNOUNCE_ARCHIVED, KEEP_ARCHIVE_FAILURE),
+        ANNOUNCE_ARCHIVED => unless_ok(OWE_ARCHIVE_ANNOUNCEMENT),
+        STORE_METADATA => either(ANNOUNCE_METADATA_STORED, KEEP_METADATA_FAILURE),
+        ANNOUNCE_METADATA_STORED => unless_ok(OWE_METADATA_ANNOUNCEMENT),
+        GATHER => Some(DID_EVERY_BRANCH_SUCCEED),
+        DID_EVERY_BRANCH_SUCCEED => either(AGGREGATE_RECORD, HANDLE_FAILURE),
+        AGGREGATE_RECORD => either(IS_EVERYTHING_ANNOUNCED, HANDLE_FAILURE),
+        IS_EVERYTHING_ANNOUNCED => either(ANNOUNCE_COMPLETION, LEAVE_RECORD_OPEN),
+        ANNOUNCE_COMPLETION => either(CLOSE_RECORD, LEAVE_RECORD_OPEN),
+        CLOSE_RECORD => either(RECORD_COMPLETED, LEAVE_RECORD_OPEN),
+        HANDLE_FAILURE => either(WAS_FAILURE_HANDLED, FAILURE_NOT_HANDLED),
+        WAS_FAILURE_HANDLED => either(RECORD_FAILED, FAILURE_UNFINISHED),
+        _ => None,
+    }
+}
+
+/// The path of a whole execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The states of each branch.
+    pub branches: Vec<Vec<&'static str>>,
+    /// The states after the branches.
+    pub after: Vec<&'static str>,
+}
+
+/// The path of an execution whose states came to `outcomes`. A state that is not among them came to `Ok`; the outcome of a
+/// choice that is not among them follows from those of the states before it.
+pub fn path(outcomes: &[(&str, Outcome)]) -> Path {
+    let given = |state: &str| outcomes.iter().find(|(known, _)| *known == state).map(|(_, outcome)| *outcome);
+    let outcome_of = |state: &str| given(state).unwrap_or(Outcome::Ok);
+    let follow = |first: &'static str, outcome_of: &dyn Fn(&str) -> Outcome| {
+        std::iter::successors(Some(first), |state: &&'static str| next(state, outcome_of(state)))
+            .collect::<Vec<_>>()
+    };
+    let branches: Vec<_> = BRANCHES.into_iter().map(|first| follow(first, &outcome_of)).collect();
+    let yes_if = |yes: bool| if yes { Outcome::Ok } else { Outcome::Unpublished };
+    let all_ok = |states: &[&str]| states.iter().all(|state| outcome_of(state) == Outcome::Ok);
+    let after = follow(GATHER, &|state: &str| match state {
+        DID_EVERY_BRANCH_SUCCEED => yes_if(all_ok(&[ARCHIVE_PAYLOAD, STORE_METADATA])),
+        IS_EVERYTHING_ANNOUNCED => given(state).unwrap_or(yes_if(all_ok(&[
+            ANNOUNCE_RECEIPT,
+            ANNOUNCE_ARCHIVED,
+            ANNOUNCE_METADATA_STORED,
+        ]))),
+        _ => outcome_of(state),
+    });
+    Path { branches, after }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_good_execution_announces_and_closes() {
+        let Path { branches, after } = path(&[]);
+        assert_eq!(branches[0], [ANNOUNCE_RECEIPT]);
+        assert_eq!(branches[1], [ARCHIVE_PAYLOAD, ANNOUNCE_ARCHIVED]);
+        assert_eq!(branches[2], [STORE_METADATA, ANNOUNCE_METADATA_STORED]);
+        assert_eq!(after.last(), Some(&RECORD_COMPLETED));
+        assert!(after.contains(&ANNOUNCE_COMPLETION) && after.contains(&CLOSE_RECORD));
+    }
+
+    #[test]
+    fn an_announcement_that_cannot_be_published_fails_nothing_and_leaves_the_record_open() {
+        for state in [ANNOUNCE_RECEIPT, ANNOUNCE_ARCHIVED, ANNOUNCE_METADATA_STORED] {
+            let Path { after, .. } = path(&[(state, Outcome::Unpublished)]);
+            assert!(after.contains(&AGGREGATE_RECORD) && !after.contains(&ANNOUNCE_COMPLETION), "{state}");
+            assert_eq!(after.last(), Some(&LEAVE_RECORD_OPEN));
+        }
+        let Path { after, .. } = path(&[(ANNOUNCE_COMPLETION, Outcome::Unpublished)]);
+        assert_eq!(after.last(), Some(&LEAVE_RECORD_OPEN));
+    }
+
+    #[test]
+    fn a_stage_that_fails_has_its_failure_handled() {
+        for state in [ARCHIVE_PAYLOAD, STORE_METADATA, AGGREGATE_RECORD] {
+            let Path { after, .. } = path(&[(state, Outcome::Permanent)]);
+            assert_eq!(after.last(), Some(&RECORD_FAILED), "{state}");
+            let Path { after, .. } =
+                path(&[(state, Outcome::Transient), (WAS_FAILURE_HANDLED, Outcome::Unpublished)]);
+            assert_eq!(after.last(), Some(&FAILURE_UNFINISHED));
+            let Path { after, .. } =
+                path(&[(state, Outcome::Transient), (HANDLE_FAILURE, Outcome::Transient)]);
+            assert_eq!(after.last(), Some(&FAILURE_NOT_HANDLED));
+        }
+    }
+}
