@@ -67,6 +67,17 @@ async fn a_workflow_that_was_not_started_is_started_and_one_that_runs_is_left_al
 }
 
 #[tokio::test]
+async fn a_payload_loses_its_expiry_also_while_the_record_table_is_away() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.table.fail_with(Some(ErrorName::AccessDenied));
+    advance(&world, FIRST_LOOK);
+    let report = reconcile(&world).await;
+    assert_eq!((report.postponed, report.started), (1, 0), "what is complete would be started again");
+    assert!(world.cache.is_persisted(record.id()), "an accepted payload has no expiry");
+}
+
+#[tokio::test]
 async fn an_execution_that_ended_without_an_end_for_its_record_is_followed_by_another() {
     let world = World::default();
     let record = accepted(&world).await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tracing::{info, warn};
 
-use self::look::Budget;
+use self::look::{Budget, Item};
 pub use self::report::{Looked, Report};
 use crate::{
     clock::{Clock as _, Timestamp},
@@ -112,16 +112,15 @@ impl<D: Deployment> Reconcile<D> {
 
     async fn look_at(&self, batch: &[IndexEntry], budget: &Budget, report: &mut Report) {
         let records: Vec<RecordId> = batch.iter().map(|entry| entry.id).collect();
-        let states = match self.table.states(&records).await {
-            Ok(states) => states,
-            Err(error) => {
-                // Without it, what is complete would be started again.
-                warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; looks are left for the next run");
-                report.postponed += batch.len();
-                return;
-            }
-        };
-        let looks = records.iter().map(|id| self.look(*id, states.get(id), budget));
+        let items = self.table.states(&records).await;
+        if let Err(error) = &items {
+            // Without it, what is complete would be started again.
+            warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; records are kept, and nothing is done for them before the next run");
+        }
+        let looks = records.iter().map(|id| {
+            let item = items.as_ref().map_or(Item::Unknown, |items| Item::Known(items.get(id)));
+            self.look(*id, item, budget)
+        });
         let mut looks = stream::iter(looks).buffer_unordered(self.settings.concurrency);
         while let Some(looked) = looks.next().await {
             report.count(looked);

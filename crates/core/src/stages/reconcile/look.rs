@@ -53,9 +53,18 @@ impl Budget {
     }
 }
 
+/// What the record table says of a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Item<'a> {
+    /// The state of its item, where it has one.
+    Known(Option<&'a ItemState>),
+    /// The table could not be asked.
+    Unknown,
+}
+
 impl<D: Deployment> Reconcile<D> {
-    /// Looks at a record that the index lists as due, and does what it is owed. `item` is the state of its item.
-    pub(super) async fn look(&self, id: RecordId, item: Option<&ItemState>, budget: &Budget) -> Looked {
+    /// Looks at a record that the index lists as due, and does what it is owed.
+    pub(super) async fn look(&self, id: RecordId, item: Item<'_>, budget: &Budget) -> Looked {
         if budget.is_over(self.clock.now()) {
             return Looked::Postponed;
         }
@@ -68,18 +77,15 @@ impl<D: Deployment> Reconcile<D> {
         })
     }
 
-    async fn help(
-        &self,
-        id: RecordId,
-        item: Option<&ItemState>,
-        budget: &Budget,
-    ) -> Result<Looked, StageError> {
+    async fn help(&self, id: RecordId, item: Item<'_>, budget: &Budget) -> Result<Looked, StageError> {
         let now = self.clock.now();
         // The index is a hint: the record may be closed, or somebody may have had its turn.
         let Some(record) = self.open.find(id).await?.filter(|record| record.look_at <= now) else {
             return Ok(Looked::NotDue);
         };
         self.renew_claim(&record, now).await;
+        self.keep_payload(&record).await;
+        let Item::Known(item) = item else { return Ok(Looked::Postponed) };
         let number = record.attempt().number();
         match (item, &record.state) {
             (Some(ItemState::Completed(item)), _) => self.finish(&record, item, now).await,
@@ -155,15 +161,7 @@ impl<D: Deployment> Reconcile<D> {
         now: Timestamp,
     ) -> Result<Looked, StageError> {
         let id = record.id();
-        let is_cached = record.durability != Durability::Archived;
-        if is_cached {
-            // Ingest does so after its response; it may have died in between, and so may an earlier look.
-            self.cache.persist(id).await.map_or_else(
-                |error| warn!(record.id = %id, error.name = error.name.as_str(), %error, "could not take the expiry off a payload"),
-                drop,
-            );
-        }
-        if is_cached || record.missing_since.is_some() {
+        if record.durability != Durability::Archived || record.missing_since.is_some() {
             match is_missing(&self.cache, &self.failed_store, &self.archive, &record.message).await {
                 Ok(true) => {
                     let text = "the payload is in neither cache, failed bucket nor archive";
@@ -264,6 +262,17 @@ impl<D: Deployment> Reconcile<D> {
         let finished = self.failure_handler.handle(&failed).await?.finished;
         warn!(record.id = %record.id(), attempt = record.attempt().number(), error.name = name.as_str(), finished, "had a failure handled");
         Ok(if finished { Looked::Failed } else { Looked::Postponed })
+    }
+
+    /// Takes the expiry off the payload of a record in progress. Ingest does so after its response; it may have died in
+    /// between, and so may an earlier look.
+    async fn keep_payload(&self, record: &OpenRecord) {
+        if record.durability == Durability::Archived || record.state != OpenState::InProgress {
+            return;
+        }
+        if let Err(error) = self.cache.persist(record.id()).await {
+            warn!(record.id = %record.id(), error.name = error.name.as_str(), %error, "could not take the expiry off a payload");
+        }
     }
 
     /// A key stands for its record as long as that is open.
