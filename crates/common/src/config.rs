@@ -7,7 +7,7 @@ mod cache;
 
 use std::{fmt, time::Duration};
 
-use custody_core::stages::failure::{PATIENCE, RedrivePolicy};
+use custody_core::redrive_policy::{PATIENCE, RedrivePolicy};
 
 pub use self::cache::CacheConfig;
 use crate::aws::WorkflowType;

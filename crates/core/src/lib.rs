@@ -24,6 +24,7 @@ pub mod problem;
 pub mod proxy;
 pub mod receipt;
 pub mod record_id;
+pub mod redrive_policy;
 pub mod rejected_request;
 pub mod sqs_event;
 pub mod stages;

@@ -165,8 +165,7 @@ async fn failure_takes_every_event_as_expected() {
         let id = record.message.message_id;
         (&world.cache).put(id, &PAYLOAD.into()).await.unwrap();
         (&world.open).accept(&samples::open_record(&record.message), None).await.unwrap();
-        let stage =
-            world.failure(custody_core::stages::failure::RedrivePolicy { automatic: false, ..POLICY });
+        let stage = world.failure(custody_core::redrive_policy::RedrivePolicy { automatic: false, ..POLICY });
         assert!(stage.run(record).await.expect(&name).finished, "{name}");
         let letters = world.dead_letters.letters();
         assert_eq!(letters.len(), 1, "{name}");

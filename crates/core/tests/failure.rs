@@ -11,7 +11,8 @@ use custody_core::{
     message::InternalMessage,
     open_record::{FailureDuty, OpenState},
     ports::{CompletionTimes, PayloadCache as _, RecordTable as _},
-    stages::failure::{LOSS_CONFIRMATION, PATIENCE, RedrivePolicy},
+    redrive_policy::{PATIENCE, RedrivePolicy},
+    stages::failure::LOSS_CONFIRMATION,
 };
 use custody_test_support::world::{POLICY, World};
 use support::{PAYLOAD, accepted, failure};

@@ -16,8 +16,9 @@ use custody_core::{
         RecordTable as _,
     },
     receipt::Durability,
+    redrive_policy::PATIENCE,
     stages::{
-        failure::{LOSS_CONFIRMATION, PATIENCE},
+        failure::LOSS_CONFIRMATION,
         reconcile::{MAX_LOOK_INTERVAL, Report, Settings},
     },
 };

@@ -9,7 +9,8 @@ use custody_core::{
     error::ErrorName,
     open_record::{OpenRecord, OpenState},
     ports::{CompletionTimes, Discard, OpenRecords as _, RecordTable as _},
-    stages::{failure::RedrivePolicy, redrive::Redriven},
+    redrive_policy::RedrivePolicy,
+    stages::redrive::Redriven,
 };
 use custody_test_support::world::{POLICY, World};
 use support::{accepted, failure};

@@ -8,7 +8,8 @@ use std::sync::{
 use custody_core::{
     clock::{Clock, Timestamp},
     record_id::RecordId,
-    stages::{failure::RedrivePolicy, reconcile::Settings},
+    redrive_policy::RedrivePolicy,
+    stages::reconcile::Settings,
 };
 use custody_test_support::world::{SETTINGS, World as Stores};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};

@@ -5,9 +5,10 @@ use std::{marker::PhantomData, time::Duration};
 use custody_core::{
     breaker::Breaker,
     ports::Deployment,
+    redrive_policy::{PATIENCE, RedrivePolicy},
     stages::{
         archive::Archive,
-        failure::{Failure, PATIENCE, RedrivePolicy},
+        failure::Failure,
         ingest::{Ingest, TABLE_PAUSE},
         reconcile::{Reconcile, Settings},
         redrive::Redrive,

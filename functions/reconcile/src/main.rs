@@ -14,9 +14,9 @@ use custody_common::{
     deployment::{OnAws, VERY_PATIENT, patient},
     lambda, metrics,
 };
-use custody_core::stages::{
-    failure::PATIENCE,
-    reconcile::{Reconcile, Settings},
+use custody_core::{
+    redrive_policy::PATIENCE,
+    stages::reconcile::{Reconcile, Settings},
 };
 use serde::de::IgnoredAny;
 

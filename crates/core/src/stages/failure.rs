@@ -17,7 +17,7 @@ use crate::{
     backoff,
     clock::{Clock as _, Timestamp},
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
-    error::{ErrorKind, ErrorName, StageError},
+    error::{ErrorName, StageError},
     message::InternalMessage,
     notification::Notification,
     open_record::{FailureDuty, OpenRecord, OpenState},
@@ -26,6 +26,7 @@ use crate::{
         RecordTable as _,
     },
     record_id::RecordId,
+    redrive_policy::{DECISION_INTERVAL, RedrivePolicy},
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -44,9 +45,6 @@ pub const LOSS_CONFIRMATION: Duration = Duration::from_secs(75);
 /// When reconcile looks at a failed record whose duties are not all done.
 const DUTY_INTERVAL: Duration = Duration::from_mins(2);
 
-/// When reconcile looks again at a failed record that waits for a person.
-const DECISION_INTERVAL: Duration = Duration::from_hours(6);
-
 /// What the failure function did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,28 +54,6 @@ pub struct FailureReceipt {
     pub message_id: RecordId,
     /// Whether nothing is left to do, for now, but to decide. Where it is not so, reconcile does the rest.
     pub finished: bool,
-}
-
-/// How often a record is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RedrivePolicy {
-    /// Whether transient failures are redriven without a person's word.
-    pub automatic: bool,
-    /// After how many redrives a record is parked: it waits for a person who insists.
-    pub max_attempts: u32,
-    /// For how long, at least, transient failures are redriven before they park. An outage of an hour parks nothing.
-    pub patience: Duration,
-}
-
-/// The patience of production: longer than the outage that the deployment promises to ride out.
-pub const PATIENCE: Duration = Duration::from_mins(75);
-
-impl RedrivePolicy {
-    /// Whether a record has had all the attempts that it may have without a person's word. `waited` is the time since its
-    /// first failure.
-    pub fn is_parked(&self, kind: ErrorKind, attempt: u32, waited: Duration) -> bool {
-        attempt > self.max_attempts && (kind != ErrorKind::Transient || waited >= self.patience)
-    }
 }
 
 /// The failure stage over its ports.
@@ -162,7 +138,7 @@ impl<D: Deployment> Failure<D> {
             reason = failure.reason,
             "record failed"
         );
-        let redriven = self.redrives_automatically(&message, &failure, now);
+        let redriven = self.policy.redrives(&message, &failure);
         let owed: Vec<_> = FailureDuty::ALL
             .into_iter()
             .filter(|duty| match duty {
@@ -176,19 +152,6 @@ impl<D: Deployment> Failure<D> {
         let failed =
             OpenRecord { message, look_at, looks: 0, state: OpenState::Failed { failure, owed }, ..open };
         self.open.fail(&failed).await
-    }
-
-    fn redrives_automatically(
-        &self,
-        message: &InternalMessage,
-        failure: &FailureSummary,
-        now: Timestamp,
-    ) -> bool {
-        let first = message.history().first().map_or(failure.failed_at, |past| past.failed_at);
-        self.policy.automatic
-            && failure.kind == ErrorKind::Transient
-            && failure.payload_reference.is_some()
-            && !self.policy.is_parked(failure.kind, failure.attempt, now.since(first))
     }
 
     /// Does what a failed attempt still owes, in order; whether nothing is left.
@@ -242,7 +205,7 @@ impl<D: Deployment> Failure<D> {
     ) -> Timestamp {
         now.after(if !left.is_empty() {
             DUTY_INTERVAL
-        } else if self.redrives_automatically(&failed.message, failure, failure.failed_at) {
+        } else if self.policy.redrives(&failed.message, failure) {
             backoff::delay_after(failed.attempt())
         } else {
             DECISION_INTERVAL

@@ -21,7 +21,7 @@ use crate::{
     open_record::IndexEntry,
     ports::{Deployment, RecordTable as _},
     record_id::RecordId,
-    stages::failure::RedrivePolicy,
+    redrive_policy::RedrivePolicy,
 };
 
 /// How reconcile works through what is open.

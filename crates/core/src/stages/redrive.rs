@@ -15,20 +15,17 @@ use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
     dead_letter::{DeadLetter, FailureSummary},
-    error::{ErrorKind, ErrorName, StageError},
+    error::{ErrorName, StageError},
     message::InternalMessage,
     open_record::{OpenRecord, OpenState},
     ports::{DeadLetters as _, Deployment, ItemState, OpenRecords, RecordTable as _, Turn, Workflow},
     receipt::Durability,
-    stages::failure::RedrivePolicy,
+    redrive_policy::{DECISION_INTERVAL, RedrivePolicy},
 };
 
 /// The message attribute by which a person insists on another attempt of a record that has used up its redrives, or was
 /// discarded.
 pub const FORCE: &str = "force";
-
-/// When reconcile looks again at a failed record that waits for a person.
-const DECISION_INTERVAL: Duration = Duration::from_hours(6);
 
 /// How the payload of a failed record is durable: in the archive or in the failed bucket, which is as good.
 const PRESERVED: Durability = Durability::Archived;
@@ -200,14 +197,7 @@ pub(super) async fn automatically<D: Deployment>(
     now: Timestamp,
 ) -> Result<Looked, StageError> {
     let settings = &reconcile.settings;
-    let first = open.message.history().first().map_or(failure.failed_at, |past| past.failed_at);
-    // As it was judged when it failed: a redrive that comes late is not one too many.
-    let waited = failure.failed_at.since(first);
-    let redrives = settings.policy.automatic
-        && failure.kind == ErrorKind::Transient
-        && failure.payload_reference.is_some()
-        && !settings.policy.is_parked(failure.kind, failure.attempt, waited);
-    if !redrives {
+    if !settings.policy.redrives(&open.message, failure) {
         let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None, is_missing: false };
         return Ok(if reconcile.open.take_turn(open, turn).await? {
             Looked::Undecided

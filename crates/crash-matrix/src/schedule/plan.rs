@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use custody_core::stages::failure::RedrivePolicy;
+use custody_core::redrive_policy::RedrivePolicy;
 use custody_test_support::world::POLICY;
 use rand::{SeedableRng as _, rngs::SmallRng};
 
