@@ -6,10 +6,9 @@ mod text;
 
 use custody_common::clock::SystemClock;
 use custody_core::{
-    attempt::Attempt,
     clock::{Clock as _, Timestamp},
+    lookup::look_up,
     open_record::{OpenRecord, OpenState},
-    ports::{AcceptanceMarkers as _, OpenRecords as _, RecordTable as _},
     receipt::Durability,
     record_id::RecordId,
 };
@@ -52,19 +51,17 @@ struct Open {
 }
 
 pub(crate) async fn run(deployment: &Deployment, output: Output, id: RecordId) -> anyhow::Result<Done> {
-    // In this order, in which a record moves: marker, open record, item. So what has a receipt is seen in one of them.
-    let marker = deployment.markers()?.find(Attempt::first(id)).await?;
-    let open = deployment.open_records()?.find(id).await?;
-    let state = deployment.table()?.states(&[id]).await?.remove(&id);
+    let found =
+        look_up(&deployment.markers()?, &deployment.open_records()?, &deployment.table()?, id).await?;
     let item = deployment.index()?.item(id).await?.map(without_content).unwrap_or_default();
-    let attempts = Attempts::known(open.as_ref(), &item);
+    let attempts = Attempts::known(found.open.as_ref(), &item);
     let executions = executions::find(deployment, id, attempts).await?;
-    let payload = payload::find(deployment, id, open.as_ref(), state.as_ref()).await?;
+    let payload = payload::find(deployment, id, found.open.as_ref(), found.item.as_ref()).await?;
     let trace = Trace {
         message_id: id,
         received_at: id.received_at(),
-        marker: marker.is_some(),
-        open: open.map(Open::from),
+        marker: found.marker.is_some(),
+        open: found.open.map(Open::from),
         item,
         executions,
         payload,

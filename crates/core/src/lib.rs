@@ -14,6 +14,7 @@ pub mod envelope;
 pub mod error;
 pub mod idempotency;
 pub mod json;
+pub mod lookup;
 pub mod message;
 pub mod metadata;
 pub mod notification;

@@ -311,6 +311,7 @@ async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     assert_eq!((report.markers, report.adopted, report.errors), (1, 0, 1));
     assert_eq!(world.markers.marked(), [record.attempt()], "without an open record the marker stays");
     assert!(world.workflow.names().is_empty());
+    assert!(world.cache.is_persisted(record.id()), "an accepted payload has no expiry");
     world.open.fail_accepts(false);
     let report = reconcile(&world).await;
     assert_eq!((report.adopted, report.started), (1, 1));

@@ -234,6 +234,29 @@ pub fn break_part(fault: &str) {
     assert!(status.success(), "`break {fault}` ended with {status}");
 }
 
+/// The same, while the other futures of the test go on.
+pub async fn break_under_load(fault: &'static str) {
+    tokio::task::spawn_blocking(move || break_part(fault)).await.expect("the fault is made");
+}
+
+/// A service that is away, until dropped.
+#[derive(Debug)]
+pub struct Away(());
+
+impl Away {
+    /// Lets a service be away, by the name of the fault.
+    pub fn new(fault: &str) -> Self {
+        break_part(fault);
+        Self(())
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        break_part("services-back");
+    }
+}
+
 /// The nodes of the cache, as their administrator.
 pub fn cache_nodes() -> Vec<redis::Client> {
     let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER")));

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use custody_core::receipt::Receipt;
-use custody_e2e::{Stack, break_part};
+use custody_e2e::{Away, Stack, break_part, break_under_load};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -46,8 +46,9 @@ async fn send_during(
     sent.into_iter().flatten().collect()
 }
 
-/// Every acknowledged record is complete with its exact bytes, or failed with its dead letter and its payload kept.
-async fn check(stack: &Stack, acknowledged: &[Acknowledged]) {
+/// Every acknowledged record is complete with its exact bytes, or failed with its dead letter and its payload kept. How many
+/// have failed.
+async fn check(stack: &Stack, acknowledged: &[Acknowledged]) -> usize {
     assert!(!acknowledged.is_empty(), "nothing was acknowledged: nothing was tested");
     let mut failed = 0;
     for (record, receipt) in acknowledged {
@@ -67,6 +68,7 @@ async fn check(stack: &Stack, acknowledged: &[Acknowledged]) {
     }
     // For whoever reads the log: how hard the stack was hit.
     eprintln!("{} acknowledged, of these {failed} failed", acknowledged.len());
+    failed
 }
 
 #[tokio::test]
@@ -76,11 +78,47 @@ async fn functions_that_are_killed_lose_no_record() {
     let chaos = async {
         for _ in 0..12 {
             tokio::time::sleep(Duration::from_millis(350)).await;
-            break_part("kill-functions");
+            break_under_load("kill-functions").await;
         }
     };
     let acknowledged = send_during(&stack, 801, 30, chaos).await;
     check(&stack, &acknowledged).await;
+}
+
+/// How many functions are killed between their response and the start of their workflow.
+const KILLS: usize = 50;
+
+#[tokio::test]
+async fn functions_that_are_killed_between_response_and_start_lose_no_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let mut acknowledged = Vec::new();
+    // A function that has sent its receipt hangs in the start of the workflow, which never comes about.
+    let hanging = Away::new("states-hang");
+    while acknowledged.len() < KILLS {
+        let seed = 807_000 + u64::try_from(acknowledged.len()).unwrap();
+        let records = [seed, seed + 1].map(|seed| Record::generate(Kind::Random, Size::Bytes(60_000), seed));
+        let (one, other) =
+            futures_util::future::join(stack.sender.send(&records[0]), stack.sender.send(&records[1])).await;
+        let receipts = [one, other].map(|sent| sent.unwrap().receipt);
+        break_part("kill-functions");
+        acknowledged.extend(records.into_iter().zip(receipts));
+    }
+    drop(hanging);
+    assert_eq!(check(&stack, &acknowledged).await, 0, "a start that is late fails no record");
+}
+
+#[tokio::test]
+async fn a_shard_that_is_added_costs_no_record() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let chaos = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        break_under_load("add-shard").await;
+    };
+    let acknowledged = send_during(&stack, 808, 60, chaos).await;
+    assert_eq!(acknowledged.len(), 60, "slots that move refuse nobody");
+    assert_eq!(check(&stack, &acknowledged).await, 0, "a payload moves with its slot");
 }
 
 #[tokio::test]
@@ -90,9 +128,9 @@ async fn a_cache_that_crashes_and_comes_back_loses_no_record() {
     let chaos = async {
         for _ in 0..2 {
             tokio::time::sleep(Duration::from_millis(700)).await;
-            break_part("kill-cache");
+            break_under_load("kill-cache").await;
             tokio::time::sleep(Duration::from_millis(1500)).await;
-            break_part("start-cache");
+            break_under_load("start-cache").await;
         }
     };
     let acknowledged = send_during(&stack, 802, 30, chaos).await;
@@ -105,7 +143,7 @@ async fn a_shard_that_fails_over_loses_no_record() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        break_part("fail-over-shard");
+        break_under_load("fail-over-shard").await;
     };
     let acknowledged = send_during(&stack, 803, 30, chaos).await;
     check(&stack, &acknowledged).await;
@@ -117,9 +155,9 @@ async fn a_replica_that_is_replaced_costs_no_record() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        break_part("kill-replica");
+        break_under_load("kill-replica").await;
         tokio::time::sleep(Duration::from_millis(2500)).await;
-        break_part("start-replica");
+        break_under_load("start-replica").await;
     };
     let acknowledged = send_during(&stack, 805, 30, chaos).await;
     assert_eq!(acknowledged.len(), 30, "a replica that is away refuses nobody");
@@ -132,7 +170,7 @@ async fn a_cache_that_loses_everything_in_flight_loses_no_record_silently() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        break_part("lose-cache");
+        break_under_load("lose-cache").await;
     };
     let acknowledged = send_during(&stack, 806, 30, chaos).await;
     let mut lost = 0;
@@ -158,7 +196,7 @@ async fn a_restart_of_everything_that_is_aws_loses_no_record() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(1200)).await;
-        break_part("restart-ministack");
+        break_under_load("restart-ministack").await;
     };
     let acknowledged = send_during(&stack, 804, 30, chaos).await;
     check(&stack, &acknowledged).await;

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use custody_core::receipt::Receipt;
-use custody_e2e::{Stack, break_part};
+use custody_e2e::{Away, Stack};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -15,22 +15,6 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
-/// A service that is away, until dropped.
-struct Away;
-
-impl Away {
-    fn new(fault: &str) -> Self {
-        break_part(fault);
-        Self
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        break_part("services-back");
-    }
-}
 
 /// Sends records before and during an outage of twelve seconds, and expects each that was acknowledged to be complete,
 /// announced and closed after it, without a dead letter.

@@ -22,7 +22,11 @@ mod queues;
 mod table;
 mod workflow;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    future::poll_fn,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
 
 use custody_core::error::{ErrorName, StageError};
 
@@ -38,6 +42,19 @@ pub use self::{
     workflow::MemoryWorkflow,
 };
 
+/// Lets other futures of the same task go on first.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Shared state of a double, and the failure it was told to have.
 #[derive(Debug, Default)]
 struct Store<T> {
@@ -46,7 +63,9 @@ struct Store<T> {
 }
 
 impl<T> Store<T> {
-    fn open(&self) -> Result<MutexGuard<'_, T>, StageError> {
+    /// The state, for one effect. Others that run at the same time have their effects before it, as with a real store.
+    async fn open(&self) -> Result<MutexGuard<'_, T>, StageError> {
+        yield_once().await;
         if let Some(name) = *self.failing.lock().unwrap_or_else(PoisonError::into_inner) {
             return Err(StageError::new(name, "use a double that was told to fail"));
         }

@@ -4,6 +4,7 @@ Each fix names the difference it removes. The template itself stays the one that
 to ministack 1.5.33: a release that closes a gap makes its fix here removable, one at a time.
 """
 
+import asyncio
 import json
 import os
 from asyncio import constants
@@ -120,7 +121,8 @@ def make_every_replication_group_a_cluster():
 
 def let_services_be_away():
     """A service named in the stack's file `away` answers 503, to everybody and to workflows, as one that is
-    out of service does. Permissions that are taken away are another matter: a denial is no outage."""
+    out of service does; `hanging-` before its name lets it take half a minute for that. Permissions that are
+    taken away are another matter: a denial is no outage."""
     path = os.path.join(os.environ["HOME"], "away")
 
     def is_away(service):
@@ -132,7 +134,10 @@ def let_services_be_away():
 
     def guarded(service, handler):
         async def handle(*arguments, **named):
-            if is_away(service):
+            hangs = is_away(f"hanging-{service}")
+            if hangs:
+                await asyncio.sleep(30)
+            if hangs or is_away(service):
                 body = json.dumps({"__type": "ServiceUnavailable", "message": f"{service} is away"})
                 return 503, {"Content-Type": "application/x-amz-json-1.0"}, body.encode()
             return await handler(*arguments, **named)

@@ -65,7 +65,7 @@ impl PayloadArchive for &MemoryArchive {
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
-        let mut objects = self.0.open()?;
+        let mut objects = self.0.open().await?;
         if Sha256::of(&payload) != descriptor.sha256 {
             return Err(StageError::new(
                 ErrorName::ServiceRefused,
@@ -85,6 +85,6 @@ impl PayloadArchive for &MemoryArchive {
     }
 
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
-        Ok(self.0.open()?.get(key).map(|object| described(key, object)))
+        Ok(self.0.open().await?.get(key).map(|object| described(key, object)))
     }
 }

@@ -27,7 +27,7 @@ impl MemoryFailureHandler {
 
 impl FailureHandler for &MemoryFailureHandler {
     async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
-        self.0.open()?.push(failed.clone());
+        self.0.open().await?.push(failed.clone());
         Ok(FailureReceipt { message_id: failed.message.message_id, finished: true })
     }
 }
@@ -50,15 +50,15 @@ impl MemoryFailedStore {
 
 impl FailedStore for &MemoryFailedStore {
     async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
-        self.0.open()?.entry(key.to_owned()).or_insert(content);
+        self.0.open().await?.entry(key.to_owned()).or_insert(content);
         Ok(memory_reference(key))
     }
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
-        Ok(self.0.open()?.get(key).cloned())
+        Ok(self.0.open().await?.get(key).cloned())
     }
 
     async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
-        Ok(self.0.open()?.contains_key(key).then(|| memory_reference(key)))
+        Ok(self.0.open().await?.contains_key(key).then(|| memory_reference(key)))
     }
 }

@@ -26,20 +26,20 @@ impl MemoryMarkers {
 
 impl AcceptanceMarkers for &MemoryMarkers {
     async fn mark(&self, record: &OpenRecord) -> Result<(), StageError> {
-        self.0.open()?.entry(record.attempt()).or_insert_with(|| record.clone());
+        self.0.open().await?.entry(record.attempt()).or_insert_with(|| record.clone());
         Ok(())
     }
 
     async fn list(&self, limit: usize) -> Result<Vec<Attempt>, StageError> {
-        Ok(self.0.open()?.keys().take(limit).copied().collect())
+        Ok(self.0.open().await?.keys().take(limit).copied().collect())
     }
 
     async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
-        Ok(self.0.open()?.get(&attempt).cloned())
+        Ok(self.0.open().await?.get(&attempt).cloned())
     }
 
     async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {
-        self.0.open()?.remove(&attempt);
+        self.0.open().await?.remove(&attempt);
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ impl MemoryNotifier {
 
 impl Notifier for &MemoryNotifier {
     async fn publish(&self, notification: &Notification) -> Result<(), StageError> {
-        self.0.open()?.push(notification.clone());
+        self.0.open().await?.push(notification.clone());
         Ok(())
     }
 }

@@ -68,7 +68,7 @@ impl OpenRecords for &MemoryOpenRecords {
         record: &OpenRecord,
         claim: Option<&ClaimRequest>,
     ) -> Result<Acceptance, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         if state.fails_accepts {
             return Err(StageError::new(
                 ErrorName::TableUnavailable,
@@ -92,11 +92,11 @@ impl OpenRecords for &MemoryOpenRecords {
     }
 
     async fn find(&self, id: RecordId) -> Result<Option<OpenRecord>, StageError> {
-        Ok(self.0.open()?.open.get(&id).cloned())
+        Ok(self.0.open().await?.open.get(&id).cloned())
     }
 
     async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
-        let state = self.0.open()?;
+        let state = self.0.open().await?;
         let open = state.open.values().filter(|open| open.kind() == kind);
         let mut entries: Vec<_> =
             open.map(|open| IndexEntry { look_at: open.look_at, id: open.id() }).collect();
@@ -107,7 +107,7 @@ impl OpenRecords for &MemoryOpenRecords {
     }
 
     async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         let Some(open) = state.current(seen.attempt()) else { return Ok(false) };
         if open.look_at != seen.look_at || open.kind() != seen.kind() {
             return Ok(false);
@@ -130,7 +130,7 @@ impl OpenRecords for &MemoryOpenRecords {
         now: Timestamp,
         look_at: Timestamp,
     ) -> Result<Option<Timestamp>, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         Ok(state.current(attempt).map(|open| {
             open.look_at = look_at;
             *open.missing_since.get_or_insert(now)
@@ -138,7 +138,7 @@ impl OpenRecords for &MemoryOpenRecords {
     }
 
     async fn fail(&self, failed: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         Ok(state.current(failed.attempt()).map(|open| {
             if open.state == OpenState::InProgress {
                 *open = failed.clone();
@@ -153,7 +153,7 @@ impl OpenRecords for &MemoryOpenRecords {
         owed: &[FailureDuty],
         look_at: Timestamp,
     ) -> Result<(), StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         if let Some(open) = state.current(attempt)
             && let OpenState::Failed { owed: left, .. } = &mut open.state
         {
@@ -164,7 +164,7 @@ impl OpenRecords for &MemoryOpenRecords {
     }
 
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         Ok(state.open.get_mut(&next.id()).map(|open| {
             if open.attempt().next() == next.attempt() && open.kind() == OpenKind::Failed {
                 *open = next.clone();
@@ -174,7 +174,7 @@ impl OpenRecords for &MemoryOpenRecords {
     }
 
     async fn close(&self, attempt: Attempt) -> Result<(), StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         if state.current(attempt).is_some() {
             state.open.remove(&attempt.record);
         }
@@ -193,7 +193,7 @@ fn same_record(known: &OpenRecord, record: &OpenRecord) -> Result<(), StageError
 
 impl IdempotencyClaims for &MemoryOpenRecords {
     async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
-        Ok(self.0.open()?.claims.get(key).cloned())
+        Ok(self.0.open().await?.claims.get(key).cloned())
     }
 
     async fn renew(
@@ -202,7 +202,7 @@ impl IdempotencyClaims for &MemoryOpenRecords {
         holder: RecordId,
         until: Timestamp,
     ) -> Result<(), StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         if let Some(claim) = state.claims.get_mut(key).filter(|claim| claim.message_id == holder) {
             claim.expires_at = claim.expires_at.max(until);
         }

@@ -136,7 +136,7 @@ impl PayloadCache for &MemoryPayloadCache {
     }
 
     async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         state.puts += 1;
         let others = state.entries.iter().filter(|(other, _)| **other != id);
         let used: usize = others.map(|(_, entry)| entry.payload.len()).sum();
@@ -158,22 +158,22 @@ impl PayloadCache for &MemoryPayloadCache {
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
-        Ok(self.0.open()?.visible(id).map(|entry| entry.payload.clone().into()))
+        Ok(self.0.open().await?.visible(id).map(|entry| entry.payload.clone().into()))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
-        Ok(self.0.open()?.visible(id).map(|entry| entry.payload.len() as u64))
+        Ok(self.0.open().await?.visible(id).map(|entry| entry.payload.len() as u64))
     }
 
     async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         state.check_writable(id)?;
         let entry = state.entries.get_mut(&id);
         Ok(entry.map(|entry| entry.persisted = true).is_some())
     }
 
     async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         state.check_writable(id)?;
         state.entries.remove(&id);
         Ok(())

@@ -28,7 +28,7 @@ impl MemoryDeadLetters {
 
 impl DeadLetters for &MemoryDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
-        self.0.open()?.push(letter.clone());
+        self.0.open().await?.push(letter.clone());
         Ok(())
     }
 }

@@ -80,7 +80,7 @@ impl RecordTable for &MemoryTable {
         stored_at: Timestamp,
     ) -> Result<StoredMetadata, StageError> {
         let id = message.message_id;
-        let mut items = self.0.open()?;
+        let mut items = self.0.open().await?;
         let item = items.entry(id).or_insert_with(|| Item::new(message, "RECEIVED", Some(stored_at)));
         if item.message.payload.sha256 != message.payload.sha256 {
             return Err(StageError::new(
@@ -101,7 +101,7 @@ impl RecordTable for &MemoryTable {
         times: CompletionTimes,
     ) -> Result<CompletionTimes, StageError> {
         let id = message.message_id;
-        let mut items = self.0.open()?;
+        let mut items = self.0.open().await?;
         let Some(item) =
             items.get_mut(&id).filter(|item| item.message.payload.sha256 == message.payload.sha256)
         else {
@@ -119,7 +119,7 @@ impl RecordTable for &MemoryTable {
         message: &InternalMessage,
         failure: &FailureSummary,
     ) -> Result<FailedItem, StageError> {
-        let mut items = self.0.open()?;
+        let mut items = self.0.open().await?;
         let item = items.entry(message.message_id).or_insert_with(|| Item::new(message, "FAILED", None));
         if item.message.payload.sha256 != message.payload.sha256 {
             let operation = format!("mark item {} as failed: it is of another payload", message.message_id);
@@ -141,7 +141,7 @@ impl RecordTable for &MemoryTable {
     }
 
     async fn discard(&self, attempt: Attempt, _: &Discard) -> Result<bool, StageError> {
-        let mut items = self.0.open()?;
+        let mut items = self.0.open().await?;
         let item = items.get_mut(&attempt.record).filter(|item| {
             item.status == "FAILED"
                 && item.failure.as_ref().is_some_and(|failure| failure.attempt <= attempt.number())
@@ -150,7 +150,7 @@ impl RecordTable for &MemoryTable {
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
-        let items = self.0.open()?;
+        let items = self.0.open().await?;
         Ok(records.iter().filter_map(|id| Some((*id, items.get(id)?.state()))).collect())
     }
 }

@@ -63,7 +63,7 @@ impl Workflow for &MemoryWorkflow {
     }
 
     async fn start(&self, message: &InternalMessage, start: u32) -> Result<Start, StageError> {
-        let mut state = self.0.open()?;
+        let mut state = self.0.open().await?;
         let name = message.attempt().execution_name(start);
         let known = state.executions.get(&name).map(|execution| execution.has_ended);
         match known {

@@ -101,6 +101,8 @@ pub(crate) enum Fault {
     SnsAway,
     /// Let Step Functions answer 503 to everybody.
     StatesAway,
+    /// Let Step Functions take half a minute to answer 503.
+    StatesHang,
     /// Let every service answer again.
     ServicesBack,
 }
@@ -257,6 +259,7 @@ impl Stack {
             Fault::DynamodbAway => self.set_away("dynamodb"),
             Fault::SnsAway => self.set_away("sns"),
             Fault::StatesAway => self.set_away("states"),
+            Fault::StatesHang => self.set_away("hanging-states"),
             Fault::ServicesBack => self.set_away(""),
             Fault::KillFunctions => {
                 println!("{} functions killed", process::kill_functions(&self.folder)?);

@@ -3,6 +3,7 @@
 //! *Invariant:* nothing is started before the open record is there, and the marker goes last. Marker and acceptance carry the
 //! same id and attempt, so an acceptance whose reply was lost is met again, not made twice.
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::{info, warn};
 
 use super::{Reconcile, Report};
@@ -10,7 +11,9 @@ use crate::{
     attempt::Attempt,
     clock::Timestamp,
     error::StageError,
-    ports::{AcceptanceMarkers as _, Deployment, ItemState, OpenRecords as _, RecordTable as _},
+    ports::{
+        AcceptanceMarkers as _, Deployment, ItemState, OpenRecords as _, PayloadCache as _, RecordTable as _,
+    },
 };
 
 impl<D: Deployment> Reconcile<D> {
@@ -24,16 +27,30 @@ impl<D: Deployment> Reconcile<D> {
             }
         };
         report.markers = attempts.len();
-        for attempt in attempts {
-            match self.adopt(attempt, now).await {
+        for (number, attempt) in attempts.iter().enumerate() {
+            match self.adopt(*attempt, now).await {
                 Ok(()) => report.adopted += 1,
                 Err(error) => {
                     warn!(record.id = %attempt.record, error.name = error.name.as_str(), %error, "left an acceptance marker for the next run");
                     report.errors += 1;
                     // The table is away still; it would refuse the rest as well.
+                    self.keep_payloads(&attempts[number..]).await;
                     return;
                 }
             }
+        }
+    }
+
+    /// Takes the expiry off the payloads of markers that cannot be adopted yet, in case that ingest has not. What was
+    /// archived instead is not in the cache, and stays as it is.
+    async fn keep_payloads(&self, attempts: &[Attempt]) {
+        let kept = stream::iter(attempts)
+            .map(Ok)
+            .try_for_each_concurrent(self.settings.concurrency, async |attempt| {
+                self.cache.persist(attempt.record).await.map(drop)
+            });
+        if let Err(error) = kept.await {
+            warn!(error.name = error.name.as_str(), %error, "could not take the expiry off the payloads of acceptance markers");
         }
     }
 
