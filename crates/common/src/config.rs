@@ -381,6 +381,7 @@ mod tests {
                 "CACHE_CA_BUNDLE",
                 "CACHE_DURABILITY",
                 "CACHE_REPLICAS",
+                "CACHE_ADMISSION",
                 "ARCHIVE_BUCKET",
                 "FAILED_BUCKET"
             ]

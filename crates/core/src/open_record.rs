@@ -23,7 +23,8 @@ pub struct OpenRecord {
     pub message: InternalMessage,
     /// How the payload was durable when this attempt began.
     pub durability: Durability,
-    /// How many executions this attempt has been given, counted before each is started.
+    /// How many executions this attempt has been given, counted before each is started. None yet where the acceptance was
+    /// adopted.
     pub starts: u32,
     /// When the last of them was counted.
     pub started_at: Timestamp,

@@ -303,6 +303,8 @@ async fn a_discarded_record_is_closed() {
 #[tokio::test]
 async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     let world = World::default();
+    // No name is recognized, and still there is no execution to wait for.
+    world.workflow.forget_names();
     let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
     (&world.cache).put(record.id(), &PAYLOAD.into()).await.unwrap();
     (&world.markers).mark(&record).await.unwrap();
@@ -317,6 +319,7 @@ async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     assert_eq!((report.adopted, report.started), (1, 1));
     assert!(world.markers.marked().is_empty());
     assert!(world.open.get(record.id()).is_some());
+    assert_eq!(world.workflow.names(), [record.attempt().execution_name(1)]);
 }
 
 #[tokio::test]

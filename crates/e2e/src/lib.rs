@@ -28,8 +28,9 @@ use custody_test_client::{
 };
 use serde_json::Value;
 
-/// How long anything may take before a test gives up on it. Not a bar for speed.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+/// How long anything may take before a test gives up on it: longer than reconcile waits before it does the duties of a failure.
+/// Not a bar for speed.
+pub const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A stack under test. Every test makes its own, because clients live in a test's runtime; the readers of the
 /// queues are shared.

@@ -363,6 +363,32 @@ fn the_index_of_open_records_and_the_expiry_of_claims_are_those_of_the_code() {
 }
 
 #[test]
+fn a_receipt_names_the_durability_that_is_in_effect() {
+    let template = template();
+    let of_cache = functions(&template).into_values().filter_map(|function| {
+        let durability = &function["Properties"]["Environment"]["Variables"]["CACHE_DURABILITY"];
+        durability.as_str().map(str::to_owned)
+    });
+    let all: Vec<_> = of_cache.collect();
+    assert_eq!(all, vec!["CacheReplicationGroup.EffectiveDurability"; 5], "not what was asked for");
+    let cache = &template["Resources"]["CacheReplicationGroup"]["Properties"];
+    let asked_for = cache["Durability"].as_vec().expect("it is asked for by name");
+    assert!(asked_for.iter().all(|value| value.as_str() != Some("default")));
+}
+
+#[test]
+fn tables_and_their_indexes_can_be_warmed() {
+    let template = template();
+    for table in ["RecordTable", "OpenRecordTable", "IdempotencyTable"] {
+        let table = &template["Resources"][table]["Properties"];
+        let indexes = table["GlobalSecondaryIndexes"].as_vec().map_or(&[][..], Vec::as_slice);
+        for part in indexes.iter().chain([table]) {
+            assert!(!part["WarmThroughput"].is_badvalue(), "{part:?}");
+        }
+    }
+}
+
+#[test]
 fn rejected_requests_expire_and_payloads_of_failed_records_do_not() {
     let template = template();
     let rules = &template["Resources"]["FailedBucket"]["Properties"]["LifecycleConfiguration"]["Rules"];

@@ -12,6 +12,7 @@ from asyncio import constants
 from hypercorn.config import Config
 from ministack import app
 from ministack.services import apigateway_v1, dynamodb, elasticache, sns, stepfunctions
+from ministack.services.cloudformation import provisioners
 
 
 def keep_message_attributes_of_workflow_publishes():
@@ -119,6 +120,13 @@ def make_every_replication_group_a_cluster():
     elasticache._create_replication_group = create_with_shards_enough
 
 
+def say_that_no_cache_has_a_transaction_log():
+    """A replication group lacks the attribute EffectiveDurability. Whatever the template asks for, the
+    open-source server behind it has no transaction log."""
+    attributes = provisioners._ec_rg_attrs
+    provisioners._ec_rg_attrs = lambda group: {**attributes(group), "EffectiveDurability": "disabled"}
+
+
 def let_services_be_away():
     """A service named in the stack's file `away` answers 503, to everybody and to workflows, as one that is
     out of service does; `hanging-` before its name lets it take half a minute for that. Permissions that are
@@ -175,5 +183,6 @@ if __name__ == "__main__":
     import_all_of_an_openapi_body()
     tell_functions_which_api_key_was_used()
     make_every_replication_group_a_cluster()
+    say_that_no_cache_has_a_transaction_log()
     let_services_be_away()
     app.main()

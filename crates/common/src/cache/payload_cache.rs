@@ -37,7 +37,8 @@ impl ClusterCache<SecretsManagerCredentials> {
             tls: Tls::Verified { ca_bundle: config.ca_bundle },
             credentials: SecretsManagerCredentials::new(secrets, config.secret_arn),
         };
-        Self::new(connection, CacheSettings::new(config.level))
+        let settings = CacheSettings { admits: config.admits, ..CacheSettings::new(config.level) };
+        Self::new(connection, settings)
     }
 }
 
@@ -93,6 +94,10 @@ impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
     }
 
     async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+        if !self.cluster.settings.admits {
+            let closed = format!("{}: the cache is closed to new payloads", storing(id));
+            return Err(StageError::new(ErrorName::CacheUnavailable, closed));
+        }
         let limit = self.cluster.settings.call_limit;
         timeout(limit, self.store(id, payload)).await.unwrap_or_else(|_| {
             let waited = format!("{}: it took longer than {} ms", storing(id), limit.as_millis());

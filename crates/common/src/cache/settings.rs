@@ -36,6 +36,8 @@ impl Level {
 pub struct CacheSettings {
     /// What makes a payload durable.
     pub level: Level,
+    /// Whether the cache takes new payloads. A cache that is to be replaced takes none, and drains.
+    pub admits: bool,
     /// How long replicas may take to confirm a payload.
     pub replication_timeout: Duration,
     /// How long a payload lives that was never persisted.
@@ -55,6 +57,7 @@ impl CacheSettings {
     pub const fn new(level: Level) -> Self {
         Self {
             level,
+            admits: true,
             replication_timeout: Duration::from_millis(1500),
             time_to_live: Duration::from_hours(7 * 24),
             call_limit: Duration::from_secs(4),

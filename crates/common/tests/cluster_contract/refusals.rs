@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use custody_common::cache::{Level, Tls};
+use custody_common::cache::{CacheSettings, Level, Tls};
 use custody_core::{error::ErrorName, ports::payload_cache::PayloadCache};
 use custody_test_support::{redis_cluster::PASSWORD, samples};
 use redis::cmd;
@@ -74,4 +74,17 @@ async fn a_cluster_that_is_not_there_is_unavailable() {
     drop(fixture);
     assert_eq!(cache.payload(id).await.unwrap_err().name, ErrorName::CacheUnavailable);
     put_error(&cache, id).await;
+}
+
+#[tokio::test]
+async fn a_cache_that_is_closed_to_new_payloads_gives_what_it_has_and_drains() {
+    let fixture = Fixture::plain(1, 0);
+    let (open, id) = (fixture.cache(Level::Replicas(0)), samples::record_id());
+    open.put(id, &b"payload".into()).await.unwrap();
+    let closed = fixture.cache_with(CacheSettings { admits: false, ..settings(Level::Replicas(0)) });
+    let text = put_error(&closed, id).await;
+    assert!(text.contains("closed to new payloads"), "{text}");
+    assert!(closed.payload(id).await.unwrap().is_some());
+    closed.unlink(id).await.unwrap();
+    assert!(closed.payload(id).await.unwrap().is_none());
 }

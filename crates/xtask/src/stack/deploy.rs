@@ -65,11 +65,11 @@ pub(super) fn deploy(
         .args(["deploy", "--config-env", "local", "--parameter-overrides"])
         .arg(format!("Architecture={architecture}"))
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
-        // An open-source server has no transaction log.
-        .args(["CacheDurability=replicas", "CacheShards=2", "CacheReplicas=1"])
+        .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("StateMachineType={}", workflows.parameter()))
-        // Whoever tries what becomes of a stuck record need not wait two minutes.
-        .arg("ReconcileAfterSeconds=10");
+        // Whoever tries what becomes of a stuck record need not wait two minutes, and where retries wait a tenth of their
+        // time an execution has ended long before five minutes.
+        .args(["ReconcileAfterSeconds=10", "ExpressRestartAfterSeconds=45"]);
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
 
     let mut settle = with_clean_environment(running, python, "python");

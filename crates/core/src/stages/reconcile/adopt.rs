@@ -66,6 +66,8 @@ impl<D: Deployment> Reconcile<D> {
         };
         if !is_settled {
             record.look_at = now;
+            // Ingest starts nothing that only a marker tells of: there is no execution to wait for.
+            record.starts = 0;
             self.open.accept(&record, None).await?;
             info!(record.id = %id, "adopted an acceptance marker");
         }

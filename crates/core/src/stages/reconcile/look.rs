@@ -182,6 +182,9 @@ impl<D: Deployment> Reconcile<D> {
         budget: &Budget,
         now: Timestamp,
     ) -> Result<Looked, StageError> {
+        if record.starts == 0 {
+            return self.start_next(record, budget, now).await;
+        }
         if !self.workflow.recognizes_names() {
             if now.since(record.started_at) < self.settings.restart_after {
                 return Ok(if self.take_turn(record, now).await? { Looked::Running } else { Looked::NotDue });
@@ -235,7 +238,7 @@ impl<D: Deployment> Reconcile<D> {
         }
         let start = record.starts + 1;
         self.workflow.start(&record.message, start).await?;
-        info!(record.id = %record.id(), attempt = record.attempt().number(), start, "started the workflow again");
+        info!(record.id = %record.id(), attempt = record.attempt().number(), start, "started the workflow");
         Ok(Looked::Started)
     }
 
