@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use custody_core::{
     attempt::Attempt,
@@ -398,4 +398,41 @@ async fn a_backlog_is_counted_honestly_and_started_within_the_budget() {
         world.reconcile(settings).run().await.unwrap();
         assert_eq!(world.workflow.names().len(), 10 * round, "what was not started is still due");
     }
+}
+
+/// How many records wait in a backlog, and how many of them no execution brings to an end: a fiftieth of a backlog of 100,000,
+/// and of the starts of one run.
+const BACKLOG: usize = 2_000;
+const HOPELESS: usize = 100;
+
+#[tokio::test]
+async fn a_backlog_drains_although_some_of_it_cannot_be_helped() {
+    let world = World::default();
+    let settings = Settings { max_starts: SETTINGS.max_starts / 50, ..SETTINGS };
+    let mut backlog = Vec::new();
+    for _ in 0..BACKLOG {
+        backlog.push(accepted(&world).await);
+    }
+    advance(&world, FIRST_LOOK);
+    // The first of all executions are cut off again and again.
+    let hopeless: BTreeSet<_> = backlog.iter().take(HOPELESS).map(OpenRecord::id).collect();
+    let mut rounds = 0;
+    loop {
+        let report = world.reconcile(settings).run().await.unwrap();
+        assert!(report.started <= settings.max_starts, "new records are left their share of starts");
+        world.workflow.end_all();
+        for record in backlog.iter().filter(|record| !hopeless.contains(&record.id())) {
+            if world.workflow.has_started(record.attempt()) {
+                (&world.open).close(record.attempt()).await.unwrap();
+            }
+        }
+        backlog.retain(|record| world.open.get(record.id()).is_some());
+        rounds += 1;
+        if backlog.len() == HOPELESS {
+            break;
+        }
+        assert!(rounds < 70, "{} are left after {rounds} minutes", backlog.len());
+        advance(&world, Duration::from_mins(1));
+    }
+    assert!(rounds >= BACKLOG / settings.max_starts, "{rounds}");
 }

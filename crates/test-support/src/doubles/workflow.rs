@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use custody_core::{
+    attempt::{Attempt, FIRST_START},
     error::{ErrorName, StageError},
     message::InternalMessage,
     ports::{Start, Workflow},
@@ -39,6 +40,11 @@ impl MemoryWorkflow {
     /// The names of all executions.
     pub fn names(&self) -> Vec<String> {
         self.0.peek().executions.keys().cloned().collect()
+    }
+
+    /// Whether an execution of this attempt was started.
+    pub fn has_started(&self, attempt: Attempt) -> bool {
+        self.0.peek().executions.contains_key(&attempt.execution_name(FIRST_START))
     }
 
     /// The inputs of all executions.
