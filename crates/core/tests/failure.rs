@@ -10,7 +10,7 @@ use custody_core::{
     error::ErrorName,
     message::InternalMessage,
     open_record::{FailureDuty, OpenState},
-    ports::{CompletionTimes, PayloadCache as _, RecordTable as _},
+    ports::{CompletionTimes, OpenRecords as _, PayloadCache as _, RecordTable as _},
     redrive_policy::{PATIENCE, RedrivePolicy},
     stages::failure::LOSS_CONFIRMATION,
 };
@@ -228,4 +228,25 @@ async fn altered_bytes_are_preserved_apart_and_reported() {
     let (key, content) = objects.first_key_value().unwrap();
     assert!(key.starts_with("corrupted/") && content.as_ref() == b"altered", "{key}");
     assert!((&world.cache).size(record.id()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_payload_that_moves_while_it_is_looked_for_is_seen_at_one_of_its_ends() {
+    for delay in 0..12 {
+        let world = World::default();
+        let record = accepted(&world).await;
+        let moving = async {
+            for _ in 0..delay {
+                (&world.open).find(record.id()).await.unwrap();
+            }
+            world.archive_stage().run(&record.message).await.unwrap();
+            (&world.cache).unlink(record.id()).await.unwrap();
+        };
+        let stage = world.failure(MANUAL);
+        let looking = stage.run(failure(&record.message, "archive", "PayloadMissing"));
+        let (handled, ()) = futures_util::future::join(looking, moving).await;
+        handled.unwrap();
+        let open = world.open.get(record.id()).unwrap();
+        assert_eq!(open.missing_since, None, "with a delay of {delay}");
+    }
 }

@@ -220,6 +220,26 @@ async fn a_payload_that_was_archived_meanwhile_or_a_store_that_is_away_is_no_los
 }
 
 #[tokio::test]
+async fn a_payload_that_moves_while_it_is_looked_for_is_not_missing() {
+    for delay in 0..12 {
+        let world = World::default();
+        let record = accepted(&world).await;
+        advance(&world, FIRST_LOOK);
+        let moving = async {
+            for _ in 0..delay {
+                (&world.markers).list(1).await.unwrap();
+            }
+            world.archive_stage().run(&record.message).await.unwrap();
+            (&world.cache).unlink(record.id()).await.unwrap();
+        };
+        let looking = world.reconcile(SETTINGS);
+        let (report, ()) = futures_util::future::join(looking.run(), moving).await;
+        report.unwrap();
+        assert!(world.failure_handler.handled().is_empty(), "with a delay of {delay}");
+    }
+}
+
+#[tokio::test]
 async fn an_outage_of_an_hour_gives_no_record_up_and_an_endless_one_does() {
     let world = World::default();
     let record = accepted(&world).await;

@@ -80,6 +80,8 @@ pub(crate) fn everything() -> anyhow::Result<()> {
         progress::run_visibly(crash_matrix_command().args(["--schedules", CRASH_SCHEDULES]))
     })?;
     end_to_end(&mut checks, Workflows::Standard, &SUITES)?;
+    let differing: Vec<_> = SUITES.into_iter().filter(|suite| suite.differs).collect();
+    end_to_end(&mut checks, Workflows::Express, &differing)?;
     // After the functions are built. It measures nothing; it keeps the harness alive.
     checks.run("benchmark, in brief", || {
         let file = |name: &str| workspace::state().join(name).display().to_string();
@@ -119,20 +121,23 @@ fn crash_matrix_command() -> Command {
 pub(crate) struct Suite {
     test: &'static str,
     title: &'static str,
+    /// Whether what it shows may depend on the type of workflow. A test run takes these with both types; `cargo xtask e2e
+    /// --workflows express` takes all.
+    differs: bool,
 }
 
 /// All suites, in their order: the last one searches what the others have left in logs and notifications.
 const SUITES: [Suite; 10] = [
-    Suite { test: "aws_contracts", title: "contracts of the AWS adapters" },
-    Suite { test: "workflow", title: "the workflow's model is the state machine" },
-    Suite { test: "records", title: "end to end: records" },
-    Suite { test: "requests", title: "end to end: requests" },
-    Suite { test: "faults", title: "end to end: faults" },
-    Suite { test: "recovery", title: "end to end: recovery" },
-    Suite { test: "crashes", title: "end to end: crashes" },
-    Suite { test: "outages", title: "end to end: outages" },
-    Suite { test: "operation", title: "end to end: operation" },
-    Suite { test: "secrets", title: "end to end: no secret anywhere" },
+    Suite { test: "aws_contracts", title: "contracts of the AWS adapters", differs: false },
+    Suite { test: "workflow", title: "the workflow's model is the state machine", differs: false },
+    Suite { test: "records", title: "end to end: records", differs: true },
+    Suite { test: "requests", title: "end to end: requests", differs: false },
+    Suite { test: "faults", title: "end to end: faults", differs: true },
+    Suite { test: "recovery", title: "end to end: recovery", differs: true },
+    Suite { test: "crashes", title: "end to end: crashes", differs: false },
+    Suite { test: "outages", title: "end to end: outages", differs: true },
+    Suite { test: "operation", title: "end to end: operation", differs: false },
+    Suite { test: "secrets", title: "end to end: no secret anywhere", differs: false },
 ];
 
 /// A suite by its name.
@@ -157,7 +162,7 @@ fn end_to_end(checks: &mut Checks, workflows: Workflows, suites: &[Suite]) -> an
     let mut running = None;
     let mut cli = None;
     let result = checks
-        .run("local stack", || {
+        .run(workflows.title(), || {
             stack.forget()?;
             let release = build::release()?;
             running = Some(stack.up(&release, workflows)?);

@@ -59,6 +59,14 @@ pub(crate) enum Workflows {
 }
 
 impl Workflows {
+    /// The name of a check that starts a stack with such workflows.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Standard => "local stack with STANDARD workflows",
+            Self::Express => "local stack with EXPRESS workflows",
+        }
+    }
+
     /// The template's parameter `StateMachineType`.
     pub(crate) fn parameter(self) -> &'static str {
         match self {
