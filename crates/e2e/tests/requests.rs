@@ -148,6 +148,8 @@ async fn no_rejected_payload_is_logged() {
         .contains("rejected request")
     {
         assert!(std::time::Instant::now() < deadline, "the rejection of {request_id} is not logged");
+        // The emulator ships what a function logs after its response with the logs of the next request.
+        stack.sender.post(&[("content-type", "application/json")], "[]").await.unwrap();
     }
     let found = custody_e2e::operate("logs_containing.py", &[marker], "").unwrap();
     assert_eq!(found.trim(), "", "the payload is in a log");
