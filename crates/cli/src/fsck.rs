@@ -37,7 +37,7 @@ pub(crate) struct Options {
     /// With --full: only records received since then: an RFC 3339 time, or so long ago (`2h`, `30min`, `1d`).
     #[arg(long, requires = "full", value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
-    /// With --full: how many objects to look at per second.
+    /// With --full: how many look-ups to make per second.
     #[arg(
         long,
         requires = "full",

@@ -42,8 +42,8 @@ const FAILED: u8 = 4;
     version,
     about = "Shows and mends what a Custody deployment could not bring to its end.",
     after_help = "AWS is found as by every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
-                  Exit status: 0 done; 1 done in part: fsck found disagreements, or some dead letters were left; 2 wrong \
-                  usage; 3 there is no such record or dead letter; 4 the deployment could not be asked."
+                  Exit status: 0 done; 1 done in part: fsck found disagreements, or did not look at everything, or some \
+                  dead letters were left; 2 wrong usage; 3 there is no such record or dead letter; 4 the deployment could not be asked."
 )]
 struct Arguments {
     /// The CloudFormation stack of the deployment.
@@ -67,7 +67,7 @@ enum Command {
         #[command(subcommand)]
         command: dlq::Command,
     },
-    /// Rejected requests: their producers got an error that tells what to change. They expire.
+    /// Rejected requests: their producers got an error that tells what to change. They are listed for 14 days.
     Rejected {
         #[command(subcommand)]
         command: rejected::Command,

@@ -173,7 +173,7 @@ impl InProgress {
                 "acceptance marker is",
                 "acceptance markers are",
             );
-            println!("\n{count} not adopted yet; reconcile does so within a minute of the table's return:");
+            println!("\n{count} not adopted yet; reconcile does so once the table is back, at most 2,000 a minute:");
             for marker in &self.markers {
                 let age = human(std::time::Duration::from_secs(marker.age_seconds));
                 println!("  {}, attempt {}, {age}", marker.message_id, marker.attempt);

@@ -1,5 +1,5 @@
 //! `custody rejected`: requests whose producers got an error that tells what to change (4xx). They have a queue of their own,
-//! so that they never bury failed records, and they expire after 30 days.
+//! so that they never bury failed records, and they are listed for 14 days; what is stored of them expires after 30.
 
 use clap::Subcommand;
 

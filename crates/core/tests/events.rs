@@ -1,4 +1,4 @@
-//! Every file in `events/` does what its name says.
+//! Every file in `events/` does what its name tells, but those of `reconcile/` and `redrive/`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{

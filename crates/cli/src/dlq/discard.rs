@@ -42,7 +42,7 @@ pub(crate) struct Options {
 struct Summary {
     dry_run: bool,
     discarded: Vec<String>,
-    /// Complete, or at a later attempt: only the dead letter is gone.
+    /// Complete, discarded before, or at a later attempt: only the dead letter is gone.
     settled: Vec<String>,
     failed: Vec<String>,
 }
@@ -186,7 +186,7 @@ impl Summary {
         self.discarded.iter().take(20).for_each(|id| println!("  {id}"));
         if !self.settled.is_empty() {
             let count = contents.counted(self.settled.len(), false);
-            println!("{count} taken off the queue: their records are complete, or at a later attempt");
+            println!("{count} taken off the queue: their records are complete, discarded before, or at a later attempt");
             self.settled.iter().take(20).for_each(|id| println!("  {id}"));
         }
     }

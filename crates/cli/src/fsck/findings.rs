@@ -38,7 +38,7 @@ kinds! {
     StuckRecord = "stuck-record",
     /// An item is `FAILED`, and the record is neither open nor discarded.
     FailedNotOpen = "failed-not-open",
-    /// A failed record's payload is where its failure reports that it is not.
+    /// A failed record's payload is in no bucket, although its failure reports that it is secure.
     PayloadGone = "payload-gone",
     /// A completed record has no object.
     ItemWithoutObject = "item-without-object",

@@ -110,7 +110,7 @@ impl Open {
         let next = self.look_at.since(now);
         let next = if next == Duration::ZERO { "due".to_owned() } else { format!("in {}", human(next)) };
         println!(
-            "  {} starts, {} looks, next look {next}; payload accepted in: {}",
+            "  {} starts, {} looks, next look {next}; payload when the attempt began: {}",
             self.starts,
             self.looks,
             place_of(self.durability)
