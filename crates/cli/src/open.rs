@@ -173,7 +173,9 @@ impl InProgress {
                 "acceptance marker is",
                 "acceptance markers are",
             );
-            println!("\n{count} not adopted yet; reconcile does so once the table is back, at most 2,000 a minute:");
+            println!(
+                "\n{count} not adopted yet; reconcile does so once the table is back, at most 2,000 a minute:"
+            );
             for marker in &self.markers {
                 let age = human(std::time::Duration::from_secs(marker.age_seconds));
                 println!("  {}, attempt {}, {age}", marker.message_id, marker.attempt);

@@ -186,7 +186,9 @@ impl Summary {
         self.discarded.iter().take(20).for_each(|id| println!("  {id}"));
         if !self.settled.is_empty() {
             let count = contents.counted(self.settled.len(), false);
-            println!("{count} taken off the queue: their records are complete, discarded before, or at a later attempt");
+            println!(
+                "{count} taken off the queue: their records are complete, discarded before, or at a later attempt"
+            );
             self.settled.iter().take(20).for_each(|id| println!("  {id}"));
         }
     }
