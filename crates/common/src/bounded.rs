@@ -10,7 +10,7 @@ use bytes::Bytes;
 use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
-    content::{Content, Digested},
+    content::Content,
     dead_letter::{DeadLetter, FailureSummary},
     error::{ErrorName, StageError},
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
@@ -86,7 +86,7 @@ impl<P: PayloadCache> PayloadCache for Bounded<P> {
         self.within(ErrorName::CacheUnavailable, self.port.put(id, payload)).await
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.payload(id)).await
     }
 

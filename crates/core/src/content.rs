@@ -99,27 +99,6 @@ impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Content<'a> {
     }
 }
 
-/// Bytes with their digest, which whoever read them worked out on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Digested {
-    /// The bytes.
-    pub bytes: Bytes,
-    /// Their digest.
-    pub sha256: Sha256,
-}
-
-impl From<Bytes> for Digested {
-    fn from(bytes: Bytes) -> Self {
-        Self { sha256: Sha256::of(&bytes), bytes }
-    }
-}
-
-impl<'a> From<&'a Digested> for Content<'a> {
-    fn from(read: &'a Digested) -> Self {
-        Self { held: Held::Plain(Cow::Borrowed(&read.bytes)), sha256: read.sha256.into() }
-    }
-}
-
 /// Small enough for a processor's second cache, and a multiple of TLS's largest record.
 const PIECE: usize = 48 * 1024;
 

@@ -180,7 +180,7 @@ pub trait PayloadArchive: Send + Sync {
     ///
     /// `Ok`: the object under `key` has exactly the described digest, verified by the store; an object that was
     /// there with the same digest counts, and its own time is the answer. An object with another digest is an
-    /// `ArchiveConflict` and stays.
+    /// `ArchiveConflict` and stays. Bytes that have not the described digest when they arrive are `PayloadCorrupted`.
     fn store(
         &self,
         key: &str,

@@ -61,3 +61,24 @@ async fn a_cached_payload_with_another_digest_is_not_archived() {
     assert_eq!(error.name, ErrorName::PayloadCorrupted);
     assert!(world.archive.objects().is_empty());
 }
+
+#[tokio::test]
+async fn a_payload_that_is_altered_on_its_way_to_the_archive_is_sent_again() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive.alter_next();
+    let error = world.archive_stage().run(&record.message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::ArchiveUnavailable, "what the cache has is sound: {error}");
+    world.archive_stage().run(&record.message).await.unwrap();
+    assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}
+
+#[tokio::test]
+async fn the_failed_bucket_makes_up_for_a_cached_payload_that_was_altered() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    (&world.failed_store).keep(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
+    world.cache.corrupt(record.id(), b"altered");
+    world.archive_stage().run(&record.message).await.unwrap();
+    assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}

@@ -6,6 +6,7 @@ use aws_sdk_s3::{
     Client, error::SdkError, operation::put_object::PutObjectError, primitives::ByteStream,
     types::ChecksumMode,
 };
+use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
@@ -125,11 +126,14 @@ impl PayloadArchive for S3Archive {
             }
             Ok(Put::Existed) => {}
             Err(error) => {
-                return Err(stage_error(
-                    &error,
-                    ErrorName::ArchiveUnavailable,
-                    format!("store object {key}"),
-                ));
+                let is_bad_digest = error.code() == Some("BadDigest");
+                let mut error =
+                    stage_error(&error, ErrorName::ArchiveUnavailable, format!("store object {key}"));
+                // What arrived has another digest than the checksum in the request. Source: S3 API reference, "Error responses".
+                if is_bad_digest {
+                    error.name = ErrorName::PayloadCorrupted;
+                }
+                return Err(error);
             }
         }
         // An earlier call, whose reply was lost, or a concurrent one. Equal bytes are success.

@@ -11,12 +11,9 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use combine::stream::{Decoder, PointerOffset};
-use custody_core::{
-    content::{Content, Digested},
-    digest::Hasher,
-};
+use custody_core::content::Content;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -172,8 +169,8 @@ impl BulkConnection {
 const FIRST_READ: usize = 16 * 1024;
 
 impl BulkConnection {
-    /// Asks for data, and digests it as it comes. `None` where there is none.
-    pub(super) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Digested>> {
+    /// Asks for data. `None` where there is none.
+    pub(super) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Bytes>> {
         self.expect_nothing_left()?;
         self.send(&command.get_packed_command()).await?;
         within(self.stall_limit, self.stream.flush()).await?;
@@ -195,15 +192,6 @@ impl BulkConnection {
         };
         // The data and the end of its line.
         read.reserve((length + 2).saturating_sub(read.len()));
-        let (mut hasher, mut digested) = (Hasher::default(), 0);
-        while digested < length {
-            let new = &read[digested..length.min(read.len())];
-            hasher.update(new);
-            digested += new.len();
-            if digested < length {
-                self.read_more(&mut read).await?;
-            }
-        }
         while read.len() < length + 2 {
             self.read_more(&mut read).await?;
         }
@@ -211,7 +199,7 @@ impl BulkConnection {
             return Err(out_of_step());
         }
         read.truncate(length);
-        Ok(Some(Digested { bytes: read.freeze(), sha256: hasher.finish() }))
+        Ok(Some(read.freeze()))
     }
 
     async fn read_more(&mut self, into: &mut BytesMut) -> RedisResult<()> {

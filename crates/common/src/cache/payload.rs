@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use custody_core::content::{Content, Digested};
+use bytes::Bytes;
+use custody_core::content::Content;
 use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{
@@ -53,7 +54,7 @@ impl Conversation for Store<'_> {
 pub(super) struct Fetch<'a>(pub(super) &'a str);
 
 impl Conversation for Fetch<'_> {
-    type Answer = Option<Digested>;
+    type Answer = Option<Bytes>;
 
     async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
         if asking {

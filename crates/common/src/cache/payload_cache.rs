@@ -1,7 +1,8 @@
 //! The port of the payload cache, on a cluster.
 
+use bytes::Bytes;
 use custody_core::{
-    content::{Content, Digested},
+    content::Content,
     error::{ErrorName, StageError},
     message::RedisReference,
     ports::payload_cache::PayloadCache,
@@ -105,7 +106,7 @@ impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
         })
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         let key = key_of(id);
         let operation = || format!("read the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());

@@ -69,7 +69,7 @@ async fn a_payload_of_a_slot_that_is_being_moved_is_taken_and_found_by_whoever_h
     assert!(!cache.persist(id).await.unwrap());
     cache.put(id, &b"payload".into()).await.unwrap();
     assert!(target.calls("asking").unwrap() > 0, "the source sends it to the target");
-    assert_eq!(cache.payload(id).await.unwrap().unwrap().bytes, b"payload".as_slice());
+    assert_eq!(cache.payload(id).await.unwrap().unwrap(), b"payload".as_slice());
     assert_eq!(cache.size(id).await.unwrap(), Some(7));
     assert!(cache.persist(id).await.unwrap());
     cache.unlink(id).await.unwrap();

@@ -144,7 +144,7 @@ pub(crate) async fn read_in_the_end(cache: &Cache, id: RecordId) -> Option<Vec<u
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match cache.payload(id).await {
-            Ok(payload) => return payload.map(|payload| payload.bytes.to_vec()),
+            Ok(payload) => return payload.map(|payload| payload.to_vec()),
             Err(error) => assert!(Instant::now() < deadline, "no answer: {error}"),
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,12 +2,10 @@
 
 use std::future::Future;
 
+use bytes::Bytes;
+
 use crate::{
-    content::{Content, Digested},
-    error::StageError,
-    message::RedisReference,
-    receipt::Durability,
-    record_id::RecordId,
+    content::Content, error::StageError, message::RedisReference, receipt::Durability, record_id::RecordId,
 };
 
 /// The short-lived store of payloads, one entry per record. Every call may be repeated.
@@ -31,8 +29,8 @@ pub trait PayloadCache: Send + Sync {
     fn put(&self, id: RecordId, payload: &Content<'_>)
     -> impl Future<Output = Result<(), StageError>> + Send;
 
-    /// The payload of a record with its digest. `None` is definite absence.
-    fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Digested>, StageError>> + Send;
+    /// The payload of a record, as the store has it: nobody has held it against a digest. `None` is definite absence.
+    fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Bytes>, StageError>> + Send;
 
     /// The payload's size in bytes, without reading it. `None` is definite absence.
     fn size(&self, id: RecordId) -> impl Future<Output = Result<Option<u64>, StageError>> + Send;

@@ -1,10 +1,11 @@
 //! Archive: moves a payload from where it is into the archive.
 
+use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
     clock::Clock as _,
-    content::Digested,
+    digest::Sha256,
     error::{ErrorName, StageError},
     message::InternalMessage,
     ports::{ArchivedObject, Deployment, FailedStore as _, PayloadArchive, PayloadCache as _},
@@ -36,16 +37,10 @@ impl<D: Deployment> Archive<D> {
     /// running twice, late or concurrently leaves one object.
     pub async fn run(&self, message: &InternalMessage) -> Result<ArchiveReceipt, StageError> {
         let id = message.message_id;
-        // Ingest archived the payload itself where the cache could not take it.
-        let is_archived = message.storage_context.s3_reference.is_some();
-        let source = if is_archived { Ok(None) } else { self.source(message).await };
-        let object = match source {
-            Ok(Some(payload)) => {
-                let now = self.clock.now();
-                self.archive.store(&id.archive_key(), payload.bytes, &message.payload, now).await?
-            }
+        let object = match self.store(message).await {
+            Ok(Some(object)) => object,
             // Looked at last: what left the cache meanwhile went there. It is the normal case of a late repetition, too.
-            source => match (confirm(&self.archive, message).await?, source) {
+            stored => match (confirm(&self.archive, message).await?, stored) {
                 (Some(object), _) => object,
                 (None, Err(error)) => return Err(error),
                 (None, Ok(_)) => {
@@ -65,33 +60,49 @@ impl<D: Deployment> Archive<D> {
         })
     }
 
-    /// The payload from the cache, else from the failed bucket. A store that cannot be asked is passed over where the
-    /// other one has the payload.
-    async fn source(&self, message: &InternalMessage) -> Result<Option<Digested>, StageError> {
+    /// Stores the payload from the cache, else from the failed bucket. `None` where neither has it. A store that cannot be
+    /// asked, or has other bytes, is passed over where the other one has the payload.
+    async fn store(&self, message: &InternalMessage) -> Result<Option<ArchivedObject>, StageError> {
+        // Ingest archived the payload itself where the cache could not take it.
+        if message.storage_context.s3_reference.is_some() {
+            return Ok(None);
+        }
         let id = message.message_id;
-        let cached = self.cache.payload(id).await;
-        if let Ok(Some(payload)) = &cached
-            && payload.sha256 == message.payload.sha256
-        {
-            return cached;
-        }
-        let preserved = self.failed_store.fetch(&id.preserved_key()).await?.map(Digested::from);
-        if let Some(payload) = preserved.filter(|payload| payload.sha256 == message.payload.sha256) {
-            return Ok(Some(payload));
-        }
-        match cached? {
-            None => Ok(None),
-            Some(payload) => {
-                warn!(record.id = %id, "the cached payload has another digest than the receipt");
-                Err(StageError::new(
-                    ErrorName::PayloadCorrupted,
-                    format!(
-                        "archive record {id}: the cached payload has SHA-256 {}, the receipt says {}",
-                        payload.sha256, message.payload.sha256
-                    ),
-                ))
+        let from_cache = match self.cache.payload(id).await {
+            Ok(Some(payload)) => match self.put(message, payload).await {
+                Err(error) if error.name == ErrorName::PayloadCorrupted => Err(error),
+                stored => return stored.map(Some),
+            },
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if let Some(payload) = self.failed_store.fetch(&id.preserved_key()).await? {
+            match self.put(message, payload).await {
+                Err(error) if error.name == ErrorName::PayloadCorrupted => {}
+                stored => return stored.map(Some),
             }
         }
+        from_cache
+    }
+
+    /// Puts bytes under the record's key. The archive holds them against the digest in the receipt; only where it refuses
+    /// them, they are hashed here, to tell bytes that were altered on their way from those that were altered at rest.
+    async fn put(&self, message: &InternalMessage, payload: Bytes) -> Result<ArchivedObject, StageError> {
+        let (id, now) = (message.message_id, self.clock.now());
+        let stored = self.archive.store(&id.archive_key(), payload.clone(), &message.payload, now).await;
+        let Err(error) = stored else { return stored };
+        if error.name != ErrorName::PayloadCorrupted {
+            return Err(error);
+        }
+        let (found, promised) = (Sha256::of(&payload), message.payload.sha256);
+        if found == promised {
+            let operation = format!("archive record {id}: the payload was altered on its way to the archive");
+            return Err(StageError::new(ErrorName::ArchiveUnavailable, operation).caused_by(error));
+        }
+        warn!(record.id = %id, "a payload has another digest than its receipt");
+        let operation =
+            format!("archive record {id}: its payload has SHA-256 {found}, the receipt says {promised}");
+        Err(StageError::new(ErrorName::PayloadCorrupted, operation))
     }
 }
 

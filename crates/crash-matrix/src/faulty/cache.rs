@@ -1,11 +1,8 @@
 //! The cache behind faults.
 
+use bytes::Bytes;
 use custody_core::{
-    content::{Content, Digested},
-    error::StageError,
-    message::RedisReference,
-    ports::PayloadCache,
-    receipt::Durability,
+    content::Content, error::StageError, message::RedisReference, ports::PayloadCache, receipt::Durability,
     record_id::RecordId,
 };
 
@@ -31,7 +28,7 @@ impl PayloadCache for Faulty {
         .await
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
+    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         let read = move |world: std::sync::Arc<crate::world::World>| async move {
             (&world.stores.cache).payload(id).await
         };

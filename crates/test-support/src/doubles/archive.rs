@@ -1,6 +1,9 @@
 //! An archive in memory.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use custody_core::{
@@ -15,9 +18,9 @@ use super::Store;
 
 failing!(MemoryArchive);
 
-/// An archive in memory.
+/// An archive in memory, and whether the next payload is altered on its way there.
 #[derive(Debug, Default)]
-pub struct MemoryArchive(Store<BTreeMap<String, Object>>);
+pub struct MemoryArchive(Store<BTreeMap<String, Object>>, AtomicBool);
 
 #[derive(Debug)]
 struct Object {
@@ -34,6 +37,11 @@ impl MemoryArchive {
     /// The object under this key.
     pub fn content(&self, key: &str) -> Option<Bytes> {
         self.0.peek().get(key).map(|object| object.content.clone())
+    }
+
+    /// Lets the next payload be altered on its way.
+    pub fn alter_next(&self) {
+        self.1.store(true, Ordering::Relaxed);
     }
 
     /// Puts an object there, past every condition.
@@ -66,9 +74,10 @@ impl PayloadArchive for &MemoryArchive {
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
         let mut objects = self.0.open().await?;
-        if Sha256::of(&payload) != descriptor.sha256 {
+        let is_altered = self.1.swap(false, Ordering::Relaxed);
+        if is_altered || Sha256::of(&payload) != descriptor.sha256 {
             return Err(StageError::new(
-                ErrorName::ServiceRefused,
+                ErrorName::PayloadCorrupted,
                 "store a payload under a digest it does not have",
             ));
         }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
-    content::{Content, Digested},
+    content::Content,
     error::{ErrorName, StageError},
     message::RedisReference,
     ports::payload_cache::PayloadCache,
@@ -157,8 +157,8 @@ impl PayloadCache for &MemoryPayloadCache {
         Ok(())
     }
 
-    async fn payload(&self, id: RecordId) -> Result<Option<Digested>, StageError> {
-        Ok(self.0.open().await?.visible(id).map(|entry| entry.payload.clone().into()))
+    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+        Ok(self.0.open().await?.visible(id).map(|entry| entry.payload.clone()))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use crate::{
+    digest::Sha256,
     error::{ErrorKind, StageError},
     message::{InternalMessage, S3Reference},
     ports::{Deployment, FailedStore as _, PayloadCache as _},
@@ -54,12 +55,13 @@ impl<D: Deployment> Failure<D> {
         let cached = self.cache.payload(id).await;
         let mut corrupted = None;
         if let Ok(Some(payload)) = &cached {
-            if payload.sha256 == message.payload.sha256 {
-                let kept = self.failed_store.keep(&id.preserved_key(), payload.bytes.clone()).await?;
+            let found = Sha256::of(payload);
+            if found == message.payload.sha256 {
+                let kept = self.failed_store.keep(&id.preserved_key(), payload.clone()).await?;
                 return Ok(Secured::Preserved(kept));
             }
-            let key = format!("corrupted/{}/{}", id.archive_key(), payload.sha256);
-            corrupted = Some(self.failed_store.keep(&key, payload.bytes.clone()).await?);
+            let key = format!("corrupted/{}/{}", id.archive_key(), found);
+            corrupted = Some(self.failed_store.keep(&key, payload.clone()).await?);
         }
         if let Some(reference) = self.failed_store.find(&id.preserved_key()).await? {
             return Ok(Secured::Preserved(reference));
