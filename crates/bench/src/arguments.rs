@@ -27,13 +27,14 @@ pub(crate) struct Arguments {
     /// Without the curve of throughput.
     #[arg(long)]
     pub(crate) targets_only: bool,
-    /// Have the baseline of ingest write only as many bytes as the decoded payload has, as if it were decoded for nothing.
+    /// Have the baseline of ingest write the payload as the event carries it, in base64, instead of as many bytes as it has
+    /// when it is decoded.
     #[arg(long)]
-    pub(crate) decoded_baseline: bool,
+    pub(crate) encoded_baseline: bool,
     /// Only what is called so, such as `ingest at 6 MB` or `archive`; targets that need more count as not measured.
     #[arg(long)]
     pub(crate) only: Option<String>,
-    /// Have AWS answer late, by operation: `StartExecution=300ms,PutItem=4ms`.
+    /// Have AWS answer late: `aws` for times like those of AWS, or by operation: `StartExecution=300ms,PutItem=4ms`.
     #[arg(long)]
     latency: Option<Latencies>,
     /// The folder of the release binaries.
@@ -71,7 +72,7 @@ impl Arguments {
         let flags = [
             (self.brief, "--brief"),
             (self.targets_only, "--targets-only"),
-            (self.decoded_baseline, "--decoded-baseline"),
+            (self.encoded_baseline, "--encoded-baseline"),
         ];
         let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.to_owned());
         let only = self.only.iter().map(|only| format!("--only '{only}'"));

@@ -87,6 +87,11 @@ impl Case {
         Self { name, function, size: "any", size_bytes, event, cached, expected, has_baseline: false }
     }
 
+    /// The size of the payload as it is kept.
+    pub fn decoded_bytes(&self) -> usize {
+        self.event.decoded_bytes
+    }
+
     /// The same, with a baseline that moves as many bytes as the payload has when it is decoded.
     #[must_use]
     pub fn with_decoded_baseline(mut self) -> Self {

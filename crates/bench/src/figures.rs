@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::function::Times;
+use crate::{function::Times, primitives::Speed};
 
 /// A whole run.
 #[derive(Debug, Serialize)]
@@ -12,6 +12,10 @@ use crate::function::Times;
 pub struct Figures {
     /// Processor, cores and kernel.
     pub machine: String,
+    /// Whether the processor has instructions for SHA-256.
+    pub has_sha_instructions: bool,
+    /// How fast libraries hash and decode here.
+    pub primitives: Vec<Speed>,
     /// How it was run.
     pub command: String,
     /// Start times, by program.
@@ -48,6 +52,8 @@ pub struct LatencyFigures {
     pub size: String,
     /// The size of what grows: the event of ingest, the payload of archive.
     pub size_bytes: usize,
+    /// The size of the payload as it is kept.
+    pub payload_bytes: usize,
     /// How many records each side dealt with.
     pub records: usize,
     /// The function's side.

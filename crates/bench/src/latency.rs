@@ -42,6 +42,7 @@ pub fn measure(
         function: case.name.to_owned(),
         size: case.size.to_owned(),
         size_bytes: case.size_bytes,
+        payload_bytes: case.decoded_bytes(),
         records,
         measured: sides.next().context("a function was measured")?,
         baseline: sides.next(),

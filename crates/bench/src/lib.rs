@@ -22,6 +22,7 @@ pub mod init;
 pub mod latencies;
 pub mod latency;
 pub mod plot;
+pub mod primitives;
 pub mod process;
 pub mod redis_link;
 pub mod runtime_api;

@@ -33,12 +33,17 @@ pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut version = kernel.trim().split('.');
     let (major, minor) = (version.next().unwrap_or_default(), version.next().unwrap_or_default());
-    let sha = if has_sha_instructions(&cpu) { "yes" } else { "no" };
+    let sha = if lists_sha_instructions(&cpu) { "yes" } else { "no" };
     format!("{model}, sha_ni {sha}, {cores} cores, Linux {major}.{minor}")
 }
 
+/// Whether the processor has instructions for SHA-256.
+pub fn has_sha_instructions() -> bool {
+    lists_sha_instructions(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+}
+
 /// Whether `/proc/cpuinfo` lists the instructions: `sha_ni` on x86, `sha2` on ARM.
-fn has_sha_instructions(cpu_info: &str) -> bool {
+fn lists_sha_instructions(cpu_info: &str) -> bool {
     let flags = cpu_info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
     flags.is_some_and(|flags| flags.split_whitespace().any(|flag| matches!(flag, "sha_ni" | "sha2")))
 }
@@ -49,9 +54,9 @@ mod tests {
 
     #[test]
     fn instructions_for_sha_256_are_found_by_their_name() {
-        assert!(has_sha_instructions("processor : 0\nflags\t: fpu sha_ni vaes\n"));
-        assert!(has_sha_instructions("Features : fp asimd sha1 sha2\n"));
-        assert!(!has_sha_instructions("flags : fpu sha_nix\n"));
-        assert!(!has_sha_instructions(""));
+        assert!(lists_sha_instructions("processor : 0\nflags\t: fpu sha_ni vaes\n"));
+        assert!(lists_sha_instructions("Features : fp asimd sha1 sha2\n"));
+        assert!(!lists_sha_instructions("flags : fpu sha_nix\n"));
+        assert!(!lists_sha_instructions(""));
     }
 }

@@ -7,7 +7,7 @@ use custody_bench::{
     deployment::Deployment,
     figures::Figures,
     function::Program,
-    goals, init, latency, process, start_delay, throughput,
+    goals, init, latency, primitives, process, start_delay, throughput,
     workload::{EVENT_SIZES, PAYLOAD_SIZES},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -58,6 +58,8 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
 
     let mut figures = Figures {
         machine: process::machine(),
+        has_sha_instructions: process::has_sha_instructions(),
+        primitives: primitives::measure(arguments.python.as_deref())?,
         command: arguments.command_line(),
         init,
         latency: Vec::new(),
@@ -95,7 +97,7 @@ fn cases(arguments: &Arguments) -> Vec<Case> {
     cases.extend([EVENT_SIZES[1], EVENT_SIZES[4]].map(|(bytes, name)| Case::ingest_with_key(bytes, name)));
     cases.extend([Case::metadata(), Case::aggregate()]);
     cases.retain(|case| arguments.wants(&case.to_string()));
-    if arguments.decoded_baseline {
+    if !arguments.encoded_baseline {
         cases = cases.into_iter().map(Case::with_decoded_baseline).collect();
     }
     cases

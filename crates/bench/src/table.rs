@@ -7,12 +7,14 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use crate::{
     cache_bytes::{Held, Load},
     figures::{Figures, Side, TimeFigures},
+    primitives::{Speed, Work},
 };
 
 /// All tables.
 pub fn render(figures: &Figures) -> String {
     let sections = [
         ("Targets", goals(figures)),
+        ("What hashing and decoding cost at least", primitives(figures)),
         ("Start: process start to first request for an event", init(figures)),
         ("Records one after the other", latency(figures)),
         ("The time to a receipt while Step Functions is slow (ingest)", start_delay(figures)),
@@ -48,6 +50,18 @@ fn goals(figures: &Figures) -> Table {
 
 fn number(value: f64, unit: &str) -> String {
     format!("{value:.*} {unit}", if value < 1.0 { 3 } else { 2 })
+}
+
+fn primitives(figures: &Figures) -> Table {
+    let mut table = table(&["library", "work", "MB/s"]);
+    for Speed { work, library, megabytes_per_second } in &figures.primitives {
+        let work = match work {
+            Work::Hash => "SHA-256",
+            Work::Decode => "base64, decoded bytes",
+        };
+        table.add_row([library.clone(), work.to_owned(), format!("{megabytes_per_second:.0}")]);
+    }
+    table
 }
 
 fn init(figures: &Figures) -> Table {

@@ -1,0 +1,136 @@
+//! The speed of what no ingest can do without, hashing and decoding, by the libraries at hand: what the functions' times are
+//! to be held against on a processor that has no instructions for SHA-256.
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use sha2::Digest as _;
+
+/// As many bytes as the largest payload has.
+const BYTES: usize = 4_700_000;
+
+/// How often each library does its work; the fastest time counts, because nothing makes code faster than it is.
+const ROUNDS: usize = 9;
+
+/// The pieces in which ingest hashes.
+const PIECE: usize = 48 * 1024;
+
+/// What a library does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Work {
+    /// SHA-256.
+    #[serde(rename = "SHA-256")]
+    Hash,
+    /// Decoding of base64; counted are the decoded bytes.
+    #[serde(rename = "base64")]
+    Decode,
+}
+
+/// How fast a library is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Speed {
+    /// What it does.
+    pub work: Work,
+    /// Its name, and whether the functions use it.
+    pub library: String,
+    /// Units of 10^6 bytes per second.
+    pub megabytes_per_second: f64,
+}
+
+/// Measures every library; those that Python brings too, where there is a Python.
+pub fn measure(python: Option<&Path>) -> anyhow::Result<Vec<Speed>> {
+    let bytes: Vec<u8> = (0..=255).cycle().take(BYTES).collect();
+    let text = base64_simd::STANDARD.encode_to_string(&bytes);
+    let mut decoded = vec![0; BYTES];
+    let ring = fastest(|| {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        bytes.chunks(PIECE).for_each(|piece| context.update(piece));
+        std::hint::black_box(context.finish());
+    });
+    let sha2 = fastest(|| {
+        let mut hasher = sha2::Sha256::new();
+        bytes.chunks(PIECE).for_each(|piece| hasher.update(piece));
+        std::hint::black_box(hasher.finalize());
+    });
+    let simd = fastest(|| {
+        let out = base64_simd::Out::from_slice(&mut decoded);
+        std::hint::black_box(base64_simd::STANDARD.decode(text.as_bytes(), out).is_ok());
+    });
+    let mut speeds = vec![
+        speed(Work::Hash, "ring (used)", ring),
+        speed(Work::Hash, "sha2", sha2),
+        speed(Work::Decode, "base64-simd (used)", simd),
+    ];
+    if let Some(python) = python {
+        let [hash, decode] = of_python(python)?;
+        speeds.push(speed(Work::Hash, "OpenSSL (Python's hashlib)", hash));
+        speeds.push(speed(Work::Decode, "Python's binascii", decode));
+    }
+    Ok(speeds)
+}
+
+/// How long the fastest library takes for so many bytes, in microseconds.
+pub fn fastest_us(speeds: &[Speed], work: Work, bytes: usize) -> Option<f64> {
+    let of_work = speeds.iter().filter(|speed| speed.work == work);
+    let fastest = of_work.map(|speed| speed.megabytes_per_second).max_by(f64::total_cmp)?;
+    #[expect(clippy::cast_precision_loss, reason = "the size of a payload")]
+    Some(bytes as f64 / fastest)
+}
+
+fn fastest(mut work: impl FnMut()) -> Duration {
+    let mut times = (0..ROUNDS).map(|_| {
+        let began = Instant::now();
+        work();
+        began.elapsed()
+    });
+    let first = times.next().unwrap_or_default();
+    times.fold(first, Duration::min)
+}
+
+fn speed(work: Work, library: &str, time: Duration) -> Speed {
+    #[expect(clippy::cast_precision_loss, reason = "the size of a payload")]
+    let megabytes = BYTES as f64 / 1e6;
+    Speed { work, library: library.to_owned(), megabytes_per_second: megabytes / time.as_secs_f64() }
+}
+
+/// The same by what Python is linked to.
+fn of_python(python: &Path) -> anyhow::Result<[Duration; 2]> {
+    let script = format!(
+        "import base64, binascii, hashlib, time\n\
+         data = bytes(range(256)) * ({BYTES} // 256)\n\
+         text = base64.b64encode(data)\n\
+         def fastest(work):\n\
+        \x20   times = []\n\
+        \x20   for _ in range({ROUNDS}):\n\
+        \x20       began = time.perf_counter(); work(); times.append(time.perf_counter() - began)\n\
+        \x20   return min(times)\n\
+         print(fastest(lambda: hashlib.sha256(data).digest()), fastest(lambda: binascii.a2b_base64(text)))\n"
+    );
+    let output = Command::new(python).arg("-c").arg(script).output().context("run Python")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let times: Vec<f64> = text.split_whitespace().filter_map(|time| time.parse().ok()).collect();
+    match times[..] {
+        [hash, decode] => Ok([Duration::try_from_secs_f64(hash)?, Duration::try_from_secs_f64(decode)?]),
+        _ => bail!("Python measured nothing: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_library_counts() {
+        let of = |work, megabytes_per_second| Speed { work, library: String::new(), megabytes_per_second };
+        let speeds = [of(Work::Hash, 100.0), of(Work::Hash, 200.0), of(Work::Decode, 1000.0)];
+        assert_eq!(fastest_us(&speeds, Work::Hash, 4_000_000), Some(20_000.0));
+        assert_eq!(fastest_us(&speeds, Work::Decode, 1_000_000), Some(1000.0));
+        assert_eq!(fastest_us(&[], Work::Hash, 1), None);
+    }
+}
