@@ -38,8 +38,12 @@ pub mod ingest_shares {
     pub const ARCHIVE: Duration = Duration::from_secs(8);
     /// The acceptance, or the look-up of a claim.
     pub const TABLE: Duration = Duration::from_secs(3);
+    /// One try of that. Two of them leave the time to read what a key stands for after both.
+    pub const TABLE_TRY: Duration = Duration::from_millis(700);
     /// The marker of an acceptance that the table could not take.
     pub const MARKER: Duration = Duration::from_secs(4);
+    /// One try of that.
+    pub const MARKER_TRY: Duration = Duration::from_millis(1800);
     /// Each call after the response: the start of the workflow, what is kept of a rejected request.
     pub const FOLLOW_UP: Duration = Duration::from_secs(3);
 
@@ -47,6 +51,8 @@ pub mod ingest_shares {
     const LONGEST_WAY_SECONDS: u64 =
         CACHE.as_secs() + ARCHIVE.as_secs() + TABLE.as_secs() + MARKER.as_secs() + FOLLOW_UP.as_secs();
     const _: () = assert!(LONGEST_WAY_SECONDS < TIMEOUT_SECONDS);
+    const _: () = assert!(TABLE_TRY.as_millis() * 4 < TABLE.as_millis());
+    const _: () = assert!(MARKER_TRY.as_millis() * 2 < MARKER.as_millis());
 }
 
 /// A port whose calls are given up after a time.

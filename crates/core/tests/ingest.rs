@@ -11,9 +11,10 @@ use custody_core::{
     idempotency::CLAIM_LIFE,
     ports::{OpenRecords as _, PayloadCache as _},
     receipt::Durability,
+    stages::failure::LOSS_CONFIRMATION,
 };
-use custody_test_support::world::World;
-use support::{problem, receipt, request};
+use custody_test_support::world::{POLICY, World};
+use support::{failure, problem, receipt, request};
 
 fn advance(world: &World, duration: Duration) {
     world.clock.advance_ms(i64::try_from(duration.as_millis()).unwrap());
@@ -243,4 +244,45 @@ async fn a_follow_up_that_fails_leaves_an_acceptance_for_reconcile() {
     let id = world.open.all()[0].id();
     assert!((&world.cache).size(id).await.unwrap().is_some());
     assert_eq!(world.open.get(id).unwrap().look_at, world.clock.now().after(Duration::from_mins(2)));
+}
+
+#[tokio::test]
+async fn a_lost_payload_that_is_sent_again_completes_its_record() {
+    let world = World::default();
+    let sent = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    let first = receipt(&sent.response);
+    world.ingest().follow_up(sent.follow_up).await;
+    world.cache.lose_everything();
+    let record = world.open.get(first.message_id).unwrap();
+    let stage = world.failure(POLICY);
+    assert!(!stage.run(failure(&record.message, "archive", "PayloadMissing")).await.unwrap().finished);
+    advance(&world, LOSS_CONFIRMATION);
+    assert!(stage.run(failure(&record.message, "archive", "PayloadMissing")).await.unwrap().finished);
+    let letter = world.dead_letters.letters().remove(0);
+    assert_eq!(letter.failure.error_name, "PayloadLost");
+
+    let again = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    assert_eq!(receipt(&again.response).message_id, first.message_id);
+    world.ingest().follow_up(again.follow_up).await;
+    assert_eq!(world.failed_store.objects()[&first.message_id.preserved_key()], b"audit".as_slice());
+    world.redrive().redrive(letter, true).await.unwrap();
+    let next = world.open.get(first.message_id).unwrap();
+    world.archive_stage().run(&next.message).await.unwrap();
+    assert_eq!(world.archive.content(&first.message_id.archive_key()).unwrap(), b"audit".as_slice());
+}
+
+#[tokio::test]
+async fn a_receipt_that_is_repeated_does_not_wait_for_the_cache() {
+    let world = World::default();
+    let first = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    world.cache.set_hangs(true);
+    let again = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    assert_eq!(receipt(&again.response).message_id, receipt(&first.response).message_id);
+    world.cache.set_hangs(false);
+    world.ingest().follow_up(again.follow_up).await;
+    assert_eq!(
+        world.cache.records(),
+        [receipt(&first.response).message_id],
+        "what the put may have left is unlinked"
+    );
 }

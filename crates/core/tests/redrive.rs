@@ -141,3 +141,15 @@ async fn a_dead_letter_of_an_attempt_that_has_not_failed_comes_back() {
     assert!(matches!(redrive(&world, &foreign, false).await, Redriven::PutBack(_)));
     assert!(world.workflow.names().is_empty());
 }
+
+#[tokio::test]
+async fn a_redrive_waits_until_the_failure_is_told() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.topic.fail_with(Some(ErrorName::TopicUnavailable));
+    world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
+    let letter = world.dead_letters.letters().remove(0);
+    let outcome = world.redrive().redrive(letter, false).await.unwrap();
+    assert!(matches!(&outcome, Redriven::PutBack(remark) if remark.contains("still owes")), "{outcome:?}");
+    assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt());
+}

@@ -21,14 +21,15 @@ async fn main() -> Result<(), lambda::Error> {
     let config = custody_common::start(IngestConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
-    let open = DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims);
+    let open = DynamoOpenRecords::new(aws.hurried(share::TABLE_TRY).dynamodb(), tables.open, tables.claims);
+    let markers = aws.hurried(share::MARKER_TRY).s3();
     let queue = |url| Bounded::new(LetterQueue::new(aws.sqs(), url), share::FOLLOW_UP);
     let stage = Ingest::<OnAws> {
         cache: Bounded::new(ClusterCache::from_config(config.cache, aws.secrets_manager()), share::CACHE),
         archive: Bounded::new(S3Archive::new(aws.s3(), config.archive_bucket), share::ARCHIVE),
         open: Bounded::new(open.clone(), share::TABLE),
         claims: Bounded::new(open, share::TABLE),
-        markers: Bounded::new(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket), share::MARKER),
+        markers: Bounded::new(S3AcceptanceMarkers::new(markers, config.marker_bucket), share::MARKER),
         workflow: Bounded::new(
             StateMachine::new(aws.step_functions(), workflow.state_machine_arn, workflow.workflow_type),
             share::FOLLOW_UP,

@@ -39,6 +39,8 @@ impl<D: Deployment> Archive<D> {
         let id = message.message_id;
         let object = match self.store(message).await {
             Ok(Some(object)) => object,
+            // It could not be asked a moment ago, and this function's time is dear while it is away.
+            Err(error) if error.name == ErrorName::ArchiveUnavailable => return Err(error),
             // Looked at last: what left the cache meanwhile went there. It is the normal case of a late repetition, too.
             stored => match (confirm(&self.archive, message).await?, stored) {
                 (Some(object), _) => object,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tracing::{info, warn};
 
-use self::look::{Budget, Item};
+pub(in crate::stages) use self::look::Budget;
+use self::look::Item;
 pub use self::report::{Looked, Report};
 use crate::{
     clock::{Clock as _, Timestamp},
@@ -92,7 +93,7 @@ impl<D: Deployment> Reconcile<D> {
         let mut report = Report::default();
         self.adopt_markers(began, &mut report).await;
         let due = self.survey(began, &mut report).await?;
-        let budget = Budget::new(began, self.settings);
+        let budget = Budget::new(self.clock.now(), self.settings);
         for (done, batch) in due.chunks(TABLE_BATCH).enumerate() {
             if budget.is_over(self.clock.now()) {
                 report.not_reached = due.len() - done * TABLE_BATCH;

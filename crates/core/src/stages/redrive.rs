@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use tracing::{info, warn};
 
-use super::reconcile::{Looked, Reconcile};
+use super::reconcile::{Budget, Looked, Reconcile};
 use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
@@ -104,6 +104,11 @@ impl<D: Deployment> Redrive<D> {
                 }
                 Ok(Redriven::InProgress(current))
             }
+            OpenState::Failed { owed, .. } if current == failed && !owed.is_empty() => {
+                let remark =
+                    "reconcile does first what the failure still owes; redrive it again in some minutes";
+                self.put_back(letter, remark.to_owned()).await
+            }
             OpenState::Failed { failure, .. } if current == failed => {
                 // Two deliveries at the same time would begin the attempt in the same words, and each would start it.
                 let turn =
@@ -194,6 +199,7 @@ pub(super) async fn automatically<D: Deployment>(
     reconcile: &Reconcile<D>,
     open: &OpenRecord,
     failure: &FailureSummary,
+    budget: &Budget,
     now: Timestamp,
 ) -> Result<Looked, StageError> {
     let settings = &reconcile.settings;
@@ -204,6 +210,9 @@ pub(super) async fn automatically<D: Deployment>(
         } else {
             Looked::NotDue
         });
+    }
+    if !budget.take_start() {
+        return reconcile.postpone(open, now).await;
     }
     // Two copies of reconcile at the same time would begin the attempt in the same words, and each would start it.
     let turn = Turn { look_at: now.after(settings.first_look), start: None, is_missing: false };

@@ -1,6 +1,9 @@
 //! Acceptance markers in memory.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use custody_core::{
     attempt::Attempt,
@@ -13,11 +16,20 @@ use super::Store;
 
 failing!(MemoryMarkers);
 
-/// Acceptance markers in memory.
+/// Acceptance markers in memory, and those among them that cannot be read.
 #[derive(Debug, Default)]
-pub struct MemoryMarkers(Store<BTreeMap<Attempt, OpenRecord>>);
+pub struct MemoryMarkers(Store<BTreeMap<Attempt, OpenRecord>>, Mutex<BTreeSet<Attempt>>);
 
 impl MemoryMarkers {
+    /// Makes a marker one that cannot be read.
+    pub fn spoil(&self, attempt: Attempt) {
+        self.spoiled().insert(attempt);
+    }
+
+    fn spoiled(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The attempts that have markers.
     pub fn marked(&self) -> Vec<Attempt> {
         self.0.peek().keys().copied().collect()
@@ -35,7 +47,11 @@ impl AcceptanceMarkers for &MemoryMarkers {
     }
 
     async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
-        Ok(self.0.open().await?.get(&attempt).cloned())
+        let found = self.0.open().await?.get(&attempt).cloned();
+        if self.spoiled().contains(&attempt) {
+            return Err(StageError::new(ErrorName::ServiceRefused, "read a marker that is spoiled"));
+        }
+        Ok(found)
     }
 
     async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {

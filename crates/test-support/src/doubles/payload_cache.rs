@@ -22,11 +22,13 @@ failing!(MemoryPayloadCache);
 pub struct MemoryPayloadCache(Store<State>);
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 struct State {
     entries: BTreeMap<RecordId, Entry>,
     durable: bool,
     capacity: Option<usize>,
     replicas_lag: bool,
+    hangs: bool,
     answers_as_empty: bool,
     puts: usize,
 }
@@ -51,6 +53,11 @@ impl MemoryPayloadCache {
     /// Limits the bytes of all payloads together; a put beyond the limit is refused. `None` ends that.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.0.peek().capacity = bytes;
+    }
+
+    /// Makes every put take effect and never answer.
+    pub fn set_hangs(&self, hangs: bool) {
+        self.0.peek().hangs = hangs;
     }
 
     /// Makes every put end unconfirmed: the payload is stored, and the caller is told that it may not be.
@@ -124,18 +131,8 @@ impl MemoryPayloadCache {
     pub fn puts(&self) -> usize {
         self.0.peek().puts
     }
-}
 
-impl PayloadCache for &MemoryPayloadCache {
-    fn reference(&self, id: RecordId) -> RedisReference {
-        RedisReference { server: "memory".to_owned(), port: 6379, key: format!("rec:{id}") }
-    }
-
-    fn durability(&self) -> Durability {
-        if self.0.peek().durable { Durability::Durable } else { Durability::Replicated }
-    }
-
-    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+    async fn store(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
         let mut state = self.0.open().await?;
         state.puts += 1;
         let others = state.entries.iter().filter(|(other, _)| **other != id);
@@ -155,6 +152,22 @@ impl PayloadCache for &MemoryPayloadCache {
             return unavailable("the replicas did not confirm it");
         }
         Ok(())
+    }
+}
+
+impl PayloadCache for &MemoryPayloadCache {
+    fn reference(&self, id: RecordId) -> RedisReference {
+        RedisReference { server: "memory".to_owned(), port: 6379, key: format!("rec:{id}") }
+    }
+
+    fn durability(&self) -> Durability {
+        if self.0.peek().durable { Durability::Durable } else { Durability::Replicated }
+    }
+
+    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+        let hangs = self.0.peek().hangs;
+        let stored = self.store(id, payload).await;
+        if hangs { std::future::pending().await } else { stored }
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {

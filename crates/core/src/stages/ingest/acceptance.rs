@@ -1,6 +1,8 @@
 //! Acceptance: the payload is made durable, then one conditional write makes the record the deployment's to finish.
 
-use futures_util::future;
+use std::pin::pin;
+
+use futures_util::future::{self, Either};
 use tracing::{error, info, warn};
 
 use super::{FollowUp, Ingest, Refusal, Taken};
@@ -12,10 +14,10 @@ use crate::{
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, SecurityContext, StorageContext},
     metadata::MessageMetaData,
-    open_record::OpenRecord,
+    open_record::{OpenRecord, OpenState},
     ports::{
-        Acceptance, AcceptanceMarkers as _, Deployment, IdempotencyClaims as _, OpenRecords as _,
-        PayloadArchive as _, PayloadCache as _,
+        Acceptance, AcceptanceMarkers as _, Deployment, FailedStore as _, IdempotencyClaims as _,
+        OpenRecords as _, PayloadArchive as _, PayloadCache as _,
     },
     problem::{Problem, ProblemKind},
     proxy::ProxyEvent,
@@ -91,9 +93,16 @@ impl<D: Deployment> Ingest<D> {
         }
         let id = self.clock.mint();
         let Envelope { meta_data, payload, .. } = envelope;
-        let (cached, holder) = future::join(self.cache.put(id, &payload.content), self.holder_of(&key)).await;
-        // The payload is unlinked in every case but acceptance and an outcome that nobody knows.
-        let in_vain = cached.is_ok().then_some(id);
+        // A receipt that is repeated waits for no cache: once the claim is found, the put is given up.
+        let put = pin!(self.cache.put(id, &payload.content));
+        let (cached, holder) = match future::select(put, pin!(self.holder_of(&key))).await {
+            Either::Left((cached, claim)) => (cached, claim.await),
+            Either::Right((holder @ Ok(Holder::Nobody | Holder::Expired(_)), put)) => (put.await, holder),
+            Either::Right((holder, _)) => (Ok(()), holder),
+        };
+        // The payload is unlinked in every case but acceptance and an outcome that nobody knows. A put that failed, or was given
+        // up, may have had its effect.
+        let in_vain = Some(id);
         let refused = |problem: Problem| Refusal { problem, unlink: in_vain };
         let holder = holder.map_err(|error| {
             self.table_breaker.trip(self.clock.now());
@@ -105,7 +114,10 @@ impl<D: Deployment> Ingest<D> {
             Holder::Expired(claim) => Some(claim),
             Holder::Record(claim) => {
                 let own = message(id, request, meta_data, &payload, StorageContext::default());
-                return repeat(claim, &own, in_vain).map_err(refused);
+                let holder = claim.message_id;
+                let repeated = repeat(claim, &own, in_vain).map_err(refused)?;
+                self.make_up_for_loss(holder, &payload).await.map_err(refused)?;
+                return Ok(repeated);
             }
         };
         let stored = match cached {
@@ -132,6 +144,26 @@ impl<D: Deployment> Ingest<D> {
                 Err(keys_unavailable().into())
             }
         }
+    }
+
+    /// Preserves a payload that is sent again, where that of the key's record was lost: its producer is who can make up for
+    /// that, and a redrive takes it from there.
+    async fn make_up_for_loss(&self, holder: RecordId, payload: &Payload<'_>) -> Result<(), Problem> {
+        let open = self.open.find(holder).await.ok().flatten();
+        let is_lost = open.is_some_and(|open| match open.state {
+            OpenState::Failed { failure, .. } => failure.payload_reference.is_none(),
+            OpenState::InProgress => false,
+        });
+        if !is_lost {
+            return Ok(());
+        }
+        let kept = self.failed_store.keep(&holder.preserved_key(), payload.content.to_bytes()).await;
+        kept.map_err(|error| {
+            error!(record.id = %holder, error.name = error.name.as_str(), %error, "could not preserve a lost payload that was sent again");
+            no_durable_store()
+        })?;
+        warn!(record.id = %holder, "preserved a lost payload that was sent again; a redrive completes its record");
+        Ok(())
     }
 
     /// What a key stands for now. A claim outlives its time as long as its record is open.

@@ -1,6 +1,9 @@
 //! One look at one open record.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tracing::{error, info, warn};
 
@@ -22,6 +25,9 @@ use crate::{
     stages::{failure::FailedRecord, redrive},
 };
 
+/// When a record that this run has no start left for is looked at again, behind those that were not reached.
+const NEXT_RUN: Duration = Duration::from_mins(1);
+
 /// After how many failed starts in one run the workflow is left in peace until the next.
 const MAX_FAILED_STARTS: usize = 20;
 
@@ -30,7 +36,7 @@ const MIN_STARTS: u32 = 3;
 
 /// What one run of reconcile may still use.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(in crate::stages) struct Budget {
     began: Timestamp,
     settings: Settings,
     starts: AtomicUsize,
@@ -47,7 +53,7 @@ impl Budget {
     }
 
     /// Takes one start out of the budget, where there is one.
-    fn take_start(&self) -> bool {
+    pub(in crate::stages) fn take_start(&self) -> bool {
         self.failed_starts.load(Ordering::Relaxed) < MAX_FAILED_STARTS
             && self.starts.fetch_add(1, Ordering::Relaxed) < self.settings.max_starts
     }
@@ -89,14 +95,15 @@ impl<D: Deployment> Reconcile<D> {
         let number = record.attempt().number();
         match (item, &record.state) {
             (Some(ItemState::Completed(item)), _) => self.finish(&record, item, now).await,
+            // Also of a record that was discarded meanwhile: its subscribers are told that it has failed.
+            (_, OpenState::Failed { owed, .. }) if !owed.is_empty() => {
+                self.have_failure_handled(&record, now, ErrorName::WorkflowIncomplete, "").await
+            }
             (Some(ItemState::Failed { discarded: true, attempt }), _) if *attempt >= number => {
                 self.close(&record, now).await
             }
-            (_, OpenState::Failed { failure, owed }) if owed.is_empty() => {
-                redrive::automatically(self, &record, failure, now).await
-            }
-            (_, OpenState::Failed { .. }) => {
-                self.have_failure_handled(&record, now, ErrorName::WorkflowIncomplete, "").await
+            (_, OpenState::Failed { failure, .. }) => {
+                redrive::automatically(self, &record, failure, budget, now).await
             }
             (_, OpenState::InProgress) => self.bring_on(&record, budget, now).await,
         }
@@ -106,6 +113,18 @@ impl<D: Deployment> Reconcile<D> {
     async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
         self.open.take_turn(record, Turn { look_at, start: None, is_missing: false }).await
+    }
+
+    /// Leaves a record for which this run has no start left, so that those behind it are looked at: whether their payloads are
+    /// there must be seen within minutes.
+    pub(in crate::stages) async fn postpone(
+        &self,
+        record: &OpenRecord,
+        now: Timestamp,
+    ) -> Result<Looked, StageError> {
+        let turn = Turn { look_at: now.after(NEXT_RUN), start: None, is_missing: false };
+        self.open.take_turn(record, turn).await?;
+        Ok(Looked::Postponed)
     }
 
     /// Announces a record that is complete, and closes it.
@@ -192,7 +211,7 @@ impl<D: Deployment> Reconcile<D> {
             return self.start_next(record, budget, now).await;
         }
         if !budget.take_start() {
-            return Ok(Looked::Postponed);
+            return self.postpone(record, now).await;
         }
         if !self.take_turn(record, now).await? {
             return Ok(Looked::NotDue);
@@ -229,7 +248,7 @@ impl<D: Deployment> Reconcile<D> {
             return self.have_failure_handled(record, now, ErrorName::WorkflowIncomplete, text).await;
         }
         if !budget.take_start() {
-            return Ok(Looked::Postponed);
+            return self.postpone(record, now).await;
         }
         let look_at = self.next_look(record.looks + 1, now);
         let turn = Turn { look_at, start: Some(now), is_missing: false };

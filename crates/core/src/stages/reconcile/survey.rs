@@ -25,7 +25,8 @@ impl<D: Deployment> Reconcile<D> {
                 OpenKind::Failed => (&mut report.failed, &mut report.oldest_failed_age_seconds),
             };
             *count = listing.entries.len();
-            *oldest = ages.max().unwrap_or(0);
+            // Markers may be older than what is in the index.
+            *oldest = ages.max().unwrap_or(0).max(*oldest);
             report.at_least |= listing.truncated;
             due.extend(listing.entries.into_iter().filter(|entry| entry.look_at <= now));
         }
