@@ -3,6 +3,12 @@
 
 mod support;
 
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+};
+
 use custody_core::{
     clock::Clock as _,
     lookup::{Found, look_up},
@@ -11,14 +17,14 @@ use custody_core::{
 };
 use custody_test_support::{samples, world::World};
 
-/// Moves a record from its marker to its completion, as reconcile and the workflow do, beginning after `delay` reads of
-/// something else.
-async fn go_its_way(world: &World, record: &OpenRecord, delay: usize) {
-    for _ in 0..delay {
-        (&world.markers).list(1).await.unwrap();
-    }
+/// From its marker to the open-record table, as reconcile does.
+async fn adopt(world: &World, record: &OpenRecord) {
     (&world.open).accept(record, None).await.unwrap();
     (&world.markers).clear(record.attempt()).await.unwrap();
+}
+
+/// From there to its completion, as the workflow does.
+async fn complete(world: &World, record: &OpenRecord) {
     let now = world.clock.now();
     (&world.table).put_received(&record.message, now).await.unwrap();
     let times = CompletionTimes { archived_at: now, completed_at: now };
@@ -26,22 +32,32 @@ async fn go_its_way(world: &World, record: &OpenRecord, delay: usize) {
     (&world.open).close(record.attempt()).await.unwrap();
 }
 
+/// Lets a lookup do so many of its reads.
+async fn reads<T>(mut looking: Pin<&mut impl Future<Output = T>>, count: usize) {
+    for _ in 0..count {
+        let is_done = poll_fn(|context| Poll::Ready(looking.as_mut().poll(context).is_ready())).await;
+        assert!(!is_done, "the lookup has a read left");
+    }
+}
+
+/// How many reads a lookup makes: one of each store.
+const READS: usize = 3;
+
 #[tokio::test]
 async fn what_has_a_receipt_is_found_while_it_moves() {
-    for steps_ahead in 0..8 {
-        for delay in 0..4 {
+    for before in 0..=READS {
+        for between in 0..=READS - before {
             let world = World::default();
             let record = samples::open_record(&samples::message(support::PAYLOAD));
             (&world.markers).mark(&record).await.unwrap();
-            let looking = async {
-                for _ in 0..steps_ahead {
-                    (&world.markers).list(1).await.unwrap();
-                }
-                look_up(&&world.markers, &&world.open, &&world.table, record.id()).await
-            };
-            let moving = go_its_way(&world, &record, delay);
-            let (found, ()) = futures_util::future::join(looking, moving).await;
-            assert!(found.unwrap().is_known(), "{steps_ahead} steps ahead, with a delay of {delay}");
+            let (markers, open, table) = (&world.markers, &world.open, &world.table);
+            let mut looking = pin!(look_up(&markers, &open, &table, record.id()));
+            reads(looking.as_mut(), before).await;
+            adopt(&world, &record).await;
+            reads(looking.as_mut(), between).await;
+            complete(&world, &record).await;
+            let found = looking.await.unwrap();
+            assert!(found.is_known(), "adopted after {before} reads, completed {between} later: {found:?}");
         }
     }
 }
