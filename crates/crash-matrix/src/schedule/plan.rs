@@ -103,7 +103,7 @@ pub(super) fn random(seed: u64) -> Schedule {
 /// The stores of payloads that outlive a long outage only in the cache.
 const BUCKETS: [Service; 2] = [Service::Archive, Service::FailedBucket];
 
-/// The longest outage of anything else: five days.
+/// How long everything else is away at the longest, all outages of a schedule together: five days.
 const LONGEST_OUTAGE_MS: i64 = 5 * 24 * 3_600_000;
 
 fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Post]) -> Plan {
@@ -128,6 +128,7 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
             percent: 100,
         });
     }
+    let mut left_ms = LONGEST_OUTAGE_MS;
     for _ in 0..chance.below(4) {
         let services = match chance.below(9) {
             0 | 8 => vec![Service::Archive, Service::FailedBucket, Service::Markers],
@@ -156,7 +157,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
         // Buckets may be away for longer than a payload lives that was never accepted. Where reconcile cannot work for as
         // long as that, there is no pipeline.
         let is_only_buckets = services.iter().all(|service| BUCKETS.contains(service));
-        let length_ms = if is_only_buckets { length_ms } else { length_ms.min(LONGEST_OUTAGE_MS) };
+        let length_ms = if is_only_buckets { length_ms } else { length_ms.min(left_ms) };
+        left_ms -= if is_only_buckets { 0 } else { length_ms };
         plan.outages.push(Outage {
             services,
             from_ms,
