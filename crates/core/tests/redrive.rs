@@ -12,7 +12,7 @@ use custody_core::{
     redrive_policy::RedrivePolicy,
     stages::redrive::Redriven,
 };
-use custody_test_support::world::{POLICY, World};
+use custody_test_support::world::{POLICY, SETTINGS, World};
 use support::{accepted, failure};
 
 const MANUAL: RedrivePolicy = RedrivePolicy { automatic: false, ..POLICY };
@@ -152,4 +152,24 @@ async fn a_redrive_waits_until_the_failure_is_told() {
     let outcome = world.redrive().redrive(letter, false).await.unwrap();
     assert!(matches!(&outcome, Redriven::PutBack(remark) if remark.contains("still owes")), "{outcome:?}");
     assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt());
+}
+
+#[tokio::test]
+async fn a_discarded_record_that_two_deliveries_insist_on_is_started_once() {
+    for forgets_names in [false, true] {
+        let world = World::default();
+        if forgets_names {
+            world.workflow.forget_names();
+        }
+        let (record, letter) = failed(&world).await;
+        let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+        (&world.table).discard(record.attempt(), &discard).await.unwrap();
+        (&world.open).close(record.attempt()).await.unwrap();
+        let deliveries = [redrive(&world, &letter, true), redrive(&world, &letter, true)];
+        let outcomes = futures_util::future::join_all(deliveries).await;
+        assert!(outcomes.iter().all(|outcome| *outcome == Redriven::InProgress(record.attempt().next())));
+        world.reconcile(SETTINGS).run().await.unwrap();
+        assert_eq!(world.workflow.names(), [record.attempt().next().execution_name(1)]);
+        assert_eq!(world.workflow.repeated(), 0);
+    }
 }

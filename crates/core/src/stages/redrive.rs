@@ -176,9 +176,16 @@ impl<D: Deployment> Redrive<D> {
         };
         let now = self.clock.now();
         let message = message.redriven(&letter.failure, now);
-        let open = OpenRecord::begin(message, PRESERVED, None, now, now.after(self.first_look));
-        self.open.accept(&open, None).await?;
-        self.start(&open).await;
+        let mut open = OpenRecord::begin(message, PRESERVED, None, now, now.after(self.first_look));
+        // Another delivery of the dead letter may do the same at this moment. Where names are not recognized, both would start
+        // it: reconcile does, in its turn.
+        if self.workflow.recognizes_names() {
+            self.open.accept(&open, None).await?;
+            self.start(&open).await;
+        } else {
+            (open.starts, open.look_at) = (0, now);
+            self.open.accept(&open, None).await?;
+        }
         Ok(Redriven::InProgress(open.attempt()))
     }
 
