@@ -486,6 +486,9 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
         (count, count - 1, 1, count - 1)
     );
     assert_eq!(world.markers.marked(), [records[0].attempt()]);
+    for record in &records[1..] {
+        (&world.open).close(record.attempt()).await.unwrap();
+    }
     let report = reconcile(&world).await;
     assert!(
         report.oldest_open_age_seconds >= FIRST_LOOK.as_secs(),
