@@ -35,7 +35,7 @@ pub enum Work {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Speed {
-    /// What it does.
+    /// Whether the library hashes or decodes.
     pub work: Work,
     /// Its name, and whether the functions use it.
     pub library: String,

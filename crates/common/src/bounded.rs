@@ -38,11 +38,11 @@ pub mod ingest_shares {
     pub const ARCHIVE: Duration = Duration::from_secs(8);
     /// The acceptance, or the look-up of a claim.
     pub const TABLE: Duration = Duration::from_secs(3);
-    /// One try of that. Two of them leave the time to read what a key stands for after both.
+    /// One try of a call of the tables. Two tries leave the time to read what a key stands for after both.
     pub const TABLE_TRY: Duration = Duration::from_millis(700);
     /// The marker of an acceptance that the table could not take.
     pub const MARKER: Duration = Duration::from_secs(4);
-    /// One try of that.
+    /// One try of writing the marker.
     pub const MARKER_TRY: Duration = Duration::from_millis(1800);
     /// Each call after the response: the start of the workflow, what is kept of a rejected request.
     pub const FOLLOW_UP: Duration = Duration::from_secs(3);

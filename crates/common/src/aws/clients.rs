@@ -35,8 +35,8 @@ impl Aws {
         Self { config }
     }
 
-    /// The same for whoever is waited for: two tries of at most this time each, instead of three of six seconds. A connection
-    /// that has died then costs one try.
+    /// The clients of a function that a producer waits for: two tries of at most this time each, instead of three of six
+    /// seconds, so that a connection that has died costs one try.
     #[must_use]
     pub fn hurried(&self, attempt: Duration) -> Self {
         let timeouts = TimeoutConfig::builder().connect_timeout(attempt).operation_attempt_timeout(attempt);

@@ -129,7 +129,9 @@ impl PayloadArchive for S3Archive {
                 let is_bad_digest = error.code() == Some("BadDigest");
                 let mut error =
                     stage_error(&error, ErrorName::ArchiveUnavailable, format!("store object {key}"));
-                // What arrived has another digest than the checksum in the request. Source: S3 API reference, "Error responses".
+                // What arrived has another digest than the checksum in the request. The emulator answers so; that S3 uses this
+                // code for the checksum headers as it does for Content-MD5 is unverified. Under another code the record fails,
+                // and the failure stage hashes the bytes itself: nothing is lost.
                 if is_bad_digest {
                     error.name = ErrorName::PayloadCorrupted;
                 }
