@@ -10,7 +10,6 @@ use bytes::Bytes;
 use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
-    content::Content,
     dead_letter::{DeadLetter, FailureSummary},
     error::{ErrorName, StageError},
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
@@ -88,7 +87,7 @@ impl<P: PayloadCache> PayloadCache for Bounded<P> {
         self.port.durability()
     }
 
-    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.put(id, payload)).await
     }
 

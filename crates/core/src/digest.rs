@@ -1,6 +1,11 @@
 //! The digest that ties receipt, archive and index together.
 
-use std::fmt;
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
 
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -33,6 +38,32 @@ impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Hasher")
     }
+}
+
+/// How much is hashed before whatever is waited for is looked at again: well under a millisecond on any processor.
+const PIECE: usize = 32 * 1024;
+
+/// Hashes bytes while an effect is under way: a piece each time that the effect cannot go on, and what is left after its end.
+/// An effect that waits for a network costs its own time then, and the hash none.
+pub async fn hash_beside<T>(bytes: &[u8], effect: impl Future<Output = T>) -> (T, Sha256) {
+    let mut effect = pin!(effect);
+    let (mut outcome, mut pieces, mut hasher) = (None, bytes.chunks(PIECE), Hasher::default());
+    let outcome = poll_fn(|context| {
+        if outcome.is_none()
+            && let Poll::Ready(ready) = effect.as_mut().poll(context)
+        {
+            outcome = Some(ready);
+        }
+        let Some(piece) = pieces.next() else {
+            return outcome.take().map_or(Poll::Pending, Poll::Ready);
+        };
+        hasher.update(piece);
+        // The executor looks at its sockets before it comes back.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    });
+    let outcome = outcome.await;
+    (outcome, hasher.finish())
 }
 
 /// A SHA-256 digest. Its text form is 64 lower-case hexadecimal digits.
@@ -114,6 +145,42 @@ impl<'de> Deserialize<'de> for Sha256 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn bytes_are_hashed_while_an_effect_waits_and_after_its_end() {
+        for length in [0, 1, PIECE - 1, PIECE, 3 * PIECE + 1] {
+            let bytes: Vec<u8> = (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect();
+            for turns in [0, 1, 2, 9] {
+                let effect = async {
+                    for _ in 0..turns {
+                        tokio::task::yield_now().await;
+                    }
+                    turns
+                };
+                assert_eq!(hash_beside(&bytes, effect).await, (turns, Sha256::of(&bytes)), "{length} {turns}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_effect_goes_on_before_all_is_hashed() {
+        let bytes = vec![0; 100 * PIECE];
+        let turns = std::cell::Cell::new(0);
+        let effect = async {
+            for _ in 0..50 {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        let hashed = hash_beside(&bytes, effect);
+        // It is done with the effect before it is done with the bytes.
+        tokio::select! {
+            biased;
+            _ = hashed => {}
+            () = async { while turns.get() < 50 { tokio::task::yield_now().await } } => {}
+        }
+        assert_eq!(turns.get(), 50);
+    }
 
     #[test]
     fn text_forms_read_back_and_match_the_published_vector() {

@@ -7,7 +7,6 @@ pub mod attempt;
 pub mod backoff;
 pub mod breaker;
 pub mod clock;
-pub mod content;
 pub mod dead_letter;
 pub mod digest;
 pub mod envelope;

@@ -49,7 +49,7 @@ async fn ingest_answers_every_event_as_expected() {
     for (name, event) in events {
         let world = World::default();
         let ingest = world.ingest();
-        let answer = ingest.run(&Bytes::from(event)).await;
+        let answer = ingest.run(Bytes::from(event)).await;
         ingest.follow_up(answer.follow_up).await;
         let answer = answer.response;
         let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -94,7 +94,7 @@ async fn archive_takes_every_event_as_expected() {
         let world = World::default();
         let key = message.message_id.archive_key();
         match message.storage_context.redis_reference {
-            Some(_) => (&world.cache).put(message.message_id, &PAYLOAD.into()).await.unwrap(),
+            Some(_) => (&world.cache).put(message.message_id, PAYLOAD).await.unwrap(),
             None => world.archive.plant(&key, PAYLOAD),
         }
         for time in ["first", "second"] {
@@ -137,7 +137,7 @@ async fn aggregate_takes_every_event_as_expected() {
         let Some(input) = read::<aggregate::AggregateInput>(&name, &event) else { continue };
         let id = input.message.message_id;
         table.put_received(&input.message, clock.now()).await.unwrap();
-        cache.put(id, &PAYLOAD.into()).await.unwrap();
+        cache.put(id, PAYLOAD).await.unwrap();
         let mut times = Vec::new();
         for time in ["first", "second"] {
             let done = aggregate::run(&table, &cache, &clock, input.clone()).await.expect(time);
@@ -163,7 +163,7 @@ async fn failure_takes_every_event_as_expected() {
         let Some(record) = read::<FailedRecord>(&name, &event) else { continue };
         let world = World::default();
         let id = record.message.message_id;
-        (&world.cache).put(id, &PAYLOAD.into()).await.unwrap();
+        (&world.cache).put(id, PAYLOAD).await.unwrap();
         (&world.open).accept(&samples::open_record(&record.message), None).await.unwrap();
         let stage = world.failure(custody_core::redrive_policy::RedrivePolicy { automatic: false, ..POLICY });
         assert!(stage.run(record).await.expect(&name).finished, "{name}");

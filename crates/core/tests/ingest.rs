@@ -29,7 +29,7 @@ fn advance(world: &World, duration: Duration) {
 async fn a_receipt_waits_for_payload_and_acceptance_and_for_nothing_else() {
     let world = World::default();
     let ingest = world.ingest();
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     let receipt = receipt(&answer.response);
     let id = receipt.message_id;
     assert_eq!(receipt.durability, Durability::Replicated);
@@ -49,7 +49,7 @@ async fn nothing_is_accepted_before_its_payload_is_durable() {
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
     for key in [None, Some("key")] {
-        let answer = world.ingest().run(&request("text", "", key)).await;
+        let answer = world.ingest().run(request("text", "", key)).await;
         assert_eq!(
             (answer.response.status_code, problem(&answer.response)),
             (503, "no-durable-store".into())
@@ -60,7 +60,7 @@ async fn nothing_is_accepted_before_its_payload_is_durable() {
     // Replicas that did not confirm a payload are no better than a cache that is away.
     world.cache.fail_with(None);
     world.cache.set_replicas_lag(true);
-    let answer = world.ingest().run(&request("text", "", None)).await;
+    let answer = world.ingest().run(request("text", "", None)).await;
     assert_eq!(answer.response.status_code, 503);
     assert!(world.open.all().is_empty());
 }
@@ -70,7 +70,7 @@ async fn a_cache_that_refuses_makes_ingest_archive_the_payload_itself() {
     let world = World::default();
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     let ingest = world.ingest();
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     let receipt = receipt(&answer.response);
     assert_eq!(receipt.durability, Durability::Archived);
     let open = world.open.get(receipt.message_id).unwrap();
@@ -86,7 +86,7 @@ async fn while_the_table_is_away_a_marker_is_the_acceptance_and_nothing_is_start
     let world = World::default();
     world.open.fail_with(Some(ErrorName::TableUnavailable));
     let ingest = world.ingest();
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     let id = receipt(&answer.response).message_id;
     ingest.follow_up(answer.follow_up).await;
     assert_eq!(world.markers.marked().iter().map(|attempt| attempt.record).collect::<Vec<_>>(), [id]);
@@ -94,7 +94,7 @@ async fn while_the_table_is_away_a_marker_is_the_acceptance_and_nothing_is_start
     assert!(world.cache.is_persisted(id), "an accepted payload has no expiry");
 
     world.markers.fail_with(Some(ErrorName::MarkersUnavailable));
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     assert_eq!(answer.response.status_code, 503, "without marker there is no receipt");
 }
 
@@ -103,12 +103,12 @@ async fn a_table_that_failed_is_left_alone_for_a_moment_and_asked_again_after_it
     let world = World::default();
     let ingest = world.ingest();
     world.open.fail_with(Some(ErrorName::TableUnavailable));
-    let _ = ingest.run(&request("text", "", None)).await;
+    let _ = ingest.run(request("text", "", None)).await;
     world.open.fail_with(None);
-    let _ = ingest.run(&request("text", "", None)).await;
+    let _ = ingest.run(request("text", "", None)).await;
     assert_eq!((world.open.all().len(), world.markers.marked().len()), (0, 2), "the breaker is open");
     advance(&world, Duration::from_secs(4));
-    let _ = ingest.run(&request("text", "", None)).await;
+    let _ = ingest.run(request("text", "", None)).await;
     assert_eq!((world.open.all().len(), world.markers.marked().len()), (1, 2));
 }
 
@@ -117,14 +117,14 @@ async fn keyed_requests_are_turned_away_while_the_table_is_away_before_anything_
     let world = World::default();
     let ingest = world.ingest();
     world.open.fail_with(Some(ErrorName::TableUnavailable));
-    let answer = ingest.run(&request("text", "", Some("key"))).await;
+    let answer = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(problem(&answer.response), "idempotency-unavailable");
     assert!(answer.response.headers.contains_key("Retry-After"));
     ingest.follow_up(answer.follow_up).await;
     assert!(world.cache.records().is_empty(), "what was stored while the table was asked is unlinked");
 
     let puts = world.cache.puts();
-    let answer = ingest.run(&request("text", "", Some("key"))).await;
+    let answer = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(answer.response.status_code, 503);
     assert_eq!(world.cache.puts(), puts, "the breaker is asked before the cache");
     ingest.follow_up(answer.follow_up).await;
@@ -136,8 +136,8 @@ async fn keyed_requests_are_turned_away_while_the_table_is_away_before_anything_
 async fn a_repeated_request_gets_the_first_receipt_and_leaves_nothing_behind() {
     let world = World::default();
     let ingest = world.ingest();
-    let first = ingest.run(&request("text", "", Some("key"))).await;
-    let again = ingest.run(&request("text", "", Some("key"))).await;
+    let first = ingest.run(request("text", "", Some("key"))).await;
+    let again = ingest.run(request("text", "", Some("key"))).await;
     let (one, other) = (receipt(&first.response), receipt(&again.response));
     assert_eq!(one.message_id, other.message_id);
     assert_eq!(serde_json::to_value(&one).unwrap(), serde_json::to_value(&other).unwrap());
@@ -155,10 +155,10 @@ async fn a_repeated_request_gets_the_first_receipt_and_leaves_nothing_behind() {
 async fn the_same_key_with_another_payload_or_other_metadata_is_a_conflict_that_leaves_nothing_behind() {
     let world = World::default();
     let ingest = world.ingest();
-    let first = ingest.run(&request("text", "note", Some("key"))).await;
+    let first = ingest.run(request("text", "note", Some("key"))).await;
     let id = receipt(&first.response).message_id;
     for other in [request("other", "note", Some("key")), request("text", "other", Some("key"))] {
-        let answer = ingest.run(&other).await;
+        let answer = ingest.run(other.clone()).await;
         assert_eq!(
             (answer.response.status_code, problem(&answer.response)),
             (409, "idempotency-conflict".into())
@@ -169,7 +169,7 @@ async fn the_same_key_with_another_payload_or_other_metadata_is_a_conflict_that_
     }
     // The cache away: the archive, which forgets nothing, gets no payload of a request whose key is taken.
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
-    let answer = ingest.run(&request("other", "note", Some("key"))).await;
+    let answer = ingest.run(request("other", "note", Some("key"))).await;
     assert_eq!(answer.response.status_code, 409);
     assert!(world.archive.objects().is_empty());
 }
@@ -178,14 +178,14 @@ async fn the_same_key_with_another_payload_or_other_metadata_is_a_conflict_that_
 async fn a_claim_is_checked_for_its_expiry_and_outlives_it_while_its_record_is_open() {
     let world = World::default();
     let ingest = world.ingest();
-    let first = receipt(&ingest.run(&request("text", "", Some("key"))).await.response);
+    let first = receipt(&ingest.run(request("text", "", Some("key"))).await.response);
     advance(&world, CLAIM_LIFE);
-    let again = ingest.run(&request("text", "", Some("key"))).await;
+    let again = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(receipt(&again.response).message_id, first.message_id, "the record is open");
 
     let attempt = world.open.get(first.message_id).unwrap().attempt();
     (&world.open).close(attempt).await.unwrap();
-    let later = ingest.run(&request("text", "", Some("key"))).await;
+    let later = ingest.run(request("text", "", Some("key"))).await;
     assert_ne!(receipt(&later.response).message_id, first.message_id, "the claim has expired");
     assert!(!later.response.headers.contains_key("Idempotency-Replayed"));
     assert_eq!(world.open.claims().len(), 1);
@@ -197,7 +197,7 @@ async fn a_payload_is_kept_where_nobody_knows_whether_its_record_was_accepted() 
     let world = World::default();
     let ingest = world.ingest();
     world.open.fail_accepts(true);
-    let answer = ingest.run(&request("text", "", Some("key"))).await;
+    let answer = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(problem(&answer.response), "idempotency-unavailable");
     ingest.follow_up(answer.follow_up).await;
     assert_eq!(world.cache.records().len(), 1, "the acceptance may have been written");
@@ -207,7 +207,7 @@ async fn a_payload_is_kept_where_nobody_knows_whether_its_record_was_accepted() 
 async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_letters() {
     let world = World::default();
     let ingest = world.ingest();
-    let answer = ingest.run(&request("", "", None)).await;
+    let answer = ingest.run(request("", "", None)).await;
     assert_eq!(answer.response.status_code, 400);
     assert!(world.failed_store.objects().is_empty(), "keeping it comes after the response");
     ingest.follow_up(answer.follow_up).await;
@@ -221,7 +221,7 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
     // What the deployment could not take is an operator's matter.
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     ingest.follow_up(answer.follow_up).await;
     let letters = world.dead_letters.letters();
     assert_eq!((letters.len(), letters[0].failure.kind), (1, ErrorKind::Transient));
@@ -229,7 +229,7 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
 
     // Where the bytes cannot be kept either, the dead letter comes all the same.
     world.failed_store.fail_with(Some(ErrorName::FailedStoreUnavailable));
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     ingest.follow_up(answer.follow_up).await;
     let letters = world.dead_letters.letters();
     assert_eq!((letters.len(), &letters[1].failure.payload_reference), (2, &None));
@@ -240,7 +240,7 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
 async fn a_follow_up_that_fails_leaves_an_acceptance_for_reconcile() {
     let world = World::default();
     let ingest = world.ingest();
-    let answer = ingest.run(&request("text", "", None)).await;
+    let answer = ingest.run(request("text", "", None)).await;
     world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     ingest.follow_up(answer.follow_up).await;
@@ -254,7 +254,7 @@ async fn a_follow_up_that_fails_leaves_an_acceptance_for_reconcile() {
 #[tokio::test]
 async fn a_lost_payload_that_is_sent_again_completes_its_record() {
     let world = World::default();
-    let sent = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    let sent = world.ingest().run(request("audit", "note", Some("key"))).await;
     let first = receipt(&sent.response);
     world.ingest().follow_up(sent.follow_up).await;
     world.cache.lose_everything();
@@ -266,7 +266,7 @@ async fn a_lost_payload_that_is_sent_again_completes_its_record() {
     let letter = world.dead_letters.letters().remove(0);
     assert_eq!(letter.failure.error_name, "PayloadLost");
 
-    let again = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    let again = world.ingest().run(request("audit", "note", Some("key"))).await;
     assert_eq!(receipt(&again.response).message_id, first.message_id);
     world.ingest().follow_up(again.follow_up).await;
     assert_eq!(world.failed_store.objects()[&first.message_id.preserved_key()], b"audit".as_slice());
@@ -279,10 +279,10 @@ async fn a_lost_payload_that_is_sent_again_completes_its_record() {
 #[tokio::test]
 async fn a_receipt_that_is_repeated_does_not_wait_for_the_cache() {
     let world = World::default();
-    let first = world.ingest().run(&request("audit", "note", Some("key"))).await;
+    let first = world.ingest().run(request("audit", "note", Some("key"))).await;
     world.cache.set_hangs(true);
     let (ingest, event) = (world.ingest(), request("audit", "note", Some("key")));
-    let mut answering = pin!(ingest.run(&event));
+    let mut answering = pin!(ingest.run(event.clone()));
     let mut again = None;
     // Whatever does not hang is done by then.
     for _ in 0..100 {

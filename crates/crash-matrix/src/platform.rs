@@ -191,7 +191,7 @@ pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Optio
     process.set_answering(true);
     let limit = Duration::from_secs(26);
     let answer =
-        invoke(&world.scheduler, process.clone(), limit, async { Ok(ingest.run(&event).await) }).await;
+        invoke(&world.scheduler, process.clone(), limit, async { Ok(ingest.run(event).await) }).await;
     let answer = answer.ok()?;
     process.set_answering(false);
     if world.chance().percent(crashes) {

@@ -43,7 +43,7 @@ async fn main() -> Result<(), lambda::Error> {
     };
     // Every outcome is an answer for the producer, so that this stage never fails as a function.
     let answer = async |event| {
-        let answer = Box::pin(stage.run(&event)).await;
+        let answer = Box::pin(stage.run(event)).await;
         (answer.response, answer.follow_up)
     };
     lambda::serve_with_follow_up(answer, async |follow_up| Box::pin(stage.follow_up(follow_up)).await).await

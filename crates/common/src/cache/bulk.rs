@@ -13,7 +13,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use combine::stream::{Decoder, PointerOffset};
-use custody_core::content::Content;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -47,9 +46,12 @@ pub(super) struct Batch<'a> {
     asking: bool,
 }
 
+/// How much of a payload the server may take its time for: a multiple of TLS's largest record.
+const PIECE: usize = 64 * 1024;
+
 enum Part<'a> {
     Encoded(Vec<u8>),
-    Content(&'a Content<'a>),
+    Payload(&'a [u8]),
 }
 
 /// An answer to come.
@@ -80,11 +82,11 @@ impl<'a> Batch<'a> {
         self
     }
 
-    /// Adds a command about a key that has `content` as an argument between others.
-    pub(super) fn keyed_with_content(
+    /// Adds a command about a key that has `payload` as an argument between others.
+    pub(super) fn keyed_with_payload(
         &mut self,
         before: &[&[u8]],
-        content: &'a Content<'a>,
+        payload: &'a [u8],
         after: &[&[u8]],
     ) -> &mut Self {
         self.ask();
@@ -99,11 +101,11 @@ impl<'a> Batch<'a> {
         for text in before {
             argument(&mut head, text);
         }
-        write!(head, "${}\r\n", content.len()).ok();
+        write!(head, "${}\r\n", payload.len()).ok();
         for text in after {
             argument(&mut tail, text);
         }
-        self.parts.extend([Part::Encoded(head), Part::Content(content), Part::Encoded(tail)]);
+        self.parts.extend([Part::Encoded(head), Part::Payload(payload), Part::Encoded(tail)]);
         self.answers.push(Expected { wanted: true, takes: Duration::ZERO });
         self
     }
@@ -128,9 +130,8 @@ impl BulkConnection {
         for part in &batch.parts {
             match part {
                 Part::Encoded(bytes) => self.send(bytes).await?,
-                Part::Content(content) => {
-                    let mut pieces = content.pieces();
-                    while let Some(piece) = pieces.next_piece() {
+                Part::Payload(payload) => {
+                    for piece in payload.chunks(PIECE) {
                         self.send(piece).await?;
                     }
                 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use custody_core::content::Content;
 use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{
@@ -19,7 +18,7 @@ fn milliseconds(duration: Duration) -> u64 {
 /// Stores a payload; how many replicas confirmed it.
 pub(super) struct Store<'a> {
     pub(super) key: &'a str,
-    pub(super) payload: &'a Content<'a>,
+    pub(super) payload: &'a [u8],
     pub(super) settings: CacheSettings,
 }
 
@@ -32,7 +31,7 @@ impl Conversation for Store<'_> {
         let CacheSettings { level, replication_timeout, time_to_live, .. } = self.settings;
         let ttl = milliseconds(time_to_live).to_string();
         let mut batch = Batch::new(asking);
-        batch.keyed_with_content(&[b"SET", self.key.as_bytes()], self.payload, &[b"PX", ttl.as_bytes()]);
+        batch.keyed_with_payload(&[b"SET", self.key.as_bytes()], self.payload, &[b"PX", ttl.as_bytes()]);
         let wanted = level.replicas();
         if wanted > 0 {
             // It is about the writes of its own connection, so it belongs to this one: if the connection dies in between,

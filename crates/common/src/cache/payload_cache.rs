@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use custody_core::{
-    content::Content,
     error::{ErrorName, StageError},
     message::RedisReference,
     ports::payload_cache::PayloadCache,
@@ -53,7 +52,7 @@ impl<C: CredentialSource> ClusterCache<C> {
 impl<C: CredentialSource> ClusterCache<C> {
     /// Stores a payload, once more where the primary that took it turns out to be none any more: then its replicas confirm
     /// nothing, and its successor's may.
-    async fn store(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+    async fn store(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
         let (key, settings) = (key_of(id), self.cluster.settings);
         let (slot, wanted) = (slot_of(key.as_bytes()), settings.level.replicas());
         let store = Store { key: &key, payload, settings };
@@ -94,7 +93,7 @@ impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
         self.cluster.settings.level.durability()
     }
 
-    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
         if !self.cluster.settings.admits {
             let closed = format!("{}: the cache is closed to new payloads", storing(id));
             return Err(StageError::new(ErrorName::CacheUnavailable, closed));

@@ -20,7 +20,7 @@ const HALF: u16 = 8192;
 async fn put_some(cache: &Cache, count: usize) -> Vec<RecordId> {
     let ids: Vec<RecordId> = (0..count).map(|_| samples::record_id()).collect();
     for id in &ids {
-        cache.put(*id, &id.to_string().as_str().into()).await.unwrap();
+        cache.put(*id, id.to_string().as_bytes()).await.unwrap();
     }
     ids
 }
@@ -48,7 +48,7 @@ async fn slots_that_have_moved_are_followed() {
     fixture.cluster.move_slots(0, 1, 0..HALF).unwrap();
     for id in &ids {
         assert!(cache.payload(*id).await.unwrap().is_some(), "nothing is refused on the way");
-        cache.put(*id, &id.to_string().as_str().into()).await.unwrap();
+        cache.put(*id, id.to_string().as_bytes()).await.unwrap();
     }
     expect_all(&cache, &ids).await;
 }
@@ -67,7 +67,7 @@ async fn a_payload_of_a_slot_that_is_being_moved_is_taken_and_found_by_whoever_h
 
     assert_eq!(cache.payload(id).await.unwrap(), None, "neither of the two has it");
     assert!(!cache.persist(id).await.unwrap());
-    cache.put(id, &b"payload".into()).await.unwrap();
+    cache.put(id, b"payload").await.unwrap();
     assert!(target.calls("asking").unwrap() > 0, "the source sends it to the target");
     assert_eq!(cache.payload(id).await.unwrap().unwrap(), b"payload".as_slice());
     assert_eq!(cache.size(id).await.unwrap(), Some(7));
@@ -94,7 +94,7 @@ async fn a_shard_that_is_added_under_load_loses_and_refuses_nothing() {
                 while !is_done.load(Ordering::Relaxed) {
                     let id = samples::record_id();
                     cache
-                        .put(id, &id.to_string().as_str().into())
+                        .put(id, id.to_string().as_bytes())
                         .await
                         .expect("a put is taken by one node or another");
                     ids.push(id);
@@ -141,7 +141,7 @@ async fn a_primary_that_hangs_is_left_for_the_replica_that_took_over() {
     fixture.cluster.hang(0).unwrap();
     fixture.cluster.take_over(fixture.cluster.replica_of(0)).unwrap();
     cache
-        .put(during, &b"payload".into())
+        .put(during, b"payload")
         .await
         .expect("the new primary takes it in the time of the same call");
     assert!(cache.payload(id).await.unwrap().is_some());
@@ -185,7 +185,7 @@ async fn a_payload_that_a_replaced_primary_took_is_given_to_its_successor() {
         other.is_replica_in_sync() && other.info("replication").is_ok_and(|text| text.contains(&successor))
     })
     .unwrap();
-    cache.put(id, &b"payload".into()).await.expect("the successor has a replica that confirms it");
+    cache.put(id, b"payload").await.expect("the successor has a replica that confirms it");
     assert!(cache.payload(id).await.unwrap().is_some());
 }
 
@@ -204,7 +204,7 @@ async fn nodes_are_found_by_whatever_name_they_announce() {
         fixture.cluster.move_slots(0, 1, number * 2000..(number + 1) * 2000).unwrap();
         for id in &ids {
             assert!(cache.payload(*id).await.unwrap().is_some(), "{kind}");
-            cache.put(*id, &b"payload".into()).await.unwrap();
+            cache.put(*id, b"payload").await.unwrap();
         }
     }
 }

@@ -61,7 +61,7 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced_in_the_same_c
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
     for _ in 0..3 {
-        cache.put(id, &b"payload".into()).await.expect("a function that has slept finds its cache");
+        cache.put(id, b"payload").await.expect("a function that has slept finds its cache");
         assert!(cache.payload(id).await.unwrap().is_some());
         for node in fixture.cluster.nodes() {
             node.run::<()>(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
@@ -79,9 +79,9 @@ async fn a_connection_that_the_network_forgot_meanwhile_is_replaced_in_the_same_
     let long_pause = CacheSettings { breaker_pause: Duration::from_hours(1), ..settings(Level::Sync) };
     let cache = fixture.cache_from(&through_the_proxy, Tls::Off, None, long_pause);
     let id = samples::record_id();
-    cache.put(id, &b"payload".into()).await.unwrap();
+    cache.put(id, b"payload").await.unwrap();
     proxy.forget_connections();
-    cache.put(id, &b"payload".into()).await.expect("the node answers on a new connection");
+    cache.put(id, b"payload").await.expect("the node answers on a new connection");
     proxy.forget_connections();
     assert!(cache.payload(id).await.unwrap().is_some());
 }
@@ -91,7 +91,7 @@ async fn calls_that_follow_one_another_share_one_connection() {
     let fixture = Fixture::plain(1, 0);
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
-    cache.put(id, &b"payload".into()).await.unwrap();
+    cache.put(id, b"payload").await.unwrap();
     let connections = || -> u64 {
         let stats = fixture.cluster.node(0).info("stats").unwrap();
         let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
@@ -99,7 +99,7 @@ async fn calls_that_follow_one_another_share_one_connection() {
     };
     let before = connections();
     for _ in 0..10 {
-        cache.put(id, &b"payload".into()).await.unwrap();
+        cache.put(id, b"payload").await.unwrap();
         assert!(cache.payload(id).await.unwrap().is_some());
         assert!(cache.persist(id).await.unwrap());
     }

@@ -123,7 +123,7 @@ pub(crate) fn settings(level: Level) -> CacheSettings {
 
 /// The text of a put's failure.
 pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
-    let error = cache.put(id, &b"payload".into()).await.unwrap_err();
+    let error = cache.put(id, b"payload").await.unwrap_err();
     assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
     let text = error.to_string();
     assert!(!text.contains(PASSWORD) && !text.contains("wrong-password"), "{text}");
@@ -133,7 +133,7 @@ pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
 /// Puts until it succeeds: the cluster is changing.
 pub(crate) async fn put_in_the_end(cache: &Cache, id: RecordId) {
     let deadline = Instant::now() + Duration::from_mins(1);
-    while let Err(error) = cache.put(id, &id.to_string().as_str().into()).await {
+    while let Err(error) = cache.put(id, id.to_string().as_bytes()).await {
         assert!(Instant::now() < deadline, "the put is refused for good: {error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

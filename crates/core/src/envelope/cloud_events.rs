@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Envelope, Payload, json_envelope::read_object, payload};
+use super::{Envelope, PayloadPart, json_envelope::read_object, payload};
 use crate::{
     json,
     message::PayloadEncoding,
@@ -69,7 +69,7 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
     let content_type =
         storable(event.header("content-type").unwrap_or(payload::OCTETS).to_owned(), "content-type")?;
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
-    let payload = Payload { content: body.into(), content_type, encoding: PayloadEncoding::Binary };
+    let payload = PayloadPart { content: body.into(), content_type, encoding: PayloadEncoding::Binary };
     Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload, is_cloud_event: true })
 }
 

@@ -4,58 +4,170 @@
 //! producer's payload bytes were, or the request is refused.
 
 mod cloud_events;
+mod cut;
+mod in_place;
 mod json_envelope;
+mod original;
 mod payload;
-mod splice;
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-pub use self::splice::Splice;
+use self::cut::Cut;
+pub use self::original::OriginalEvent;
 use crate::{
-    content::Content,
+    MAX_EVENT_BYTES,
     digest::Sha256,
+    json::Text,
     message::PayloadEncoding,
     metadata::MessageMetaData,
     problem::{Problem, ProblemKind},
-    proxy::ProxyEvent,
+    proxy::{ProxyEvent, RequestContext},
 };
+
+/// An event that was read.
+#[derive(Debug)]
+pub struct ReadEvent {
+    /// The request in it, or what is wrong with it.
+    pub request: Result<Request, Problem>,
+    /// API Gateway's id of the request, where the event has one.
+    pub request_id: Option<String>,
+    /// The event, for whoever keeps a refused request.
+    pub original: OriginalEvent,
+}
 
 /// A request that was understood.
 #[derive(Debug)]
-pub struct Envelope<'a> {
+pub struct Request {
+    /// API Gateway's account of it.
+    pub context: RequestContext,
+    /// The value of the header `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
     /// The producer's metadata, validated.
     pub meta_data: MessageMetaData,
     /// The payload.
-    pub payload: Payload<'a>,
+    pub payload: Payload,
     /// Whether it came as a CloudEvent, whose source and id identify it.
     pub is_cloud_event: bool,
 }
 
-/// A payload and what is known of it before it is hashed.
+/// A payload that nobody has hashed yet.
 #[derive(Debug)]
-pub struct Payload<'a> {
-    /// The bytes to keep; borrowed from the request, as it holds them, wherever that can be.
-    pub content: Content<'a>,
+pub struct Payload {
+    /// The bytes to keep. They share the event's memory wherever that can be.
+    pub content: Bytes,
     /// Their media type.
     pub content_type: String,
     /// How the request carried them.
     pub encoding: PayloadEncoding,
 }
 
+/// The content of a body. It borrows from the body, as the body holds it, wherever that can be.
+#[derive(Debug)]
+struct Envelope<'a> {
+    meta_data: MessageMetaData,
+    payload: PayloadPart<'a>,
+    is_cloud_event: bool,
+}
+
+/// The part of a body that is the payload.
+#[derive(Debug)]
+struct PayloadPart<'a> {
+    content: Cow<'a, [u8]>,
+    content_type: String,
+    encoding: PayloadEncoding,
+}
+
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
+
+/// Reads an API Gateway proxy event, given as the JSON text that Lambda delivered.
+///
+/// A large payload in base64 is decoded where it is, without parsing the text around it twice; where that cannot be done, and
+/// where there is a problem to tell the place of, the whole event is parsed.
+pub fn read(event: Bytes) -> ReadEvent {
+    read_cut(event).unwrap_or_else(read_whole)
+}
+
+/// Reads an event whose payload can be cut out. `Err` has an event that must be read in whole.
+fn read_cut(event: Bytes) -> Result<ReadEvent, Bytes> {
+    if within_limit(&event).is_err() {
+        return Err(event);
+    }
+    let Some(cut) = Cut::of(&event) else { return Err(event) };
+    let Some(mut request) = cut.request() else { return Err(event) };
+    let original = OriginalEvent::decode(event, cut.run())?;
+    request.payload.content = original.payload();
+    Ok(ReadEvent { request_id: request.context.request_id.clone(), request: Ok(request), original })
+}
+
+fn read_whole(event: Bytes) -> ReadEvent {
+    let (request, request_id) = match serde_json::from_slice::<ProxyEvent<'_>>(&event) {
+        Ok(mut proxied) => {
+            let request = within_limit(&event).and_then(|()| request(&mut proxied, &event));
+            (request, proxied.request_context.request_id)
+        }
+        Err(error) => {
+            let problem = Problem::new(
+                ProblemKind::MalformedRequest,
+                format!(
+                    "the request is not text that can be read ({}); send UTF-8",
+                    crate::json::error_text(&error)
+                ),
+            );
+            (Err(problem), None)
+        }
+    };
+    ReadEvent { request, request_id, original: OriginalEvent::Whole(event) }
+}
+
+/// The request in a proxy event, which was read from `event` and loses its body.
+fn request(proxied: &mut ProxyEvent<'_>, event: &Bytes) -> Result<Request, Problem> {
+    let body = body(proxied, event)?;
+    let Envelope { meta_data, payload, is_cloud_event } = open(proxied, &body)?;
+    let PayloadPart { content, content_type, encoding } = payload;
+    let content = match content {
+        Cow::Borrowed(content) => body.slice_ref(content),
+        Cow::Owned(content) => Bytes::from(content),
+    };
+    Ok(Request {
+        context: proxied.request_context.clone(),
+        idempotency_key: proxied.header("idempotency-key").map(str::to_owned),
+        meta_data,
+        payload: Payload { content, content_type, encoding },
+        is_cloud_event,
+    })
+}
+
+fn within_limit(event: &[u8]) -> Result<(), Problem> {
+    if event.len() <= MAX_EVENT_BYTES {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemKind::TooLarge,
+        format!(
+            "the request makes an event of {} bytes and the limit is {MAX_EVENT_BYTES}; \
+             send a smaller payload (base64 grows it by a third, a binary CloudEvent likewise)",
+            event.len()
+        ),
+    ))
+}
 
 /// The body of a request as the bytes that the producer sent.
 ///
 /// API Gateway encodes bodies of binary content types as base64; those are decoded here.
-pub fn body<'a>(event: &'a ProxyEvent<'_>) -> Result<Cow<'a, [u8]>, Problem> {
-    let text = event.body.as_ref().map_or("", |text| text.0.as_ref());
-    if !event.is_base64_encoded {
-        return Ok(Cow::Borrowed(text.as_bytes()));
+fn body(proxied: &mut ProxyEvent<'_>, event: &Bytes) -> Result<Bytes, Problem> {
+    let text = match proxied.body.take() {
+        None => Bytes::new(),
+        Some(Text(Cow::Borrowed(text))) => event.slice_ref(text.as_bytes()),
+        Some(Text(Cow::Owned(text))) => Bytes::from(text),
+    };
+    if !proxied.is_base64_encoded {
+        return Ok(text);
     }
-    base64_simd::STANDARD.decode_to_vec(text).map(Cow::Owned).map_err(|_| {
+    base64_simd::STANDARD.decode_to_vec(text).map(Bytes::from).map_err(|_| {
         Problem::new(
             ProblemKind::MalformedRequest,
             "the body's transfer encoding is not base64; send the request again",
@@ -63,8 +175,8 @@ pub fn body<'a>(event: &'a ProxyEvent<'_>) -> Result<Cow<'a, [u8]>, Problem> {
     })
 }
 
-/// Reads a request. `body` is what [`body`] returned for the same event.
-pub fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
+/// Reads a body under the headers of its request.
+fn open<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
     if let Some(encoding) =
         event.header("content-encoding").filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
     {

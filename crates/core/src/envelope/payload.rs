@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
+use base64_simd::STANDARD;
 use serde_json::value::RawValue;
 
-use super::Payload;
+use super::PayloadPart;
 use crate::{
-    content::Content,
     json,
     message::PayloadEncoding,
     problem::{Problem, ProblemKind},
@@ -45,7 +45,7 @@ pub(super) fn from_json_value<'a>(
     raw: Option<&'a RawValue>,
     encoding: Option<PayloadEncoding>,
     path: &str,
-) -> Result<Payload<'a>, Problem> {
+) -> Result<PayloadPart<'a>, Problem> {
     let raw = match raw.map(RawValue::get) {
         None => return Err(missing(path, "is missing")),
         Some("null") => return Err(missing(path, "is null")),
@@ -57,7 +57,10 @@ pub(super) fn from_json_value<'a>(
         (Some(PayloadEncoding::Json), _) | (None, false) => json_text(raw, path),
         (None, true) => {
             let text = unescape(raw, path)?;
-            Ok(Content::from_base64(text).map_or_else(plain_text, decoded))
+            Ok(match STANDARD.decode_to_vec(text.as_ref()) {
+                Ok(bytes) => decoded(bytes),
+                Err(_) => plain_text(text),
+            })
         }
         (Some(PayloadEncoding::Base64), true) => base64(unescape(raw, path)?, path),
         // `Binary` is no declarable encoding.
@@ -72,8 +75,8 @@ pub(super) fn from_json_value<'a>(
 }
 
 /// Decodes a string that was declared to be base64: the standard alphabet, padded, no line breaks.
-pub(super) fn base64<'a>(text: Cow<'a, str>, path: &str) -> Result<Payload<'a>, Problem> {
-    let content = Content::from_base64(text).map_err(|text| {
+pub(super) fn base64<'a>(text: Cow<'a, str>, path: &str) -> Result<PayloadPart<'a>, Problem> {
+    let content = STANDARD.decode_to_vec(text.as_ref()).map_err(|_| {
         Problem::new(
             ProblemKind::InvalidPayloadEncoding,
             "the payload is not base64 (standard alphabet, padded, without line breaks); \
@@ -85,13 +88,13 @@ pub(super) fn base64<'a>(text: Cow<'a, str>, path: &str) -> Result<Payload<'a>, 
     if content.is_empty() { Err(missing(path, "is empty")) } else { Ok(decoded(content)) }
 }
 
-fn decoded(content: Content<'_>) -> Payload<'_> {
-    Payload { content, content_type: OCTETS.to_owned(), encoding: PayloadEncoding::Base64 }
+fn decoded(content: Vec<u8>) -> PayloadPart<'static> {
+    PayloadPart { content: content.into(), content_type: OCTETS.to_owned(), encoding: PayloadEncoding::Base64 }
 }
 
-fn plain_text(text: Cow<'_, str>) -> Payload<'_> {
-    Payload {
-        content: into_bytes(text).into(),
+fn plain_text(text: Cow<'_, str>) -> PayloadPart<'_> {
+    PayloadPart {
+        content: into_bytes(text),
         content_type: TEXT.to_owned(),
         encoding: PayloadEncoding::Utf8,
     }
@@ -106,7 +109,7 @@ fn first_foreign_byte(text: &str) -> usize {
         .unwrap_or(content.len())
 }
 
-pub(super) fn json_text<'a>(raw: &'a str, path: &str) -> Result<Payload<'a>, Problem> {
+pub(super) fn json_text<'a>(raw: &'a str, path: &str) -> Result<PayloadPart<'a>, Problem> {
     let depth = json::nesting_depth(raw);
     if depth > MAX_DEPTH {
         return Err(Problem::new(
@@ -118,7 +121,11 @@ pub(super) fn json_text<'a>(raw: &'a str, path: &str) -> Result<Payload<'a>, Pro
         )
         .at(path));
     }
-    Ok(Payload { content: raw.into(), content_type: JSON.to_owned(), encoding: PayloadEncoding::Json })
+    Ok(PayloadPart {
+        content: raw.as_bytes().into(),
+        content_type: JSON.to_owned(),
+        encoding: PayloadEncoding::Json,
+    })
 }
 
 /// The text of a JSON string, borrowed unless it has escapes.

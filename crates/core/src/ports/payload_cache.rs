@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    content::Content, error::StageError, message::RedisReference, receipt::Durability, record_id::RecordId,
+    error::StageError, message::RedisReference, receipt::Durability, record_id::RecordId,
 };
 
 /// The short-lived store of payloads, one entry per record. Every call may be repeated.
@@ -21,12 +21,11 @@ pub trait PayloadCache: Send + Sync {
     /// The durability of a payload after a successful [`put`](Self::put).
     fn durability(&self) -> Durability;
 
-    /// Stores a payload under the record's key. It expires after seven days unless it is [persisted](Self::persist). The
-    /// content is read once, to its end, so its digest is known afterwards.
+    /// Stores a payload under the record's key. It expires after seven days unless it is [persisted](Self::persist).
     ///
     /// `Ok`: the payload is stored at the level of [`durability`](Self::durability). `Err`: it may or may not be stored,
     /// and nothing may be promised on it. A payload that was there under the same key is replaced, and expires again.
-    fn put(&self, id: RecordId, payload: &Content<'_>)
+    fn put(&self, id: RecordId, payload: &[u8])
     -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// The payload of a record, as the store has it: nobody has held it against a digest. `None` is definite absence.

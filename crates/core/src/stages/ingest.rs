@@ -13,15 +13,13 @@ use tracing::info;
 
 pub use self::follow_up::FollowUp;
 use crate::{
-    MAX_EVENT_BYTES,
     breaker::Breaker,
     clock::Clock as _,
-    envelope::{self, Envelope, Splice},
+    envelope::{self, ReadEvent, Request},
     idempotency::IdempotencyKey,
-    metadata::MessageMetaData,
     ports::Deployment,
-    problem::{Problem, ProblemKind},
-    proxy::{ProxyEvent, ProxyResponse},
+    problem::Problem,
+    proxy::ProxyResponse,
     receipt::Receipt,
     record_id::RecordId,
 };
@@ -92,52 +90,11 @@ impl<D: Deployment> Ingest<D> {
     /// Answers one API Gateway proxy event, given as the JSON text that Lambda delivered.
     ///
     /// Always an answer: what is wrong with a request or with the stores is told to the producer as a problem.
-    pub async fn run(&self, event: &Bytes) -> Answer {
-        if within_limit(event).is_ok()
-            && let Some(splice) = Splice::cut(event)
-            && let Some(answer) = self.run_spliced(event, &splice).await
-        {
-            return answer;
-        }
-        let request: ProxyEvent<'_> = match serde_json::from_slice(event) {
-            Ok(request) => request,
-            Err(error) => {
-                let problem = Problem::new(
-                    ProblemKind::MalformedRequest,
-                    format!(
-                        "the request is not text that can be read ({}); send UTF-8",
-                        crate::json::error_text(&error)
-                    ),
-                );
-                return self.refuse(event, None, problem.into());
-            }
-        };
-        let body = within_limit(event).and_then(|()| envelope::body(&request));
-        let envelope = body.as_ref().map_err(Clone::clone).and_then(|body| envelope::open(&request, body));
-        self.answer(event, &request, envelope).await
-    }
-
-    /// Answers an event whose payload was cut out; `None`, and nothing is done, where the event must be read in whole. Every
-    /// problem is such a case: the whole event tells where it is.
-    async fn run_spliced(&self, event: &Bytes, splice: &Splice<'_>) -> Option<Answer> {
-        let request: ProxyEvent<'_> = serde_json::from_str(&splice.remainder).ok()?;
-        let body = envelope::body(&request).ok()?;
-        let mut envelope = envelope::open(&request, &body).ok()?;
-        if !splice.put_back(&mut envelope.payload) {
-            return None;
-        }
-        Some(self.answer(event, &request, Ok(envelope)).await)
-    }
-
-    async fn answer(
-        &self,
-        event: &Bytes,
-        request: &ProxyEvent<'_>,
-        envelope: Result<Envelope<'_>, Problem>,
-    ) -> Answer {
-        let taken = match envelope {
+    pub async fn run(&self, event: Bytes) -> Answer {
+        let ReadEvent { request, request_id, original } = envelope::read(event);
+        let taken = match request {
             // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
-            Ok(envelope) => Box::pin(self.take(request, envelope)).await,
+            Ok(request) => Box::pin(self.take(request)).await,
             Err(problem) => Err(problem.into()),
         };
         match taken {
@@ -145,15 +102,18 @@ impl<D: Deployment> Ingest<D> {
                 let response = ProxyResponse::accepted(&receipt);
                 Answer { response: if replayed { response.replayed() } else { response }, follow_up }
             }
-            Err(refusal) => self.refuse(event, request.request_context.request_id.as_deref(), refusal),
+            Err(Refusal { problem, unlink }) => {
+                let response = ProxyResponse::refused(&problem, request_id.as_deref());
+                let follow_up = FollowUp::rejected(original, request_id, problem, self.clock.now());
+                Answer { response, follow_up: follow_up.and_unlink(unlink) }
+            }
         }
     }
 
-    async fn take(&self, request: &ProxyEvent<'_>, envelope: Envelope<'_>) -> Result<Taken, Refusal> {
-        let key = idempotency_key(request, &envelope.meta_data, envelope.is_cloud_event)?;
-        let taken = match key {
-            None => Box::pin(self.accept(request, envelope)).await?,
-            Some(key) => Box::pin(self.accept_once(key, request, envelope)).await?,
+    async fn take(&self, request: Request) -> Result<Taken, Refusal> {
+        let taken = match idempotency_key(&request)? {
+            None => Box::pin(self.accept(request)).await?,
+            Some(key) => Box::pin(self.accept_once(key, request)).await?,
         };
         info!(
             record.id = %taken.receipt.message_id,
@@ -165,43 +125,18 @@ impl<D: Deployment> Ingest<D> {
         );
         Ok(taken)
     }
-
-    fn refuse(&self, event: &Bytes, request_id: Option<&str>, refusal: Refusal) -> Answer {
-        let Refusal { problem, unlink } = refusal;
-        let response = ProxyResponse::refused(&problem, request_id);
-        let follow_up = FollowUp::rejected(event.clone(), request_id, problem, self.clock.now());
-        Answer { response, follow_up: follow_up.and_unlink(unlink) }
-    }
-}
-
-fn within_limit(event: &[u8]) -> Result<(), Problem> {
-    if event.len() <= MAX_EVENT_BYTES {
-        return Ok(());
-    }
-    Err(Problem::new(
-        ProblemKind::TooLarge,
-        format!(
-            "the request makes an event of {} bytes and the limit is {MAX_EVENT_BYTES}; \
-             send a smaller payload (base64 grows it by a third, a binary CloudEvent likewise)",
-            event.len()
-        ),
-    ))
 }
 
 /// The request's key: the header's, else the CloudEvent's own identity.
-fn idempotency_key(
-    request: &ProxyEvent<'_>,
-    meta_data: &MessageMetaData,
-    is_cloud_event: bool,
-) -> Result<Option<IdempotencyKey>, Problem> {
-    let context = &request.request_context;
+fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
+    let Request { context, idempotency_key, meta_data, is_cloud_event, .. } = request;
     let authorized = context.authorizer.as_ref().and_then(|authorizer| authorizer.principal_id.as_deref());
     let identity = &context.identity;
     let caller =
         identity.api_key_id.as_deref().or(authorized).or(identity.user_arn.as_deref()).unwrap_or_default();
-    if let Some(header) = request.header("idempotency-key") {
+    if let Some(header) = idempotency_key {
         return IdempotencyKey::of_header(caller, header).map(Some);
     }
-    let event_id = meta_data.source_transaction_id().filter(|_| is_cloud_event);
+    let event_id = meta_data.source_transaction_id().filter(|_| *is_cloud_event);
     Ok(event_id.map(|id| IdempotencyKey::of_event(caller, meta_data.source_system_id(), id)))
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use custody_core::{
-    content::Content, error::StageError, message::RedisReference, ports::PayloadCache, receipt::Durability,
+    error::StageError, message::RedisReference, ports::PayloadCache, receipt::Durability,
     record_id::RecordId,
 };
 
@@ -18,12 +18,10 @@ impl PayloadCache for Faulty {
         (&self.world.stores.cache).durability()
     }
 
-    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
-        // Whether or not it arrives, the content was read, and its digest is known.
-        payload.sha256();
-        let bytes = payload.to_bytes();
+    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
+        let payload = payload.to_vec();
         self.effect(Service::Cache, "put", move |world| async move {
-            (&world.stores.cache).put(id, &Content::from(&bytes)).await
+            (&world.stores.cache).put(id, &payload).await
         })
         .await
     }

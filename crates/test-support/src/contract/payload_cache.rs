@@ -1,6 +1,6 @@
 //! The contract suite of the payload cache.
 
-use custody_core::{content::Content, digest::Sha256, ports::payload_cache::PayloadCache};
+use custody_core::ports::payload_cache::PayloadCache;
 
 use crate::samples;
 
@@ -22,14 +22,12 @@ async fn absence_is_definite(cache: &impl PayloadCache) {
 
 async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
-    for content in [Content::from(&bytes), Content::from_base64_bytes(b"YXVkaXQ=").unwrap()] {
+    for payload in [bytes.as_slice(), b"audit"] {
         let id = samples::record_id();
-        let expected = content.to_bytes();
-        cache.put(id, &content).await.unwrap();
-        assert_eq!(content.sha256(), Sha256::of(&expected), "a put works the digest out");
+        cache.put(id, payload).await.unwrap();
         let read = cache.payload(id).await.unwrap().unwrap();
-        assert_eq!(read, expected, "bytes come back as they went in");
-        assert_eq!(cache.size(id).await.unwrap(), Some(expected.len() as u64));
+        assert_eq!(read, payload, "bytes come back as they went in");
+        assert_eq!(cache.size(id).await.unwrap(), Some(payload.len() as u64));
     }
     let (one, other) = (samples::record_id(), samples::record_id());
     assert_ne!(cache.reference(one).key, cache.reference(other).key, "each record has a place of its own");
@@ -38,7 +36,7 @@ async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
 
 async fn an_empty_payload_is_a_payload(cache: &impl PayloadCache) {
     let id = samples::record_id();
-    cache.put(id, &b"".into()).await.unwrap();
+    cache.put(id, b"").await.unwrap();
     assert_eq!(cache.size(id).await.unwrap(), Some(0));
     assert_eq!(cache.payload(id).await.unwrap().unwrap(), b"".as_slice());
     assert!(cache.persist(id).await.unwrap());
@@ -47,7 +45,7 @@ async fn an_empty_payload_is_a_payload(cache: &impl PayloadCache) {
 async fn every_call_may_be_repeated(cache: &impl PayloadCache) {
     let id = samples::record_id();
     for _ in 0..2 {
-        cache.put(id, &b"payload".into()).await.unwrap();
+        cache.put(id, b"payload").await.unwrap();
     }
     for _ in 0..2 {
         assert!(cache.persist(id).await.unwrap(), "a payload that was persisted already is still there");

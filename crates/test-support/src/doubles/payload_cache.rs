@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
-    content::Content,
     error::{ErrorName, StageError},
     message::RedisReference,
     ports::payload_cache::PayloadCache,
@@ -132,7 +131,7 @@ impl MemoryPayloadCache {
         self.0.peek().puts
     }
 
-    async fn store(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+    async fn store(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
         let mut state = self.0.open().await?;
         state.puts += 1;
         let others = state.entries.iter().filter(|(other, _)| **other != id);
@@ -144,8 +143,7 @@ impl MemoryPayloadCache {
             return unavailable("the cache is full");
         }
         state.check_writable(id)?;
-        let bytes = payload.to_bytes();
-        payload.sha256();
+        let bytes = Bytes::copy_from_slice(payload);
         let replicated = !state.replicas_lag;
         state.entries.insert(id, Entry { payload: bytes, persisted: false, replicated });
         if state.replicas_lag {
@@ -164,7 +162,7 @@ impl PayloadCache for &MemoryPayloadCache {
         if self.0.peek().durable { Durability::Durable } else { Durability::Replicated }
     }
 
-    async fn put(&self, id: RecordId, payload: &Content<'_>) -> Result<(), StageError> {
+    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
         let hangs = self.0.peek().hangs;
         let stored = self.store(id, payload).await;
         if hangs { std::future::pending().await } else { stored }

@@ -2,25 +2,24 @@
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures_util::future::{self, Either};
 use tracing::{error, info, warn};
 
 use super::{FollowUp, Ingest, Refusal, Taken};
 use crate::{
     clock::Clock as _,
-    content::Content,
-    envelope::{Envelope, Payload},
+    digest::{Sha256, hash_beside},
+    envelope::{Payload, Request},
     error::StageError,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, SecurityContext, StorageContext},
-    metadata::MessageMetaData,
     open_record::{OpenRecord, OpenState},
     ports::{
         Acceptance, AcceptanceMarkers as _, Deployment, FailedStore as _, IdempotencyClaims as _,
         OpenRecords as _, PayloadArchive as _, PayloadCache as _,
     },
     problem::{Problem, ProblemKind},
-    proxy::ProxyEvent,
     receipt::{Durability, Receipt},
     record_id::RecordId,
 };
@@ -35,19 +34,14 @@ impl<D: Deployment> Ingest<D> {
     /// Takes a request without a key.
     pub(super) async fn accept(
         &self,
-        request: &ProxyEvent<'_>,
-        envelope: Envelope<'_>,
+        Request { context, meta_data, payload, .. }: Request,
     ) -> Result<Taken, Refusal> {
         let id = self.clock.mint();
-        let Envelope { meta_data, payload, .. } = envelope;
-        let stored = match self.cache.put(id, &payload.content).await {
-            Ok(()) => self.cached(id),
-            Err(error) => {
-                fell_back(id, &error);
-                self.archive(id, &payload).await?
-            }
-        };
-        let record = self.open_record(id, request, meta_data, &payload, stored, None);
+        let (cached, sha256) = hash_beside(&payload.content, self.cache.put(id, &payload.content)).await;
+        let (content, payload) = describe(payload, sha256);
+        let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
+        let stored = self.stored(cached, &message, content).await?;
+        let record = self.open_record(message, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);
         if self.open_without_claim(&record).await {
             return Ok(Taken { receipt, replayed: false, follow_up: FollowUp::accepted(record) });
@@ -85,21 +79,24 @@ impl<D: Deployment> Ingest<D> {
     pub(super) async fn accept_once(
         &self,
         key: IdempotencyKey,
-        request: &ProxyEvent<'_>,
-        envelope: Envelope<'_>,
+        Request { context, meta_data, payload, .. }: Request,
     ) -> Result<Taken, Refusal> {
         if self.table_breaker.is_open(self.clock.now()) {
             return Err(keys_unavailable().into());
         }
         let id = self.clock.mint();
-        let Envelope { meta_data, payload, .. } = envelope;
-        // A receipt that is repeated waits for no cache: once the claim is found, the put is given up.
-        let put = pin!(self.cache.put(id, &payload.content));
-        let (cached, holder) = match future::select(put, pin!(self.holder_of(&key))).await {
-            Either::Left((cached, claim)) => (cached, claim.await),
-            Either::Right((holder @ Ok(Holder::Nobody | Holder::Expired(_)), put)) => (put.await, holder),
-            Either::Right((holder, _)) => (Ok(()), holder),
+        let put_and_look_up = async {
+            // A receipt that is repeated waits for no cache: once the claim is found, the put is given up.
+            let put = pin!(self.cache.put(id, &payload.content));
+            match future::select(put, pin!(self.holder_of(&key))).await {
+                Either::Left((cached, claim)) => (cached, claim.await),
+                Either::Right((holder @ Ok(Holder::Nobody | Holder::Expired(_)), put)) => (put.await, holder),
+                Either::Right((holder, _)) => (Ok(()), holder),
+            }
         };
+        let ((cached, holder), sha256) = hash_beside(&payload.content, put_and_look_up).await;
+        let (content, payload) = describe(payload, sha256);
+        let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
         // The payload is unlinked in every case but acceptance and an outcome that nobody knows. A put that failed, or was given
         // up, may have had its effect.
         let in_vain = Some(id);
@@ -113,21 +110,14 @@ impl<D: Deployment> Ingest<D> {
             Holder::Nobody => None,
             Holder::Expired(claim) => Some(claim),
             Holder::Record(claim) => {
-                let own = message(id, request, meta_data, &payload, StorageContext::default());
                 let holder = claim.message_id;
-                let repeated = repeat(claim, &own, in_vain).map_err(refused)?;
-                self.make_up_for_loss(holder, &payload).await.map_err(refused)?;
+                let repeated = repeat(claim, &message, in_vain).map_err(refused)?;
+                self.make_up_for_loss(holder, content).await.map_err(refused)?;
                 return Ok(repeated);
             }
         };
-        let stored = match cached {
-            Ok(()) => self.cached(id),
-            Err(error) => {
-                fell_back(id, &error);
-                self.archive(id, &payload).await?
-            }
-        };
-        let record = self.open_record(id, request, meta_data, &payload, stored, Some(key));
+        let stored = self.stored(cached, &message, content).await?;
+        let record = self.open_record(message, stored, Some(key));
         let claim = Claim::new(&record.message, record.durability, record.started_at);
         let accepted = self.open.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
         match accepted {
@@ -148,7 +138,7 @@ impl<D: Deployment> Ingest<D> {
 
     /// Preserves a payload that is sent again, where that of the key's record was lost: its producer is who can make up for
     /// that, and a redrive takes it from there.
-    async fn make_up_for_loss(&self, holder: RecordId, payload: &Payload<'_>) -> Result<(), Problem> {
+    async fn make_up_for_loss(&self, holder: RecordId, content: Bytes) -> Result<(), Problem> {
         let open = self.open.find(holder).await.ok().flatten();
         let is_lost = open.is_some_and(|open| match open.state {
             OpenState::Failed { failure, .. } => failure.payload_reference.is_none(),
@@ -157,7 +147,7 @@ impl<D: Deployment> Ingest<D> {
         if !is_lost {
             return Ok(());
         }
-        let kept = self.failed_store.keep(&holder.preserved_key(), payload.content.to_bytes()).await;
+        let kept = self.failed_store.keep(&holder.preserved_key(), content).await;
         kept.map_err(|error| {
             error!(record.id = %holder, error.name = error.name.as_str(), %error, "could not preserve a lost payload that was sent again");
             no_durable_store()
@@ -175,17 +165,31 @@ impl<D: Deployment> Ingest<D> {
         Ok(Holder::Record(claim))
     }
 
-    fn cached(&self, id: RecordId) -> Stored {
-        let redis_reference = Some(self.cache.reference(id));
-        let context = StorageContext { redis_reference, ..StorageContext::default() };
-        Stored { durability: self.cache.durability(), context }
+    /// Where the payload of a message is durable: in the cache, which was asked first, or else in the archive.
+    async fn stored(
+        &self,
+        cached: Result<(), StageError>,
+        message: &InternalMessage,
+        content: Bytes,
+    ) -> Result<Stored, Problem> {
+        let id = message.message_id;
+        match cached {
+            Ok(()) => {
+                let redis_reference = Some(self.cache.reference(id));
+                let context = StorageContext { redis_reference, ..StorageContext::default() };
+                Ok(Stored { durability: self.cache.durability(), context })
+            }
+            Err(error) => {
+                warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
+                self.archive(message, content).await
+            }
+        }
     }
 
     /// Puts the payload to its final place.
-    async fn archive(&self, id: RecordId, payload: &Payload<'_>) -> Result<Stored, Problem> {
-        let (descriptor, now) = (descriptor(payload), self.clock.now());
-        let stored =
-            self.archive.store(&id.archive_key(), payload.content.to_bytes(), &descriptor, now).await;
+    async fn archive(&self, message: &InternalMessage, content: Bytes) -> Result<Stored, Problem> {
+        let (id, now) = (message.message_id, self.clock.now());
+        let stored = self.archive.store(&id.archive_key(), content, &message.payload, now).await;
         let object = stored.map_err(|error| {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
             no_durable_store()
@@ -198,30 +202,21 @@ impl<D: Deployment> Ingest<D> {
 
     fn open_record(
         &self,
-        id: RecordId,
-        request: &ProxyEvent<'_>,
-        meta_data: MessageMetaData,
-        payload: &Payload<'_>,
-        stored: Stored,
+        message: InternalMessage,
+        Stored { durability, context }: Stored,
         key: Option<IdempotencyKey>,
     ) -> OpenRecord {
-        let message = message(id, request, meta_data, payload, stored.context);
+        let message = InternalMessage { storage_context: context, ..message };
         let now = self.clock.now();
-        OpenRecord::begin(message, stored.durability, key, now, now.after(self.first_look))
+        OpenRecord::begin(message, durability, key, now, now.after(self.first_look))
     }
 }
 
-fn message(
-    id: RecordId,
-    request: &ProxyEvent<'_>,
-    meta_data: MessageMetaData,
-    payload: &Payload<'_>,
-    context: StorageContext,
-) -> InternalMessage {
-    let caller = SecurityContext::from(request.request_context.clone());
-    let mut message = InternalMessage::new(id, meta_data, descriptor(payload), caller);
-    message.storage_context = context;
-    message
+/// A payload's bytes, and what a message tells of them.
+fn describe(payload: Payload, sha256: Sha256) -> (Bytes, PayloadDescriptor) {
+    let Payload { content, content_type, encoding } = payload;
+    let descriptor = PayloadDescriptor { sha256, size_bytes: content.len() as u64, content_type, encoding };
+    (content, descriptor)
 }
 
 /// What a key stands for.
@@ -232,17 +227,6 @@ enum Holder {
     Expired(Claim),
     /// This record.
     Record(Claim),
-}
-
-/// The payload's description. Its digest is known already where a store has read the payload.
-fn descriptor(payload: &Payload<'_>) -> PayloadDescriptor {
-    let content: &Content<'_> = &payload.content;
-    PayloadDescriptor {
-        sha256: content.sha256(),
-        size_bytes: content.len() as u64,
-        content_type: payload.content_type.clone(),
-        encoding: payload.encoding,
-    }
 }
 
 /// The receipt that the holder of a key was given, where this request is the same as its own.
@@ -272,10 +256,6 @@ fn repeat(holder: Claim, own: &InternalMessage, in_vain: Option<RecordId>) -> Re
             holder.message_id
         ),
     ))
-}
-
-fn fell_back(id: RecordId, error: &StageError) {
-    warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
 }
 
 fn no_durable_store() -> Problem {

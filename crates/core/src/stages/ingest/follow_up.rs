@@ -1,6 +1,5 @@
 //! What ingest does after its response was sent: a crash here costs latency, never a record.
 
-use bytes::Bytes;
 use serde_json::json;
 use tracing::{error, warn};
 
@@ -8,6 +7,7 @@ use super::Ingest;
 use crate::{
     clock::Timestamp,
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
+    envelope::OriginalEvent,
     error::{ErrorKind, StageError},
     open_record::OpenRecord,
     ports::{DeadLetters as _, Deployment, FailedStore as _, PayloadCache as _, Workflow as _},
@@ -30,7 +30,7 @@ pub struct FollowUp {
 /// A request whose producer was told of a problem.
 #[derive(Debug)]
 struct Rejected {
-    event: Bytes,
+    event: OriginalEvent,
     request_id: Option<String>,
     problem: Problem,
     at: Timestamp,
@@ -50,12 +50,17 @@ impl FollowUp {
 
     /// The follow-up of a refusal: what can be kept of the request is kept, but for one that was turned away before anything
     /// was done. Its producer was asked to come again, and an outage must not bury failed records under such requests.
-    pub(super) fn rejected(event: Bytes, request_id: Option<&str>, problem: Problem, at: Timestamp) -> Self {
+    pub(super) fn rejected(
+        event: OriginalEvent,
+        request_id: Option<String>,
+        problem: Problem,
+        at: Timestamp,
+    ) -> Self {
         if problem.kind == ProblemKind::KeysUnavailable {
-            warn!(request.id = request_id, error.name = problem.kind.error_name(), "turned a request away");
+            let error_name = problem.kind.error_name();
+            warn!(request.id = request_id, error.name = error_name, "turned a request away");
             return Self::default();
         }
-        let request_id = request_id.map(str::to_owned);
         let rejected = Rejected { event, request_id, problem, at };
         Self { rejected: Some(Box::new(rejected)), ..Self::default() }
     }
@@ -105,7 +110,7 @@ impl<D: Deployment> Ingest<D> {
     async fn keep(&self, rejected: Rejected) {
         let Rejected { event, request_id, problem, at: rejected_at } = rejected;
         let kind = rejected_request::kind_of(&problem);
-        let request = RejectedRequest::new(&String::from_utf8_lossy(&event), rejected_at);
+        let request = RejectedRequest::new(&String::from_utf8_lossy(&event.to_bytes()), rejected_at);
         let failure = StageFailure {
             stage: "ingest".to_owned(),
             error_name: problem.kind.error_name().to_owned(),

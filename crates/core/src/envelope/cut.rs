@@ -2,16 +2,20 @@
 //!
 //! Most of a large event is one run of base64. It is found without parsing, between the last of the quotation marks and
 //! backslashes before it and the first of those after it, and a short stand-in takes its place; the small event that is
-//! left is parsed as any other. Where the payload of that turns out to be the stand-in, the run is the payload.
+//! left is parsed as any other. Where the payload of that turns out to be the stand-in, the run is the payload, as far as it
+//! is base64.
 //!
 //! *Invariant:* the stand-in is random, new for every event, and stands in one place, right after a quotation mark, so that no
 //! escape of the producer's takes part of it. A payload that decodes to it *is* in that place, whatever a producer sends. In
 //! any other case the whole event is parsed.
 
+use std::ops::Range;
+
+use bytes::Bytes;
 use uuid::Uuid;
 
-use super::Payload;
-use crate::{content::Content, message::PayloadEncoding};
+use super::Request;
+use crate::{message::PayloadEncoding, proxy::ProxyEvent};
 
 /// The shortest run that is worth it.
 const MIN_RUN_BYTES: usize = 8 * 1024;
@@ -19,28 +23,24 @@ const MIN_RUN_BYTES: usize = 8 * 1024;
 /// How many quotation marks and backslashes to look at, before an event counts as one of many small parts.
 const MAX_MARKS: usize = 4096;
 
-/// An event without its largest run of base64.
+/// An event without its largest run, which may be base64.
 #[derive(Debug)]
-pub struct Splice<'a> {
+pub(super) struct Cut {
+    run: Range<usize>,
     /// The event with the stand-in.
-    pub remainder: String,
+    remainder: Bytes,
     /// What the stand-in decodes to.
     stand_in: [u8; 30],
-    run: Content<'a>,
 }
 
-impl<'a> Splice<'a> {
+impl Cut {
     /// Cuts the run out of an event; `None` where there is no large one.
-    pub fn cut(event: &'a [u8]) -> Option<Self> {
-        let (start, end) = large_run(event)?;
+    pub(super) fn of(event: &[u8]) -> Option<Self> {
+        let run = large_run(event)?;
         // After a backslash, the run's first character would be the end of an escape.
-        if event[..start].last() != Some(&b'"') {
+        if event[..run.start].last() != Some(&b'"') {
             return None;
         }
-        // Which proves that no mark is left inside.
-        let run = Content::from_base64_bytes(&event[start..end])?;
-        let (before, after) =
-            (std::str::from_utf8(&event[..start]).ok()?, std::str::from_utf8(&event[end..]).ok()?);
         let mut stand_in = [0; 30];
         for half in stand_in.chunks_exact_mut(15) {
             half.copy_from_slice(&Uuid::new_v4().as_bytes()[..15]);
@@ -48,28 +48,28 @@ impl<'a> Splice<'a> {
         // It begins with `A`, which no escape of JSON does.
         stand_in[0] = 0;
         let text = base64_simd::STANDARD.encode_to_string(stand_in);
-        Some(Self { remainder: [before, &text, after].concat(), stand_in, run })
+        let remainder = [&event[..run.start], text.as_bytes(), &event[run.end..]].concat().into();
+        Some(Self { run, remainder, stand_in })
     }
 
-    /// Puts the run in the place of the stand-in. False where the payload is something else.
-    pub fn put_back<'p>(&self, payload: &mut Payload<'p>) -> bool
-    where
-        'a: 'p,
-    {
-        let decoded = matches!(payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
-        let stands_in = decoded
-            && payload.content.len() == self.stand_in.len()
-            && payload.content.to_bytes() == self.stand_in.as_slice();
-        if stands_in {
-            payload.content = self.run.clone();
-        }
-        stands_in
+    /// Where in the event the run is.
+    pub(super) fn run(&self) -> Range<usize> {
+        self.run.clone()
+    }
+
+    /// The request, whose payload is the stand-in. `None` where the payload is something else, or there is any problem.
+    pub(super) fn request(&self) -> Option<Request> {
+        let mut proxied: ProxyEvent<'_> = serde_json::from_slice(&self.remainder).ok()?;
+        let request = super::request(&mut proxied, &self.remainder).ok()?;
+        let is_decoded =
+            matches!(request.payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
+        (is_decoded && request.payload.content == self.stand_in.as_slice()).then_some(request)
     }
 }
 
 /// From the end of the first large run's last mark before it to the last large run's first mark after it. A mark is a
 /// quotation mark or a backslash: there is one on either side of every JSON string, and none in base64.
-fn large_run(event: &[u8]) -> Option<(usize, usize)> {
+fn large_run(event: &[u8]) -> Option<Range<usize>> {
     let (mut start, mut end) = (0, event.len());
     for _ in 0..MAX_MARKS {
         match memchr::memchr2(b'"', b'\\', event.get(start..start + MIN_RUN_BYTES)?) {
@@ -84,7 +84,7 @@ fn large_run(event: &[u8]) -> Option<(usize, usize)> {
             None => break,
         }
     }
-    (start + MIN_RUN_BYTES <= end).then_some((start, end))
+    (start + MIN_RUN_BYTES <= end).then_some(start..end)
 }
 
 #[cfg(test)]
@@ -92,10 +92,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        envelope::{body, open},
-        proxy::ProxyEvent,
-    };
+    use crate::envelope::{OriginalEvent, ReadEvent, read_cut, read_whole};
 
     const HEAD: &str =
         r#""messageMetaData":{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z"}"#;
@@ -106,22 +103,20 @@ mod tests {
 
     /// The payload as read with the run cut out, and as read in whole.
     fn both_ways(event: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        let read = |text: &str, splice: Option<&Splice<'_>>| -> Option<Vec<u8>> {
-            let request: ProxyEvent<'_> = serde_json::from_str(text).ok()?;
-            let body = body(&request).ok()?;
-            let mut payload = open(&request, &body).ok()?.payload;
-            if let Some(splice) = splice
-                && !splice.put_back(&mut payload)
-            {
-                return None;
-            }
-            Some(payload.content.to_bytes().to_vec())
+        let payload = |read: ReadEvent| {
+            assert_eq!(read.original.to_bytes(), event.as_bytes(), "the event can be had again");
+            read.request.ok().map(|request| request.payload.content.to_vec())
         };
-        let spliced = Splice::cut(event.as_bytes()).and_then(|splice| {
-            assert!(splice.remainder.len() < 2048);
-            read(&splice.remainder, Some(&splice))
-        });
-        (spliced, read(event, None))
+        let cut = read_cut(event.to_owned().into());
+        if let Err(untouched) = &cut {
+            assert_eq!(untouched, event.as_bytes(), "what is read in whole is as it was");
+        }
+        (cut.ok().and_then(payload), payload(read_whole(event.to_owned().into())))
+    }
+
+    /// Whether an event is read with its run cut out.
+    fn is_cut(event: &str) -> bool {
+        read_cut(event.to_owned().into()).is_ok()
     }
 
     #[test]
@@ -181,8 +176,8 @@ mod tests {
             ),
             (event(&json, &format!("{{{HEAD},\"messagePayload\":\"eA==\"}} {run}"), false), None),
         ] {
-            let (spliced, whole) = both_ways(&event);
-            assert_eq!(spliced, None, "{}", &event[..300]);
+            let (cut_out, whole) = both_ways(&event);
+            assert_eq!(cut_out, None, "{}", &event[..300]);
             assert_eq!(whole.map(|bytes| bytes.len()), payload, "{}", &event[..300]);
         }
     }
@@ -195,10 +190,10 @@ mod tests {
             let run = "A".repeat(20_000 + rest);
             let sent = format!("{{{HEAD},\"messagePayload\":\"\\{escape}{run}\"}}");
             let event = event(&json, &sent, false);
-            assert!(Splice::cut(event.as_bytes()).is_none(), "{escape}");
+            assert!(!is_cut(&event), "{escape}");
             // Likewise where the escape is the proxy event's own.
             let raw = event.replacen("\\\\", "\\", 1);
-            assert!(Splice::cut(raw.as_bytes()).is_none(), "{escape}");
+            assert!(!is_cut(&raw), "{escape}");
         }
     }
 
@@ -233,10 +228,10 @@ mod tests {
                     let careless =
                         proper.replace(&json!(payload).to_string().trim_matches('"').to_owned(), &payload);
                     for event in [proper, careless] {
-                        let (spliced, whole) = both_ways(&event);
-                        cut += usize::from(Splice::cut(event.as_bytes()).is_some());
-                        if spliced.is_some() {
-                            assert!(spliced == whole, "{before:?} {after:?} {length}");
+                        let (cut_out, whole) = both_ways(&event);
+                        cut += usize::from(Cut::of(event.as_bytes()).is_some());
+                        if cut_out.is_some() {
+                            assert!(cut_out == whole, "{before:?} {after:?} {length}");
                             same += 1;
                         }
                     }
@@ -249,6 +244,10 @@ mod tests {
     #[test]
     fn small_or_broken_runs_stay_where_they_are() {
         let long = "A".repeat(MIN_RUN_BYTES);
+        let is_decoded = |event: &str| {
+            let cut = Cut::of(event.as_bytes());
+            cut.is_some_and(|cut| OriginalEvent::decode(event.to_owned().into(), cut.run()).is_ok())
+        };
         for event in [
             format!("\"{}\"", &long[1..]),
             format!("\"{long}\u{e4}\""),
@@ -257,8 +256,8 @@ mod tests {
             format!("\"{long}\"{}", "\"".repeat(MAX_MARKS)),
             format!("\"{long}\",\"{long}\""),
         ] {
-            assert!(Splice::cut(event.as_bytes()).is_none());
+            assert!(!is_decoded(&event));
         }
-        assert!(Splice::cut(format!("\"{long}\"").as_bytes()).is_some());
+        assert!(is_decoded(&format!("\"{long}\"")));
     }
 }

@@ -1,0 +1,84 @@
+//! Base64 that is decoded where it is: megabytes of text need no second place.
+
+use base64_simd::{Out, STANDARD};
+
+/// How much is decoded at once: small enough for a processor's second cache.
+const DECODED_STEP: usize = 48 * 1024;
+const TEXT_STEP: usize = DECODED_STEP / 3 * 4;
+
+/// Decodes base64 (the standard alphabet, padded, without line breaks, canonical) to the beginning of the buffer that it fills;
+/// the number of decoded bytes. `None` where it is no base64: the buffer is as it was.
+pub(super) fn decode(buffer: &mut [u8]) -> Option<usize> {
+    let mut decoded = vec![0; DECODED_STEP.min(buffer.len())];
+    let (mut read, mut written) = (0, 0);
+    while read < buffer.len() {
+        let text = &buffer[read..buffer.len().min(read + TEXT_STEP)];
+        let is_last = read + text.len() == buffer.len();
+        let step = match STANDARD.decode(text, Out::from_slice(&mut decoded)) {
+            // Padding is for the end of the whole.
+            Ok(step) if is_last || step.len() == DECODED_STEP => step,
+            Ok(_) | Err(_) => {
+                encode_again(buffer, written);
+                return None;
+            }
+        };
+        read += text.len();
+        buffer[written..written + step.len()].copy_from_slice(step);
+        written += step.len();
+    }
+    Some(written)
+}
+
+/// Undoes whole steps of [`decode`], of which there are `decoded` bytes. The last one comes first: its text lies where no other
+/// step's bytes are. Canonical base64 is the one text that its bytes have.
+fn encode_again(buffer: &mut [u8], decoded: usize) {
+    for step in (0..decoded / DECODED_STEP).rev() {
+        let text = STANDARD.encode_type::<Vec<u8>>(&buffer[step * DECODED_STEP..][..DECODED_STEP]);
+        buffer[step * TEXT_STEP..][..TEXT_STEP].copy_from_slice(&text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(length: usize) -> Vec<u8> {
+        (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
+    }
+
+    #[test]
+    fn base64_of_every_length_is_decoded() {
+        for length in [0, 1, 2, 3, DECODED_STEP - 1, DECODED_STEP, DECODED_STEP + 1, 3 * DECODED_STEP + 2] {
+            let mut buffer = STANDARD.encode_type::<Vec<u8>>(&bytes(length));
+            let decoded = decode(&mut buffer).unwrap();
+            assert_eq!(buffer[..decoded], bytes(length));
+        }
+    }
+
+    #[test]
+    fn what_is_not_canonical_base64_stays_as_it_was() {
+        let text = STANDARD.encode_type::<Vec<u8>>(&bytes(3 * DECODED_STEP + 1));
+        let with = |at: usize, byte: u8| {
+            let mut text = text.clone();
+            text[at] = byte;
+            text
+        };
+        let end = text.len();
+        for spoiled in [
+            with(0, b'-'),
+            with(TEXT_STEP, b'"'),
+            with(2 * TEXT_STEP + 7, b'\n'),
+            // Padding within: at the end of a step, too.
+            with(TEXT_STEP - 1, b'='),
+            with(end - 1, b'A'),
+            // A stray bit in the last character.
+            with(end - 3, b'B'),
+            text[..end - 1].to_vec(),
+            [text.clone(), text.clone()].concat(),
+        ] {
+            let mut buffer = spoiled.clone();
+            assert_eq!(decode(&mut buffer), None);
+            assert!(buffer == spoiled);
+        }
+    }
+}
