@@ -16,6 +16,7 @@ use custody_core::{
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
     notification::Notification,
     open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    payload_source::PayloadSource,
     ports::{
         Acceptance, AcceptanceMarkers, ArchivedObject, CompletionTimes, DeadLetters, Discard, FailedItem,
         FailedStore, FailureHandler, IdempotencyClaims, ItemState, Notifier, OpenRecords, PayloadArchive,
@@ -93,6 +94,10 @@ impl<P: PayloadCache> PayloadCache for Bounded<P> {
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         self.within(ErrorName::CacheUnavailable, self.port.payload(id)).await
+    }
+
+    async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
+        self.within(ErrorName::CacheUnavailable, self.port.source(id)).await
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
@@ -197,7 +202,7 @@ impl<P: PayloadArchive> PayloadArchive for Bounded<P> {
     async fn store(
         &self,
         key: &str,
-        payload: Bytes,
+        payload: PayloadSource,
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
@@ -216,6 +221,10 @@ impl<P: FailedStore> FailedStore for Bounded<P> {
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
         self.within(ErrorName::FailedStoreUnavailable, self.port.fetch(key)).await
+    }
+
+    async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
+        self.within(ErrorName::FailedStoreUnavailable, self.port.source(key)).await
     }
 
     async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {

@@ -157,7 +157,11 @@ mod tests {
                     }
                     turns
                 };
-                assert_eq!(hash_beside(&bytes, effect).await, (turns, Sha256::of(&bytes)), "{length} {turns}");
+                assert_eq!(
+                    hash_beside(&bytes, effect).await,
+                    (turns, Sha256::of(&bytes)),
+                    "{length} {turns}"
+                );
             }
         }
     }

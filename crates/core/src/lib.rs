@@ -19,6 +19,7 @@ pub mod metadata;
 pub mod notification;
 pub mod open_record;
 mod payload_search;
+pub mod payload_source;
 pub mod ports;
 pub mod problem;
 pub mod proxy;

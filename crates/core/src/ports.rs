@@ -21,6 +21,7 @@ use crate::{
     message::{InternalMessage, MetaDataReference, PayloadDescriptor, S3Reference},
     notification::Notification,
     open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    payload_source::PayloadSource,
     record_id::RecordId,
     stages::failure::{FailedRecord, FailureReceipt},
 };
@@ -176,7 +177,8 @@ pub trait AcceptanceMarkers: Send + Sync {
 
 /// The permanent store of payloads.
 pub trait PayloadArchive: Send + Sync {
-    /// Stores a payload under `key`, unless it is there. `now` is kept with the object.
+    /// Stores a payload under `key`, unless it is there. `now` is kept with the object. A payload whose source breaks off is
+    /// not stored: the error is transient.
     ///
     /// `Ok`: the object under `key` has exactly the described digest, verified by the store; an object that was
     /// there with the same digest counts, and its own time is the answer. An object with another digest is an
@@ -184,7 +186,7 @@ pub trait PayloadArchive: Send + Sync {
     fn store(
         &self,
         key: &str,
-        payload: Bytes,
+        payload: PayloadSource,
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> impl Future<Output = Result<ArchivedObject, StageError>> + Send;
@@ -361,6 +363,9 @@ pub trait FailedStore: Send + Sync {
 
     /// The content under `key`; `None` is definite absence.
     fn fetch(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>, StageError>> + Send;
+
+    /// The content under `key`, to be read piece by piece; `None` is definite absence.
+    fn source(&self, key: &str) -> impl Future<Output = Result<Option<PayloadSource>, StageError>> + Send;
 
     /// Where the content under `key` is; `None` is definite absence.
     fn find(&self, key: &str) -> impl Future<Output = Result<Option<S3Reference>, StageError>> + Send;

@@ -51,8 +51,13 @@ impl AcceptanceMarkers for S3AcceptanceMarkers {
         let attempt = record.attempt();
         let content = Bytes::from(serde_json::to_vec(record).expect("an open record always serializes"));
         let (sha256, key) = (Sha256::of(&content), marker_key(attempt));
-        let object =
-            NewObject { key: &key, content, sha256, content_type: "application/json", archived_at: None };
+        let object = NewObject {
+            key: &key,
+            content: content.into(),
+            sha256,
+            content_type: "application/json",
+            archived_at: None,
+        };
         put_if_absent(&self.client, &self.bucket, object).await.map(drop).map_err(|error| {
             stage_error(&error, ErrorName::MarkersUnavailable, format!("mark the acceptance of {attempt}"))
         })

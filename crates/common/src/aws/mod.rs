@@ -13,6 +13,7 @@ mod s3;
 mod sns;
 mod sqs;
 mod step_functions;
+mod upload;
 
 pub use self::{
     archive_listing::{ArchiveListing, ListedObject, ListedPage},

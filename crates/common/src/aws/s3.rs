@@ -1,9 +1,11 @@
 //! Payloads in S3: the archive and the failed bucket.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
 use aws_sdk_s3::{
-    Client, error::SdkError, operation::put_object::PutObjectError, primitives::ByteStream,
+    Client,
+    error::SdkError,
+    operation::{get_object::GetObjectOutput, put_object::PutObjectError},
     types::ChecksumMode,
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
@@ -13,10 +15,12 @@ use custody_core::{
     digest::Sha256,
     error::{ErrorName, StageError},
     message::{PayloadDescriptor, S3Reference},
+    payload_source::{PayloadSource, Pieces, opened_later},
     ports::{ArchivedObject, FailedStore, PayloadArchive},
 };
+use futures_util::{StreamExt as _, stream};
 
-use super::classify::stage_error;
+use super::{classify::stage_error, upload::upload};
 
 /// The archive bucket.
 #[derive(Clone, Debug)]
@@ -67,7 +71,7 @@ pub(super) enum Put {
 /// An object to write.
 pub(super) struct NewObject<'a> {
     pub(super) key: &'a str,
-    pub(super) content: Bytes,
+    pub(super) content: PayloadSource,
     pub(super) sha256: Sha256,
     pub(super) content_type: &'a str,
     /// The time that the object tells later.
@@ -88,7 +92,7 @@ pub(super) async fn put_if_absent(
         .checksum_sha256(object.sha256.to_base64())
         .content_type(object.content_type)
         .set_metadata(object.archived_at.map(|at| HashMap::from([(ARCHIVED_AT.to_owned(), at.to_string())])))
-        .body(ByteStream::from(object.content))
+        .body(upload(object.content))
         .customize()
         // TLS carries the body, and S3 holds it against the checksum above, whose header is signed: another digest of it, for
         // the signature, would prove nothing more.
@@ -108,7 +112,7 @@ impl PayloadArchive for S3Archive {
     async fn store(
         &self,
         key: &str,
-        payload: Bytes,
+        payload: PayloadSource,
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
@@ -218,7 +222,7 @@ impl FailedStore for S3FailedStore {
         let sha256 = Sha256::of(&content);
         // Keys derive from ids and digests, so what exists is what this call would write.
         let content_type = "application/octet-stream";
-        let object = NewObject { key, content, sha256, content_type, archived_at: None };
+        let object = NewObject { key, content: content.into(), sha256, content_type, archived_at: None };
         put_if_absent(&self.client, &self.bucket, object).await.map_err(|error| {
             stage_error(&error, ErrorName::FailedStoreUnavailable, format!("keep failed object {key}"))
         })?;
@@ -242,6 +246,37 @@ impl FailedStore for S3FailedStore {
         let operation = || format!("fetch failed object {key}");
         get(&self.client, &self.bucket, key, ErrorName::FailedStoreUnavailable, operation).await
     }
+
+    async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
+        let Some((size_bytes, pieces)) = begin(&self.client, &self.bucket, key).await? else {
+            return Ok(None);
+        };
+        let (store, key) = (self.clone(), key.to_owned());
+        let again = move || {
+            let (store, key) = (store.clone(), key.clone());
+            opened_later(async move {
+                let begun = begin(&store.client, &store.bucket, &key).await?;
+                Ok::<_, StageError>(begun.map(|(_, pieces)| pieces))
+            })
+        };
+        Ok(Some(PayloadSource::new(size_bytes, pieces, again)))
+    }
+}
+
+/// Begins to read a failed object: its size, and its pieces as they come in. `None` where there is none.
+async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Option<(u64, Pieces)>, StageError> {
+    let operation = || format!("read failed object {key}");
+    let Some(object) = open(client, bucket, key, ErrorName::FailedStoreUnavailable, operation).await? else {
+        return Ok(None);
+    };
+    let size = object.content_length().and_then(|size| u64::try_from(size).ok()).ok_or_else(|| {
+        StageError::new(ErrorName::ServiceRefused, format!("{}: it has no size", operation()))
+    })?;
+    let pieces = stream::try_unfold(object.body, async |mut body| {
+        let piece = body.try_next().await.map_err(io::Error::other)?;
+        Ok(piece.map(|piece| (piece, body)))
+    });
+    Ok(Some((size, pieces.boxed())))
 }
 
 /// The content of an object, `None` where there is none.
@@ -252,14 +287,25 @@ pub(super) async fn get(
     unavailable: ErrorName,
     operation: impl Fn() -> String,
 ) -> Result<Option<Bytes>, StageError> {
-    let object = match client.get_object().bucket(bucket).key(key).send().await {
-        Ok(object) => object,
-        Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(stage_error(&error, unavailable, operation())),
-    };
+    let Some(object) = open(client, bucket, key, unavailable, &operation).await? else { return Ok(None) };
     let content = object.body.collect().await;
     let content = content.map_err(|error| StageError::new(unavailable, operation()).caused_by(error))?;
     Ok(Some(content.into_bytes()))
+}
+
+/// An object whose content is about to come in; `None` where there is none.
+async fn open(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    unavailable: ErrorName,
+    operation: impl Fn() -> String,
+) -> Result<Option<GetObjectOutput>, StageError> {
+    match client.get_object().bucket(bucket).key(key).send().await {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {
+            Ok(None)
+        }
+        Err(error) => Err(stage_error(&error, unavailable, operation())),
+    }
 }

@@ -29,6 +29,7 @@ pub(super) struct BulkConnection {
     stream: Box<dyn Stream>,
     answers: Answers,
     stall_limit: Duration,
+    is_taken: bool,
 }
 
 type Answers = Decoder<combine::parser::combinator::AnySendSyncPartialState, PointerOffset<[u8]>>;
@@ -121,7 +122,7 @@ impl<'a> Batch<'a> {
 impl BulkConnection {
     /// A connection over `stream`, on which the server may pause for `stall_limit`.
     pub(super) fn new(stream: Box<dyn Stream>, stall_limit: Duration) -> Self {
-        Self { stream, answers: Decoder::new(), stall_limit }
+        Self { stream, answers: Decoder::new(), stall_limit, is_taken: false }
     }
 
     /// Sends commands and reads the answers to all of them. The first answer that is an error is the error.
@@ -166,16 +167,29 @@ impl BulkConnection {
     }
 }
 
-/// More than the answer's first line needs: a small payload comes in one read.
-const FIRST_READ: usize = 16 * 1024;
+/// How much of a payload is read at once. A small payload comes in one read.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Data that the server has begun to send.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    /// The size of the data.
+    pub(super) length: usize,
+    /// How much of the data, and of the end of its line, is still to be taken out of `read`.
+    left: usize,
+    read: BytesMut,
+}
+
+/// The end of data's line.
+const LINE_END: &[u8] = b"\r\n";
 
 impl BulkConnection {
-    /// Asks for data. `None` where there is none.
-    pub(super) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Bytes>> {
+    /// Asks for data, and reads until it begins. `None` where there is none.
+    pub(super) async fn begin_fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Incoming>> {
         self.expect_nothing_left()?;
         self.send(&command.get_packed_command()).await?;
         within(self.stall_limit, self.stream.flush()).await?;
-        let mut read = BytesMut::with_capacity(FIRST_READ);
+        let mut read = BytesMut::with_capacity(READ_BYTES);
         let line_end = loop {
             if let Some(end) = memchr::memchr(b'\n', &read) {
                 break end;
@@ -188,19 +202,56 @@ impl BulkConnection {
             Some(Ok(length)) => length.parse::<usize>().ok(),
             Some(Err(_)) | None => None,
         };
-        let Some(length) = length else {
-            return Err(unexpected(&[redis::parse_redis_value(&line)?.extract_error()?]));
-        };
-        // The data and the end of its line.
-        read.reserve((length + 2).saturating_sub(read.len()));
-        while read.len() < length + 2 {
-            self.read_more(&mut read).await?;
+        match length {
+            Some(length) => Ok(Some(Incoming { length, left: length + LINE_END.len(), read })),
+            None => Err(unexpected(&[redis::parse_redis_value(&line)?.extract_error()?])),
         }
-        if read[length..] != *b"\r\n" {
-            return Err(out_of_step());
+    }
+
+    /// The next piece of the data, which is never empty; `None` after the last one. The connection can be used again then.
+    pub(super) async fn next_piece(&mut self, incoming: &mut Incoming) -> RedisResult<Option<Bytes>> {
+        let Incoming { left, read, .. } = incoming;
+        if *left > LINE_END.len() {
+            if read.is_empty() {
+                read.reserve(READ_BYTES);
+                self.read_more(read).await?;
+            }
+            let piece = read.split_to(read.len().min(*left - LINE_END.len())).freeze();
+            *left -= piece.len();
+            return Ok(Some(piece));
         }
-        read.truncate(length);
-        Ok(Some(read.freeze()))
+        while read.len() < *left {
+            self.read_more(read).await?;
+        }
+        if read.as_ref() == &LINE_END[..*left] {
+            (*left, *read) = (0, BytesMut::new());
+            return Ok(None);
+        }
+        Err(out_of_step())
+    }
+
+    /// Asks for data, and reads all of it. `None` where there is none.
+    pub(super) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Bytes>> {
+        let Some(mut incoming) = self.begin_fetch(command).await? else { return Ok(None) };
+        let mut data = BytesMut::with_capacity(incoming.length);
+        while let Some(piece) = self.next_piece(&mut incoming).await? {
+            data.extend_from_slice(&piece);
+        }
+        Ok(Some(data.freeze()))
+    }
+
+    /// Takes the connection out of its place. What stays there is closed.
+    pub(super) fn take(&mut self) -> Self {
+        let closed =
+            Self::new(Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())), self.stall_limit);
+        let taken = std::mem::replace(self, closed);
+        self.is_taken = true;
+        taken
+    }
+
+    /// Whether the connection was taken out of its place.
+    pub(super) const fn is_taken(&self) -> bool {
+        self.is_taken
     }
 
     async fn read_more(&mut self, into: &mut BytesMut) -> RedisResult<()> {

@@ -87,7 +87,11 @@ impl Node {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
-    fn put_back(&self, connection: BulkConnection) {
+    /// Keeps a connection for the next conversation.
+    pub(super) fn put_back(&self, connection: BulkConnection) {
+        if connection.is_taken() {
+            return;
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE {
             idle.push(connection);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{
-    bulk::{Batch, BulkConnection, unexpected},
+    bulk::{Batch, BulkConnection, Incoming, unexpected},
     node::Conversation,
     settings::CacheSettings,
 };
@@ -60,6 +60,21 @@ impl Conversation for Fetch<'_> {
             connection.ask(&cmd("ASKING")).await?;
         }
         connection.fetch(cmd("GET").arg(self.0)).await
+    }
+}
+
+/// Begins to read a payload, and takes the connection that it comes on.
+pub(super) struct BeginFetch<'a>(pub(super) &'a str);
+
+impl Conversation for BeginFetch<'_> {
+    type Answer = Option<(BulkConnection, Incoming)>;
+
+    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
+        if asking {
+            connection.ask(&cmd("ASKING")).await?;
+        }
+        let incoming = connection.begin_fetch(cmd("GET").arg(self.0)).await?;
+        Ok(incoming.map(|incoming| (connection.take(), incoming)))
     }
 }
 

@@ -1,21 +1,27 @@
 //! The port of the payload cache, on a cluster.
 
+use std::{io, sync::Arc};
+
 use bytes::Bytes;
 use custody_core::{
     error::{ErrorName, StageError},
     message::RedisReference,
+    payload_source::{PayloadSource, Pieces, opened_later},
     ports::payload_cache::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
 };
+use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
 use super::{
     breaker::Why,
+    bulk::{BulkConnection, Incoming},
     cluster::Cluster,
     connection::{ClusterConnection, Tls},
     credentials::{CredentialSource, SecretsManagerCredentials},
-    payload::{Fetch, Persist, Size, Store, Unlink},
+    node::Node,
+    payload::{BeginFetch, Fetch, Persist, Size, Store, Unlink},
     routing::Answered,
     settings::CacheSettings,
     slot::slot_of,
@@ -25,7 +31,7 @@ use crate::config::CacheConfig;
 /// The payload cache on a cluster. Nothing is connected before the first call.
 #[derive(Debug)]
 pub struct ClusterCache<C> {
-    cluster: Cluster<C>,
+    cluster: Arc<Cluster<C>>,
 }
 
 impl ClusterCache<SecretsManagerCredentials> {
@@ -45,7 +51,7 @@ impl ClusterCache<SecretsManagerCredentials> {
 impl<C: CredentialSource> ClusterCache<C> {
     /// The cache on the cluster that `connection` leads to.
     pub fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
-        Self { cluster: Cluster::new(connection, settings) }
+        Self { cluster: Arc::new(Cluster::new(connection, settings)) }
     }
 }
 
@@ -83,7 +89,28 @@ fn key_of(id: RecordId) -> String {
     format!("rec:{id}")
 }
 
-impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
+/// Begins to read a payload: its size, and its pieces as they come in. `None` where there is none.
+async fn begin<C: CredentialSource + 'static>(
+    cluster: &Cluster<C>,
+    id: RecordId,
+) -> Result<Option<(u64, Pieces)>, StageError> {
+    let key = key_of(id);
+    let operation = || format!("read the cached payload of record {id}");
+    let slot = slot_of(key.as_bytes());
+    let begun = cluster.call_for_presence(slot, operation, &BeginFetch(&key), Option::is_none).await?;
+    let Answered { answer: Some((connection, incoming)), node, .. } = begun else { return Ok(None) };
+    let size_bytes = incoming.length as u64;
+    let read = async |(mut connection, mut incoming, node): (BulkConnection, Incoming, Arc<Node>)| {
+        if let Some(piece) = connection.next_piece(&mut incoming).await.map_err(io::Error::other)? {
+            return Ok(Some((piece, (connection, incoming, node))));
+        }
+        node.put_back(connection);
+        Ok(None)
+    };
+    Ok(Some((size_bytes, stream::try_unfold((connection, incoming, node), read).boxed())))
+}
+
+impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     fn reference(&self, id: RecordId) -> RedisReference {
         let seed = &self.cluster.seed;
         RedisReference { server: seed.host.clone(), port: seed.port, key: key_of(id) }
@@ -109,21 +136,37 @@ impl<C: CredentialSource> PayloadCache for ClusterCache<C> {
         let key = key_of(id);
         let operation = || format!("read the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
-        self.cluster.call_for_presence(slot, operation, &Fetch(&key), Option::is_none).await
+        let answered = self.cluster.call_for_presence(slot, operation, &Fetch(&key), Option::is_none).await?;
+        Ok(answered.answer)
+    }
+
+    async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
+        let Some((size_bytes, pieces)) = begin(&self.cluster, id).await? else { return Ok(None) };
+        let cluster = Arc::clone(&self.cluster);
+        let again = move || {
+            let cluster = Arc::clone(&cluster);
+            opened_later(
+                async move { Ok::<_, StageError>(begin(&cluster, id).await?.map(|(_, pieces)| pieces)) },
+            )
+        };
+        Ok(Some(PayloadSource::new(size_bytes, pieces, again)))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
         let key = key_of(id);
         let operation = || format!("read the size of the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
-        self.cluster.call_for_presence(slot, operation, &Size(&key), Option::is_none).await
+        let answered = self.cluster.call_for_presence(slot, operation, &Size(&key), Option::is_none).await?;
+        Ok(answered.answer)
     }
 
     async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
         let key = key_of(id);
         let operation = || format!("take the expiry off the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
-        self.cluster.call_for_presence(slot, operation, &Persist(&key), |is_there| !is_there).await
+        let answered =
+            self.cluster.call_for_presence(slot, operation, &Persist(&key), |is_there| !is_there).await?;
+        Ok(answered.answer)
     }
 
     async fn unlink(&self, id: RecordId) -> Result<(), StageError> {

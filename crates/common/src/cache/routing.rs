@@ -83,16 +83,16 @@ impl<C: CredentialSource> Cluster<C> {
         operation: impl Fn() -> String,
         conversation: &T,
         is_absence: impl Fn(&T::Answer) -> bool,
-    ) -> Result<T::Answer, StageError> {
+    ) -> Result<Answered<T::Answer>, StageError> {
         let mut pause = FIRST_PAUSE;
         let ask = async {
             loop {
-                let Answered { answer, owner, .. } = self.call(slot, &operation, conversation).await?;
-                if !is_absence(&answer) {
-                    return Ok(answer);
+                let answered = self.call(slot, &operation, conversation).await?;
+                if !is_absence(&answered.answer) {
+                    return Ok(answered);
                 }
-                match self.confirms_owner(slot, &owner).await {
-                    Ok(true) => return Ok(answer),
+                match self.confirms_owner(slot, &answered.owner).await {
+                    Ok(true) => return Ok(answered),
                     Ok(false) => sleep(pause).await,
                     Err(failure) => return Err(stage_error(operation(), failure)),
                 }

@@ -140,10 +140,7 @@ async fn a_primary_that_hangs_is_left_for_the_replica_that_took_over() {
     put_in_the_end(&cache, id).await;
     fixture.cluster.hang(0).unwrap();
     fixture.cluster.take_over(fixture.cluster.replica_of(0)).unwrap();
-    cache
-        .put(during, b"payload")
-        .await
-        .expect("the new primary takes it in the time of the same call");
+    cache.put(during, b"payload").await.expect("the new primary takes it in the time of the same call");
     assert!(cache.payload(id).await.unwrap().is_some());
     fixture.cluster.resume(0).unwrap();
     for _ in 0..20 {

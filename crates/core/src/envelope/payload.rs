@@ -89,15 +89,15 @@ pub(super) fn base64<'a>(text: Cow<'a, str>, path: &str) -> Result<PayloadPart<'
 }
 
 fn decoded(content: Vec<u8>) -> PayloadPart<'static> {
-    PayloadPart { content: content.into(), content_type: OCTETS.to_owned(), encoding: PayloadEncoding::Base64 }
+    PayloadPart {
+        content: content.into(),
+        content_type: OCTETS.to_owned(),
+        encoding: PayloadEncoding::Base64,
+    }
 }
 
 fn plain_text(text: Cow<'_, str>) -> PayloadPart<'_> {
-    PayloadPart {
-        content: into_bytes(text),
-        content_type: TEXT.to_owned(),
-        encoding: PayloadEncoding::Utf8,
-    }
+    PayloadPart { content: into_bytes(text), content_type: TEXT.to_owned(), encoding: PayloadEncoding::Utf8 }
 }
 
 /// The first byte outside the alphabet; the end, where only length or padding are wrong.

@@ -169,11 +169,7 @@ fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), 
     );
     let event = event(&json!({"content-type": CLOUD_EVENT}), &body);
     open(&event, body.as_bytes()).map(|e| {
-        (
-            serde_json::to_value(&e.meta_data).unwrap(),
-            e.payload.content.into_owned(),
-            e.payload.content_type,
-        )
+        (serde_json::to_value(&e.meta_data).unwrap(), e.payload.content.into_owned(), e.payload.content_type)
     })
 }
 

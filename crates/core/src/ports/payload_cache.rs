@@ -5,7 +5,8 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::{
-    error::StageError, message::RedisReference, receipt::Durability, record_id::RecordId,
+    error::StageError, message::RedisReference, payload_source::PayloadSource, receipt::Durability,
+    record_id::RecordId,
 };
 
 /// The short-lived store of payloads, one entry per record. Every call may be repeated.
@@ -25,11 +26,13 @@ pub trait PayloadCache: Send + Sync {
     ///
     /// `Ok`: the payload is stored at the level of [`durability`](Self::durability). `Err`: it may or may not be stored,
     /// and nothing may be promised on it. A payload that was there under the same key is replaced, and expires again.
-    fn put(&self, id: RecordId, payload: &[u8])
-    -> impl Future<Output = Result<(), StageError>> + Send;
+    fn put(&self, id: RecordId, payload: &[u8]) -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// The payload of a record, as the store has it: nobody has held it against a digest. `None` is definite absence.
     fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Bytes>, StageError>> + Send;
+
+    /// The payload of a record, to be read piece by piece. `None` is definite absence.
+    fn source(&self, id: RecordId) -> impl Future<Output = Result<Option<PayloadSource>, StageError>> + Send;
 
     /// The payload's size in bytes, without reading it. `None` is definite absence.
     fn size(&self, id: RecordId) -> impl Future<Output = Result<Option<u64>, StageError>> + Send;

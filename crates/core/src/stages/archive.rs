@@ -1,15 +1,15 @@
 //! Archive: moves a payload from where it is into the archive.
 
-use bytes::Bytes;
 use tracing::{info, warn};
 
 use crate::{
     clock::Clock as _,
-    digest::Sha256,
     error::{ErrorName, StageError},
     message::InternalMessage,
+    payload_source::PayloadSource,
     ports::{ArchivedObject, Deployment, FailedStore as _, PayloadArchive, PayloadCache as _},
     receipt::ArchiveReceipt,
+    record_id::RecordId,
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
@@ -69,43 +69,83 @@ impl<D: Deployment> Archive<D> {
         if message.storage_context.s3_reference.is_some() {
             return Ok(None);
         }
-        let id = message.message_id;
-        let from_cache = match self.cache.payload(id).await {
-            Ok(Some(payload)) => match self.put(message, payload).await {
-                Err(error) if error.name == ErrorName::PayloadCorrupted => Err(error),
-                stored => return stored.map(Some),
-            },
+        let from_cache = match self.put(message, Holder::Cache).await {
+            Ok(Some(object)) => return Ok(Some(object)),
+            Err(NotPut::Refused(error)) => return Err(error),
             Ok(None) => Ok(None),
-            Err(error) => Err(error),
+            Err(NotPut::Unusable(error)) => Err(error),
         };
-        if let Some(payload) = self.failed_store.fetch(&id.preserved_key()).await? {
-            match self.put(message, payload).await {
-                Err(error) if error.name == ErrorName::PayloadCorrupted => {}
-                stored => return stored.map(Some),
-            }
+        match self.put(message, Holder::FailedStore).await {
+            Ok(Some(object)) => Ok(Some(object)),
+            Err(NotPut::Unusable(error)) if error.name != ErrorName::PayloadCorrupted => Err(error),
+            Err(NotPut::Refused(error)) => Err(error),
+            Ok(None) | Err(NotPut::Unusable(_)) => from_cache,
         }
-        from_cache
     }
 
-    /// Puts bytes under the record's key. The archive holds them against the digest in the receipt; only where it refuses
-    /// them, they are hashed here, to tell bytes that were altered on their way from those that were altered at rest.
-    async fn put(&self, message: &InternalMessage, payload: Bytes) -> Result<ArchivedObject, StageError> {
-        let (id, now) = (message.message_id, self.clock.now());
-        let stored = self.archive.store(&id.archive_key(), payload.clone(), &message.payload, now).await;
-        let Err(error) = stored else { return stored };
-        if error.name != ErrorName::PayloadCorrupted {
-            return Err(error);
+    /// The payload that a store has; `None` where it has none.
+    async fn source(&self, id: RecordId, holder: Holder) -> Result<Option<PayloadSource>, StageError> {
+        match holder {
+            Holder::Cache => self.cache.source(id).await,
+            Holder::FailedStore => self.failed_store.source(&id.preserved_key()).await,
         }
-        let (found, promised) = (Sha256::of(&payload), message.payload.sha256);
-        if found == promised {
-            let operation = format!("archive record {id}: the payload was altered on its way to the archive");
-            return Err(StageError::new(ErrorName::ArchiveUnavailable, operation).caused_by(error));
-        }
-        warn!(record.id = %id, "a payload has another digest than its receipt");
-        let operation =
-            format!("archive record {id}: its payload has SHA-256 {found}, the receipt says {promised}");
-        Err(StageError::new(ErrorName::PayloadCorrupted, operation))
     }
+
+    /// Puts the payload that a store has under the record's key; `None` where the store has none.
+    async fn put(&self, message: &InternalMessage, holder: Holder) -> Result<Option<ArchivedObject>, NotPut> {
+        let payload = self.source(message.message_id, holder).await.map_err(NotPut::Unusable)?;
+        let Some(payload) = payload else { return Ok(None) };
+        let (key, now) = (message.message_id.archive_key(), self.clock.now());
+        match self.archive.store(&key, payload, &message.payload, now).await {
+            Ok(object) => Ok(Some(object)),
+            Err(error) if error.name == ErrorName::PayloadCorrupted => {
+                Err(self.why_corrupted(message, error, holder).await)
+            }
+            Err(error) => Err(NotPut::Refused(error)),
+        }
+    }
+
+    /// Finds out why the archive refused the bytes that a store has: they were altered there, or on their way from there. Only
+    /// then are they hashed here: the archive does it on every write.
+    async fn why_corrupted(&self, message: &InternalMessage, refused: StageError, holder: Holder) -> NotPut {
+        let (id, promised) = (message.message_id, message.payload.sha256);
+        let another_try = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            let operation = format!("archive record {id}: the payload was altered on its way to the archive");
+            NotPut::Refused(StageError::new(ErrorName::ArchiveUnavailable, operation).caused_by(cause))
+        };
+        let found = match self.source(id, holder).await {
+            Ok(Some(payload)) => payload.sha256().await,
+            // It has moved meanwhile: the next try finds it elsewhere.
+            Ok(None) => return another_try(refused.into()),
+            Err(error) => return NotPut::Unusable(error),
+        };
+        match found {
+            Ok(found) if found != promised => {
+                warn!(record.id = %id, "a payload has another digest than its receipt");
+                let operation = format!(
+                    "archive record {id}: its payload has SHA-256 {found}, the receipt says {promised}"
+                );
+                NotPut::Unusable(StageError::new(ErrorName::PayloadCorrupted, operation))
+            }
+            Ok(_) => another_try(refused.into()),
+            Err(error) => another_try(error.into()),
+        }
+    }
+}
+
+/// A store that may have a payload which is not archived yet.
+#[derive(Clone, Copy)]
+enum Holder {
+    Cache,
+    FailedStore,
+}
+
+/// The reason why the payload that a store has was not put into the archive.
+enum NotPut {
+    /// The store cannot be asked, or has other bytes than the receipt promised.
+    Unusable(StageError),
+    /// The archive did not take it.
+    Refused(StageError),
 }
 
 /// The record's object in the archive, when it is there with the record's digest.

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use custody_core::{
-    error::StageError, message::RedisReference, ports::PayloadCache, receipt::Durability,
-    record_id::RecordId,
+    error::StageError, message::RedisReference, payload_source::PayloadSource, ports::PayloadCache,
+    receipt::Durability, record_id::RecordId,
 };
 
 use super::Faulty;
@@ -31,6 +31,13 @@ impl PayloadCache for Faulty {
             (&world.stores.cache).payload(id).await
         };
         self.effect(Service::Cache, "payload", read).await
+    }
+
+    async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
+        let read = move |world: std::sync::Arc<crate::world::World>| async move {
+            (&world.stores.cache).source(id).await
+        };
+        self.effect(Service::Cache, "source", read).await
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {

@@ -10,6 +10,7 @@ use custody_core::{
     error::StageError,
     message::{InternalMessage, PayloadDescriptor, S3Reference},
     open_record::OpenRecord,
+    payload_source::PayloadSource,
     ports::{
         AcceptanceMarkers, ArchivedObject, CompletionTimes, Discard, FailedItem, FailedStore, ItemState,
         PayloadArchive, RecordTable, StoredMetadata,
@@ -24,7 +25,7 @@ impl PayloadArchive for Faulty {
     async fn store(
         &self,
         key: &str,
-        payload: Bytes,
+        payload: PayloadSource,
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
@@ -57,6 +58,14 @@ impl FailedStore for Faulty {
         let key = key.to_owned();
         self.effect(Service::FailedBucket, "fetch", move |world| async move {
             (&world.stores.failed_store).fetch(&key).await
+        })
+        .await
+    }
+
+    async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
+        let key = key.to_owned();
+        self.effect(Service::FailedBucket, "source", move |world| async move {
+            (&world.stores.failed_store).source(&key).await
         })
         .await
     }

@@ -5,17 +5,21 @@
 mod open_records;
 mod payload_cache;
 
+use std::io;
+
 use bytes::Bytes;
 use custody_core::{
     clock::{Clock, Timestamp},
     dead_letter::{FailureSummary, StageFailure},
-    error::ErrorName,
+    error::{ErrorKind, ErrorName},
     message::{InternalMessage, S3Reference},
+    payload_source::PayloadSource,
     ports::{
         CompletionTimes, Discard, FailedItem, FailedStore, ItemState, PayloadArchive, RecordTable, Start,
         StoredMetadata, Workflow,
     },
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 pub use self::{
     open_records::{acceptance_markers, concurrent_claims, idempotency_claims, open_records},
@@ -34,26 +38,51 @@ pub async fn payload_archive(archive: &impl PayloadArchive) {
     let key = message.message_id.archive_key();
     assert_eq!(archive.find(&key).await.unwrap(), None);
 
-    let object = archive.store(&key, payload.clone(), &message.payload, now()).await.unwrap();
+    let object = archive.store(&key, payload.clone().into(), &message.payload, now()).await.unwrap();
     assert_eq!((&object.reference.key, object.archived_at), (&key, now()));
     assert_eq!(archive.find(&key).await.unwrap().as_ref(), Some(&object), "the object is there");
     assert_eq!((object.sha256, object.size_bytes), (message.payload.sha256, message.payload.size_bytes));
 
     let late = now().after(std::time::Duration::from_secs(90));
-    let again = archive.store(&key, payload.clone(), &message.payload, late).await;
+    let again = archive.store(&key, payload.clone().into(), &message.payload, late).await;
     assert_eq!(again.expect("equal content may be stored again"), object, "and keeps its first time");
 
     let other = samples::message_of(message.message_id, b"other");
     let conflict =
-        archive.store(&key, Bytes::from_static(b"other"), &other.payload, now()).await.unwrap_err();
+        archive.store(&key, Bytes::from_static(b"other").into(), &other.payload, now()).await.unwrap_err();
     assert_eq!(conflict.name, ErrorName::ArchiveConflict);
     assert_eq!(archive.find(&key).await.unwrap(), Some(object), "a conflict leaves the object alone");
 
     let lie = samples::message(b"announced");
     let key = lie.message_id.archive_key();
-    let refused = archive.store(&key, Bytes::from_static(b"sent"), &lie.payload, now()).await;
+    let refused = archive.store(&key, Bytes::from_static(b"sent").into(), &lie.payload, now()).await;
     assert_eq!(refused.expect_err("the store verifies digests").name, ErrorName::PayloadCorrupted);
     assert_eq!(archive.find(&key).await.unwrap(), None);
+
+    a_payload_comes_in_pieces_or_not_at_all(archive).await;
+}
+
+async fn a_payload_comes_in_pieces_or_not_at_all(archive: &impl PayloadArchive) {
+    let payload: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let message = samples::message(&payload);
+    let key = message.message_id.archive_key();
+    let size = payload.len() as u64;
+    let pieces: Vec<Bytes> = payload.chunks(7_000).map(Bytes::copy_from_slice).collect();
+    let read = |pieces: Vec<Bytes>, end: Option<io::ErrorKind>| {
+        let end = end.map(|kind| Err(kind.into()));
+        stream::iter(pieces.into_iter().map(Ok).chain(end)).boxed()
+    };
+    let (half, gone) = (pieces[..20].to_vec(), io::ErrorKind::UnexpectedEof);
+    let again = half.clone();
+    let broken = PayloadSource::new(size, read(half, Some(gone)), move || read(again.clone(), Some(gone)));
+    let error = archive.store(&key, broken, &message.payload, now()).await.expect_err("its source broke off");
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert_eq!(archive.find(&key).await.unwrap(), None, "half a payload is none");
+
+    let again = pieces.clone();
+    let whole = PayloadSource::new(size, read(pieces, None), move || read(again.clone(), None));
+    let object = archive.store(&key, whole, &message.payload, now()).await.unwrap();
+    assert_eq!((object.sha256, object.size_bytes), (message.payload.sha256, size));
 }
 
 /// [`FailedStore`].
@@ -61,11 +90,17 @@ pub async fn failed_store(store: &impl FailedStore) {
     let key = format!("records/{}", samples::record_id().archive_key());
     let content = Bytes::from_static(b"kept");
     assert_eq!(store.fetch(&key).await.unwrap(), None);
+    assert!(store.source(&key).await.unwrap().is_none());
     assert_eq!(store.find(&key).await.unwrap(), None);
     let reference = store.keep(&key, content.clone()).await.unwrap();
     assert_eq!(reference.key, key);
     assert_eq!(store.keep(&key, content.clone()).await.expect("keeping may be repeated"), reference);
-    assert_eq!(store.fetch(&key).await.unwrap(), Some(content));
+    assert_eq!(store.fetch(&key).await.unwrap().as_ref(), Some(&content));
+    let source = store.source(&key).await.unwrap().expect("what is there can be read piece by piece");
+    for _ in 0..2 {
+        let pieces: Vec<Bytes> = source.pieces().try_collect().await.unwrap();
+        assert_eq!((pieces.concat(), source.size_bytes()), (content.to_vec(), 4));
+    }
     assert_eq!(store.find(&key).await.unwrap(), Some(reference));
 }
 

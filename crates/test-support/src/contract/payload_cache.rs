@@ -1,6 +1,8 @@
 //! The contract suite of the payload cache.
 
+use bytes::Bytes;
 use custody_core::ports::payload_cache::PayloadCache;
+use futures_util::TryStreamExt as _;
 
 use crate::samples;
 
@@ -15,6 +17,7 @@ pub async fn payload_cache(cache: &impl PayloadCache) {
 async fn absence_is_definite(cache: &impl PayloadCache) {
     let unknown = samples::record_id();
     assert_eq!(cache.payload(unknown).await.unwrap(), None, "an unknown record has no payload");
+    assert!(cache.source(unknown).await.unwrap().is_none(), "nor pieces of one");
     assert_eq!(cache.size(unknown).await.unwrap(), None, "and no size");
     assert!(!cache.persist(unknown).await.unwrap(), "there is nothing to persist");
     cache.unlink(unknown).await.expect("what is not there is removed already");
@@ -28,6 +31,21 @@ async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
         let read = cache.payload(id).await.unwrap().unwrap();
         assert_eq!(read, payload, "bytes come back as they went in");
         assert_eq!(cache.size(id).await.unwrap(), Some(payload.len() as u64));
+        let source = cache.source(id).await.unwrap().unwrap();
+        assert_eq!(source.size_bytes(), payload.len() as u64);
+        for _ in 0..2 {
+            let pieces: Vec<Bytes> = source.pieces().try_collect().await.unwrap();
+            assert_eq!(pieces.concat(), payload, "in pieces, too, and again");
+        }
+        // A reader that gives up leaves nothing behind that the next one would take for its answer.
+        let mut pieces = cache.source(id).await.unwrap().unwrap().pieces();
+        pieces.try_next().await.unwrap();
+        drop(pieces);
+        assert_eq!(cache.payload(id).await.unwrap().unwrap(), payload);
+        let source = cache.source(id).await.unwrap().unwrap();
+        source.pieces().try_for_each(async |_| Ok(())).await.unwrap();
+        cache.unlink(id).await.unwrap();
+        assert!(source.sha256().await.is_err(), "what is gone is no empty payload");
     }
     let (one, other) = (samples::record_id(), samples::record_id());
     assert_ne!(cache.reference(one).key, cache.reference(other).key, "each record has a place of its own");

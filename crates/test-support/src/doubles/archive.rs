@@ -11,8 +11,10 @@ use custody_core::{
     digest::Sha256,
     error::{ErrorName, StageError},
     message::{PayloadDescriptor, S3Reference},
+    payload_source::PayloadSource,
     ports::{ArchivedObject, PayloadArchive},
 };
+use futures_util::TryStreamExt as _;
 
 use super::Store;
 
@@ -69,10 +71,15 @@ impl PayloadArchive for &MemoryArchive {
     async fn store(
         &self,
         key: &str,
-        payload: Bytes,
+        payload: PayloadSource,
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
+        let broken_off = |error| {
+            StageError::new(ErrorName::ArchiveUnavailable, format!("store object {key}")).caused_by(error)
+        };
+        let pieces: Vec<Bytes> = payload.pieces().try_collect().await.map_err(broken_off)?;
+        let payload = Bytes::from(pieces.concat());
         let mut objects = self.0.open().await?;
         let is_altered = self.1.swap(false, Ordering::Relaxed);
         if is_altered || Sha256::of(&payload) != descriptor.sha256 {

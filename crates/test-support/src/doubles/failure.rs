@@ -6,6 +6,7 @@ use bytes::Bytes;
 use custody_core::{
     error::{ErrorName, StageError},
     message::S3Reference,
+    payload_source::PayloadSource,
     ports::{FailedStore, FailureHandler},
     stages::failure::{FailedRecord, FailureReceipt},
 };
@@ -56,6 +57,10 @@ impl FailedStore for &MemoryFailedStore {
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
         Ok(self.0.open().await?.get(key).cloned())
+    }
+
+    async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
+        Ok(self.fetch(key).await?.map(PayloadSource::from))
     }
 
     async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {

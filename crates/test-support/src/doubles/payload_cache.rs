@@ -1,16 +1,18 @@
 //! A payload cache in memory.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     message::RedisReference,
+    payload_source::{PayloadSource, opened_later},
     ports::payload_cache::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
 };
+use futures_util::{StreamExt as _, stream};
 
 use super::Store;
 
@@ -18,7 +20,7 @@ failing!(MemoryPayloadCache);
 
 /// A payload cache in memory, at the level `replicated` unless it is told otherwise.
 #[derive(Debug, Default)]
-pub struct MemoryPayloadCache(Store<State>);
+pub struct MemoryPayloadCache(Arc<Store<State>>);
 
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
@@ -170,6 +172,27 @@ impl PayloadCache for &MemoryPayloadCache {
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
         Ok(self.0.open().await?.visible(id).map(|entry| entry.payload.clone()))
+    }
+
+    async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
+        let Some(payload) = self.payload(id).await? else { return Ok(None) };
+        let pieces = |payload: &Bytes| {
+            let pieces: Vec<_> =
+                payload.chunks(64 * 1024).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+            stream::iter(pieces).boxed()
+        };
+        // What is read again is what is there then.
+        let again = {
+            let store = self.0.clone();
+            move || {
+                let store = store.clone();
+                opened_later(async move {
+                    let payload = store.open().await?.visible(id).map(|entry| entry.payload.clone());
+                    Ok::<_, StageError>(payload.map(|payload| pieces(&payload)))
+                })
+            }
+        };
+        Ok(Some(PayloadSource::new(payload.len() as u64, pieces(&payload), again)))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {

@@ -189,7 +189,7 @@ impl<D: Deployment> Ingest<D> {
     /// Puts the payload to its final place.
     async fn archive(&self, message: &InternalMessage, content: Bytes) -> Result<Stored, Problem> {
         let (id, now) = (message.message_id, self.clock.now());
-        let stored = self.archive.store(&id.archive_key(), content, &message.payload, now).await;
+        let stored = self.archive.store(&id.archive_key(), content.into(), &message.payload, now).await;
         let object = stored.map_err(|error| {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
             no_durable_store()
