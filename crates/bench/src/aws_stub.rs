@@ -12,7 +12,7 @@ use std::{
         mpsc::Sender,
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -35,6 +35,18 @@ pub struct Behaviour {
     pub latencies: Latencies,
     /// The receiver of every execution that is started.
     pub executions: Option<Sender<Execution>>,
+    /// A text, and how much longer requests take that have it in them.
+    pub slow: Option<(String, Duration)>,
+}
+
+impl Behaviour {
+    fn latency(&self, operation: &str, request: &[u8], answer: usize) -> Duration {
+        let slow = self
+            .slow
+            .as_ref()
+            .filter(|(text, _)| request.windows(text.len()).any(|part| part == text.as_bytes()));
+        self.latencies.of(operation, request.len().max(answer)) + slow.map_or(Duration::ZERO, |(_, by)| *by)
+    }
 }
 
 /// An execution of the workflow.
@@ -106,12 +118,12 @@ impl Service {
             }
             http::read_body(&mut reader, &head, &mut body)?;
             let operation = operation(&head);
-            let latency = self.behaviour.latencies.of(operation);
+            let (status, headers, answer) = answer(operation);
+            let latency = self.behaviour.latency(operation, &body, answer.len());
             if !latency.is_zero() {
                 thread::sleep(latency);
             }
             self.note(operation, &body)?;
-            let (status, headers, answer) = answer(operation);
             http::respond(reader.get_mut(), status, headers, &answer)?;
         }
         Ok(())

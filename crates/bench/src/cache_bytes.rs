@@ -93,7 +93,7 @@ pub fn measure(
 ) -> anyhow::Result<Held> {
     let (sender, executions) = channel();
     let latencies = deployment.latencies().clone();
-    let stub = deployment.another_stub(Behaviour { latencies, executions: Some(sender) })?;
+    let stub = deployment.another_stub(Behaviour { latencies, executions: Some(sender), slow: None })?;
     let mut ingest = Function::start_with(
         &Program::function("ingest", folder),
         deployment,

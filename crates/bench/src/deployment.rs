@@ -31,7 +31,7 @@ impl Deployment {
         let own = fs::read_to_string(certificates.file("ca.pem"))?;
         fs::write(certificates.file("bundle.pem"), own + &system).context("write a certificate bundle")?;
         let cluster = RedisCluster::start(1, 1, Some(&certificates))?;
-        let behaviour = Behaviour { latencies: latencies.clone(), executions: None };
+        let behaviour = Behaviour { latencies: latencies.clone(), ..Behaviour::default() };
         let stub = AwsStub::start(&certificates, behaviour)?;
         Ok(Self { certificates, cluster, latencies, stub })
     }

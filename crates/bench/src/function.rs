@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     deployment::Deployment,
     goals, process,
-    runtime_api::{Invocation, RuntimeApi},
+    runtime_api::{Invocation, Response, RuntimeApi},
 };
 
 /// How to start a program.
@@ -124,6 +124,11 @@ impl Function {
         let idle = self.api.wait_until_idle(&mut self.process)?;
         let times = Times { ack: response.posted - response.sent, whole: idle - response.begun };
         Ok(Answer { body: response.body, times })
+    }
+
+    /// Has it deal with events, with as many at once as it asks for; the response to each, in their order.
+    pub fn invoke_all(&mut self, invocations: &[Invocation<'_>]) -> anyhow::Result<Vec<Response>> {
+        self.api.invoke_all(&mut self.process, invocations)
     }
 
     /// The CPU time that it has used so far.

@@ -5,40 +5,61 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use anyhow::{Context as _, bail};
 
 /// The time that the stub lets pass before it answers a call. Operations that are not named are answered at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latencies(BTreeMap<String, Duration>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latencies(BTreeMap<String, Latency>);
 
-/// Times like those of AWS in one Region, for `--latency aws`: medians of small requests, which vary by a factor of two and
-/// more. DynamoDB is "single-digit milliseconds" by its developer guide, and a transaction takes two rounds of that; the
-/// others have no published medians and are what their users commonly report: unverified here.
-const LIKE_AWS: [(&str, u64); 9] = [
-    ("GetItem", 4),
-    ("PutItem", 4),
-    ("UpdateItem", 4),
-    ("TransactWriteItems", 8),
-    ("PutObject", 25),
-    ("HeadObject", 15),
-    ("SendMessage", 10),
-    ("Publish", 15),
-    ("StartExecution", 30),
+/// The time that a call takes beside what the machine needs for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Latency {
+    first: Duration,
+    /// How many bytes of a body pass per second; `None` where a body's size makes no difference.
+    bytes_per_second: Option<f64>,
+}
+
+/// Times like those of AWS in one Region, for `--latency aws`: milliseconds, and for bodies of megabytes MB/s. They are medians
+/// of small requests and vary by a factor of two and more.
+///
+/// - DynamoDB: "single-digit milliseconds" (Amazon DynamoDB developer guide, "What is Amazon DynamoDB?"); a transaction takes two
+///   rounds of that (developer guide, "Amazon DynamoDB Transactions: How it works").
+/// - S3: "one concurrent request for each 85-90 MB/s of desired network throughput" (Amazon S3 user guide, "Performance design
+///   patterns for Amazon S3"). Its "100-200 milliseconds" for small objects ("Best practices design patterns") are an upper
+///   bound; what users report of one Region is a quarter of it: unverified here.
+/// - The others have no published medians and are what their users commonly report: unverified here.
+const LIKE_AWS: [(&str, u64, Option<f64>); 10] = [
+    ("GetItem", 4, None),
+    ("PutItem", 4, None),
+    ("UpdateItem", 4, None),
+    ("TransactWriteItems", 8, None),
+    ("GetObject", 20, Some(90.0)),
+    ("PutObject", 25, Some(90.0)),
+    ("HeadObject", 15, None),
+    ("SendMessage", 10, None),
+    ("Publish", 15, None),
+    ("StartExecution", 30, None),
 ];
 
 impl Latencies {
     /// Times like those of AWS.
     pub fn like_aws() -> Self {
-        let all = LIKE_AWS.into_iter();
-        Self(all.map(|(operation, ms)| (operation.to_owned(), Duration::from_millis(ms))).collect())
+        let all = LIKE_AWS.into_iter().map(|(operation, ms, megabytes)| {
+            let bytes_per_second = megabytes.map(|megabytes| megabytes * 1e6);
+            (operation.to_owned(), Latency { first: Duration::from_millis(ms), bytes_per_second })
+        });
+        Self(all.collect())
     }
 
-    /// The latency of an operation, by the name that its service's API reference has for it.
-    pub fn of(&self, operation: &str) -> Duration {
-        self.0.get(operation).copied().unwrap_or_default()
+    /// The latency of an operation, by the name that its service's API reference has for it, with a body of so many bytes.
+    pub fn of(&self, operation: &str, body_bytes: usize) -> Duration {
+        let Latency { first, bytes_per_second } = self.0.get(operation).copied().unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "the size of a body")]
+        let passing = bytes_per_second.map_or(0.0, |rate| body_bytes as f64 / rate);
+        first + Duration::from_secs_f64(passing)
     }
 
     /// The same latencies, with another one for this operation.
     #[must_use]
     pub fn with(mut self, operation: &str, latency: Duration) -> Self {
-        self.0.insert(operation.to_owned(), latency);
+        self.0.insert(operation.to_owned(), Latency { first: latency, bytes_per_second: None });
         self
     }
 
@@ -59,7 +80,7 @@ impl FromStr for Latencies {
         let mut latencies = Self::default();
         for part in text.split(',') {
             let (operation, latency) = part.split_once('=').context("expected OPERATION=TIME")?;
-            latencies.0.insert(operation.to_owned(), duration(latency)?);
+            latencies = latencies.with(operation, duration(latency)?);
         }
         Ok(latencies)
     }
@@ -67,9 +88,12 @@ impl FromStr for Latencies {
 
 impl fmt::Display for Latencies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::like_aws() {
+            return f.write_str("aws");
+        }
         for (index, (operation, latency)) in self.0.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{operation}={}ms", latency.as_secs_f64() * 1e3)?;
+            write!(f, "{comma}{operation}={}ms", latency.first.as_secs_f64() * 1e3)?;
         }
         Ok(())
     }
@@ -95,12 +119,15 @@ mod tests {
     #[test]
     fn latencies_are_read_by_operation() {
         let latencies: Latencies = "StartExecution=300ms,PutItem=4ms".parse().unwrap();
-        assert_eq!(latencies.of("StartExecution"), Duration::from_millis(300));
-        assert_eq!(latencies.of("PutItem"), Duration::from_millis(4));
-        assert_eq!(latencies.of("GetItem"), Duration::ZERO);
+        assert_eq!(latencies.of("StartExecution", 0), Duration::from_millis(300));
+        assert_eq!(latencies.of("PutItem", 0), Duration::from_millis(4));
+        assert_eq!(latencies.of("GetItem", 0), Duration::ZERO);
         assert_eq!(latencies.to_string(), "PutItem=4ms,StartExecution=300ms");
-        assert_eq!("aws".parse::<Latencies>().unwrap().of("StartExecution"), Duration::from_millis(30));
-        assert_eq!(latencies.with("PutItem", Duration::ZERO).of("PutItem"), Duration::ZERO);
+        assert_eq!("aws".parse::<Latencies>().unwrap().of("StartExecution", 0), Duration::from_millis(30));
+        let aws = Latencies::like_aws();
+        assert_eq!(aws.of("PutObject", 4_500_000), Duration::from_millis(75), "25 ms, and 4.5 MB at 90 MB/s");
+        assert_eq!(aws.to_string(), "aws");
+        assert_eq!(latencies.with("PutItem", Duration::ZERO).of("PutItem", 0), Duration::ZERO);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub fn measure(
 ) -> anyhow::Result<StartDelayFigures> {
     let stub = |latency| -> anyhow::Result<AwsStub> {
         let latencies = deployment.latencies().clone().with("StartExecution", latency);
-        deployment.another_stub(Behaviour { latencies, executions: None })
+        deployment.another_stub(Behaviour { latencies, ..Behaviour::default() })
     };
     let participants = [stub(Duration::ZERO)?, stub(DELAY)?].map(|stub| Participant {
         program: Program::function("ingest", folder),

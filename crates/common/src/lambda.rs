@@ -1,25 +1,23 @@
 //! The bridge between stages and the Lambda runtime: typed input in, and failures out under the names that the
 //! state machine matches on.
 
-mod event_bytes;
-mod follow_up;
+mod invocation;
 
-use std::fmt;
+use std::{fmt, future::Future, sync::Arc, thread::available_parallelism};
 
 use bytes::Bytes;
 use custody_core::error::{ErrorName, StageError};
+use futures_util::FutureExt as _;
 pub use lambda_runtime::Error;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use serde::{
     Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
+use tokio::runtime;
 use tracing::error;
 
-use self::{
-    event_bytes::EventBytes,
-    follow_up::{FollowUpLayer, Pending},
-};
+use self::invocation::{InvocationLayer, leave, take_event};
 
 /// A stage's failure as Lambda reports it. `errorType` is the error's name, not a Rust type.
 struct Reported(StageError);
@@ -38,56 +36,71 @@ impl From<Reported> for Diagnostic {
     }
 }
 
+/// How many invocations Lambda hands to this process at once: one, but on Lambda Managed Instances. Source: AWS Lambda developer
+/// guide, "Building custom runtimes for Lambda Managed Instances".
+const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
+
+/// Runs a function to its end: on one thread where it gets one event at a time, and else on as many as there are processors.
+pub fn run(function: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "Lambda's own variable, which its runtime reads in the same way"
+    )]
+    let concurrency = std::env::var(CONCURRENCY).ok().and_then(|text| text.parse::<u32>().ok());
+    let mut builder = if concurrency.is_some_and(|concurrency| concurrency > 1) {
+        let mut builder = runtime::Builder::new_multi_thread();
+        builder.worker_threads(available_parallelism().map_or(1, usize::from));
+        builder
+    } else {
+        runtime::Builder::new_current_thread()
+    };
+    builder.enable_all().build()?.block_on(function)
+}
+
 /// Serves a stage whose input and output are JSON.
-pub async fn serve<I: DeserializeOwned, O: Serialize>(
-    stage: impl AsyncFn(I) -> Result<O, StageError>,
-) -> Result<(), Error> {
-    serve_text(async |text| {
-        let input = serde_json::from_str(text).map_err(|error| {
-            StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error)
-        })?;
-        stage(input).await
-    })
-    .await
-}
-
-/// Serves a stage that reads its event's JSON text itself.
-pub async fn serve_text<O: Serialize>(
-    stage: impl AsyncFn(&str) -> Result<O, StageError>,
-) -> Result<(), Error> {
-    serve_bytes(async |event| {
-        let text = std::str::from_utf8(&event).map_err(|error| {
-            StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error)
-        })?;
-        stage(text).await
-    })
-    .await
-}
-
-/// Serves a stage that reads its event as the bytes that Lambda sent.
-pub async fn serve_bytes<O: Serialize>(
-    stage: impl AsyncFn(Bytes) -> Result<O, StageError>,
-) -> Result<(), Error> {
-    let (stage, bytes) = (&stage, EventBytes::default());
-    let handler = service_fn(async |_: LambdaEvent<IgnoredAny>| {
-        // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
-        Box::pin(stage(bytes.take())).await.map_err(Reported)
+pub async fn serve<S, I, O, F>(
+    stage: S,
+    run: impl Fn(Arc<S>, I) -> F + Clone + Send + 'static,
+) -> Result<(), Error>
+where
+    S: Send + Sync + 'static,
+    I: DeserializeOwned + Send,
+    O: Serialize + Send + 'static,
+    F: Future<Output = Result<O, StageError>> + Send + 'static,
+{
+    let stage = Arc::new(stage);
+    let handler = service_fn(move |_: LambdaEvent<IgnoredAny>| {
+        let (stage, run) = (Arc::clone(&stage), run.clone());
+        async move {
+            let input = serde_json::from_slice(&take_event()).map_err(|error| {
+                Reported(StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error))
+            });
+            // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
+            run(stage, input?).boxed().await.map_err(Reported)
+        }
     });
-    Runtime::new(handler).layer(bytes.clone()).run().await
+    Runtime::new(handler).layer(InvocationLayer).run_concurrent().await
 }
 
-/// Serves a stage that always answers and leaves work for after its response.
-pub async fn serve_with_follow_up<O: Serialize, W>(
-    stage: impl AsyncFn(Bytes) -> (O, W),
-    follow_up: impl AsyncFn(W),
-) -> Result<(), Error> {
-    let (stage, bytes, pending) = (&stage, EventBytes::default(), Pending::new());
-    let handler = service_fn(async |_: LambdaEvent<IgnoredAny>| {
-        // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
-        let (output, work) = Box::pin(stage(bytes.take())).await;
-        pending.leave(work);
-        Ok::<_, Reported>(output)
+/// Serves a stage that reads its event as the bytes that Lambda sent, always answers, and leaves work for after its response.
+pub async fn serve_with_follow_up<S, O, F, W>(
+    stage: S,
+    run: impl Fn(Arc<S>, Bytes) -> F + Clone + Send + 'static,
+) -> Result<(), Error>
+where
+    S: Send + Sync + 'static,
+    O: Serialize + Send + 'static,
+    F: Future<Output = (O, W)> + Send + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
+    let stage = Arc::new(stage);
+    let handler = service_fn(move |_: LambdaEvent<IgnoredAny>| {
+        let (stage, run) = (Arc::clone(&stage), run.clone());
+        async move {
+            let (output, follow_up) = run(stage, take_event()).boxed().await;
+            leave(follow_up.boxed());
+            Ok::<_, Reported>(output)
+        }
     });
-    let layer = FollowUpLayer { pending: pending.clone(), work: &follow_up };
-    Runtime::new(handler).layer(bytes.clone()).layer(layer).run().await
+    Runtime::new(handler).layer(InvocationLayer).run_concurrent().await
 }

@@ -5,19 +5,20 @@ use std::{path::Path, process::Command};
 use anyhow::Context as _;
 
 use crate::{
-    build,
+    build::{self, Build},
     tools::{self, Python},
 };
 
-/// Runs the benchmark. The result is its exit status.
-pub(crate) fn run(arguments: &[String]) -> anyhow::Result<Option<i32>> {
-    let release = build::release()?;
+/// Runs the benchmark of what is built so. The result is its exit status.
+pub(crate) fn run(build: Build, arguments: &[String]) -> anyhow::Result<Option<i32>> {
+    let programs = build::programs(build)?;
     let redis_server = tools::redis_server()?;
     let python = Python::ready()?;
-    let folder = release.bench.parent().unwrap_or(Path::new("."));
-    let mut bench = Command::new(&release.bench);
+    let program = programs.bench()?;
+    let folder = program.parent().unwrap_or(Path::new("."));
+    let mut bench = Command::new(program);
     bench.arg("--binaries").arg(folder).arg("--python").arg(python.bin().join("python"));
-    for (name, _) in &release.functions {
+    for (name, _) in &programs.functions {
         bench.args(["--function", name]);
     }
     let status = bench.args(arguments).env("CUSTODY_REDIS_SERVER", redis_server).status();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -44,52 +44,79 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The release binaries: those of all functions, by name, the test client, the operator's tool, and the benchmark.
-pub(crate) struct Release {
+/// What is built, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// What runs on a local stack, in the profile that compiles fast.
+    Local,
+    /// Everything in the workspace, in the same profile: after its tests were built, little is left to do.
+    Workspace,
+    /// What is measured, and what is deployed, in the profile that runs fast.
+    Release,
+}
+
+/// Programs that were built: those of all functions, by name, and the tools beside them.
+pub(crate) struct Programs {
     pub(crate) functions: Vec<(String, PathBuf)>,
     pub(crate) test_client: PathBuf,
     pub(crate) cli: PathBuf,
-    pub(crate) bench: PathBuf,
+    bench: Option<PathBuf>,
 }
 
-/// The tools beside the functions: package and binary.
+impl Programs {
+    /// The benchmark, whose baseline lies beside it, as the functions do.
+    pub(crate) fn bench(&self) -> anyhow::Result<&Path> {
+        self.bench.as_deref().context("the benchmark was not built")
+    }
+}
+
+/// The tools beside the functions: package and program.
 const TEST_CLIENT: (&str, &str) = ("custody-test-client", "custody-test-client");
 const CLI: (&str, &str) = ("custody-cli", "custody");
 const BENCH: (&str, &str) = ("custody-bench", "custody-bench");
 
-/// Builds the release binaries, in one call of cargo: two calls would settle on two sets of features, and build
-/// shared dependencies twice.
-pub(crate) fn release() -> anyhow::Result<Release> {
+/// Builds programs, in one call of cargo: two calls would settle on two sets of features, and build shared dependencies
+/// twice.
+pub(crate) fn programs(build: Build) -> anyhow::Result<Programs> {
     let functions = function_names()?;
-    let mut wanted: Vec<_> = functions.iter().map(|name| (name.as_str(), name.as_str())).collect();
-    wanted.extend([TEST_CLIENT, CLI, BENCH]);
-    let mut built = release_binaries(&wanted)?;
-    let mut take = |name: &str| built.remove(name).with_context(|| format!("cargo built no binary {name}"));
-    let (test_client, cli, bench) = (take(TEST_CLIENT.1)?, take(CLI.1)?, take(BENCH.1)?);
-    let functions =
-        functions.iter().map(|name| Ok((name.clone(), take(name)?))).collect::<anyhow::Result<_>>()?;
-    Ok(Release { functions, test_client, cli, bench })
+    let mut command = cargo();
+    command.args(["build", "--locked", "--message-format", "json-render-diagnostics"]);
+    if build == Build::Workspace {
+        // This program is not to be replaced while it runs.
+        command.args(["--workspace", "--exclude", "xtask", "--bins"]);
+    } else {
+        let tools = [TEST_CLIENT.0, CLI.0].into_iter().chain((build == Build::Release).then_some(BENCH.0));
+        command.args(functions.iter().map(String::as_str).chain(tools).flat_map(|name| ["--package", name]));
+    }
+    if build == Build::Release {
+        command.arg("--release");
+    }
+    let mut built = executables(&mut command)?;
+    let mut take = |name: &str| built.remove(name).with_context(|| format!("cargo built no program {name}"));
+    Ok(Programs {
+        test_client: take(TEST_CLIENT.1)?,
+        cli: take(CLI.1)?,
+        functions: functions
+            .iter()
+            .map(|name| Ok((name.clone(), take(name)?)))
+            .collect::<anyhow::Result<_>>()?,
+        bench: take(BENCH.1).ok(),
+    })
 }
 
-fn release_binaries(wanted: &[(&str, &str)]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
-    let mut command = cargo();
-    command.args(["build", "--release", "--locked", "--message-format", "json-render-diagnostics"]);
-    for (package, _) in wanted {
-        command.args(["--package", package]);
-    }
+/// The programs that a build made, by name.
+fn executables(command: &mut Command) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run cargo build")?;
     if !output.status.success() {
-        bail!("`cargo build --release` ended with {}", output.status);
+        bail!("`cargo build` ended with {}", output.status);
     }
-    let mut binaries = BTreeMap::new();
+    let mut programs = BTreeMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message: Value = serde_json::from_str(line).unwrap_or_default();
-        let name = message["target"]["name"].as_str().unwrap_or_default();
-        if let Some(path) = message["executable"].as_str()
-            && wanted.iter().any(|(_, binary)| *binary == name)
+        if let (Some(name), Some(path)) = (message["target"]["name"].as_str(), message["executable"].as_str())
         {
-            binaries.insert(name.to_owned(), PathBuf::from(path));
+            programs.insert(name.to_owned(), PathBuf::from(path));
         }
     }
-    Ok(binaries)
+    Ok(programs)
 }

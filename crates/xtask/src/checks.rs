@@ -9,7 +9,9 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    bench, build, progress,
+    bench,
+    build::{self, Build},
+    progress,
     stack::{Running, Stack, Workflows},
     tools::Python,
     workspace,
@@ -79,15 +81,15 @@ pub(crate) fn everything() -> anyhow::Result<()> {
     checks.run("crash matrix", || {
         progress::run_visibly(crash_matrix_command().args(["--schedules", CRASH_SCHEDULES]))
     })?;
-    end_to_end(&mut checks, Workflows::Standard, &SUITES)?;
+    end_to_end(&mut checks, Build::Workspace, Workflows::Standard, &SUITES)?;
     let differing: Vec<_> = SUITES.into_iter().filter(|suite| suite.differs).collect();
-    end_to_end(&mut checks, Workflows::Express, &differing)?;
-    // After the functions are built. It measures nothing; it keeps the harness alive.
+    end_to_end(&mut checks, Build::Workspace, Workflows::Express, &differing)?;
+    // It measures nothing, and nothing is built for speed; it keeps the harness alive.
     checks.run("benchmark, in brief", || {
         let file = |name: &str| workspace::state().join(name).display().to_string();
         let (json, svg) = (file("bench.json"), file("bench.svg"));
         let arguments = ["--brief", "--json", &json, "--svg", &svg].map(str::to_owned);
-        match bench::run(&arguments)? {
+        match bench::run(Build::Workspace, &arguments)? {
             Some(0) => Ok(()),
             code => bail!("the benchmark ended with {code:?}"),
         }
@@ -151,22 +153,28 @@ pub(crate) fn parse_suite(name: &str) -> Result<Suite, String> {
 /// `cargo xtask e2e`.
 pub(crate) fn end_to_end_only(workflows: Workflows, suites: &[Suite]) -> anyhow::Result<()> {
     let mut checks = Checks::default();
-    end_to_end(&mut checks, workflows, if suites.is_empty() { &SUITES } else { suites })?;
+    let suites = if suites.is_empty() { &SUITES } else { suites };
+    end_to_end(&mut checks, Build::Local, workflows, suites)?;
     checks.print();
     Ok(())
 }
 
 /// Runs on a stack of its own, which is gone afterwards, whatever happened.
-fn end_to_end(checks: &mut Checks, workflows: Workflows, suites: &[Suite]) -> anyhow::Result<()> {
+fn end_to_end(
+    checks: &mut Checks,
+    build: Build,
+    workflows: Workflows,
+    suites: &[Suite],
+) -> anyhow::Result<()> {
     let stack = Stack::named("test");
     let mut running = None;
     let mut cli = None;
     let result = checks
         .run(workflows.title(), || {
             stack.forget()?;
-            let release = build::release()?;
-            running = Some(stack.up(&release, workflows)?);
-            cli = Some(release.cli);
+            let programs = build::programs(build)?;
+            running = Some(stack.up(&programs, workflows)?);
+            cli = Some(programs.cli);
             Ok(())
         })
         .and_then(|()| {

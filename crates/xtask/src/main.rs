@@ -13,11 +13,15 @@ mod stack;
 mod tools;
 mod workspace;
 
-use std::process::ExitCode;
+use std::{panic::resume_unwind, process::ExitCode, thread};
 
 use clap::{Parser, Subcommand};
 
-use crate::stack::{Stack, Workflows};
+use crate::{
+    build::{Build, Programs},
+    stack::{Stack, Workflows},
+    tools::Python,
+};
 
 #[derive(Parser)]
 #[command(
@@ -115,10 +119,10 @@ fn main() -> ExitCode {
         Command::Test => checks::everything(),
         Command::E2e { workflows, suites } => checks::end_to_end_only(workflows, &suites),
         Command::CrashMatrix { arguments } => return checks::crash_matrix(&arguments),
-        Command::Bench { arguments } => return exit_code(bench::run(&arguments)),
+        Command::Bench { arguments } => return exit_code(bench::run(Build::Release, &arguments)),
         Command::Soak { seconds, concurrency } => soak::run(seconds, concurrency),
-        Command::Up => build::release()
-            .and_then(|release| stack.up(&release, Workflows::default()))
+        Command::Up => set_up()
+            .and_then(|programs| stack.up(&programs, Workflows::default()))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
         Command::Break { fault } => stack.break_part(fault),
@@ -138,9 +142,9 @@ fn main() -> ExitCode {
 }
 
 fn demo(stack: &Stack) -> anyhow::Result<()> {
-    let release = build::release()?;
-    let running = stack.up(&release, Workflows::default())?;
-    let mut client = std::process::Command::new(release.test_client);
+    let programs = set_up()?;
+    let running = stack.up(&programs, Workflows::default())?;
+    let mut client = std::process::Command::new(programs.test_client);
     progress::run_visibly(running.point_at_it(client.arg("show")))?;
     println!();
     println!("The stack is still running. Send more:  cargo xtask send load --count 50");
@@ -149,9 +153,19 @@ fn demo(stack: &Stack) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Builds what runs on a local stack. The Python tools are installed meanwhile: that is mostly waiting for a network.
+fn set_up() -> anyhow::Result<Programs> {
+    thread::scope(|scope| {
+        let tools = scope.spawn(Python::ready);
+        let programs = build::programs(Build::Local);
+        tools.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+        programs
+    })
+}
+
 fn send(stack: &Stack, arguments: &[String]) -> anyhow::Result<()> {
     let running = stack.running()?;
-    let mut client = std::process::Command::new(build::release()?.test_client);
+    let mut client = std::process::Command::new(build::programs(Build::Local)?.test_client);
     progress::run_visibly(running.point_at_it(client.args(arguments)))
 }
 
@@ -159,7 +173,7 @@ fn send(stack: &Stack, arguments: &[String]) -> anyhow::Result<()> {
 fn operate(stack: &Stack, arguments: &[String]) -> ExitCode {
     let run = || -> anyhow::Result<Option<i32>> {
         let running = stack.running()?;
-        let mut custody = std::process::Command::new(build::release()?.cli);
+        let mut custody = std::process::Command::new(build::programs(Build::Local)?.cli);
         Ok(running.point_at_it(custody.args(arguments)).status()?.code())
     };
     exit_code(run())

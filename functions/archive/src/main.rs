@@ -12,8 +12,11 @@ use custody_common::{
 };
 use custody_core::{message::InternalMessage, stages::archive::Archive};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda::Error> {
+fn main() -> Result<(), lambda::Error> {
+    lambda::run(function())
+}
+
+async fn function() -> Result<(), lambda::Error> {
     let config = custody_common::start(ArchiveConfig::read)?;
     let aws = Aws::load().await;
     let stage = Archive::<OnAws> {
@@ -22,5 +25,5 @@ async fn main() -> Result<(), lambda::Error> {
         archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
         clock: SystemClock,
     };
-    lambda::serve(async |message: InternalMessage| Box::pin(stage.run(&message)).await).await
+    lambda::serve(stage, async |stage, message: InternalMessage| stage.run(&message).await).await
 }

@@ -10,8 +10,11 @@ use custody_common::{
 };
 use custody_core::stages::failure::Failure;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda::Error> {
+fn main() -> Result<(), lambda::Error> {
+    lambda::run(function())
+}
+
+async fn function() -> Result<(), lambda::Error> {
     let config = custody_common::start(FailureConfig::read)?;
     let aws = Aws::load().await;
     let tables = config.tables;
@@ -27,5 +30,5 @@ async fn main() -> Result<(), lambda::Error> {
         event_source: config.event_source,
         policy: config.redrive_policy,
     };
-    lambda::serve(async |record| Box::pin(stage.run(record)).await).await
+    lambda::serve(stage, async |stage, record| stage.run(record).await).await
 }

@@ -16,8 +16,11 @@ use custody_core::{
     stages::ingest::{Ingest, TABLE_PAUSE},
 };
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda::Error> {
+fn main() -> Result<(), lambda::Error> {
+    lambda::run(function())
+}
+
+async fn function() -> Result<(), lambda::Error> {
     let config = custody_common::start(IngestConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
@@ -42,9 +45,9 @@ async fn main() -> Result<(), lambda::Error> {
         first_look: config.first_look,
     };
     // Every outcome is an answer for the producer, so that this stage never fails as a function.
-    let answer = async |event| {
-        let answer = Box::pin(stage.run(event)).await;
-        (answer.response, answer.follow_up)
-    };
-    lambda::serve_with_follow_up(answer, async |follow_up| Box::pin(stage.follow_up(follow_up)).await).await
+    lambda::serve_with_follow_up(stage, async |stage, event| {
+        let answer = stage.run(event).await;
+        (answer.response, async move { stage.follow_up(answer.follow_up).await })
+    })
+    .await
 }

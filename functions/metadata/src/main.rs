@@ -8,10 +8,16 @@ use custody_common::{
 };
 use custody_core::{message::InternalMessage, stages::metadata};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda::Error> {
+fn main() -> Result<(), lambda::Error> {
+    lambda::run(function())
+}
+
+async fn function() -> Result<(), lambda::Error> {
     let config = custody_common::start(MetadataConfig::read)?;
     let aws = Aws::load().await;
     let table = DynamoTable::new(aws.dynamodb(), config.table_name);
-    lambda::serve(async |message: InternalMessage| metadata::run(&table, &SystemClock, &message).await).await
+    lambda::serve(table, async |table, message: InternalMessage| {
+        metadata::run(table.as_ref(), &SystemClock, &message).await
+    })
+    .await
 }

@@ -20,8 +20,11 @@ use custody_core::{
 };
 use serde::de::IgnoredAny;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda::Error> {
+fn main() -> Result<(), lambda::Error> {
+    lambda::run(function())
+}
+
+async fn function() -> Result<(), lambda::Error> {
     let config = custody_common::start(ReconcileConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
@@ -61,9 +64,10 @@ async fn main() -> Result<(), lambda::Error> {
             policy: config.redrive_policy,
         },
     };
-    lambda::serve(async |_: IgnoredAny| {
-        let report = Box::pin(stage.run()).await?;
-        metrics::emit(&config.stack_name, &report);
+    lambda::serve((stage, config.stack_name), async |function, _: IgnoredAny| {
+        let (stage, stack_name) = function.as_ref();
+        let report = stage.run().await?;
+        metrics::emit(stack_name, &report);
         Ok(report)
     })
     .await

@@ -9,8 +9,11 @@ use custody_common::{
 };
 use custody_core::stages::redrive::Redrive;
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), lambda::Error> {
+fn main() -> Result<(), lambda::Error> {
+    lambda::run(function())
+}
+
+async fn function() -> Result<(), lambda::Error> {
     let config = custody_common::start(RedriveConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
@@ -27,5 +30,5 @@ async fn main() -> Result<(), lambda::Error> {
         policy: config.redrive_policy,
         first_look: config.first_look,
     };
-    lambda::serve(async |batch| Ok(Box::pin(stage.run(batch)).await)).await
+    lambda::serve(stage, async |stage, batch| Ok(stage.run(batch).await)).await
 }

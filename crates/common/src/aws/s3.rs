@@ -6,7 +6,7 @@ use aws_sdk_s3::{
     Client,
     error::SdkError,
     operation::{get_object::GetObjectOutput, put_object::PutObjectError},
-    types::ChecksumMode,
+    types::{ChecksumAlgorithm, ChecksumMode},
 };
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use bytes::Bytes;
@@ -89,6 +89,9 @@ pub(super) async fn put_if_absent(
         .bucket(bucket)
         .key(object.key)
         .if_none_match("*")
+        // S3 asks for one of two headers where the bucket has Object Lock and a default retention: `Content-MD5`, or the one that
+        // names the algorithm of a checksum. Source: Amazon S3 API reference, `PutObject`.
+        .checksum_algorithm(ChecksumAlgorithm::Sha256)
         .checksum_sha256(object.sha256.to_base64())
         .content_type(object.content_type)
         .set_metadata(object.archived_at.map(|at| HashMap::from([(ARCHIVED_AT.to_owned(), at.to_string())])))

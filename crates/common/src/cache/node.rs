@@ -32,9 +32,8 @@ pub(super) trait Conversation: Sync {
     ) -> impl Future<Output = RedisResult<Self::Answer>> + Send;
 }
 
-/// How many connections to a node are kept. A function handles one request at a time and needs one; more are made while
-/// calls overlap.
-const IDLE: usize = 4;
+/// How many connections to a node are kept: as many as a process may have requests under way, each on a connection of its own.
+const IDLE: usize = 64;
 
 /// One node.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Base64 that is decoded where it is: megabytes of text need no second place.
 
+use std::ops::Range;
+
 use base64_simd::{Out, STANDARD};
 
 /// How much is decoded at once: small enough for a processor's second cache.
@@ -9,24 +11,34 @@ const TEXT_STEP: usize = DECODED_STEP / 3 * 4;
 /// Decodes base64 (the standard alphabet, padded, without line breaks, canonical) to the beginning of the buffer that it fills;
 /// the number of decoded bytes. `None` where it is no base64: the buffer is as it was.
 pub(super) fn decode(buffer: &mut [u8]) -> Option<usize> {
-    let mut decoded = vec![0; DECODED_STEP.min(buffer.len())];
     let (mut read, mut written) = (0, 0);
     while read < buffer.len() {
-        let text = &buffer[read..buffer.len().min(read + TEXT_STEP)];
-        let is_last = read + text.len() == buffer.len();
-        let step = match STANDARD.decode(text, Out::from_slice(&mut decoded)) {
-            // Padding is for the end of the whole.
-            Ok(step) if is_last || step.len() == DECODED_STEP => step,
-            Ok(_) | Err(_) => {
-                encode_again(buffer, written);
-                return None;
-            }
+        let text_end = buffer.len().min(read + TEXT_STEP);
+        let step = decode_step(buffer, read..text_end, written);
+        // Padding is for the end of the whole.
+        let step = step.filter(|step| text_end == buffer.len() || *step == DECODED_STEP);
+        let Some(step) = step else {
+            encode_again(buffer, written);
+            return None;
         };
-        read += text.len();
-        buffer[written..written + step.len()].copy_from_slice(step);
-        written += step.len();
+        read = text_end;
+        written += step;
     }
     Some(written)
+}
+
+/// Decodes a part of the buffer to `target`, which is not behind it; the number of decoded bytes. The part itself is left as
+/// it is where it is no base64.
+fn decode_step(buffer: &mut [u8], text: Range<usize>, target: usize) -> Option<usize> {
+    if text.start - target >= DECODED_STEP {
+        let (decoded, text_on) = buffer.split_at_mut(text.start);
+        let space = Out::from_slice(&mut decoded[target..][..DECODED_STEP]);
+        return STANDARD.decode(&text_on[..text.len()], space).ok().map(|step| step.len());
+    }
+    // The first steps lie too close to their targets.
+    let step = STANDARD.decode_to_vec(&buffer[text]).ok()?;
+    buffer[target..][..step.len()].copy_from_slice(&step);
+    Some(step.len())
 }
 
 /// Undoes whole steps of [`decode`], of which there are `decoded` bytes. The last one comes first: its text lies where no other

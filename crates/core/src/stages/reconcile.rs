@@ -118,9 +118,9 @@ impl<D: Deployment> Reconcile<D> {
             // Without it, what is complete would be started again.
             warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; records are kept, and nothing is done for them before the next run");
         }
-        let looks = records.iter().map(|id| {
-            let item = items.as_ref().map_or(Item::Unknown, |items| Item::Known(items.get(id)));
-            self.look(*id, item, budget)
+        let looks = records.into_iter().map(|id| {
+            let item = items.as_ref().map_or(Item::Unknown, |items| Item::Known(items.get(&id)));
+            self.look(id, item, budget)
         });
         let mut looks = stream::iter(looks).buffer_unordered(self.settings.concurrency);
         while let Some(looked) = looks.next().await {

@@ -24,7 +24,7 @@ use custody_test_support::redis_cluster::free_port;
 use serde::{Deserialize, Serialize};
 
 use self::cache::{Cache, NodePorts};
-use crate::{build::Release, progress, tools, workspace};
+use crate::{build::Programs, progress, tools, workspace};
 
 /// A local stack by name, running or not.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Stack {
     }
 
     /// Starts the stack and deploys to it. What runs already and is up to date is left alone.
-    pub(crate) fn up(&self, release: &Release, workflows: Workflows) -> anyhow::Result<Running> {
+    pub(crate) fn up(&self, programs: &Programs, workflows: Workflows) -> anyhow::Result<Running> {
         let python = tools::Python::ready()?;
         let redis_server = tools::redis_server()?;
         println!("Local stack `{}`", self.name);
@@ -166,10 +166,10 @@ impl Stack {
                 self.start(&python, &redis_server)?
             }
         };
-        let fingerprint = deploy::fingerprint(&release.functions, workflows)?;
+        let fingerprint = deploy::fingerprint(&programs.functions, workflows)?;
         if running.fingerprint != fingerprint {
             let deployed = progress::step("Deploying template.yaml", || {
-                deploy::deploy(&running, &python, &release.functions, workflows)
+                deploy::deploy(&running, &python, &programs.functions, workflows)
             })?;
             running.outputs = deployed.outputs;
             running.api_key = deployed.api_key;

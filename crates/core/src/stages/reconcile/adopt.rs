@@ -51,18 +51,18 @@ impl<D: Deployment> Reconcile<D> {
         let ages = attempts.iter().map(|attempt| now.since(attempt.record.received_at()).as_secs());
         report.oldest_open_age_seconds = ages.max().unwrap_or(0);
         let is_away = AtomicBool::new(false);
-        let adoptions = stream::iter(&attempts).map(async |attempt| {
+        let adoptions = stream::iter(attempts).map(async |attempt| {
             if is_away.load(Ordering::Relaxed) || self.clock.now().since(now) >= BUDGET {
-                return Adoption::Left(*attempt);
+                return Adoption::Left(attempt);
             }
-            match self.adopt(*attempt, now).await {
+            match self.adopt(attempt, now).await {
                 Ok(()) => Adoption::Done,
                 Err(error) => {
                     warn!(record.id = %attempt.record, error.name = error.name.as_str(), %error, "left an acceptance marker for the next run");
                     let is_transient = error.kind() == ErrorKind::Transient;
                     // The table is away still; it would refuse the rest as well.
                     is_away.fetch_or(is_transient, Ordering::Relaxed);
-                    if is_transient { Adoption::Failed(*attempt) } else { Adoption::Stuck(*attempt) }
+                    if is_transient { Adoption::Failed(attempt) } else { Adoption::Stuck(attempt) }
                 }
             }
         });
@@ -82,12 +82,12 @@ impl<D: Deployment> Reconcile<D> {
                 }
             }
         }
-        self.keep_payloads(&left).await;
+        self.keep_payloads(left).await;
     }
 
     /// Takes the expiry off the payloads of markers that cannot be adopted yet, in case that ingest has not. What was
     /// archived instead is not in the cache, and stays as it is.
-    async fn keep_payloads(&self, attempts: &[Attempt]) {
+    async fn keep_payloads(&self, attempts: Vec<Attempt>) {
         let kept = stream::iter(attempts)
             .map(Ok)
             .try_for_each_concurrent(self.settings.concurrency, async |attempt| {
