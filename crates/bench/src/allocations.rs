@@ -12,6 +12,7 @@ use crate::{
     deployment::Deployment,
     figures::Allocations,
     function::{Function, Program},
+    process,
 };
 
 /// Where Debian has the library.
@@ -31,7 +32,8 @@ pub fn per_record(
     let Some(library) = LIBRARIES.iter().find(|file| Path::new(file).exists()) else { return Ok(None) };
     let report = tempfile::NamedTempFile::new()?;
     let mut count = |records| -> anyhow::Result<Option<Totals>> {
-        let preload = [("LD_PRELOAD", (*library).to_owned())];
+        let libraries: Vec<_> = process::preloaded().into_iter().chain([(*library).to_owned()]).collect();
+        let preload = [("LD_PRELOAD", libraries.join(":"))];
         let stderr = Stdio::from(File::create(report.path())?);
         let mut function = Function::start_with(program, deployment, &preload, stderr)?;
         for _ in 0..records {

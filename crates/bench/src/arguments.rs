@@ -37,6 +37,9 @@ pub(crate) struct Arguments {
     /// Have AWS answer late: `aws` for times like those of AWS, or by operation: `StartExecution=300ms,PutItem=4ms`.
     #[arg(long)]
     latency: Option<Latencies>,
+    /// Hide the processor's instructions for SHA-256 from everything that is measured, as if it had none.
+    #[arg(long)]
+    pub(crate) without_sha_instructions: bool,
     /// The folder of the release binaries.
     #[arg(long, hide = true)]
     pub(crate) binaries: PathBuf,
@@ -73,6 +76,7 @@ impl Arguments {
             (self.brief, "--brief"),
             (self.targets_only, "--targets-only"),
             (self.encoded_baseline, "--encoded-baseline"),
+            (self.without_sha_instructions, "--without-sha-instructions"),
         ];
         let flags = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag.to_owned());
         let only = self.only.iter().map(|only| format!("--only '{only}'"));

@@ -106,7 +106,7 @@ pub fn measure(
     let empty = dataset_bytes(&mut redis)?;
 
     let records = load.rate * load.seconds;
-    let event = workload::ingest_event(load.kilobytes * 1024, None);
+    let event = workload::ingest_event(load.kilobytes * 1024, workload::Form::Base64);
     let invocation = Invocation {
         event: &event.text,
         payload_bytes: event.payload_bytes,

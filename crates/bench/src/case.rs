@@ -7,7 +7,7 @@ use crate::{
     function::{Function, Times},
     redis_link::RedisLink,
     runtime_api::Invocation,
-    workload::{self, Event},
+    workload::{self, Event, Form},
 };
 
 /// A function at one size.
@@ -31,27 +31,22 @@ pub struct Case {
 }
 
 impl Case {
-    /// Ingest of an event of this size.
+    /// Ingest of an event of this size, with a payload in base64.
     pub fn ingest(size_bytes: usize, size: &'static str) -> Self {
+        Self::ingest_of(Form::Base64, size_bytes, size)
+    }
+
+    /// Ingest of an event of this size, with a payload in this form.
+    pub fn ingest_of(form: Form, size_bytes: usize, size: &'static str) -> Self {
         Self {
-            name: "ingest",
+            name: form.name(),
             function: "ingest",
             size,
             size_bytes,
-            event: workload::ingest_event(size_bytes, None),
+            event: workload::ingest_event(size_bytes, form),
             cached: None,
             expected: "replicated",
             has_baseline: true,
-        }
-    }
-
-    /// The same of a request with an idempotency key that nobody has used before.
-    pub fn ingest_with_key(size_bytes: usize, size: &'static str) -> Self {
-        Self {
-            name: "ingest, idempotency key",
-            // The stub finds no claim of any key.
-            event: workload::ingest_event(size_bytes, Some("3f1c9a52")),
-            ..Self::ingest(size_bytes, size)
         }
     }
 

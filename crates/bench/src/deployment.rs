@@ -16,6 +16,7 @@ use crate::{
 pub struct Deployment {
     certificates: Certificates,
     cluster: RedisCluster,
+    shards: usize,
     latencies: Latencies,
     stub: AwsStub,
 }
@@ -26,14 +27,19 @@ const SYSTEM_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/p
 impl Deployment {
     /// Starts everything, with a stub that takes so long for its answers. The replica is in sync when this returns.
     pub fn start(latencies: Latencies) -> anyhow::Result<Self> {
+        Self::start_with_shards(1, latencies)
+    }
+
+    /// The same with a cache of so many shards, each with one replica.
+    pub fn start_with_shards(shards: usize, latencies: Latencies) -> anyhow::Result<Self> {
         let certificates = Certificates::create()?;
         let system = SYSTEM_BUNDLES.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
         let own = fs::read_to_string(certificates.file("ca.pem"))?;
         fs::write(certificates.file("bundle.pem"), own + &system).context("write a certificate bundle")?;
-        let cluster = RedisCluster::start(1, 1, Some(&certificates))?;
+        let cluster = RedisCluster::start(shards, 1, Some(&certificates))?;
         let behaviour = Behaviour { latencies: latencies.clone(), ..Behaviour::default() };
         let stub = AwsStub::start(&certificates, behaviour)?;
-        Ok(Self { certificates, cluster, latencies, stub })
+        Ok(Self { certificates, cluster, shards, latencies, stub })
     }
 
     /// The stub that functions talk to unless they are led to another one.
@@ -51,9 +57,18 @@ impl Deployment {
         AwsStub::start(&self.certificates, behaviour)
     }
 
-    /// An administrator's connection to the cache's primary.
+    /// An administrator's connection to the cache's first primary.
     pub fn redis(&self) -> anyhow::Result<RedisLink> {
-        let primary = self.cluster.node(0);
+        self.connect(0)
+    }
+
+    /// An administrator's connection to each primary.
+    pub fn primaries(&self) -> anyhow::Result<Vec<RedisLink>> {
+        (0..self.shards).map(|shard| self.connect(shard)).collect()
+    }
+
+    fn connect(&self, node: usize) -> anyhow::Result<RedisLink> {
+        let primary = self.cluster.node(node);
         let administrator = primary.administrator.as_ref().context("an encrypted cluster has users")?;
         let login = Login { username: &administrator.username, password: &administrator.password };
         RedisLink::connect(primary.port, &self.certificates.file("ca.pem"), login)
@@ -70,6 +85,7 @@ impl Deployment {
             ("CUSTODY_BENCH_CA", file("ca.pem")),
         ];
         let fixed = [
+            ("GLIBC_TUNABLES", custody_core::INGEST_ALLOCATOR),
             ("AWS_REGION", "us-east-1"),
             ("AWS_DEFAULT_REGION", "us-east-1"),
             ("AWS_ACCESS_KEY_ID", "bench"),

@@ -24,6 +24,8 @@ pub struct Figures {
     pub latency: Vec<LatencyFigures>,
     /// The time to a receipt while Step Functions is slow, by size.
     pub start_delay: Vec<StartDelayFigures>,
+    /// Several requests in one process of ingest.
+    pub several: Vec<SeveralFigures>,
     /// Records side by side, by program and number of processes.
     pub throughput: Vec<ThroughputFigures>,
     /// The targets, and whether this run met them.
@@ -93,12 +95,30 @@ pub struct StartDelayFigures {
 }
 
 impl StartDelayFigures {
-    /// How far the median time to a receipt moves, in microseconds; `None` where the whole invocation did not become longer
+    /// How much later the median receipt comes, in microseconds; `None` where the whole invocation did not become longer
     /// by the delay: then nothing was delayed.
     pub fn ack_shift_us(&self) -> Option<f64> {
         let added = self.delayed.whole_us.p50 - self.prompt.whole_us.p50;
-        (added > self.delay_us * 0.9).then(|| (self.delayed.ack_us.p50 - self.prompt.ack_us.p50).abs())
+        (added > self.delay_us * 0.9).then_some(self.delayed.ack_us.p50 - self.prompt.ack_us.p50)
     }
+}
+
+/// One process of ingest with several requests at once.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeveralFigures {
+    /// How many requests at once.
+    pub concurrency: u32,
+    /// What they are.
+    pub requests: String,
+    /// How many requests the times are of: the small ones, where there are others.
+    pub records: usize,
+    /// From the last byte of the event to the last byte of the response.
+    pub ack_us: Quantiles,
+    /// Records per second, all of them together.
+    pub records_per_second: f64,
+    /// The most memory that was resident.
+    pub peak_memory_bytes: u64,
 }
 
 /// The times of some invocations.
@@ -155,6 +175,8 @@ pub struct ThroughputFigures {
     pub size: String,
     /// How many processes.
     pub processes: usize,
+    /// How many shards the cache has.
+    pub shards: usize,
     /// Records per second, together.
     pub records_per_second: f64,
     /// Event bytes per second, together, in units of 10^6.

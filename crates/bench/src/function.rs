@@ -105,6 +105,7 @@ impl Function {
             .args(&program.arguments)
             .env_clear()
             .envs(deployment.environment())
+            .envs(process::preloaded().map(|library| ("LD_PRELOAD", library)))
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("AWS_LAMBDA_RUNTIME_API", api.address())
             // Lambda reads a function's logs from a pipe or socket; a file that nobody reads is the nearest without a reader.

@@ -48,9 +48,11 @@ pub fn judge(figures: &Figures) -> Vec<Goal> {
         let median = |size| at("ingest", size).and_then(side).map(|side| side.times.ack_us.p50);
         Some(median("6 MB")? / median("1 MB")?)
     };
-    let rate = |program: &str| {
+    let rate = |program: &str, shards: usize| {
         let found = figures.throughput.iter().find(|rate| {
-            rate.program == program && rate.size == "1 MB" && rate.processes == SATURATING_PROCESSES
+            (rate.program.as_str(), rate.shards) == (program, shards)
+                && rate.size == "1 MB"
+                && rate.processes == SATURATING_PROCESSES
         });
         found.map(|rate| rate.records_per_second)
     };
@@ -76,7 +78,9 @@ pub fn judge(figures: &Figures) -> Vec<Goal> {
     let archive = at("archive", "4.7 MB").and_then(LatencyFigures::ack_ratio);
     let python = init("ingest").zip(init(PYTHON)).map(|(ingest, python)| ingest / python);
     let own_growth = growth(|case| Some(&case.measured)).zip(growth(|case| case.baseline.as_ref()));
-    let saturated = rate("ingest baseline").zip(rate("ingest")).map(|(baseline, ingest)| baseline / ingest);
+    let saturated =
+        rate("ingest baseline", 1).zip(rate("ingest", 1)).map(|(baseline, ingest)| baseline / ingest);
+    let sharded = rate("ingest", 1).zip(rate("ingest", 2)).map(|(one, two)| one / two);
     goals.extend([
         goal("ingest, 6 MB event, CPU / (baseline + hash + decoding)", 1.25, "x", cpu),
         goal("archive, 4.7 MB payload, ack p50 / (raw GET + raw PUT)", 1.2, "x", archive),
@@ -84,9 +88,9 @@ pub fn judge(figures: &Figures) -> Vec<Goal> {
         goal("archive, 4.7 MB payload, peak memory", 16.0, "MB", peak("archive", "4.7 MB")),
         goal("ingest, init", 20.0, "ms", init("ingest").map(|micros| micros / 1e3)),
         goal("ingest, init / Python and SDK start", 0.04, "x", python),
-        goal("ingest, 6 MB event, shift of ack p50 by a StartExecution of 300 ms", 1.0, "ms", shift("6 MB")),
+        goal("ingest, 6 MB event, later by a StartExecution of 300 ms: ack p50", 1.0, "ms", shift("6 MB")),
         goal(
-            "ingest, 256 KB event, shift of ack p50 by a StartExecution of 300 ms",
+            "ingest, 256 KB event, later by a StartExecution of 300 ms: ack p50",
             1.0,
             "ms",
             shift("256 KB"),
@@ -98,6 +102,7 @@ pub fn judge(figures: &Figures) -> Vec<Goal> {
             own_growth.map(|(ingest, baseline)| ingest / baseline),
         ),
         goal("8 processes at 1 MB, records per second, baseline / ingest", 1.0 / 0.85, "x", saturated),
+        goal("8 processes at 1 MB, records per second, one shard / two", 1.0 / 1.5, "x", sharded),
     ]);
     goals
 }
@@ -140,7 +145,6 @@ mod tests {
     fn a_receipt_that_waits_for_the_start_of_the_workflow_misses_its_targets() {
         assert_eq!(judged(1500.0, 1900.0, 301_900.0), Some(true), "the work comes after the response");
         assert_eq!(judged(1500.0, 301_500.0, 301_900.0), Some(false), "the response waits");
-        assert_eq!(judged(3000.0, 1500.0, 301_900.0), Some(false), "the sides cannot be compared");
         assert_eq!(judged(1500.0, 1500.0, 1900.0), None, "nothing was delayed");
     }
 
@@ -175,6 +179,7 @@ mod tests {
             init: Vec::new(),
             latency: Vec::new(),
             start_delay: Vec::new(),
+            several: Vec::new(),
             throughput: Vec::new(),
             goals: Vec::new(),
         }

@@ -26,6 +26,7 @@ pub mod primitives;
 pub mod process;
 pub mod redis_link;
 pub mod runtime_api;
+pub mod several;
 pub mod start_delay;
 pub mod table;
 pub mod throughput;

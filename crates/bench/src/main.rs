@@ -18,6 +18,9 @@ use self::arguments::{Arguments, Command};
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if arguments.without_sha_instructions {
+        process::hide_sha_instructions(&arguments.binaries.join("libcustody_no_sha.so"))?;
+    }
     match &arguments.command {
         None => benchmark(&arguments),
         Some(Command::CacheBytes(load)) => cache_bytes(&arguments, load),

@@ -1,8 +1,8 @@
 //! What the kernel says of a process.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Command, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 /// The time that all threads of a process have spent on a CPU, in user and kernel mode.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
@@ -33,30 +33,46 @@ pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut version = kernel.trim().split('.');
     let (major, minor) = (version.next().unwrap_or_default(), version.next().unwrap_or_default());
-    let sha = if lists_sha_instructions(&cpu) { "yes" } else { "no" };
-    format!("{model}, sha_ni {sha}, {cores} cores, Linux {major}.{minor}")
+    let sha = match (has_sha_instructions(), preloaded().is_some()) {
+        (true, _) => "instructions for SHA-256",
+        (false, false) => "no instructions for SHA-256",
+        (false, true) => "instructions for SHA-256 hidden",
+    };
+    format!("{model}, {sha}, {cores} cores, Linux {major}.{minor}")
 }
 
-/// Whether the processor has instructions for SHA-256.
+/// Whether programs here find instructions for SHA-256.
 pub fn has_sha_instructions() -> bool {
-    lists_sha_instructions(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("sha");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
 }
 
-/// Whether `/proc/cpuinfo` lists the instructions: `sha_ni` on x86, `sha2` on ARM.
-fn lists_sha_instructions(cpu_info: &str) -> bool {
-    let flags = cpu_info.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
-    flags.is_some_and(|flags| flags.split_whitespace().any(|flag| matches!(flag, "sha_ni" | "sha2")))
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// The library that is preloaded into every program that is measured, as into this one.
+#[expect(clippy::disallowed_methods, reason = "the loader's own variable")]
+pub fn preloaded() -> Option<String> {
+    std::env::var(PRELOAD).ok().filter(|library| !library.is_empty())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn instructions_for_sha_256_are_found_by_their_name() {
-        assert!(lists_sha_instructions("processor : 0\nflags\t: fpu sha_ni vaes\n"));
-        assert!(lists_sha_instructions("Features : fp asimd sha1 sha2\n"));
-        assert!(!lists_sha_instructions("flags : fpu sha_nix\n"));
-        assert!(!lists_sha_instructions(""));
+/// Replaces this process by one that finds no instructions for SHA-256, and whose children find none, by a library that is
+/// preloaded into them. Returns where there is nothing to hide: on a processor without them, and in that process.
+pub fn hide_sha_instructions(library: &Path) -> anyhow::Result<()> {
+    if !has_sha_instructions() {
+        return Ok(());
     }
+    if preloaded().is_some() {
+        bail!(
+            "the instructions for SHA-256 cannot be hidden here: processor, hypervisor or kernel do not let CPUID fault \
+             (`cpuid_fault` in /proc/cpuinfo)"
+        );
+    }
+    let library = library.canonicalize().with_context(|| format!("find {}", library.display()))?;
+    let itself = std::env::current_exe().context("find this program")?;
+    let error = Command::new(itself).args(std::env::args_os().skip(1)).env(PRELOAD, library).exec();
+    Err(error).context("start again without instructions for SHA-256")
 }

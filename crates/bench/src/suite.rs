@@ -7,8 +7,8 @@ use custody_bench::{
     deployment::Deployment,
     figures::Figures,
     function::Program,
-    goals, init, latency, primitives, process, start_delay, throughput,
-    workload::{EVENT_SIZES, PAYLOAD_SIZES},
+    goals, init, latency, primitives, process, several, start_delay, throughput,
+    workload::{EVENT_SIZES, Form, PAYLOAD_SIZES},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -27,8 +27,15 @@ fn delayed_records(brief: bool) -> usize {
     if brief { 3 } else { 200 }
 }
 
+/// The forms of a payload beside plain base64.
+const FORMS: [Form; 6] =
+    [Form::Keyed, Form::BinaryCloudEvent, Form::ContentDigest, Form::Text, Form::EscapedText, Form::Json];
+
 /// The name of the measurement with late executions, for `--only`.
 const START_DELAY: &str = "start delay";
+
+/// The name of the measurement of several requests in one process, for `--only`.
+const SEVERAL: &str = "several requests";
 
 /// Measures everything that the arguments want.
 pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
@@ -47,7 +54,9 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     };
     let delays = if arguments.wants(START_DELAY) { &[EVENT_SIZES[1], EVENT_SIZES[4]][..] } else { &[][..] };
 
-    let steps = 1 + cases.len() + delays.len() + curves.len() * processes.len() * 2;
+    let at_once = if arguments.wants(SEVERAL) { &several::CONCURRENCY[..] } else { &[][..] };
+    let shards = usize::from(!curves.is_empty());
+    let steps = 1 + cases.len() + delays.len() + at_once.len() + curves.len() * processes.len() * 2 + shards;
     let progress = ProgressBar::new(steps as u64)
         .with_style(ProgressStyle::with_template("  {bar:30} {pos}/{len} {msg} ({elapsed})")?);
     progress.set_message("start times");
@@ -64,6 +73,7 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
         init,
         latency: Vec::new(),
         start_delay: Vec::new(),
+        several: Vec::new(),
         throughput: Vec::new(),
         goals: Vec::new(),
     };
@@ -79,11 +89,25 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
         figures.start_delay.push(start_delay::measure(*bytes, name, records, &deployment, binaries)?);
         progress.inc(1);
     }
+    for &concurrency in at_once {
+        progress.set_message(format!("{SEVERAL}, {concurrency} at once"));
+        let records = if *brief { 20 } else { 800 };
+        figures.several.extend(several::measure(concurrency, records, &deployment, binaries)?);
+        progress.inc(1);
+    }
     for (bytes, name) in curves {
         progress.set_message(format!("throughput at {name}"));
         let done = || progress.inc(1);
         let rates = throughput::measure(*bytes, name, processes, time, &deployment, binaries, done)?;
         figures.throughput.extend(rates);
+    }
+    if !curves.is_empty() {
+        progress.set_message("throughput with two shards");
+        // The other cache does nothing now, and no longer has the machine's cores to itself.
+        let [_, _, (bytes, name), ..] = EVENT_SIZES;
+        let most = if *brief { 1 } else { 8 };
+        figures.throughput.push(throughput::measure_two_shards(bytes, name, most, time, binaries)?);
+        progress.inc(1);
     }
     progress.finish_and_clear();
     figures.goals = goals::judge(&figures);
@@ -94,7 +118,10 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
 fn cases(arguments: &Arguments) -> Vec<Case> {
     let mut cases: Vec<Case> = EVENT_SIZES.iter().map(|(bytes, name)| Case::ingest(*bytes, name)).collect();
     cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
-    cases.extend([EVENT_SIZES[1], EVENT_SIZES[4]].map(|(bytes, name)| Case::ingest_with_key(bytes, name)));
+    for form in FORMS {
+        let sizes = [EVENT_SIZES[1], EVENT_SIZES[4]];
+        cases.extend(sizes.map(|(bytes, name)| Case::ingest_of(form, bytes, name)));
+    }
     cases.extend([Case::metadata(), Case::aggregate()]);
     cases.retain(|case| arguments.wants(&case.to_string()));
     if !arguments.encoded_baseline {

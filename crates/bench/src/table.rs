@@ -18,6 +18,7 @@ pub fn render(figures: &Figures) -> String {
         ("Start: process start to first request for an event", init(figures)),
         ("Records one after the other", latency(figures)),
         ("The time to a receipt while Step Functions is slow (ingest)", start_delay(figures)),
+        ("Several requests in one process (ingest)", several(figures)),
         ("Records side by side (ingest, all processes together)", throughput(figures)),
     ];
     let mut text = format!("Machine: {}\nCommand: {}\n", figures.machine, figures.command);
@@ -152,12 +153,30 @@ fn start_delay(figures: &Figures) -> Table {
     table
 }
 
+fn several(figures: &Figures) -> Table {
+    let mut table =
+        table(&["requests at once", "requests", "ack p50", "ack p99", "records/s", "peak memory", "records"]);
+    for figure in &figures.several {
+        table.add_row([
+            figure.concurrency.to_string(),
+            figure.requests.clone(),
+            millis(figure.ack_us.p50),
+            millis(figure.ack_us.p99),
+            format!("{:.0}", figure.records_per_second),
+            megabytes(figure.peak_memory_bytes),
+            figure.records.to_string(),
+        ]);
+    }
+    table
+}
+
 fn throughput(figures: &Figures) -> Table {
-    let mut table = table(&["program", "size", "processes", "records/s", "MB/s"]);
+    let mut table = table(&["program", "size", "shards", "processes", "records/s", "MB/s"]);
     for rate in &figures.throughput {
         table.add_row([
             rate.program.clone(),
             rate.size.clone(),
+            rate.shards.to_string(),
             rate.processes.to_string(),
             format!("{:.0}", rate.records_per_second),
             format!("{:.0}", rate.megabytes_per_second),

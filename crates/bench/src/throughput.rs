@@ -13,8 +13,9 @@ use crate::{
     deployment::Deployment,
     figures::ThroughputFigures,
     function::{Function, Program},
+    latencies::Latencies,
     runtime_api::Invocation,
-    workload::{self, Event},
+    workload::Event,
 };
 
 /// How many processes to try.
@@ -33,25 +34,52 @@ pub fn measure(
     folder: &Path,
     mut done: impl FnMut(),
 ) -> anyhow::Result<Vec<ThroughputFigures>> {
-    let event = workload::ingest_event(size_bytes, None);
+    let event = Event::of_ingest(size_bytes);
     let mut figures = Vec::new();
     for &processes in processes {
         // Ingest comes first: the baseline is told how large its acceptances were.
         for program in [Program::function("ingest", folder), Program::baseline("ingest", folder)] {
-            let records_per_second = rate(&program, processes, &event, time, deployment)?;
-            #[expect(clippy::cast_precision_loss, reason = "a size")]
-            let megabytes_per_second = records_per_second * size_bytes as f64 / 1e6;
-            figures.push(ThroughputFigures {
-                program: program.name,
-                size: size.to_owned(),
-                processes,
-                records_per_second,
-                megabytes_per_second,
-            });
+            let rate = rate(&program, processes, &event, time, deployment)?;
+            figures.push(figure(program, size, &event, processes, 1, rate));
             done();
         }
     }
     Ok(figures)
+}
+
+/// Measures ingest with so many processes on a cache of two shards.
+pub fn measure_two_shards(
+    size_bytes: usize,
+    size: &str,
+    processes: usize,
+    time: Duration,
+    folder: &Path,
+) -> anyhow::Result<ThroughputFigures> {
+    let (event, program) = (Event::of_ingest(size_bytes), Program::function("ingest", folder));
+    let deployment = Deployment::start_with_shards(2, Latencies::default())?;
+    let rate = rate(&program, processes, &event, time, &deployment)?;
+    Ok(figure(program, size, &event, processes, 2, rate))
+}
+
+fn figure(
+    program: Program,
+    size: &str,
+    event: &Event,
+    processes: usize,
+    shards: usize,
+    records_per_second: f64,
+) -> ThroughputFigures {
+    #[expect(clippy::cast_precision_loss, reason = "a size")]
+    let megabytes_per_second = records_per_second * event.text.len() as f64 / 1e6;
+    let size = size.to_owned();
+    ThroughputFigures {
+        program: program.name,
+        size,
+        processes,
+        shards,
+        records_per_second,
+        megabytes_per_second,
+    }
 }
 
 /// The records per second of all processes together.
@@ -73,8 +101,9 @@ fn rate(
         function.invoke(&invocation)?;
         functions.push(function);
     }
-    let mut redis = deployment.redis()?;
-    redis.run(&[b"FLUSHALL"])?;
+    let mut primaries = deployment.primaries()?;
+    let mut sweep = |how: &[&[u8]]| primaries.iter_mut().try_for_each(|redis| redis.run(how).map(drop));
+    sweep(&[b"FLUSHALL"])?;
     let over = AtomicBool::new(false);
     let begun = Instant::now();
     let drive = |mut function: Function| -> anyhow::Result<u32> {
@@ -92,7 +121,7 @@ fn rate(
         let mut swept = Ok(());
         while begun.elapsed() < time && swept.is_ok() {
             thread::sleep(SWEEP.min(time));
-            swept = redis.run(&[b"FLUSHALL", b"ASYNC"]).map(drop);
+            swept = sweep(&[b"FLUSHALL", b"ASYNC"]);
         }
         over.store(true, Ordering::Relaxed);
         let elapsed = begun.elapsed();
@@ -102,6 +131,6 @@ fn rate(
         }
         swept.map(|()| (records, elapsed))
     })?;
-    redis.run(&[b"FLUSHALL"])?;
+    sweep(&[b"FLUSHALL"])?;
     Ok(f64::from(records) / elapsed.as_secs_f64())
 }

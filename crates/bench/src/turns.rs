@@ -1,12 +1,13 @@
 //! Programs that take turns, record by record, so that whatever else the machine does befalls all of them.
 
+use std::{process::Stdio, thread, time::Duration};
+
 use crate::{
     case::Case,
     deployment::Deployment,
     function::{Function, Program, Times},
     redis_link::RedisLink,
 };
-use std::process::Stdio;
 
 /// Records before the measured ones: the first makes the connections, and pages are touched.
 const WARM_UP: usize = 5;
@@ -18,11 +19,13 @@ pub struct Participant {
     pub program: Program,
     /// The variables that it is given beside those of the deployment, or instead of them.
     pub variables: Vec<(&'static str, String)>,
+    /// How long nobody works after each of its turns.
+    pub rest: Duration,
 }
 
 impl From<Program> for Participant {
     fn from(program: Program) -> Self {
-        Self { program, variables: Vec::new() }
+        Self { program, variables: Vec::new(), rest: Duration::ZERO }
     }
 }
 
@@ -48,7 +51,7 @@ pub fn take(
     case.prepare(redis)?;
     let mut running = participants
         .iter()
-        .map(|Participant { program, variables }| {
+        .map(|Participant { program, variables, .. }| {
             Function::start_with(program, deployment, variables, Stdio::inherit())
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
@@ -64,6 +67,7 @@ pub fn take(
             // No side is always the one that comes second.
             let side = (record + turn) % running.len();
             times[side].push(case.invoke(&mut running[side], deployment, redis)?);
+            thread::sleep(participants[side].rest);
         }
     }
     let outcomes = running.iter().zip(before).zip(times).map(|((function, before), times)| {

@@ -33,6 +33,12 @@ pub mod stages;
 /// The version of every wire format in this crate.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// What ingest's C library is told of memory (`GLIBC_TUNABLES`): blocks as large as an event stay with the process, instead of
+/// going back to the kernel after each event, whose pages the kernel clears before the next. Source: GNU C Library manual, "Memory
+/// allocation tunables".
+pub const INGEST_ALLOCATOR: &str =
+    "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=134217728";
+
 /// The largest event that Lambda hands to a function, in bytes. An API Gateway event carries its request
 /// body inside this limit. Source: AWS Lambda quotas, "Invocation payload (request and response)".
 pub const MAX_EVENT_BYTES: usize = 6_291_456;

@@ -108,9 +108,21 @@ fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
         names
     });
     for (name, function) in functions {
-        let set: Names = &keys(&function["Properties"]["Environment"]["Variables"]) | &shared;
+        let mut set: Names = &keys(&function["Properties"]["Environment"]["Variables"]) | &shared;
+        // The C library reads this one.
+        set.remove(ALLOCATOR);
         assert_eq!(set, read[name.as_str()], "{name}");
     }
+}
+
+/// The variable by which glibc is told how to deal with memory.
+const ALLOCATOR: &str = "GLIBC_TUNABLES";
+
+#[test]
+fn ingest_keeps_the_memory_of_an_event_as_it_does_in_the_benchmark() {
+    let template = template();
+    let ingest = &functions(&template)["ingest"]["Properties"]["Environment"]["Variables"];
+    assert_eq!(ingest[ALLOCATOR].as_str(), Some(custody_core::INGEST_ALLOCATOR));
 }
 
 #[test]

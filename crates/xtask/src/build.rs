@@ -75,6 +75,9 @@ const TEST_CLIENT: (&str, &str) = ("custody-test-client", "custody-test-client")
 const CLI: (&str, &str) = ("custody-cli", "custody");
 const BENCH: (&str, &str) = ("custody-bench", "custody-bench");
 
+/// The library that hides a processor's instructions for SHA-256 from what the benchmark measures.
+const NO_SHA: &str = "custody-no-sha";
+
 /// Builds programs, in one call of cargo: two calls would settle on two sets of features, and build shared dependencies
 /// twice.
 pub(crate) fn programs(build: Build) -> anyhow::Result<Programs> {
@@ -85,14 +88,15 @@ pub(crate) fn programs(build: Build) -> anyhow::Result<Programs> {
         // This program is not to be replaced while it runs.
         command.args(["--workspace", "--exclude", "xtask", "--bins"]);
     } else {
-        let tools = [TEST_CLIENT.0, CLI.0].into_iter().chain((build == Build::Release).then_some(BENCH.0));
+        let measuring = if build == Build::Release { &[BENCH.0, NO_SHA][..] } else { &[] };
+        let tools = [TEST_CLIENT.0, CLI.0].into_iter().chain(measuring.iter().copied());
         command.args(functions.iter().map(String::as_str).chain(tools).flat_map(|name| ["--package", name]));
     }
     if build == Build::Release {
         command.arg("--release");
     }
-    let mut built = executables(&mut command)?;
-    let mut take = |name: &str| built.remove(name).with_context(|| format!("cargo built no program {name}"));
+    let mut made = executables(&mut command)?;
+    let mut take = |name: &str| made.remove(name).with_context(|| format!("cargo built no program {name}"));
     Ok(Programs {
         test_client: take(TEST_CLIENT.1)?,
         cli: take(CLI.1)?,

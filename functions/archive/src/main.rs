@@ -25,5 +25,5 @@ async fn function() -> Result<(), lambda::Error> {
         archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
         clock: SystemClock,
     };
-    lambda::serve(stage, async |stage, message: InternalMessage| stage.run(&message).await).await
+    lambda::serve(stage, async |stage, message: InternalMessage| Box::pin(stage.run(&message)).await).await
 }

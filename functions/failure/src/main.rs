@@ -30,5 +30,5 @@ async fn function() -> Result<(), lambda::Error> {
         event_source: config.event_source,
         policy: config.redrive_policy,
     };
-    lambda::serve(stage, async |stage, record| stage.run(record).await).await
+    lambda::serve(stage, async |stage, record| Box::pin(stage.run(record)).await).await
 }

@@ -38,7 +38,7 @@ fn request(number: usize, size: usize) -> (Vec<u8>, Vec<u8>) {
     });
     let event = json!({
         "httpMethod": "POST",
-        "headers": {"Content-Type": "application/json", "Idempotency-Key": (number % 2 == 0).then(|| format!("key-{number}"))},
+        "headers": {"Content-Type": "application/json", "Idempotency-Key": number.is_multiple_of(2).then(|| format!("key-{number}"))},
         "requestContext": {"requestId": format!("r-{number}"), "identity": {"apiKeyId": "k-1"}},
         "body": body.to_string(),
     });
@@ -96,6 +96,7 @@ fn a_request_that_waits_holds_up_no_other() {
     let invocations: Vec<_> = requests.iter().map(|(event, _)| invocation(event)).collect();
     let responses = function.invoke_all(&invocations).unwrap();
     let first = responses[0].posted;
+    assert!(first - responses[0].sent >= Duration::from_secs(2), "the first one was to be slow");
     for (number, response) in responses.iter().enumerate().skip(1) {
         receipt(response);
         assert!(response.posted < first, "request {number} waited for the slow one");

@@ -30,5 +30,5 @@ async fn function() -> Result<(), lambda::Error> {
         policy: config.redrive_policy,
         first_look: config.first_look,
     };
-    lambda::serve(stage, async |stage, batch| Ok(stage.run(batch).await)).await
+    lambda::serve(stage, async |stage, batch| Ok(Box::pin(stage.run(batch)).await)).await
 }

@@ -34,7 +34,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
             .at("$.data_base64"));
         }
         (None, Some(raw)) if raw.get().starts_with('"') => {
-            payload::base64(payload::unescape(raw.get(), "$.data_base64")?, "$.data_base64")?
+            payload::base64(&payload::unescape(raw.get(), "$.data_base64")?, "$.data_base64")?
         }
         (None, Some(_)) => return Err(not_text("data_base64").at("$.data_base64")),
         // With a JSON content type (the default) `data` is a JSON value, even where it is a string.

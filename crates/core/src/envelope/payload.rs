@@ -62,7 +62,7 @@ pub(super) fn from_json_value<'a>(
                 Err(_) => plain_text(text),
             })
         }
-        (Some(PayloadEncoding::Base64), true) => base64(unescape(raw, path)?, path),
+        (Some(PayloadEncoding::Base64), true) => base64(&unescape(raw, path)?, path),
         // `Binary` is no declarable encoding.
         (Some(PayloadEncoding::Utf8 | PayloadEncoding::Binary), true) => Ok(plain_text(unescape(raw, path)?)),
         (Some(_), false) => Err(Problem::new(
@@ -75,15 +75,15 @@ pub(super) fn from_json_value<'a>(
 }
 
 /// Decodes a string that was declared to be base64: the standard alphabet, padded, no line breaks.
-pub(super) fn base64<'a>(text: Cow<'a, str>, path: &str) -> Result<PayloadPart<'a>, Problem> {
-    let content = STANDARD.decode_to_vec(text.as_ref()).map_err(|_| {
+pub(super) fn base64(text: &str, path: &str) -> Result<PayloadPart<'static>, Problem> {
+    let content = STANDARD.decode_to_vec(text).map_err(|_| {
         Problem::new(
             ProblemKind::InvalidPayloadEncoding,
             "the payload is not base64 (standard alphabet, padded, without line breaks); \
              correct it, or send it as text with payloadEncoding \"utf8\"",
         )
         .at(path)
-        .at_offset(first_foreign_byte(&text))
+        .at_offset(first_foreign_byte(text))
     })?;
     if content.is_empty() { Err(missing(path, "is empty")) } else { Ok(decoded(content)) }
 }

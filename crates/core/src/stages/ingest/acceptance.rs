@@ -27,7 +27,7 @@ use crate::{
 /// Where a payload was made durable.
 struct Stored {
     durability: Durability,
-    context: StorageContext,
+    place: StorageContext,
 }
 
 impl<D: Deployment> Ingest<D> {
@@ -176,8 +176,8 @@ impl<D: Deployment> Ingest<D> {
         match cached {
             Ok(()) => {
                 let redis_reference = Some(self.cache.reference(id));
-                let context = StorageContext { redis_reference, ..StorageContext::default() };
-                Ok(Stored { durability: self.cache.durability(), context })
+                let place = StorageContext { redis_reference, ..StorageContext::default() };
+                Ok(Stored { durability: self.cache.durability(), place })
             }
             Err(error) => {
                 warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
@@ -194,19 +194,18 @@ impl<D: Deployment> Ingest<D> {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
             no_durable_store()
         })?;
-        let mut context =
-            StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
-        context.persistence.s3 = true;
-        Ok(Stored { durability: Durability::Archived, context })
+        let mut place = StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
+        place.persistence.s3 = true;
+        Ok(Stored { durability: Durability::Archived, place })
     }
 
     fn open_record(
         &self,
         message: InternalMessage,
-        Stored { durability, context }: Stored,
+        Stored { durability, place }: Stored,
         key: Option<IdempotencyKey>,
     ) -> OpenRecord {
-        let message = InternalMessage { storage_context: context, ..message };
+        let message = InternalMessage { storage_context: place, ..message };
         let now = self.clock.now();
         OpenRecord::begin(message, durability, key, now, now.after(self.first_look))
     }
