@@ -180,6 +180,13 @@ pub(super) struct Incoming {
     read: BytesMut,
 }
 
+impl Incoming {
+    /// Whether all of it has come, the end of its line included.
+    pub(super) const fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+}
+
 /// The end of data's line.
 const LINE_END: &[u8] = b"\r\n";
 
@@ -208,26 +215,29 @@ impl BulkConnection {
         }
     }
 
-    /// The next piece of the data, which is never empty; `None` after the last one. The connection can be used again then.
+    /// The next piece of the data; `None` after the last one. The connection can be used again as soon as
+    /// [`Incoming::is_complete`] says so: with the last piece.
     pub(super) async fn next_piece(&mut self, incoming: &mut Incoming) -> RedisResult<Option<Bytes>> {
-        let Incoming { left, read, .. } = incoming;
-        if *left > LINE_END.len() {
-            if read.is_empty() {
-                read.reserve(READ_BYTES);
-                self.read_more(read).await?;
-            }
-            let piece = read.split_to(read.len().min(*left - LINE_END.len())).freeze();
-            *left -= piece.len();
-            return Ok(Some(piece));
-        }
-        while read.len() < *left {
-            self.read_more(read).await?;
-        }
-        if read.as_ref() == &LINE_END[..*left] {
-            (*left, *read) = (0, BytesMut::new());
+        if incoming.is_complete() {
             return Ok(None);
         }
-        Err(out_of_step())
+        let Incoming { left, read, .. } = incoming;
+        if read.is_empty() {
+            read.reserve(READ_BYTES);
+            self.read_more(read).await?;
+        }
+        let piece = read.split_to(read.len().min(*left - LINE_END.len())).freeze();
+        *left -= piece.len();
+        if *left == LINE_END.len() {
+            while read.len() < *left {
+                self.read_more(read).await?;
+            }
+            if read.as_ref() != LINE_END {
+                return Err(out_of_step());
+            }
+            *left = 0;
+        }
+        Ok(Some(piece))
     }
 
     /// Asks for data, and reads all of it. `None` where there is none.

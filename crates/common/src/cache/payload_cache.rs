@@ -100,14 +100,21 @@ async fn begin<C: CredentialSource + 'static>(
     let begun = cluster.call_for_presence(slot, operation, &BeginFetch(&key), Option::is_none).await?;
     let Answered { answer: Some((connection, incoming)), node, .. } = begun else { return Ok(None) };
     let size_bytes = incoming.length as u64;
-    let read = async |(mut connection, mut incoming, node): (BulkConnection, Incoming, Arc<Node>)| {
-        if let Some(piece) = connection.next_piece(&mut incoming).await.map_err(io::Error::other)? {
-            return Ok(Some((piece, (connection, incoming, node))));
-        }
-        node.put_back(connection);
-        Ok(None)
+    let read = async |(connection, mut incoming, node): (Option<BulkConnection>, Incoming, Arc<Node>)| {
+        let Some(mut connection) = connection else { return Ok(None) };
+        let Some(piece) = connection.next_piece(&mut incoming).await.map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        // With the last piece: a reader that knows the size asks for no more.
+        let connection = if incoming.is_complete() {
+            node.put_back(connection);
+            None
+        } else {
+            Some(connection)
+        };
+        Ok(Some((piece, (connection, incoming, node))))
     };
-    Ok(Some((size_bytes, stream::try_unfold((connection, incoming, node), read).boxed())))
+    Ok(Some((size_bytes, stream::try_unfold((Some(connection), incoming, node), read).boxed())))
 }
 
 impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {

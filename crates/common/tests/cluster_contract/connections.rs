@@ -5,7 +5,7 @@ use std::time::Duration;
 use custody_common::cache::{CacheSettings, Level, Tls};
 use custody_core::ports::payload_cache::PayloadCache;
 use custody_test_support::{redis_cluster::admin::Node, samples};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, future::join_all};
 use redis::cmd;
 
 use crate::{
@@ -67,6 +67,33 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced_in_the_same_c
             node.run::<()>(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_payload_that_was_read_in_pieces_leaves_its_connection_for_the_next_call() {
+    let fixture = Fixture::plain(1, 0);
+    let node = fixture.cluster.node(0);
+    let cache = fixture.cache(Level::Replicas(0));
+    let id = samples::record_id();
+    let payload = vec![7; 300_000];
+    cache.put(id, &payload).await.unwrap();
+    let others = connections_received(node);
+    for _ in 0..5 {
+        let source = cache.source(id).await.unwrap().unwrap();
+        let (mut pieces, mut read) = (source.pieces(), 0);
+        // An upload knows the size, and asks for no piece after the last one.
+        while read < payload.len() {
+            read += pieces.next().await.unwrap().unwrap().len();
+        }
+    }
+    // This question makes a connection, too.
+    assert_eq!(connections_received(node), others + 1);
+}
+
+fn connections_received(node: &Node) -> u64 {
+    let stats = node.info("stats").unwrap();
+    let value = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    value.unwrap().trim().parse().unwrap()
 }
 
 #[tokio::test]

@@ -15,7 +15,11 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Request;
-use crate::{message::PayloadEncoding, proxy::ProxyEvent};
+use crate::{
+    digest::{Hasher, Sha256},
+    message::PayloadEncoding,
+    proxy::ProxyEvent,
+};
 
 /// The shortest run that is worth it.
 const MIN_RUN_BYTES: usize = 8 * 1024;
@@ -57,13 +61,28 @@ impl Cut {
         self.run.clone()
     }
 
-    /// The request, whose payload is the stand-in. `None` where the payload is something else, or there is any problem.
-    pub(super) fn request(&self) -> Option<Request> {
+    /// The request, whose payload is the stand-in. `None` where the payload is something else, or there is any problem. `event` is
+    /// what the run was cut out of.
+    pub(super) fn request(&self, event: &[u8]) -> Option<Request> {
         let mut proxied: ProxyEvent<'_> = serde_json::from_slice(&self.remainder).ok()?;
-        let request = super::request(&mut proxied, &self.remainder).ok()?;
+        let digest_of = |body: &[u8]| self.digest_of_whole(body, &event[self.run()]);
+        let request = super::request(&mut proxied, &self.remainder, digest_of).ok()?;
         let is_decoded =
             matches!(request.payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
         (is_decoded && request.payload.content == self.stand_in.as_slice()).then_some(request)
+    }
+}
+
+impl Cut {
+    /// The digest of a body with the run in the place of the stand-in; of the body itself where the stand-in is not in it as text.
+    fn digest_of_whole(&self, body: &[u8], run: &[u8]) -> Sha256 {
+        let stand_in = base64_simd::STANDARD.encode_to_string(self.stand_in);
+        let Some(start) = memchr::memmem::find(body, stand_in.as_bytes()) else { return Sha256::of(body) };
+        let mut hasher = Hasher::default();
+        for part in [&body[..start], run, &body[start + stand_in.len()..]] {
+            hasher.update(part);
+        }
+        hasher.finish()
     }
 }
 
@@ -144,6 +163,18 @@ mod tests {
         ] {
             assert_eq!(both_ways(&event), (Some(bytes.clone()), Some(bytes.clone())), "{}", &event[..300]);
         }
+    }
+
+    #[test]
+    fn a_content_digest_covers_the_body_that_was_sent() {
+        let body = format!("{{{HEAD},\"messagePayload\":\"{}\"}}", "QUJD".repeat(5_000));
+        let with_digest = |digest: Sha256| {
+            let digest = format!("sha-256=:{}:", digest.to_base64());
+            event(&json!({"content-type": "application/json", "content-digest": digest}), &body, false)
+        };
+        let right = both_ways(&with_digest(Sha256::of(body.as_bytes())));
+        assert_eq!(right, (Some(b"ABC".repeat(5_000)), Some(b"ABC".repeat(5_000))));
+        assert_eq!(both_ways(&with_digest(Sha256::of(b"another body"))), (None, None));
     }
 
     #[test]
