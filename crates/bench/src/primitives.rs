@@ -18,7 +18,7 @@ const BYTES: usize = 4_700_000;
 const ROUNDS: usize = 9;
 
 /// The pieces in which ingest hashes.
-const PIECE: usize = 48 * 1024;
+const PIECE: usize = 32 * 1024;
 
 /// What a library does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,9 +62,17 @@ pub fn measure(python: Option<&Path>) -> anyhow::Result<Vec<Speed>> {
         let out = base64_simd::Out::from_slice(&mut decoded);
         std::hint::black_box(base64_simd::STANDARD.decode(text.as_bytes(), out).is_ok());
     });
+    #[cfg(feature = "aws-lc")]
+    let aws_lc = fastest(|| {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        bytes.chunks(PIECE).for_each(|piece| context.update(piece));
+        std::hint::black_box(context.finish());
+    });
     let mut speeds = vec![
         speed(Work::Hash, "ring (used)", ring),
         speed(Work::Hash, "sha2", sha2),
+        #[cfg(feature = "aws-lc")]
+        speed(Work::Hash, "aws-lc-rs", aws_lc),
         speed(Work::Decode, "base64-simd (used)", simd),
     ];
     if let Some(python) = python {

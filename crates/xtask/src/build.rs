@@ -93,7 +93,7 @@ pub(crate) fn programs(build: Build) -> anyhow::Result<Programs> {
         command.args(functions.iter().map(String::as_str).chain(tools).flat_map(|name| ["--package", name]));
     }
     if build == Build::Release {
-        command.arg("--release");
+        command.args(["--release", "--features", "custody-bench/aws-lc"]);
     }
     let mut made = executables(&mut command)?;
     let mut take = |name: &str| made.remove(name).with_context(|| format!("cargo built no program {name}"));
