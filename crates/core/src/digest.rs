@@ -144,6 +144,8 @@ impl<'de> Deserialize<'de> for Sha256 {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     #[tokio::test]
@@ -166,24 +168,19 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn the_effect_goes_on_before_all_is_hashed() {
-        let bytes = vec![0; 100 * PIECE];
-        let turns = std::cell::Cell::new(0);
-        let effect = async {
-            for _ in 0..50 {
-                turns.set(turns.get() + 1);
-                tokio::task::yield_now().await;
-            }
-        };
-        let hashed = hash_beside(&bytes, effect);
-        // It is done with the effect before it is done with the bytes.
-        tokio::select! {
-            biased;
-            _ = hashed => {}
-            () = async { while turns.get() < 50 { tokio::task::yield_now().await } } => {}
+    #[test]
+    fn the_effect_goes_on_while_the_bytes_are_hashed() {
+        let (bytes, turns) = (vec![0; 100 * PIECE], std::cell::Cell::new(0));
+        let effect = poll_fn(|context| {
+            turns.set(turns.get() + 1);
+            context.waker().wake_by_ref();
+            if turns.get() < 50 { Poll::Pending } else { Poll::Ready(()) }
+        });
+        let mut hashed = pin!(hash_beside(&bytes, effect));
+        for turn in 1..=50 {
+            assert!(hashed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            assert_eq!(turns.get(), turn, "neither waits for the other");
         }
-        assert_eq!(turns.get(), 50);
     }
 
     #[test]
