@@ -53,10 +53,13 @@ pub fn has_sha_instructions() -> bool {
 
 const PRELOAD: &str = "LD_PRELOAD";
 
-/// The library that is preloaded into every program that is measured, as into this one.
+/// The name of the library that hides the instructions.
+const NO_SHA: &str = "custody_no_sha";
+
+/// The library that hides the instructions, where it is preloaded into this program: then into every one that is measured, too.
 #[expect(clippy::disallowed_methods, reason = "the loader's own variable")]
 pub fn preloaded() -> Option<String> {
-    std::env::var(PRELOAD).ok().filter(|library| !library.is_empty())
+    std::env::var(PRELOAD).ok().filter(|libraries| libraries.contains(NO_SHA))
 }
 
 /// Replaces this process by one that finds no instructions for SHA-256, and whose children find none, by a library that is

@@ -58,7 +58,7 @@ pub async fn hash_beside<T>(bytes: &[u8], effect: impl Future<Output = T>) -> (T
             return outcome.take().map_or(Poll::Pending, Poll::Ready);
         };
         hasher.update(piece);
-        // The executor looks at its sockets before it comes back.
+        // It comes back when the executor has looked at what else there is to do.
         context.waker().wake_by_ref();
         Poll::Pending
     });
@@ -179,8 +179,11 @@ mod tests {
         let mut hashed = pin!(hash_beside(&bytes, effect));
         for turn in 1..=50 {
             assert!(hashed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-            assert_eq!(turns.get(), turn, "neither waits for the other");
+            assert_eq!(turns.get(), turn, "the effect does not wait for the hash");
         }
+        let mut poll = || hashed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!((51..=100).all(|_| poll().is_pending()));
+        assert!(poll().is_ready(), "nor the hash for the effect: half of it was done by then");
     }
 
     #[test]

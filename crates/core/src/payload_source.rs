@@ -2,12 +2,12 @@
 
 use std::{
     fmt, io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use bytes::Bytes;
 use futures_util::{
-    FutureExt as _, StreamExt as _,
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
     stream::{self, BoxStream},
 };
 
@@ -22,12 +22,25 @@ pub struct PayloadSource {
     size_bytes: u64,
     opened: Mutex<Option<Pieces>>,
     open: Box<dyn Fn() -> Pieces + Send + Sync>,
+    broken: BrokenOff,
+}
+
+/// Tells whether reading a payload has failed, also after the payload was handed on.
+#[derive(Clone, Debug, Default)]
+pub struct BrokenOff(Arc<OnceLock<String>>);
+
+impl BrokenOff {
+    /// The first error of the store that the payload was read from.
+    pub fn error(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
 }
 
 impl PayloadSource {
     /// The payload of so many bytes that `opened` reads now, and `open` reads again.
     pub fn new(size_bytes: u64, opened: Pieces, open: impl Fn() -> Pieces + Send + Sync + 'static) -> Self {
-        Self { size_bytes, opened: Mutex::new(Some(opened)), open: Box::new(open) }
+        let broken = BrokenOff::default();
+        Self { size_bytes, opened: Mutex::new(Some(opened)), open: Box::new(open), broken }
     }
 
     /// The size of the payload.
@@ -38,7 +51,17 @@ impl PayloadSource {
     /// The pieces. They are read from the beginning each time.
     pub fn pieces(&self) -> Pieces {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
-        opened.unwrap_or_else(|| (self.open)())
+        let pieces = opened.unwrap_or_else(|| (self.open)());
+        let broken = self.broken.clone();
+        let noted = pieces.inspect_err(move |error| {
+            broken.0.get_or_init(|| error.to_string());
+        });
+        noted.boxed()
+    }
+
+    /// What tells later whether reading it has failed.
+    pub fn broken_off(&self) -> BrokenOff {
+        self.broken.clone()
     }
 
     /// The digest of what the store has.

@@ -13,6 +13,7 @@
 
 use std::{
     cell::RefCell,
+    panic::AssertUnwindSafe,
     task::{Context, Poll},
     time::Duration,
 };
@@ -20,8 +21,8 @@ use std::{
 use bytes::Bytes;
 use custody_core::clock::{Clock as _, Timestamp};
 use futures_util::{FutureExt as _, future::BoxFuture};
-use lambda_runtime::{LambdaInvocation, Service, tower::Layer};
-use tracing::warn;
+use lambda_runtime::{Error, LambdaInvocation, Service, tower::Layer};
+use tracing::{error, warn};
 
 use crate::clock::SystemClock;
 
@@ -70,16 +71,14 @@ pub(super) struct InvocationService<S>(S);
 
 impl<S> Service<LambdaInvocation> for InvocationService<S>
 where
-    S: Service<LambdaInvocation>,
+    S: Service<LambdaInvocation, Response = (), Error = Error>,
     S::Future: Send + 'static,
-    S::Response: Send,
-    S::Error: Send,
 {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<S::Response, S::Error>>;
+    type Response = ();
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<(), Error>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.0.poll_ready(context)
     }
 
@@ -88,15 +87,23 @@ where
         let event = std::mem::replace(&mut invocation.body, NULL);
         let responded = self.0.call(invocation);
         let whole = async move {
-            // Also where the response could not be posted: what was accepted is accepted.
-            let posted = responded.await;
+            // An error here would end the place in which the process waits for events, one of several, for good. Where the Runtime
+            // API is away, asking it for the next event fails, too.
+            if let Err(error) = responded.await {
+                error!(%error, "could not post a response");
+            }
+            // Also then: what was accepted is accepted.
             if let Some(work) = CURRENT.with(|current| current.borrow_mut().follow_up.take()) {
                 let time = time_left(deadline, SystemClock.now());
-                if tokio::time::timeout(time, work).await.is_err() {
-                    warn!("the work after the response took too long; what it left is for reconcile");
+                match AssertUnwindSafe(tokio::time::timeout(time, work)).catch_unwind().await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => {
+                        warn!("the work after the response took too long; what it left is for reconcile");
+                    }
+                    Err(_) => error!("the work after the response panicked; what it left is for reconcile"),
                 }
             }
-            posted
+            Ok(())
         };
         CURRENT.scope(RefCell::new(Invocation { event, follow_up: None }), whole).boxed()
     }

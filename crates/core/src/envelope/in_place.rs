@@ -14,10 +14,7 @@ pub(super) fn decode(buffer: &mut [u8]) -> Option<usize> {
     let (mut read, mut written) = (0, 0);
     while read < buffer.len() {
         let text_end = buffer.len().min(read + TEXT_STEP);
-        let step = decode_step(buffer, read..text_end, written);
-        // Padding is for the end of the whole.
-        let step = step.filter(|step| text_end == buffer.len() || *step == DECODED_STEP);
-        let Some(step) = step else {
+        let Some(step) = decode_step(buffer, read..text_end, written) else {
             encode_again(buffer, written);
             return None;
         };
@@ -27,16 +24,19 @@ pub(super) fn decode(buffer: &mut [u8]) -> Option<usize> {
     Some(written)
 }
 
-/// Decodes a part of the buffer to `target`, which is not behind it; the number of decoded bytes. The part itself is left as
-/// it is where it is no base64.
+/// Decodes a part of the buffer to `target`, which is not behind it; the number of decoded bytes. `None` where it is no base64, or
+/// has padding before the buffer's end: the part itself is left as it is.
 fn decode_step(buffer: &mut [u8], text: Range<usize>, target: usize) -> Option<usize> {
+    let is_last = text.end == buffer.len();
+    let is_whole = |decoded: &[u8]| is_last || decoded.len() == DECODED_STEP;
     if text.start - target >= DECODED_STEP {
         let (decoded, text_on) = buffer.split_at_mut(text.start);
         let space = Out::from_slice(&mut decoded[target..][..DECODED_STEP]);
-        return STANDARD.decode(&text_on[..text.len()], space).ok().map(|step| step.len());
+        let step = STANDARD.decode(&text_on[..text.len()], space).ok()?;
+        return is_whole(step).then_some(step.len());
     }
     // The first steps lie too close to their targets.
-    let step = STANDARD.decode_to_vec(&buffer[text]).ok()?;
+    let step = STANDARD.decode_to_vec(&buffer[text]).ok().filter(|step| is_whole(step))?;
     buffer[target..][..step.len()].copy_from_slice(&step);
     Some(step.len())
 }
@@ -64,6 +64,20 @@ mod tests {
             let mut buffer = STANDARD.encode_type::<Vec<u8>>(&bytes(length));
             let decoded = decode(&mut buffer).unwrap();
             assert_eq!(buffer[..decoded], bytes(length));
+        }
+    }
+
+    #[test]
+    fn padding_at_the_end_of_any_step_but_the_last_is_no_base64() {
+        // Each step is canonical by itself: there are no stray bits before its padding.
+        for step in 1..=6 {
+            for padding in [1, 2] {
+                let mut text = vec![b'A'; 6 * TEXT_STEP + 4];
+                text[step * TEXT_STEP - padding..step * TEXT_STEP].fill(b'=');
+                let mut buffer = text.clone();
+                assert_eq!(decode(&mut buffer), None);
+                assert!(buffer == text, "{padding} characters at the end of step {step}");
+            }
         }
     }
 

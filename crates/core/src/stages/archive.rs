@@ -95,11 +95,17 @@ impl<D: Deployment> Archive<D> {
     async fn put(&self, message: &InternalMessage, holder: Holder) -> Result<Option<ArchivedObject>, NotPut> {
         let payload = self.source(message.message_id, holder).await.map_err(NotPut::Unusable)?;
         let Some(payload) = payload else { return Ok(None) };
-        let (key, now) = (message.message_id.archive_key(), self.clock.now());
+        let (key, now, broken_off) =
+            (message.message_id.archive_key(), self.clock.now(), payload.broken_off());
         match self.archive.store(&key, payload, &message.payload, now).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.name == ErrorName::PayloadCorrupted => {
                 Err(self.why_corrupted(message, error, holder).await)
+            }
+            // It was the holder that failed, not the archive.
+            Err(_) if let Some(cause) = broken_off.error() => {
+                let operation = format!("read the payload of record {}", message.message_id);
+                Err(NotPut::Unusable(StageError::new(holder.unavailable(), operation).caused_by(cause)))
             }
             Err(error) => Err(NotPut::Refused(error)),
         }
@@ -138,6 +144,15 @@ impl<D: Deployment> Archive<D> {
 enum Holder {
     Cache,
     FailedStore,
+}
+
+impl Holder {
+    const fn unavailable(self) -> ErrorName {
+        match self {
+            Self::Cache => ErrorName::CacheUnavailable,
+            Self::FailedStore => ErrorName::FailedStoreUnavailable,
+        }
+    }
 }
 
 /// The reason why the payload that a store has was not put into the archive.
