@@ -284,9 +284,10 @@ async fn a_transient_failure_is_redriven_when_it_is_due_and_another_waits_for_a_
     stage.run(failure(&transient.message, "archive", "CacheUnavailable")).await.unwrap();
     stage.run(failure(&denied.message, "archive", "AccessDenied")).await.unwrap();
     let report = reconcile(&world).await;
-    assert_eq!((report.failed, report.due), (2, 0));
+    assert_eq!(report.failed, 2);
     advance(&world, Duration::from_secs(30));
-    assert_eq!(reconcile(&world).await.redriven, 1);
+    // The time before a redrive is random, from none at all to 30 s.
+    assert_eq!(report.redriven + reconcile(&world).await.redriven, 1);
     let open = world.open.get(transient.id()).unwrap();
     assert_eq!((open.attempt().number(), &open.state), (2, &OpenState::InProgress));
     assert_eq!(open.message.history().len(), 1);
