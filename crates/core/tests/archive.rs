@@ -82,3 +82,27 @@ async fn the_failed_bucket_makes_up_for_a_cached_payload_that_was_altered() {
     world.archive_stage().run(&record.message).await.unwrap();
     assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
 }
+
+#[tokio::test]
+async fn a_cached_payload_that_breaks_off_is_no_fault_of_the_archive() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.cache.set_breaks_off(true);
+    let error = world.archive_stage().run(&record.message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
+    assert!(world.archive.objects().is_empty(), "half a payload is none");
+
+    (&world.failed_store).keep(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
+    world.archive_stage().run(&record.message).await.expect("the failed bucket has the payload, too");
+    assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}
+
+#[tokio::test]
+async fn a_payload_that_another_run_has_archived_and_unlinked_while_it_was_read_is_archived() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive_stage().run(&record.message).await.unwrap();
+    world.cache.set_breaks_off(true);
+    let receipt = world.archive_stage().run(&record.message).await.unwrap();
+    assert_eq!(receipt.sha256, record.message.payload.sha256);
+}

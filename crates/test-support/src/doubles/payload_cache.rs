@@ -1,13 +1,13 @@
 //! A payload cache in memory.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     message::RedisReference,
-    payload_source::{PayloadSource, opened_later},
+    payload_source::{PayloadSource, Pieces, opened_later},
     ports::payload_cache::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
@@ -31,6 +31,7 @@ struct State {
     replicas_lag: bool,
     hangs: bool,
     answers_as_empty: bool,
+    breaks_off: bool,
     puts: usize,
 }
 
@@ -79,6 +80,11 @@ impl MemoryPayloadCache {
     /// took over.
     pub fn set_answers_as_empty(&self, empty: bool) {
         self.0.peek().answers_as_empty = empty;
+    }
+
+    /// Lets every payload that is read in pieces break off after the first one, as a connection does that dies.
+    pub fn set_breaks_off(&self, breaks_off: bool) {
+        self.0.peek().breaks_off = breaks_off;
     }
 
     /// Forgets some payloads, as the loss of all nodes of a shard does.
@@ -155,6 +161,15 @@ impl MemoryPayloadCache {
     }
 }
 
+/// A payload as it comes over a network.
+fn pieces(payload: &Bytes, breaks_off: bool) -> Pieces {
+    let read = if breaks_off { payload.len() / 2 } else { payload.len() };
+    let mut pieces: Vec<_> =
+        payload[..read].chunks(64 * 1024).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    pieces.extend(breaks_off.then(|| Err(io::ErrorKind::UnexpectedEof.into())));
+    stream::iter(pieces).boxed()
+}
+
 impl PayloadCache for &MemoryPayloadCache {
     fn reference(&self, id: RecordId) -> RedisReference {
         RedisReference { server: "memory".to_owned(), port: 6379, key: format!("rec:{id}") }
@@ -176,23 +191,18 @@ impl PayloadCache for &MemoryPayloadCache {
 
     async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
         let Some(payload) = self.payload(id).await? else { return Ok(None) };
-        let pieces = |payload: &Bytes| {
-            let pieces: Vec<_> =
-                payload.chunks(64 * 1024).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-            stream::iter(pieces).boxed()
-        };
+        let opened = pieces(&payload, self.0.peek().breaks_off);
         // What is read again is what is there then.
-        let again = {
-            let store = self.0.clone();
-            move || {
-                let store = store.clone();
-                opened_later(async move {
-                    let payload = store.open().await?.visible(id).map(|entry| entry.payload.clone());
-                    Ok::<_, StageError>(payload.map(|payload| pieces(&payload)))
-                })
-            }
+        let store = Arc::clone(&self.0);
+        let again = move || {
+            let store = Arc::clone(&store);
+            opened_later(async move {
+                let state = store.open().await?;
+                let entry = state.visible(id);
+                Ok::<_, StageError>(entry.map(|entry| pieces(&entry.payload, state.breaks_off)))
+            })
         };
-        Ok(Some(PayloadSource::new(payload.len() as u64, pieces(&payload), again)))
+        Ok(Some(PayloadSource::new(payload.len() as u64, opened, again)))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
