@@ -1,13 +1,19 @@
 //! The cache behind faults.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use custody_core::{
-    error::StageError, message::RedisReference, payload_source::PayloadSource, ports::PayloadCache,
-    receipt::Durability, record_id::RecordId,
+    error::StageError,
+    message::RedisReference,
+    payload_source::{PayloadSource, opened_later},
+    ports::PayloadCache,
+    receipt::Durability,
+    record_id::RecordId,
 };
 
 use super::Faulty;
-use crate::faults::Service;
+use crate::{faults::Service, world::World};
 
 impl PayloadCache for Faulty {
     fn reference(&self, id: RecordId) -> RedisReference {
@@ -27,23 +33,29 @@ impl PayloadCache for Faulty {
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
-        let read = move |world: std::sync::Arc<crate::world::World>| async move {
-            (&world.stores.cache).payload(id).await
-        };
+        let read = move |world: Arc<World>| async move { (&world.stores.cache).payload(id).await };
         self.effect(Service::Cache, "payload", read).await
     }
 
     async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
-        let read = move |world: std::sync::Arc<crate::world::World>| async move {
-            (&world.stores.cache).source(id).await
+        let find = move |world: Arc<World>| async move { (&world.stores.cache).source(id).await };
+        let Some(found) = self.effect(Service::Cache, "source", find).await? else { return Ok(None) };
+        // Reading it is an effect of its own, which may fail when half of it is on its way.
+        let ports = self.clone();
+        let read = move || {
+            let ports = ports.clone();
+            opened_later(async move {
+                let pieces = move |world: Arc<World>| async move {
+                    Ok((&world.stores.cache).source(id).await?.map(|source| source.pieces()))
+                };
+                ports.effect(Service::Cache, "read pieces", pieces).await
+            })
         };
-        self.effect(Service::Cache, "source", read).await
+        Ok(Some(PayloadSource::new(found.size_bytes(), read(), read)))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
-        let read = move |world: std::sync::Arc<crate::world::World>| async move {
-            (&world.stores.cache).size(id).await
-        };
+        let read = move |world: Arc<World>| async move { (&world.stores.cache).size(id).await };
         self.effect(Service::Cache, "size", read).await
     }
 

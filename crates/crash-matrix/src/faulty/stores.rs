@@ -1,25 +1,26 @@
 //! Buckets, markers and the record table behind faults.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
     dead_letter::FailureSummary,
-    error::StageError,
+    error::{ErrorName, StageError},
     message::{InternalMessage, PayloadDescriptor, S3Reference},
     open_record::OpenRecord,
-    payload_source::PayloadSource,
+    payload_source::{PayloadSource, opened_later},
     ports::{
         AcceptanceMarkers, ArchivedObject, CompletionTimes, Discard, FailedItem, FailedStore, ItemState,
         PayloadArchive, RecordTable, StoredMetadata,
     },
     record_id::RecordId,
 };
+use futures_util::TryStreamExt as _;
 
 use super::Faulty;
-use crate::{faults::Service, watch};
+use crate::{faults::Service, watch, world::World};
 
 impl PayloadArchive for Faulty {
     async fn store(
@@ -29,9 +30,13 @@ impl PayloadArchive for Faulty {
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
-        let (key, descriptor) = (key.to_owned(), descriptor.clone());
+        // The bytes have left the process before the archive does anything with them, now or late.
+        let sent: Vec<Bytes> = payload.pieces().try_collect().await.map_err(|error| {
+            StageError::new(ErrorName::ArchiveUnavailable, "send a payload").caused_by(error)
+        })?;
+        let (key, descriptor, sent) = (key.to_owned(), descriptor.clone(), Bytes::from(sent.concat()));
         self.effect(Service::Archive, "store", move |world| async move {
-            (&world.stores.archive).store(&key, payload, &descriptor, now).await
+            (&world.stores.archive).store(&key, sent.into(), &descriptor, now).await
         })
         .await
     }
@@ -63,11 +68,21 @@ impl FailedStore for Faulty {
     }
 
     async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
-        let key = key.to_owned();
-        self.effect(Service::FailedBucket, "source", move |world| async move {
-            (&world.stores.failed_store).source(&key).await
-        })
-        .await
+        let key: Arc<str> = key.into();
+        let wanted = Arc::clone(&key);
+        let find = move |world: Arc<World>| async move { (&world.stores.failed_store).source(&wanted).await };
+        let Some(found) = self.effect(Service::FailedBucket, "source", find).await? else { return Ok(None) };
+        let ports = self.clone();
+        let read = move || {
+            let (ports, key) = (ports.clone(), Arc::clone(&key));
+            opened_later(async move {
+                let pieces = move |world: Arc<World>| async move {
+                    Ok((&world.stores.failed_store).source(&key).await?.map(|source| source.pieces()))
+                };
+                ports.effect(Service::FailedBucket, "read pieces", pieces).await
+            })
+        };
+        Ok(Some(PayloadSource::new(found.size_bytes(), read(), read)))
     }
 
     async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
