@@ -109,7 +109,7 @@ impl StartDelayFigures {
 pub struct SeveralFigures {
     /// How many requests at once.
     pub concurrency: u32,
-    /// What they are.
+    /// The sizes of the requests, for people.
     pub requests: String,
     /// How many requests the times are of: the small ones, where there are others.
     pub records: usize,

@@ -31,7 +31,7 @@ pub fn measure(
         let latencies = deployment.latencies().clone().with("StartExecution", latency);
         deployment.another_stub(Behaviour { latencies, ..Behaviour::default() })
     };
-    // Whoever comes after either of them comes after a rest of the machine.
+    // The machine rests for as long after either side.
     let participants =
         [(stub(Duration::ZERO)?, DELAY), (stub(DELAY)?, Duration::ZERO)].map(|(stub, rest)| Participant {
             program: Program::function("ingest", folder),

@@ -36,8 +36,8 @@ impl From<Reported> for Diagnostic {
     }
 }
 
-/// How many invocations Lambda hands to this process at once: one, but on Lambda Managed Instances. Source: AWS Lambda developer
-/// guide, "Building custom runtimes for Lambda Managed Instances".
+/// The variable by which Lambda tells how many invocations this process gets at once: it is set on Lambda Managed Instances only.
+/// Source: AWS Lambda developer guide, "Using the Lambda runtime API for custom runtimes". Unverified on AWS.
 const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
 /// Runs a function to its end: on one thread where it gets one event at a time, and else on as many as there are processors.
@@ -49,8 +49,7 @@ pub fn run(function: impl Future<Output = Result<(), Error>>) -> Result<(), Erro
     let concurrency = std::env::var(CONCURRENCY).ok().and_then(|text| text.parse::<u32>().ok());
     let mut builder = if concurrency.is_some_and(|concurrency| concurrency > 1) {
         let mut builder = runtime::Builder::new_multi_thread();
-        // A request that hashes comes back at once as long as there is more to hash: it must not keep the others from their
-        // sockets.
+        // A request that hashes a payload asks to go on after every piece. The other requests' sockets must be looked at in between.
         builder.worker_threads(available_parallelism().map_or(1, usize::from)).event_interval(4);
         builder
     } else {

@@ -53,10 +53,10 @@ impl PayloadSource {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         let pieces = opened.unwrap_or_else(|| (self.open)());
         let broken = self.broken.clone();
-        let noted = pieces.inspect_err(move |error| {
+        let pieces = pieces.inspect_err(move |error| {
             broken.0.get_or_init(|| error.to_string());
         });
-        noted.boxed()
+        pieces.boxed()
     }
 
     /// What tells later whether reading it has failed.

@@ -7,7 +7,7 @@
 //! Software Developer's Manual, volume 2A, "CPUID" (leaf 7, EBX bit 29).
 //!
 //! It does nothing on other processors, and where processor or hypervisor cannot let the instruction fault (`cpuid_fault` in
-//! `/proc/cpuinfo`). Whoever uses it looks whether the instructions are hidden.
+//! `/proc/cpuinfo`). The benchmark checks that the instructions are hidden before it measures.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod hide {

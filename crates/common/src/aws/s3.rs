@@ -90,7 +90,7 @@ pub(super) async fn put_if_absent(
         .key(object.key)
         .if_none_match("*")
         // S3 asks for one of two headers where the bucket has Object Lock and a default retention: `Content-MD5`, or the one that
-        // names the algorithm of a checksum. Source: Amazon S3 API reference, `PutObject`.
+        // names the algorithm of a checksum. Source: Amazon S3 API reference, `PutObject`. The emulator asks for neither: unverified.
         .checksum_algorithm(ChecksumAlgorithm::Sha256)
         .checksum_sha256(object.sha256.to_base64())
         .content_type(object.content_type)

@@ -53,7 +53,7 @@ pub(super) fn leave(follow_up: BoxFuture<'static, ()>) {
     CURRENT.with(|current| current.borrow_mut().follow_up = Some(follow_up));
 }
 
-/// The layer.
+/// The layer that keeps an event's bytes aside and does the work after the response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InvocationLayer;
 
@@ -92,7 +92,7 @@ where
             if let Err(error) = responded.await {
                 error!(%error, "could not post a response");
             }
-            // Also then: what was accepted is accepted.
+            // Also where the response could not be posted: what was accepted is accepted.
             if let Some(work) = CURRENT.with(|current| current.borrow_mut().follow_up.take()) {
                 let time = time_left(deadline, SystemClock.now());
                 match AssertUnwindSafe(tokio::time::timeout(time, work)).catch_unwind().await {

@@ -34,7 +34,7 @@ pub struct ReadEvent {
     pub request: Result<Request, Problem>,
     /// API Gateway's id of the request, where the event has one.
     pub request_id: Option<String>,
-    /// The event, for whoever keeps a refused request.
+    /// The event, from which a request is stored that is rejected.
     pub original: OriginalEvent,
 }
 
@@ -98,8 +98,8 @@ fn read_cut(event: Bytes) -> Result<ReadEvent, Bytes> {
     }
     let Some(cut) = Cut::of(&event) else { return Err(event) };
     let Some(mut request) = cut.request(&event) else { return Err(event) };
-    let original = OriginalEvent::decode(event, cut.run())?;
-    request.payload.content = original.payload();
+    let (original, payload) = OriginalEvent::decode(event, cut.run())?;
+    request.payload.content = payload;
     Ok(ReadEvent { request_id: request.context.request_id.clone(), request: Ok(request), original })
 }
 

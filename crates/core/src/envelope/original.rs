@@ -1,4 +1,4 @@
-//! The event of a request, for whoever keeps the request when it is refused.
+//! The event of a request, as it is stored where the request is rejected.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::in_place;
 /// An event as Lambda delivered it, or the parts that it can be put together from.
 #[derive(Clone, Debug)]
 pub enum OriginalEvent {
-    /// All of it.
+    /// The event itself: nothing of it was decoded.
     Whole(Bytes),
     /// An event of which a run of base64 was decoded.
     Decoded {
@@ -24,25 +24,16 @@ pub enum OriginalEvent {
 }
 
 impl OriginalEvent {
-    /// Decodes a run of base64 in the event's own memory. `Err` has the event as it was, where the run is no base64.
-    pub(super) fn decode(event: Bytes, run: Range<usize>) -> Result<Self, Bytes> {
+    /// Decodes a run of base64 in the event's own memory, and has the bytes that it stands for. `Err` has the event as it was,
+    /// where the run is no base64.
+    pub(super) fn decode(event: Bytes, run: Range<usize>) -> Result<(Self, Bytes), Bytes> {
         // Nobody else holds it, unless it came in the same piece as other messages: then it is small.
         let mut buffer = event.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
         let Some(length) = in_place::decode(&mut buffer[run.clone()]) else { return Err(buffer.freeze()) };
         let event = buffer.freeze();
-        Ok(Self::Decoded {
-            before: event.slice(..run.start),
-            payload: event.slice(run.start..run.start + length),
-            after: event.slice(run.end..),
-        })
-    }
-
-    /// The bytes of the run that was decoded; none where none was.
-    pub(super) fn payload(&self) -> Bytes {
-        match self {
-            Self::Whole(_) => Bytes::new(),
-            Self::Decoded { payload, .. } => payload.clone(),
-        }
+        let payload = event.slice(run.start..run.start + length);
+        let (before, after) = (event.slice(..run.start), event.slice(run.end..));
+        Ok((Self::Decoded { before, payload: payload.clone(), after }, payload))
     }
 
     /// The event as Lambda delivered it.
