@@ -141,6 +141,14 @@ impl Stack {
         Ok(arrivals)
     }
 
+    /// Waits until a notification of this record's `stage` has arrived. Notifications are delivered in any order, so
+    /// that of a branch may arrive after the record's last one.
+    pub async fn announced(&self, id: RecordId, stage: &str) {
+        let arrived = || self.subscriber.arrivals(id).iter().any(|arrival| arrival.stage() == stage);
+        self.eventually(&format!("notification `{stage}` of record {id}"), async || arrived().then_some(()))
+            .await;
+    }
+
     /// Waits for the dead letter that `wanted` recognizes.
     pub async fn dead_letter(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         wait_for_letter(self.dead_letters(), wanted).await
