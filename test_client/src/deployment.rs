@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, bail};
-use custody_common::aws::Aws;
+use custody_aws::Aws;
 use serde::Deserialize;
 
 /// A deployment's endpoints and stores, as its stack's outputs name them.

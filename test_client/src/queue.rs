@@ -4,7 +4,7 @@ use std::{collections::HashMap, thread, time::Duration};
 
 use anyhow::Context as _;
 use aws_sdk_sqs::types::Message;
-use custody_common::aws::Aws;
+use custody_aws::Aws;
 
 /// Starts a thread that hands every message of a queue to `note` and then deletes it. The thread ends with the process;
 /// what it received and did not delete comes to the next reader soon.

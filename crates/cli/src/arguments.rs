@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use custody_common::clock::SystemClock;
-use custody_core::clock::{Clock as _, Timestamp};
+use custody_core::clock::{Clock as _, SystemClock, Timestamp};
 
 /// An RFC 3339 time, or one that is so long ago.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
-use custody_common::aws::{
+use custody_aws::{
     ArchiveListing, Aws, DynamoOpenRecords, DynamoTable, LetterQueue, RecordIndex, S3AcceptanceMarkers,
     S3Archive, S3FailedStore, StateMachine, WorkflowType,
 };

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use custody_common::clock::SystemClock;
 use custody_core::{
-    clock::{Clock as _, Timestamp},
+    clock::{Clock as _, SystemClock, Timestamp},
     error::ErrorKind,
     open_record::{FailureDuty, OpenKind, OpenRecord, OpenState},
     record_id::RecordId,
@@ -141,7 +140,7 @@ impl Undecided {
 
 #[cfg(test)]
 mod tests {
-    use custody_test_support::{contract, samples};
+    use custody_core::testing::{contract, samples};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! `custody find`: the records of a source system, or of one of its transactions.
 
 use clap::Args;
-use custody_common::aws::{FoundRecords, Lookup, TimeRange};
+use custody_aws::{FoundRecords, Lookup, TimeRange};
 use custody_core::clock::Timestamp;
 
 use crate::{

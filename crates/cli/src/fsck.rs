@@ -9,8 +9,7 @@ mod stuck;
 use std::time::Duration;
 
 use clap::Args;
-use custody_common::clock::SystemClock;
-use custody_core::clock::{Clock as _, Timestamp};
+use custody_core::clock::{Clock as _, SystemClock, Timestamp};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 

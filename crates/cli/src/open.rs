@@ -1,10 +1,9 @@
 //! `custody open`: records in progress, and acceptances that only a marker tells of.
 
 use clap::Args;
-use custody_common::clock::SystemClock;
 use custody_core::{
     attempt::Attempt,
-    clock::{Clock as _, Timestamp},
+    clock::{Clock as _, SystemClock, Timestamp},
     open_record::{OpenKind, OpenRecord},
     ports::AcceptanceMarkers as _,
     receipt::Durability,
@@ -188,7 +187,7 @@ impl InProgress {
 mod tests {
     use std::time::Duration;
 
-    use custody_test_support::samples;
+    use custody_core::testing::samples;
 
     use super::*;
 

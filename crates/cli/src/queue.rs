@@ -10,9 +10,8 @@ use aws_sdk_sqs::{
         ChangeMessageVisibilityBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
     },
 };
-use custody_common::clock::SystemClock;
 use custody_core::{
-    clock::{Clock as _, Timestamp},
+    clock::{Clock as _, SystemClock, Timestamp},
     dead_letter::DeadLetter,
 };
 use serde::Serialize;

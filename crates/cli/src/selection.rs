@@ -57,8 +57,10 @@ impl Selection {
 
 #[cfg(test)]
 mod tests {
-    use custody_core::dead_letter::DeadLetter;
-    use custody_test_support::{contract, samples};
+    use custody_core::{
+        dead_letter::DeadLetter,
+        testing::{contract, samples},
+    };
 
     use super::*;
 

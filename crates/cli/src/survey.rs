@@ -52,8 +52,10 @@ pub(crate) async fn read(
 mod tests {
     use std::time::Duration;
 
-    use custody_core::clock::Clock as _;
-    use custody_test_support::{doubles::MemoryOpenRecords, samples};
+    use custody_core::{
+        clock::Clock as _,
+        testing::{doubles::MemoryOpenRecords, samples},
+    };
 
     use super::*;
 

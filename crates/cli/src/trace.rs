@@ -4,9 +4,8 @@ mod executions;
 mod payload;
 mod text;
 
-use custody_common::clock::SystemClock;
 use custody_core::{
-    clock::{Clock as _, Timestamp},
+    clock::{Clock as _, SystemClock, Timestamp},
     lookup::look_up,
     open_record::{OpenRecord, OpenState},
     receipt::Durability,
@@ -138,7 +137,7 @@ impl Trace {
 
 #[cfg(test)]
 mod tests {
-    use custody_test_support::samples;
+    use custody_core::testing::samples;
     use serde_json::json;
 
     use super::*;

@@ -1,9 +1,12 @@
 //! Time as the pipeline sees it: UTC instants with millisecond precision, from a clock that tests own.
 
+mod system;
+
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+pub use self::system::SystemClock;
 use crate::record_id::RecordId;
 
 /// Where "now" comes from, and with it the ids of new records.

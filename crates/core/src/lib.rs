@@ -27,8 +27,11 @@ pub mod receipt;
 pub mod record_id;
 pub mod redrive_policy;
 pub mod rejected_request;
+pub mod secret;
 pub mod sqs_event;
 pub mod stages;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 /// The version of every wire format in this crate.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -39,3 +39,6 @@ pub async fn look_up(
     let item = table.states(&[id]).await?.remove(&id);
     Ok(Found { marker, open, item })
 }
+
+#[cfg(test)]
+mod tests;

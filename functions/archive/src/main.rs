@@ -2,28 +2,26 @@
 // The nested futures of SDK calls are deeper than the compiler's default lets it lay out.
 #![recursion_limit = "256"]
 
-use custody_common::{
-    aws::{Aws, S3Archive, S3FailedStore},
-    cache::ClusterCache,
-    clock::SystemClock,
+use custody_aws::{Aws, S3Archive, S3FailedStore};
+use custody_core::{clock::SystemClock, message::InternalMessage, stages::archive::Archive};
+use custody_lambda::{
     config::ArchiveConfig,
     deployment::{OnAws, patient},
-    lambda,
+    runtime,
 };
-use custody_core::{message::InternalMessage, stages::archive::Archive};
 
-fn main() -> Result<(), lambda::Error> {
-    lambda::run(function())
+fn main() -> Result<(), runtime::Error> {
+    runtime::run(function())
 }
 
-async fn function() -> Result<(), lambda::Error> {
-    let config = custody_common::start(ArchiveConfig::read)?;
+async fn function() -> Result<(), runtime::Error> {
+    let config = custody_lambda::start(ArchiveConfig::read)?;
     let aws = Aws::load().await;
     let stage = Archive::<OnAws> {
-        cache: patient(ClusterCache::from_config(config.cache, aws.secrets_manager())),
+        cache: patient(config.cache.client(aws.secrets_manager())),
         failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
         archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
         clock: SystemClock,
     };
-    lambda::serve(stage, async |stage, message: InternalMessage| Box::pin(stage.run(&message)).await).await
+    runtime::serve(stage, async |stage, message: InternalMessage| Box::pin(stage.run(&message)).await).await
 }

@@ -1,25 +1,25 @@
 //! The failure function: secures the payload of a record that failed, and tells of the failure.
 
-use custody_common::{
-    aws::{Aws, DynamoOpenRecords, DynamoTable, LetterQueue, S3Archive, S3FailedStore, TopicNotifier},
-    cache::ClusterCache,
-    clock::SystemClock,
+use custody_aws::{
+    Aws, DynamoOpenRecords, DynamoTable, LetterQueue, S3Archive, S3FailedStore, TopicNotifier,
+};
+use custody_core::{clock::SystemClock, stages::failure::Failure};
+use custody_lambda::{
     config::FailureConfig,
     deployment::{OnAws, patient},
-    lambda,
+    runtime,
 };
-use custody_core::stages::failure::Failure;
 
-fn main() -> Result<(), lambda::Error> {
-    lambda::run(function())
+fn main() -> Result<(), runtime::Error> {
+    runtime::run(function())
 }
 
-async fn function() -> Result<(), lambda::Error> {
-    let config = custody_common::start(FailureConfig::read)?;
+async fn function() -> Result<(), runtime::Error> {
+    let config = custody_lambda::start(FailureConfig::read)?;
     let aws = Aws::load().await;
     let tables = config.tables;
     let stage = Failure::<OnAws> {
-        cache: patient(ClusterCache::from_config(config.cache, aws.secrets_manager())),
+        cache: patient(config.cache.client(aws.secrets_manager())),
         failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
         archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
         open: patient(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
@@ -30,5 +30,5 @@ async fn function() -> Result<(), lambda::Error> {
         event_source: config.event_source,
         policy: config.redrive_policy,
     };
-    lambda::serve(stage, async |stage, record| Box::pin(stage.run(record)).await).await
+    runtime::serve(stage, async |stage, record| Box::pin(stage.run(record)).await).await
 }

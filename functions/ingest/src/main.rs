@@ -2,33 +2,34 @@
 // The nested futures of SDK calls are deeper than the compiler's default lets it lay out.
 #![recursion_limit = "256"]
 
-use custody_common::{
-    aws::{Aws, DynamoOpenRecords, LetterQueue, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine},
-    bounded::{Bounded, ingest_shares as share},
-    cache::ClusterCache,
-    clock::SystemClock,
-    config::IngestConfig,
-    deployment::OnAws,
-    lambda,
+use custody_aws::{
+    Aws, DynamoOpenRecords, LetterQueue, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine,
 };
 use custody_core::{
     breaker::Breaker,
+    clock::SystemClock,
     stages::ingest::{Ingest, TABLE_PAUSE},
 };
+use custody_lambda::{
+    bounded::{Bounded, ingest_shares as share},
+    config::IngestConfig,
+    deployment::OnAws,
+    runtime,
+};
 
-fn main() -> Result<(), lambda::Error> {
-    lambda::run(function())
+fn main() -> Result<(), runtime::Error> {
+    runtime::run(function())
 }
 
-async fn function() -> Result<(), lambda::Error> {
-    let config = custody_common::start(IngestConfig::read)?;
+async fn function() -> Result<(), runtime::Error> {
+    let config = custody_lambda::start(IngestConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let open = DynamoOpenRecords::new(aws.hurried(share::TABLE_TRY).dynamodb(), tables.open, tables.claims);
     let markers = aws.hurried(share::MARKER_TRY).s3();
     let queue = |url| Bounded::new(LetterQueue::new(aws.sqs(), url), share::FOLLOW_UP);
     let stage = Ingest::<OnAws> {
-        cache: Bounded::new(ClusterCache::from_config(config.cache, aws.secrets_manager()), share::CACHE),
+        cache: Bounded::new(config.cache.client(aws.secrets_manager()), share::CACHE),
         archive: Bounded::new(S3Archive::new(aws.s3(), config.archive_bucket), share::ARCHIVE),
         open: Bounded::new(open.clone(), share::TABLE),
         claims: Bounded::new(open, share::TABLE),
@@ -45,7 +46,7 @@ async fn function() -> Result<(), lambda::Error> {
         first_look: config.first_look,
     };
     // Every outcome is an answer for the producer, so that this stage never fails as a function.
-    lambda::serve_with_follow_up(stage, async |stage, event| {
+    runtime::serve_with_follow_up(stage, async |stage, event| {
         let answer = stage.run(event).await;
         (answer.response, async move { stage.follow_up(answer.follow_up).await })
     })

@@ -1,22 +1,18 @@
 //! The metadata function: writes the record's item into the index.
 
-use custody_common::{
-    aws::{Aws, DynamoTable},
-    clock::SystemClock,
-    config::MetadataConfig,
-    lambda,
-};
-use custody_core::{message::InternalMessage, stages::metadata};
+use custody_aws::{Aws, DynamoTable};
+use custody_core::{clock::SystemClock, message::InternalMessage, stages::metadata};
+use custody_lambda::{config::MetadataConfig, runtime};
 
-fn main() -> Result<(), lambda::Error> {
-    lambda::run(function())
+fn main() -> Result<(), runtime::Error> {
+    runtime::run(function())
 }
 
-async fn function() -> Result<(), lambda::Error> {
-    let config = custody_common::start(MetadataConfig::read)?;
+async fn function() -> Result<(), runtime::Error> {
+    let config = custody_lambda::start(MetadataConfig::read)?;
     let aws = Aws::load().await;
     let table = DynamoTable::new(aws.dynamodb(), config.table_name);
-    lambda::serve(table, async |table, message: InternalMessage| {
+    runtime::serve(table, async |table, message: InternalMessage| {
         metadata::run(table.as_ref(), &SystemClock, &message).await
     })
     .await

@@ -2,35 +2,34 @@
 
 use std::time::Duration;
 
-use custody_common::{
-    aws::{
-        Aws, DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive, S3FailedStore,
-        StateMachine, TopicNotifier,
-    },
-    bounded::Bounded,
-    cache::ClusterCache,
-    clock::SystemClock,
-    config::ReconcileConfig,
-    deployment::{OnAws, VERY_PATIENT, patient},
-    lambda, metrics,
+use custody_aws::{
+    Aws, DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive, S3FailedStore,
+    StateMachine, TopicNotifier,
 };
 use custody_core::{
+    clock::SystemClock,
     redrive_policy::PATIENCE,
     stages::reconcile::{Reconcile, Settings},
 };
+use custody_lambda::{
+    bounded::Bounded,
+    config::ReconcileConfig,
+    deployment::{OnAws, VERY_PATIENT, patient},
+    metrics, runtime,
+};
 use serde::de::IgnoredAny;
 
-fn main() -> Result<(), lambda::Error> {
-    lambda::run(function())
+fn main() -> Result<(), runtime::Error> {
+    runtime::run(function())
 }
 
-async fn function() -> Result<(), lambda::Error> {
-    let config = custody_common::start(ReconcileConfig::read)?;
+async fn function() -> Result<(), runtime::Error> {
+    let config = custody_lambda::start(ReconcileConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let open = DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims);
     let stage = Reconcile::<OnAws> {
-        cache: patient(ClusterCache::from_config(config.cache, aws.secrets_manager())),
+        cache: patient(config.cache.client(aws.secrets_manager())),
         failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
         archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
         open: Bounded::new(open.clone(), VERY_PATIENT),
@@ -64,7 +63,7 @@ async fn function() -> Result<(), lambda::Error> {
             policy: config.redrive_policy,
         },
     };
-    lambda::serve((stage, config.stack_name), async |function, _: IgnoredAny| {
+    runtime::serve((stage, config.stack_name), async |function, _: IgnoredAny| {
         let (stage, stack_name) = function.as_ref();
         let report = stage.run().await?;
         metrics::emit(stack_name, &report);

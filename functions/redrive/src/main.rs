@@ -1,20 +1,19 @@
 //! The redrive function: gives failed records their next attempt, from the dead letters on the redrive queue.
 
-use custody_common::{
-    aws::{Aws, DynamoOpenRecords, DynamoTable, LetterQueue, StateMachine},
-    clock::SystemClock,
+use custody_aws::{Aws, DynamoOpenRecords, DynamoTable, LetterQueue, StateMachine};
+use custody_core::{clock::SystemClock, stages::redrive::Redrive};
+use custody_lambda::{
     config::RedriveConfig,
     deployment::{OnAws, patient},
-    lambda,
+    runtime,
 };
-use custody_core::stages::redrive::Redrive;
 
-fn main() -> Result<(), lambda::Error> {
-    lambda::run(function())
+fn main() -> Result<(), runtime::Error> {
+    runtime::run(function())
 }
 
-async fn function() -> Result<(), lambda::Error> {
-    let config = custody_common::start(RedriveConfig::read)?;
+async fn function() -> Result<(), runtime::Error> {
+    let config = custody_lambda::start(RedriveConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let stage = Redrive::<OnAws> {
@@ -30,5 +29,5 @@ async fn function() -> Result<(), lambda::Error> {
         policy: config.redrive_policy,
         first_look: config.first_look,
     };
-    lambda::serve(stage, async |stage, batch| Ok(Box::pin(stage.run(batch)).await)).await
+    runtime::serve(stage, async |stage, batch| Ok(Box::pin(stage.run(batch)).await)).await
 }

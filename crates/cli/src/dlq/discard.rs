@@ -5,9 +5,8 @@ mod decision;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
-use custody_common::clock::SystemClock;
 use custody_core::{
-    clock::Clock as _,
+    clock::{Clock as _, SystemClock},
     dead_letter::DeadLetter,
     open_record::OpenState,
     ports::{Discard, FailedStore, OpenRecords as _},

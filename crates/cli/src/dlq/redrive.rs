@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::ensure;
 use clap::Args;
-use custody_common::aws::{DynamoTable, LetterQueue};
+use custody_aws::{DynamoTable, LetterQueue};
 use custody_core::{
     attempt::Attempt,
     backoff,

@@ -8,7 +8,7 @@
 //! is looked at once, not twice. The order of the passes does not matter: what changes while they read is read again before
 //! it is reported, in the direction in which records move.
 
-use custody_common::aws::{
+use custody_aws::{
     ArchiveListing, AuditedItem, DynamoOpenRecords, ListedObject, RecordIndex, S3AcceptanceMarkers,
     S3Archive, S3FailedStore,
 };

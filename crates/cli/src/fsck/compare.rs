@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use custody_common::aws::{AuditedItem, ListedObject};
+use custody_aws::{AuditedItem, ListedObject};
 use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
@@ -208,8 +208,8 @@ mod tests {
     use custody_core::{
         open_record::FailureDuty,
         ports::{CompletedItem, CompletionTimes},
+        testing::{contract, samples},
     };
-    use custody_test_support::{contract, samples};
 
     use super::*;
 

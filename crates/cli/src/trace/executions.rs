@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use aws_sdk_sfn::{Client, error::SdkError, primitives::DateTime};
-use custody_common::aws::{StateMachine, WorkflowType};
+use custody_aws::{StateMachine, WorkflowType};
 use custody_core::{attempt::Attempt, clock::Timestamp, record_id::RecordId};
 use serde::Serialize;
 

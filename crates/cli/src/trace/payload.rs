@@ -105,7 +105,7 @@ pub(super) async fn find(
 
 #[cfg(test)]
 mod tests {
-    use custody_test_support::{contract, samples};
+    use custody_core::testing::{contract, samples};
 
     use super::*;
 

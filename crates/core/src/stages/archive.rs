@@ -181,3 +181,6 @@ pub(crate) async fn confirm(
     }
     Ok(Some(object))
 }
+
+#[cfg(test)]
+mod tests;

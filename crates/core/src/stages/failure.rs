@@ -239,3 +239,6 @@ fn lost(since: Timestamp) -> StageFailure {
         tries: 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,3 +140,6 @@ fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem>
     let event_id = meta_data.source_transaction_id().filter(|_| *is_cloud_event);
     Ok(event_id.map(|id| IdempotencyKey::of_event(caller, meta_data.source_system_id(), id)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,3 +7,8 @@ pub mod ingest;
 pub mod metadata;
 pub mod reconcile;
 pub mod redrive;
+
+#[cfg(test)]
+mod event_files;
+#[cfg(test)]
+pub(crate) mod scenarios;

@@ -134,3 +134,6 @@ impl<D: Deployment> Reconcile<D> {
         now.after(doubled.min(MAX_LOOK_INTERVAL))
     }
 }
+
+#[cfg(test)]
+mod tests;

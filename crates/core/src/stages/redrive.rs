@@ -259,3 +259,6 @@ async fn start(workflow: &impl Workflow, open: &OpenRecord) {
         warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the workflow start to reconcile");
     }
 }
+
+#[cfg(test)]
+mod tests;

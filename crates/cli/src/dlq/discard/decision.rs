@@ -90,11 +90,11 @@ mod tests {
         message::InternalMessage,
         open_record::{FailureDuty, OpenRecord},
         ports::CompletionTimes,
-    };
-    use custody_test_support::{
-        contract,
-        doubles::{MemoryOpenRecords, MemoryTable},
-        samples,
+        testing::{
+            contract,
+            doubles::{MemoryOpenRecords, MemoryTable},
+            samples,
+        },
     };
 
     use super::*;

@@ -62,8 +62,10 @@ fn of_discarded(item: &Value) -> anyhow::Result<Result<DeadLetter, String>> {
 
 #[cfg(test)]
 mod tests {
-    use custody_core::open_record::FailureDuty;
-    use custody_test_support::{contract, samples};
+    use custody_core::{
+        open_record::FailureDuty,
+        testing::{contract, samples},
+    };
     use serde_json::json;
 
     use super::*;

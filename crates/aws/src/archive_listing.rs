@@ -1,0 +1,54 @@
+//! The archive as a list, page by page, in the order of its keys, which is the order of time.
+
+use aws_sdk_s3::Client;
+use custody_core::error::{ErrorName, StageError};
+
+use crate::classify::stage_error;
+
+/// The list of the objects in an archive bucket.
+#[derive(Clone, Debug)]
+pub struct ArchiveListing {
+    client: Client,
+    bucket: String,
+}
+
+/// An object as a list knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// One page of the list: up to 1,000 objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedPage {
+    /// The objects, in the order of their keys.
+    pub objects: Vec<ListedObject>,
+    /// Whether there are more after these.
+    pub truncated: bool,
+}
+
+impl ArchiveListing {
+    /// The list of `bucket`.
+    pub fn new(client: Client, bucket: String) -> Self {
+        Self { client, bucket }
+    }
+
+    /// The page of objects whose keys come after `after`.
+    pub async fn page(&self, after: Option<&str>) -> Result<ListedPage, StageError> {
+        let list =
+            self.client.list_objects_v2().bucket(&self.bucket).set_start_after(after.map(str::to_owned));
+        let page = list.send().await.map_err(|error| {
+            let operation = format!("list the archive after `{}`", after.unwrap_or_default());
+            stage_error(&error, ErrorName::ArchiveUnavailable, operation)
+        })?;
+        let truncated = page.is_truncated() == Some(true);
+        let objects = page.contents.unwrap_or_default().into_iter().filter_map(|object| {
+            let size_bytes = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+            Some(ListedObject { key: object.key?, size_bytes })
+        });
+        Ok(ListedPage { objects: objects.collect(), truncated })
+    }
+}

@@ -1,0 +1,399 @@
+//! The index in DynamoDB.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{put_item::PutItemError, update_item::UpdateItemError},
+    types::{AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure},
+};
+use custody_core::{
+    attempt::Attempt,
+    clock::Timestamp,
+    dead_letter::FailureSummary,
+    error::{ErrorName, StageError},
+    message::{InternalMessage, MetaDataReference, StorageContext},
+    ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
+    record_id::RecordId,
+};
+use serde::Serialize;
+
+use crate::classify::stage_error;
+
+/// How many times a batch is asked for before the table counts as too busy.
+pub(crate) const MAX_BATCH_ROUNDS: usize = 10;
+
+/// The table of all records.
+#[derive(Clone, Debug)]
+pub struct DynamoTable {
+    client: Client,
+    table: String,
+}
+
+pub(crate) type Attributes = HashMap<String, AttributeValue>;
+
+impl DynamoTable {
+    /// The index in `table`.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// The attributes that say what a record is, whatever became of it: the message, and beside it the fields
+    /// that the indexes sort by.
+    fn identity(message: &InternalMessage) -> Result<Attributes, StageError> {
+        let mut item: Attributes =
+            serde_dynamo::to_item(message).map_err(|error| unencodable(message, error))?;
+        let meta_data = &message.meta_data;
+        let transaction = meta_data.source_transaction_id().map(|id| ("sourceTransactionID", id));
+        for (name, value) in [
+            ("messageType", meta_data.message_type()),
+            ("sourceSystemID", meta_data.source_system_id()),
+            ("dateTime", meta_data.date_time()),
+        ]
+        .into_iter()
+        .chain(transaction)
+        {
+            item.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+        }
+        item.insert(
+            "sourcePartition".to_owned(),
+            text(source_partition(meta_data.source_system_id(), message.message_id)),
+        );
+        // What a record is does not depend on how many attempts it took.
+        item.remove("redrive");
+        Ok(item)
+    }
+}
+
+/// How many partitions of the index `BySourceSystem` the records of one source are spread over: 16,000 writes a second.
+const SOURCE_PARTITIONS: u8 = 16;
+
+/// The partition of the index `BySourceSystem` that lists a record.
+fn source_partition(source_system_id: &str, id: RecordId) -> String {
+    source_partition_key(source_system_id, id.partition() % SOURCE_PARTITIONS)
+}
+
+/// Every partition of the index `BySourceSystem` that may list records of a source.
+pub(crate) fn source_partitions(source_system_id: &str) -> Vec<String> {
+    (0..SOURCE_PARTITIONS).map(|number| source_partition_key(source_system_id, number)).collect()
+}
+
+/// The key of one partition of the index `BySourceSystem`: `<sourceSystemID>#<number>`.
+fn source_partition_key(source_system_id: &str, number: u8) -> String {
+    format!("{source_system_id}#{number:02}")
+}
+
+impl DynamoTable {
+    /// Notes when the metadata was stored in an item that a failure wrote; the time of the first such note.
+    async fn note_stored(&self, id: RecordId, stored_at: Timestamp) -> Result<Timestamp, StageError> {
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(id))
+            .update_expression("SET metaDataStoredAt = if_not_exists(metaDataStoredAt, :now)")
+            .condition_expression("attribute_exists(messageID)")
+            .expression_attribute_values(":now", text(stored_at))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await
+            .map_err(|error| {
+                stage_error(&error, ErrorName::TableUnavailable, format!("note when item {id} was stored"))
+            })?;
+        Ok(update.attributes.as_ref().and_then(|new| time(new, "metaDataStoredAt")).unwrap_or(stored_at))
+    }
+}
+
+fn attribute(message: &InternalMessage, value: &impl Serialize) -> Result<AttributeValue, StageError> {
+    serde_dynamo::to_attribute_value(value).map_err(|error| unencodable(message, error))
+}
+
+fn unencodable(message: &InternalMessage, error: serde_dynamo::Error) -> StageError {
+    StageError::new(ErrorName::InvalidInput, format!("encode the item of record {}", message.message_id))
+        .caused_by(error)
+}
+
+fn text(value: impl std::fmt::Display) -> AttributeValue {
+    AttributeValue::S(value.to_string())
+}
+
+/// The digest in a stored item.
+pub(crate) fn stored_digest(item: &Attributes) -> Option<&str> {
+    item.get("payload")?.as_m().ok()?.get("sha256")?.as_s().ok().map(String::as_str)
+}
+
+impl RecordTable for DynamoTable {
+    async fn put_received(
+        &self,
+        message: &InternalMessage,
+        stored_at: Timestamp,
+    ) -> Result<StoredMetadata, StageError> {
+        let id = message.message_id;
+        let reference = MetaDataReference { table: self.table.clone(), primary_key: id };
+        let mut item = Self::identity(message)?;
+        item.insert("status".to_owned(), text("RECEIVED"));
+        item.insert("metaDataStoredAt".to_owned(), text(stored_at));
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(messageID)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let existing = match put {
+            Ok(_) => return Ok(StoredMetadata { reference, stored_at }),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => failed.item.clone(),
+                _ => {
+                    return Err(stage_error(&error, ErrorName::TableUnavailable, format!("store item {id}")));
+                }
+            },
+        };
+        let digest = message.payload.sha256.to_string();
+        if let Some(existing) = existing.filter(|item| stored_digest(item) == Some(digest.as_str())) {
+            let stored_at = match time(&existing, "metaDataStoredAt") {
+                Some(first) => first,
+                None => self.note_stored(id, stored_at).await?,
+            };
+            return Ok(StoredMetadata { reference, stored_at });
+        }
+        Err(StageError::new(
+            ErrorName::MetadataConflict,
+            format!("store item {id}: it exists for another payload"),
+        ))
+    }
+
+    async fn complete(
+        &self,
+        message: &InternalMessage,
+        times: CompletionTimes,
+    ) -> Result<CompletionTimes, StageError> {
+        let id = message.message_id;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(id))
+            .update_expression(
+                "SET #status = :completed, storageContext = :storage, archivedAt = :archived_at, \
+                 completedAt = :completed_at",
+            )
+            .condition_expression("payload.sha256 = :sha256 AND #status <> :completed")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":completed", text("COMPLETED"))
+            .expression_attribute_values(":storage", attribute(message, &message.storage_context)?)
+            .expression_attribute_values(":archived_at", text(times.archived_at))
+            .expression_attribute_values(":completed_at", text(times.completed_at))
+            .expression_attribute_values(":sha256", text(message.payload.sha256))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let existing = match conditional(update, || format!("complete item {id}"))? {
+            Conditional::Done => return Ok(times),
+            Conditional::Refused(existing) => existing,
+        };
+        // Completed by an earlier run, or not this record's item at all.
+        if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
+            return Ok(CompletionTimes {
+                archived_at: time(&existing, "archivedAt").unwrap_or(times.archived_at),
+                completed_at: time(&existing, "completedAt").unwrap_or(times.completed_at),
+            });
+        }
+        Err(StageError::new(
+            ErrorName::ItemMissing,
+            format!("complete item {id}: the table has no item of this record"),
+        ))
+    }
+
+    async fn fail(
+        &self,
+        message: &InternalMessage,
+        failure: &FailureSummary,
+    ) -> Result<FailedItem, StageError> {
+        let id = message.message_id;
+        let mut request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(id))
+            .condition_expression(
+                "attribute_not_exists(#status) OR (#status <> :completed AND payload.sha256 = :sha256 \
+                 AND (attribute_not_exists(failure) OR failure.attempt < :attempt))",
+            )
+            .expression_attribute_values(":attempt", AttributeValue::N(failure.attempt.to_string()))
+            .expression_attribute_values(":sha256", text(message.payload.sha256))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":completed", text("COMPLETED"));
+        let mut assignments = vec![
+            "#status = :failed".to_owned(),
+            "failedAt = :failed_at".to_owned(),
+            "failure = :failure".to_owned(),
+            "storageContext = :storage".to_owned(),
+        ];
+        request = request
+            .expression_attribute_values(":failed", text("FAILED"))
+            .expression_attribute_values(":failed_at", text(failure.failed_at))
+            .expression_attribute_values(":failure", attribute(message, failure)?)
+            .expression_attribute_values(":storage", attribute(message, &message.storage_context)?);
+        // Where the metadata stage never wrote an item, this one is complete all the same.
+        let identity = Self::identity(message)?;
+        let rest = identity.into_iter().filter(|(name, _)| name != "messageID" && name != "storageContext");
+        for (i, (name, value)) in rest.enumerate() {
+            assignments.push(format!("#i{i} = if_not_exists(#i{i}, :i{i})"));
+            request = request
+                .expression_attribute_names(format!("#i{i}"), name)
+                .expression_attribute_values(format!(":i{i}"), value);
+        }
+        let update = request.update_expression(format!("SET {}", assignments.join(", "))).send().await;
+        Ok(match conditional(update, || format!("mark item {id} as failed"))? {
+            Conditional::Done => FailedItem::Marked,
+            Conditional::Refused(item)
+                if stored_digest(&item) == Some(message.payload.sha256.to_string().as_str()) =>
+            {
+                match state(&item) {
+                    ItemState::Completed(_) => FailedItem::AlreadyCompleted,
+                    // The item tells of this attempt already: the first failure that was stored is the one that is told.
+                    ItemState::Failed { attempt, .. } if attempt == failure.attempt => FailedItem::Marked,
+                    ItemState::Received | ItemState::Failed { .. } => FailedItem::Superseded,
+                }
+            }
+            Conditional::Refused(_) => {
+                return Err(StageError::new(
+                    ErrorName::MetadataConflict,
+                    format!("mark item {id} as failed: it is of another payload"),
+                ));
+            }
+        })
+    }
+
+    async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
+        let operation = || format!("discard attempt {attempt}");
+        let mut note = serde_json::to_value(discard).expect("a discard always serializes");
+        note["attempt"] = attempt.number().into();
+        let note: AttributeValue = serde_dynamo::to_attribute_value(note)
+            .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("messageID", text(attempt.record))
+            .update_expression("SET discarded = :discarded")
+            .condition_expression("#status = :failed AND failure.attempt <= :attempt")
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_values(":attempt", AttributeValue::N(attempt.number().to_string()))
+            .expression_attribute_values(":failed", text("FAILED"))
+            .expression_attribute_values(":discarded", note)
+            .send()
+            .await;
+        Ok(matches!(conditional(update, operation)?, Conditional::Done))
+    }
+
+    async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
+        let operation = || format!("read the states of {} records", records.len());
+        let mut states = BTreeMap::new();
+        let mut keys: Vec<Attributes> =
+            records.iter().map(|id| HashMap::from([("messageID".to_owned(), text(id))])).collect();
+        // What DynamoDB did not process, because the answer was too large or it was busy, is asked for again.
+        for _ in 0..MAX_BATCH_ROUNDS {
+            if keys.is_empty() {
+                return Ok(states);
+            }
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .consistent_read(true)
+                .projection_expression(
+                    "messageID, #status, failure, discarded, storageContext, metaDataStoredAt, archivedAt, completedAt",
+                )
+                .expression_attribute_names("#status", "status")
+                .build()
+                .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
+            let output = self
+                .client
+                .batch_get_item()
+                .request_items(&self.table, request)
+                .send()
+                .await
+                .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+            for item in
+                output.responses.into_iter().filter_map(|mut tables| tables.remove(&self.table)).flatten()
+            {
+                let id = item.get("messageID").and_then(|id| id.as_s().ok()).and_then(|id| id.parse().ok());
+                if let Some(id) = id {
+                    states.insert(id, state(&item));
+                }
+            }
+            let unprocessed = output.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table));
+            keys = unprocessed.map(|request| request.keys).unwrap_or_default();
+        }
+        Err(StageError::new(ErrorName::TableUnavailable, operation()))
+    }
+}
+
+/// The `attempt` in one of an item's maps.
+fn number(item: &Attributes, map: &str) -> Option<u32> {
+    item.get(map)?.as_m().ok()?.get("attempt")?.as_n().ok()?.parse().ok()
+}
+
+/// The state that an item, or a projection of it, says.
+pub(crate) fn state(item: &Attributes) -> ItemState {
+    match item.get("status").and_then(|status| status.as_s().ok()).map(String::as_str) {
+        Some("COMPLETED") => ItemState::Completed(completed(item)),
+        Some("FAILED") => {
+            let attempt = number(item, "failure").unwrap_or(1);
+            // A discard is of the letter it was said of. What came after it is another matter.
+            ItemState::Failed {
+                attempt,
+                discarded: number(item, "discarded").is_some_and(|of| of >= attempt),
+            }
+        }
+        _ => ItemState::Received,
+    }
+}
+
+/// What a completed item tells its announcements.
+fn completed(item: &Attributes) -> CompletedItem {
+    let context: StorageContext = item
+        .get("storageContext")
+        .and_then(|context| serde_dynamo::from_attribute_value(context.clone()).ok())
+        .unwrap_or_default();
+    // Each of the times is written with the state.
+    let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
+    let completed_at = time(item, "completedAt").unwrap_or(epoch);
+    CompletedItem {
+        s3_reference: context.s3_reference,
+        meta_data_reference: context.meta_data_reference,
+        stored_at: time(item, "metaDataStoredAt").unwrap_or(completed_at),
+        times: CompletionTimes {
+            archived_at: time(item, "archivedAt").unwrap_or(completed_at),
+            completed_at,
+        },
+    }
+}
+
+pub(crate) fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
+    Timestamp::parse(item.get(name)?.as_s().ok()?)
+}
+
+/// What became of a conditional update.
+enum Conditional {
+    Done,
+    /// The condition did not hold, with the item as it is; empty where there is none.
+    Refused(Attributes),
+}
+
+fn conditional<T>(
+    update: Result<T, SdkError<UpdateItemError>>,
+    operation: impl Fn() -> String,
+) -> Result<Conditional, StageError> {
+    let Err(error) = update else { return Ok(Conditional::Done) };
+    match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+            Ok(Conditional::Refused(failed.item.clone().unwrap_or_default()))
+        }
+        _ => Err(stage_error(&error, ErrorName::TableUnavailable, operation())),
+    }
+}

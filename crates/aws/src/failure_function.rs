@@ -1,0 +1,66 @@
+//! The failure function, as reconcile invokes it.
+
+use aws_sdk_lambda::{
+    Client,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    primitives::Blob,
+    types::InvocationType,
+};
+use custody_core::{
+    error::{ErrorName, StageError},
+    ports::FailureHandler,
+    stages::failure::{FailedRecord, FailureReceipt},
+};
+
+use crate::classify::stage_error;
+
+/// The failure function.
+#[derive(Clone, Debug)]
+pub struct FailureFunction {
+    client: Client,
+    name: String,
+}
+
+impl FailureFunction {
+    /// The function of this name.
+    pub fn new(client: Client, name: String) -> Self {
+        Self { client, name }
+    }
+}
+
+impl FailureFunction {
+    /// Invokes the function and waits for its answer. One try, as long as the caller gives it: a second one, while the first
+    /// still runs, would send a dead letter twice.
+    async fn invoke(&self, payload: String, operation: &str) -> Result<Vec<u8>, StageError> {
+        let once = aws_sdk_lambda::config::Config::builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::disabled());
+        let output = self
+            .client
+            .invoke()
+            .function_name(&self.name)
+            .invocation_type(InvocationType::RequestResponse)
+            .payload(Blob::new(payload))
+            .customize()
+            .config_override(once)
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::FailureFunctionUnavailable, operation))?;
+        let failed = output.function_error.is_some();
+        let answer = output.payload.map(Blob::into_inner).unwrap_or_default();
+        if failed {
+            let report = String::from_utf8_lossy(&answer).into_owned();
+            return Err(StageError::new(ErrorName::FailureFunctionUnavailable, operation).caused_by(report));
+        }
+        Ok(answer)
+    }
+}
+
+impl FailureHandler for FailureFunction {
+    async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
+        let operation = format!("have the failure of attempt {} handled", failed.message.attempt());
+        let answer = self.invoke(failed.to_json(), &operation).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation).caused_by(error))
+    }
+}

@@ -1,0 +1,32 @@
+//! Adapters of the ports on AWS services.
+
+mod archive_listing;
+mod classify;
+mod clients;
+mod dynamodb;
+mod failure_function;
+mod markers;
+mod open_records;
+mod record_audit;
+mod record_index;
+mod s3;
+mod sns;
+mod sqs;
+mod step_functions;
+mod upload;
+
+pub use self::{
+    archive_listing::{ArchiveListing, ListedObject, ListedPage},
+    classify::stage_error,
+    clients::Aws,
+    dynamodb::DynamoTable,
+    failure_function::FailureFunction,
+    markers::S3AcceptanceMarkers,
+    open_records::{DUE_INDEX, DynamoOpenRecords},
+    record_audit::{AuditedItem, AuditedPage, Cursor},
+    record_index::{FoundRecords, IndexedRecord, Lookup, RecordIndex, TimeRange},
+    s3::{S3Archive, S3FailedStore},
+    sns::TopicNotifier,
+    sqs::LetterQueue,
+    step_functions::{StateMachine, WorkflowType},
+};

@@ -1,0 +1,343 @@
+//! Open records and claims in DynamoDB.
+//!
+//! The open-record table's key is the `messageID`, which spreads writes evenly; its index `Due` has the partitions of both
+//! kinds of open records, sorted by `lookAt`, keys only. The idempotency table's key is the digest of the key.
+
+mod claim;
+mod item;
+mod transaction;
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::{
+        delete_item::DeleteItemError, put_item::PutItemError, update_item::UpdateItemError,
+        update_item::builders::UpdateItemFluentBuilder,
+    },
+    types::{ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
+};
+use custody_core::{
+    attempt::Attempt,
+    clock::Timestamp,
+    error::{ErrorName, StageError},
+    idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
+    record_id::{PARTITIONS, RecordId},
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use self::item::{Attributes, number, text};
+use crate::classify::stage_error;
+
+/// The name of the index by which reconcile finds what is due.
+pub const DUE_INDEX: &str = "Due";
+
+/// How many partitions of the index are asked at once.
+const CONCURRENT_QUERIES: usize = 16;
+
+/// The two tables of acceptances.
+#[derive(Clone, Debug)]
+pub struct DynamoOpenRecords {
+    client: Client,
+    open_table: String,
+    claims_table: String,
+}
+
+impl DynamoOpenRecords {
+    /// Open records in `open_table`, and the claims of their idempotency keys in `claims_table`.
+    pub fn new(client: Client, open_table: String, claims_table: String) -> Self {
+        Self { client, open_table, claims_table }
+    }
+
+    /// An update of an open record whose current attempt is this one.
+    fn update(&self, attempt: Attempt) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.open_table)
+            .key("messageID", text(attempt.record))
+            .expression_attribute_values(":attempt", number(attempt.number()))
+    }
+
+    async fn put_without_claim(&self, record: &OpenRecord) -> Result<Acceptance, StageError> {
+        let operation = || format!("accept record {}", record.id());
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.open_table)
+            .set_item(Some(item::encode(record)))
+            .condition_expression("attribute_not_exists(messageID)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match condition(put, operation)? {
+            Condition::Held => Ok(Acceptance::Accepted),
+            Condition::Failed(existing) => {
+                item::expect_same_record(&existing, record).map(|()| Acceptance::Accepted)
+            }
+        }
+    }
+
+    async fn partition(
+        &self,
+        kind: OpenKind,
+        partition: u8,
+        limit: usize,
+    ) -> Result<IndexListing, StageError> {
+        let operation = || format!("list the open records of partition {}", kind.partition_key(partition));
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.open_table)
+            .index_name(DUE_INDEX)
+            .key_condition_expression("#partition = :partition")
+            .expression_attribute_names("#partition", "partition")
+            .expression_attribute_values(":partition", text(kind.partition_key(partition)))
+            .select(Select::AllProjectedAttributes)
+            .into_paginator()
+            .send();
+        let mut listing = IndexListing::default();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+            for found in page.items() {
+                if listing.entries.len() == limit {
+                    listing.truncated = true;
+                    return Ok(listing);
+                }
+                listing.entries.push(item::index_entry(found).ok_or_else(|| item::unreadable(&operation()))?);
+            }
+        }
+        Ok(listing)
+    }
+}
+
+impl OpenRecords for DynamoOpenRecords {
+    async fn accept(
+        &self,
+        record: &OpenRecord,
+        claim: Option<&ClaimRequest>,
+    ) -> Result<Acceptance, StageError> {
+        match claim {
+            None => self.put_without_claim(record).await,
+            Some(claim) => self.put_with_claim(record, claim).await,
+        }
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<OpenRecord>, StageError> {
+        let operation = || format!("read open record {id}");
+        let read = self
+            .client
+            .get_item()
+            .table_name(&self.open_table)
+            .key("messageID", text(id))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+        read.item.map(|found| item::decode(&found).ok_or_else(|| item::unreadable(&operation()))).transpose()
+    }
+
+    async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
+        let share = limit.div_ceil(usize::from(PARTITIONS));
+        let mut all: IndexListing = stream::iter(0..PARTITIONS)
+            .map(|partition| self.partition(kind, partition, share))
+            .buffer_unordered(CONCURRENT_QUERIES)
+            .try_fold(IndexListing::default(), async |mut all, listing| {
+                all.entries.extend(listing.entries);
+                all.truncated |= listing.truncated;
+                Ok(all)
+            })
+            .await?;
+        all.entries.sort_unstable();
+        all.truncated |= all.entries.len() > limit;
+        all.entries.truncate(limit);
+        Ok(all)
+    }
+
+    async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
+        let operation = || format!("take the turn of open record {}", seen.id());
+        let mut assignments = "SET lookAt = :next, looks = looks + :one".to_owned();
+        let forget = if turn.is_missing { "" } else { " REMOVE missingSince" };
+        let mut update = self
+            .update(seen.attempt())
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":state", text(seen.kind().as_str()))
+            .expression_attribute_values(":seen", item::time(seen.look_at))
+            .expression_attribute_values(":next", item::time(turn.look_at))
+            .expression_attribute_values(":one", number(1));
+        if let Some(now) = turn.start {
+            assignments.push_str(", starts = starts + :one, startedAt = :now");
+            update = update.expression_attribute_values(":now", item::time(now));
+        }
+        let update = update
+            .update_expression(assignments + forget)
+            .condition_expression("attempt = :attempt AND lookAt = :seen AND #state = :state")
+            .send()
+            .await;
+        Ok(matches!(condition(update, operation)?, Condition::Held))
+    }
+
+    async fn note_missing(
+        &self,
+        attempt: Attempt,
+        now: Timestamp,
+        look_at: Timestamp,
+    ) -> Result<Option<Timestamp>, StageError> {
+        let operation = || format!("note that the payload of attempt {attempt} is missing");
+        let update = self
+            .update(attempt)
+            .update_expression("SET missingSince = if_not_exists(missingSince, :now), lookAt = :next")
+            .condition_expression("attempt = :attempt")
+            .expression_attribute_values(":now", item::time(now))
+            .expression_attribute_values(":next", item::time(look_at))
+            .return_values(ReturnValue::UpdatedNew)
+            .send()
+            .await;
+        match update {
+            Ok(updated) => {
+                let since = updated.attributes.as_ref().and_then(|new| item::time_of(new, "missingSince"));
+                Ok(Some(since.unwrap_or(now)))
+            }
+            Err(error) => condition::<(), _>(Err(error), operation).map(|_| None),
+        }
+    }
+
+    async fn fail(&self, failed: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        let attempt = failed.attempt();
+        let operation = || format!("put attempt {attempt} to failed");
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.open_table)
+            .set_item(Some(item::encode(failed)))
+            .condition_expression("attempt = :attempt AND #state = :state")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":attempt", number(attempt.number()))
+            .expression_attribute_values(":state", text(OpenKind::InProgress.as_str()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match condition(put, operation)? {
+            Condition::Held => Ok(Some(failed.clone())),
+            Condition::Failed(existing) if existing.is_empty() => Ok(None),
+            Condition::Failed(existing) => {
+                let existing = item::decode(&existing).ok_or_else(|| item::unreadable(&operation()))?;
+                Ok((existing.attempt() == attempt).then_some(existing))
+            }
+        }
+    }
+
+    async fn owe(
+        &self,
+        attempt: Attempt,
+        owed: &[FailureDuty],
+        look_at: Timestamp,
+    ) -> Result<(), StageError> {
+        let update = self
+            .update(attempt)
+            .update_expression("SET owed = :owed, lookAt = :next")
+            .condition_expression("attempt = :attempt AND #state = :state")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":state", text(OpenKind::Failed.as_str()))
+            .expression_attribute_values(":owed", item::duties(owed))
+            .expression_attribute_values(":next", item::time(look_at))
+            .send()
+            .await;
+        condition(update, || format!("note what attempt {attempt} still owes")).map(drop)
+    }
+
+    async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
+        let attempt = next.attempt();
+        let operation = || format!("begin attempt {attempt}");
+        let put = self
+            .client
+            .put_item()
+            .table_name(&self.open_table)
+            .set_item(Some(item::encode(next)))
+            .condition_expression("attempt = :before AND #state = :state")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":before", number(attempt.number().saturating_sub(1)))
+            .expression_attribute_values(":state", text(OpenKind::Failed.as_str()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match condition(put, operation)? {
+            Condition::Held => Ok(Some(next.clone())),
+            Condition::Failed(existing) if existing.is_empty() => Ok(None),
+            Condition::Failed(existing) => {
+                item::decode(&existing).map(Some).ok_or_else(|| item::unreadable(&operation()))
+            }
+        }
+    }
+
+    async fn close(&self, attempt: Attempt) -> Result<(), StageError> {
+        let delete = self
+            .client
+            .delete_item()
+            .table_name(&self.open_table)
+            .key("messageID", text(attempt.record))
+            .condition_expression("attribute_not_exists(messageID) OR attempt = :attempt")
+            .expression_attribute_values(":attempt", number(attempt.number()))
+            .send()
+            .await;
+        condition(delete, || format!("close attempt {attempt}")).map(drop)
+    }
+}
+
+impl IdempotencyClaims for DynamoOpenRecords {
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        self.find_claim(key).await
+    }
+
+    async fn renew(
+        &self,
+        key: &IdempotencyKey,
+        holder: RecordId,
+        until: Timestamp,
+    ) -> Result<(), StageError> {
+        self.renew_claim(key, holder, until).await
+    }
+}
+
+/// What became of a conditional write.
+enum Condition {
+    /// The write was made.
+    Held,
+    /// The condition did not hold, with the item as it is; empty where there is none.
+    Failed(Attributes),
+}
+
+/// An error that may be the failure of a condition.
+trait ConditionError: std::error::Error + aws_smithy_types::error::metadata::ProvideErrorMetadata {
+    /// The item as it is, where the condition failed.
+    fn failed_on(&self) -> Option<Attributes>;
+}
+
+macro_rules! condition_errors {
+    ($($error:ident),*) => {
+        $(impl ConditionError for $error {
+            fn failed_on(&self) -> Option<Attributes> {
+                match self {
+                    Self::ConditionalCheckFailedException(failed) => Some(failed.item.clone().unwrap_or_default()),
+                    _ => None,
+                }
+            }
+        })*
+    };
+}
+
+condition_errors!(PutItemError, UpdateItemError, DeleteItemError);
+
+fn condition<T, E>(
+    written: Result<T, SdkError<E>>,
+    operation: impl FnOnce() -> String,
+) -> Result<Condition, StageError>
+where
+    E: ConditionError + Send + Sync + 'static,
+{
+    let Err(error) = written else { return Ok(Condition::Held) };
+    match error.as_service_error().and_then(ConditionError::failed_on) {
+        Some(existing) => Ok(Condition::Failed(existing)),
+        None => Err(stage_error(&error, ErrorName::TableUnavailable, operation())),
+    }
+}

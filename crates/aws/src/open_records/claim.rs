@@ -1,0 +1,82 @@
+//! The item of a claim.
+//!
+//! `expiresAt` decides, in milliseconds. `timeToLive`, in seconds, is when DynamoDB may remove the item: a claim that has
+//! expired counts until then, where its record is open. Source: Amazon DynamoDB developer guide, "Using time to live (TTL)".
+
+use custody_core::{
+    clock::Timestamp,
+    error::{ErrorName, StageError},
+    idempotency::{self, Claim, IdempotencyKey},
+    record_id::RecordId,
+};
+
+use super::{
+    DynamoOpenRecords, condition,
+    item::{Attributes, number, text, text_of, time, time_of},
+};
+use crate::classify::stage_error;
+
+pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
+    Attributes::from([
+        ("idempotencyKey".to_owned(), text(key)),
+        ("messageID".to_owned(), text(claim.message_id)),
+        ("expiresAt".to_owned(), time(claim.expires_at)),
+        ("timeToLive".to_owned(), number(time_to_live(claim.removable_at()))),
+        ("claim".to_owned(), text(serde_json::to_string(claim).expect("a claim always serializes"))),
+    ])
+}
+
+pub(super) fn decode(item: &Attributes) -> Option<Claim> {
+    let claim: Claim = serde_json::from_str(text_of(item, "claim")?).ok()?;
+    // A claim that was renewed lives longer than it was made for.
+    Some(Claim { expires_at: time_of(item, "expiresAt")?, ..claim })
+}
+
+fn time_to_live(removable_at: Timestamp) -> i64 {
+    removable_at.unix_ms() / 1000 + 1
+}
+
+fn operation() -> String {
+    "look up an idempotency key".to_owned()
+}
+
+pub(super) fn unreadable() -> StageError {
+    StageError::new(ErrorName::ServiceRefused, format!("{}: the item is not a claim", operation()))
+}
+
+impl DynamoOpenRecords {
+    pub(super) async fn find_claim(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
+        let read = self
+            .client
+            .get_item()
+            .table_name(&self.claims_table)
+            .key("idempotencyKey", text(key))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+        read.item.map(|item| decode(&item).ok_or_else(unreadable)).transpose()
+    }
+
+    pub(super) async fn renew_claim(
+        &self,
+        key: &IdempotencyKey,
+        holder: RecordId,
+        until: Timestamp,
+    ) -> Result<(), StageError> {
+        let seconds = time_to_live(idempotency::removable_at(until));
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.claims_table)
+            .key("idempotencyKey", text(key))
+            .update_expression("SET expiresAt = :until, timeToLive = :seconds")
+            .condition_expression("messageID = :holder AND expiresAt < :until")
+            .expression_attribute_values(":holder", text(holder))
+            .expression_attribute_values(":until", time(until))
+            .expression_attribute_values(":seconds", number(seconds))
+            .send()
+            .await;
+        condition(update, || format!("renew the claim of record {holder}")).map(drop)
+    }
+}

@@ -1,0 +1,160 @@
+//! The item of an open record: what conditions and the index need is an attribute each, the rest is JSON text, which keeps
+//! every number and every order as it is.
+
+use std::{collections::HashMap, fmt::Display};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use custody_core::{
+    clock::Timestamp,
+    error::{ErrorName, StageError},
+    open_record::{FailureDuty, IndexEntry, OpenKind, OpenRecord, OpenState},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+pub(super) type Attributes = HashMap<String, AttributeValue>;
+
+pub(super) fn text(value: impl Display) -> AttributeValue {
+    AttributeValue::S(value.to_string())
+}
+
+pub(super) fn number(value: impl Display) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+/// A time, in milliseconds since the Unix epoch.
+pub(super) fn time(value: Timestamp) -> AttributeValue {
+    number(value.unix_ms())
+}
+
+pub(super) fn duties(owed: &[FailureDuty]) -> AttributeValue {
+    AttributeValue::L(owed.iter().map(|duty| text(name_of(duty))).collect())
+}
+
+/// The name of a unit variant, as serde spells it.
+fn name_of(value: &impl Serialize) -> String {
+    let name = serde_json::to_value(value).expect("a unit variant always serializes");
+    name.as_str().unwrap_or_default().to_owned()
+}
+
+fn named<T: DeserializeOwned>(name: &str) -> Option<T> {
+    serde_json::from_value(name.into()).ok()
+}
+
+pub(super) fn encode(record: &OpenRecord) -> Attributes {
+    let id = record.id();
+    let mut item = Attributes::from([
+        ("messageID".to_owned(), text(id)),
+        ("attempt".to_owned(), number(record.attempt().number())),
+        ("state".to_owned(), text(record.kind().as_str())),
+        ("partition".to_owned(), text(record.kind().partition_key(id.partition()))),
+        ("lookAt".to_owned(), time(record.look_at)),
+        ("looks".to_owned(), number(record.looks)),
+        ("starts".to_owned(), number(record.starts)),
+        ("startedAt".to_owned(), time(record.started_at)),
+        ("durability".to_owned(), text(name_of(&record.durability))),
+        ("message".to_owned(), text(record.message.to_json())),
+    ]);
+    if let Some(key) = &record.key {
+        item.insert("idempotencyKey".to_owned(), text(key));
+    }
+    if let Some(since) = record.missing_since {
+        item.insert("missingSince".to_owned(), time(since));
+    }
+    if let OpenState::Failed { failure, owed } = &record.state {
+        let failure = serde_json::to_string(failure).expect("a summary always serializes");
+        item.insert("failure".to_owned(), text(failure));
+        item.insert("owed".to_owned(), duties(owed));
+    }
+    item
+}
+
+pub(super) fn decode(item: &Attributes) -> Option<OpenRecord> {
+    let state = match text_of(item, "state")? {
+        state if state == OpenKind::InProgress.as_str() => OpenState::InProgress,
+        state if state == OpenKind::Failed.as_str() => OpenState::Failed {
+            failure: serde_json::from_str(text_of(item, "failure")?).ok()?,
+            owed: item
+                .get("owed")?
+                .as_l()
+                .ok()?
+                .iter()
+                .map(|duty| named(duty.as_s().ok()?))
+                .collect::<Option<_>>()?,
+        },
+        _ => return None,
+    };
+    let key = item.get("idempotencyKey").map(|key| named(key.as_s().ok()?));
+    Some(OpenRecord {
+        message: serde_json::from_str(text_of(item, "message")?).ok()?,
+        durability: named(text_of(item, "durability")?)?,
+        starts: number_of(item, "starts")?,
+        started_at: time_of(item, "startedAt")?,
+        look_at: time_of(item, "lookAt")?,
+        looks: number_of(item, "looks")?,
+        key: key.flatten(),
+        missing_since: time_of(item, "missingSince"),
+        state,
+    })
+}
+
+pub(super) fn index_entry(item: &Attributes) -> Option<IndexEntry> {
+    Some(IndexEntry { look_at: time_of(item, "lookAt")?, id: text_of(item, "messageID")?.parse().ok()? })
+}
+
+pub(super) fn text_of<'a>(item: &'a Attributes, name: &str) -> Option<&'a str> {
+    item.get(name)?.as_s().ok().map(String::as_str)
+}
+
+pub(super) fn number_of<T: std::str::FromStr>(item: &Attributes, name: &str) -> Option<T> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+pub(super) fn time_of(item: &Attributes, name: &str) -> Option<Timestamp> {
+    number_of(item, name).and_then(Timestamp::from_unix_ms)
+}
+
+/// An item that is not of this format.
+pub(super) fn unreadable(operation: &str) -> StageError {
+    StageError::new(ErrorName::ServiceRefused, format!("{operation}: the item is not an open record"))
+}
+
+/// Whether the item that an acceptance met is the same record: accepted by a call whose reply was lost.
+pub(super) fn expect_same_record(existing: &Attributes, record: &OpenRecord) -> Result<(), StageError> {
+    let operation = || format!("accept record {}", record.id());
+    let known = decode(existing).ok_or_else(|| unreadable(&operation()))?;
+    if known.message.payload.sha256 == record.message.payload.sha256 {
+        return Ok(());
+    }
+    let text = format!("{}: it is open with another payload", operation());
+    Err(StageError::new(ErrorName::MetadataConflict, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use custody_core::testing::{contract, samples};
+
+    use super::*;
+
+    #[test]
+    fn every_open_record_reads_back_as_it_was_written() {
+        let mut record = samples::open_record(&samples::message(b"payload"));
+        assert_eq!(decode(&encode(&record)), Some(record.clone()));
+        record.missing_since = Some(record.look_at);
+        record.key = named(&"ab".repeat(32));
+        assert!(record.key.is_some());
+        record.state = OpenState::Failed {
+            failure: contract::failure_of(&record.message),
+            owed: FailureDuty::ALL.to_vec(),
+        };
+        assert_eq!(decode(&encode(&record)), Some(record.clone()));
+        for (name, value) in encode(&record) {
+            if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition"]
+                .contains(&name.as_str())
+            {
+                let mut broken = encode(&record);
+                broken.remove(&name);
+                assert_eq!(decode(&broken), None, "without {name}: {value:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The record table as an audit reads it: what each item promises of its payload, page by page.
+
+use std::{collections::BTreeMap, fmt};
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use custody_core::{
+    clock::Timestamp,
+    digest::Sha256,
+    error::{ErrorName, StageError},
+    ports::ItemState,
+    record_id::RecordId,
+};
+
+use crate::{
+    classify::stage_error,
+    dynamodb::{Attributes, MAX_BATCH_ROUNDS, state, stored_digest, time},
+    record_index::RecordIndex,
+};
+
+/// The attributes that an audit reads.
+const AUDITED: &str = "messageID, #status, payload, failure, discarded, storageContext, metaDataStoredAt, \
+                       archivedAt, completedAt, failedAt";
+
+/// What an item reports of its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditedItem {
+    /// The record.
+    pub id: RecordId,
+    /// The digest of its payload.
+    pub sha256: Sha256,
+    /// The size of its payload.
+    pub size_bytes: u64,
+    /// Where the record is in its life.
+    pub state: ItemState,
+    /// When it failed last, where it has.
+    pub failed_at: Option<Timestamp>,
+    /// When a person discarded it, where one has.
+    pub discarded_at: Option<Timestamp>,
+    /// Whether the failure reports that the payload is secure: archived or preserved.
+    pub is_secure: bool,
+}
+
+/// One page of the table, in no order.
+#[derive(Debug, Default)]
+pub struct AuditedPage {
+    /// The items.
+    pub items: Vec<AuditedItem>,
+    /// The keys of items that are not of this format.
+    pub unreadable: Vec<String>,
+    /// Where the next page begins; `None` after the last.
+    pub next: Option<Cursor>,
+}
+
+/// A place in the table between two pages.
+#[derive(Clone, PartialEq)]
+pub struct Cursor(Attributes);
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cursor").field(&key(&self.0)).finish()
+    }
+}
+
+impl RecordIndex {
+    /// The page of the table that begins at `cursor`, or the first. A page is 1 MB of items, read consistently.
+    pub async fn audit_page(&self, cursor: Option<Cursor>) -> Result<AuditedPage, StageError> {
+        let page = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .projection_expression(AUDITED)
+            .expression_attribute_names("#status", "status")
+            .set_exclusive_start_key(cursor.map(|cursor| cursor.0))
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, "scan the record table"))?;
+        let next = page.last_evaluated_key.map(Cursor);
+        let mut audited = AuditedPage { next, ..AuditedPage::default() };
+        for item in page.items.unwrap_or_default() {
+            match decode(&item) {
+                Some(item) => audited.items.push(item),
+                None => audited.unreadable.push(key(&item)),
+            }
+        }
+        Ok(audited)
+    }
+
+    /// The items of these records, as far as they have any that are readable, read consistently. At most 100 at once.
+    pub async fn audit_items(
+        &self,
+        records: &[RecordId],
+    ) -> Result<BTreeMap<RecordId, AuditedItem>, StageError> {
+        let operation = || format!("read the items of {} records", records.len());
+        let mut items = BTreeMap::new();
+        let key = |id: &RecordId| ("messageID".to_owned(), AttributeValue::S(id.to_string()));
+        let mut keys: Vec<_> = records.iter().map(|id| Attributes::from([key(id)])).collect();
+        for _ in 0..MAX_BATCH_ROUNDS {
+            if keys.is_empty() {
+                return Ok(items);
+            }
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(keys))
+                .consistent_read(true)
+                .projection_expression(AUDITED)
+                .expression_attribute_names("#status", "status")
+                .build()
+                .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
+            let read = self.client.batch_get_item().request_items(&self.table, request).send().await;
+            let read = read.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+            let found = read.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default();
+            items.extend(found.iter().filter_map(decode).map(|item| (item.id, item)));
+            // What DynamoDB did not process, because the answer was too large or it was busy, is asked for again.
+            let unprocessed = read.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table));
+            keys = unprocessed.map(|request| request.keys).unwrap_or_default();
+        }
+        Err(StageError::new(ErrorName::TableUnavailable, operation()))
+    }
+}
+
+fn key(item: &Attributes) -> String {
+    item.get("messageID").and_then(|id| id.as_s().ok()).cloned().unwrap_or_default()
+}
+
+fn decode(item: &Attributes) -> Option<AuditedItem> {
+    let map = |name: &str| item.get(name).and_then(|value| value.as_m().ok());
+    let discarded = map("discarded").and_then(|discard| time(discard, "at"));
+    let reference = map("failure").and_then(|failure| failure.get("payloadReference"));
+    Some(AuditedItem {
+        id: key(item).parse().ok()?,
+        sha256: Sha256::from_hex(stored_digest(item)?)?,
+        size_bytes: map("payload")?.get("size")?.as_n().ok()?.parse().ok()?,
+        state: state(item),
+        failed_at: time(item, "failedAt"),
+        discarded_at: discarded,
+        is_secure: reference.is_some_and(AttributeValue::is_m),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use custody_core::testing::{contract, samples};
+
+    use super::*;
+
+    #[test]
+    fn what_the_table_adapter_writes_reads_back_and_anything_else_is_unreadable() {
+        let message = samples::message(b"payload");
+        let mut item: Attributes = serde_dynamo::to_item(&message).unwrap();
+        item.insert("status".to_owned(), AttributeValue::S("FAILED".to_owned()));
+        let failure = contract::failure_of(&message);
+        item.insert("failedAt".to_owned(), AttributeValue::S(failure.failed_at.to_string()));
+        item.insert("failure".to_owned(), serde_dynamo::to_attribute_value(&failure).unwrap());
+        let audited = decode(&item).unwrap();
+        assert_eq!((audited.id, audited.sha256), (message.message_id, message.payload.sha256));
+        assert_eq!((audited.size_bytes, audited.failed_at), (7, Some(failure.failed_at)));
+        assert_eq!(audited.state, ItemState::Failed { attempt: failure.attempt, discarded: false });
+        assert_eq!(audited.is_secure, failure.payload_reference.is_some());
+        item.remove("payload");
+        assert_eq!(decode(&item), None);
+    }
+}

@@ -1,0 +1,245 @@
+//! Queries of the record table, for people who look for records.
+//!
+//! The index `BySourceSystem` spreads the records of one source over partitions, so a query asks each of them and merges the
+//! answers by time.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use custody_core::{
+    clock::Timestamp,
+    error::{ErrorName, StageError},
+    record_id::RecordId,
+};
+use futures_util::future::try_join_all;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    classify::stage_error,
+    dynamodb::{Attributes, source_partitions, time},
+};
+
+/// The record table, to be read.
+#[derive(Clone, Debug)]
+pub struct RecordIndex {
+    pub(crate) client: Client,
+    pub(crate) table: String,
+}
+
+/// The attribute that records are looked up by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// Every record of a source system.
+    Source(String),
+    /// Every record of a source's transaction.
+    Transaction(String),
+}
+
+/// A range of times, both ends included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The earliest time; the beginning of time where there is none.
+    pub from: Option<Timestamp>,
+    /// The latest time; the end of time where there is none.
+    pub to: Option<Timestamp>,
+}
+
+/// A record as the indexes know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexedRecord {
+    /// The record.
+    #[serde(rename = "messageID")]
+    pub message_id: RecordId,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// The state in its item.
+    pub status: String,
+    /// The system that sent it.
+    #[serde(rename = "sourceSystemID")]
+    pub source_system_id: String,
+    /// The source's id of the transaction.
+    #[serde(rename = "sourceTransactionID")]
+    pub source_transaction_id: Option<String>,
+    /// What kind of record it is.
+    pub message_type: String,
+}
+
+/// The answer to a lookup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FoundRecords {
+    /// The records, newest first.
+    pub records: Vec<IndexedRecord>,
+    /// Whether there are more, older ones.
+    pub truncated: bool,
+}
+
+impl Lookup {
+    /// The index, its partition key, and the partitions in which the records are.
+    fn partitions(&self) -> (&'static str, &'static str, Vec<String>) {
+        match self {
+            Self::Source(id) => ("BySourceSystem", "sourcePartition", source_partitions(id)),
+            Self::Transaction(id) => ("BySourceTransaction", "sourceTransactionID", vec![id.clone()]),
+        }
+    }
+}
+
+impl TimeRange {
+    /// Both ends as the index spells them: the order of the texts is the order of the times.
+    fn ends(self) -> [String; 2] {
+        let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
+        [self.from.unwrap_or(epoch), self.to.unwrap_or(epoch.after(Duration::MAX))].map(|end| end.to_string())
+    }
+}
+
+impl RecordIndex {
+    /// The records of `table`.
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// The newest records of a lookup, at most `limit`. The index may be late by a moment.
+    pub async fn find(
+        &self,
+        lookup: &Lookup,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<FoundRecords, StageError> {
+        let (index, attribute, partitions) = lookup.partitions();
+        // One more than asked for tells whether there are more.
+        let asked = partitions
+            .into_iter()
+            .map(|partition| self.newest_of(index, attribute, partition, range, limit.saturating_add(1)));
+        Ok(merge(try_join_all(asked).await?, limit))
+    }
+
+    /// The item of a record as JSON, read consistently.
+    pub async fn item(&self, id: RecordId) -> Result<Option<Value>, StageError> {
+        let operation = || format!("read the item of record {id}");
+        let read = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key("messageID", AttributeValue::S(id.to_string()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+        read.item
+            .map(serde_dynamo::from_item)
+            .transpose()
+            .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation()).caused_by(error))
+    }
+
+    /// The newest records of one partition of an index.
+    async fn newest_of(
+        &self,
+        index: &str,
+        attribute: &str,
+        partition: String,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<IndexedRecord>, StageError> {
+        let operation = format!("look up the records of {partition} in index {index}");
+        let [from, to] = range.ends();
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(index)
+            .key_condition_expression("#attribute = :partition AND receivedAt BETWEEN :from AND :to")
+            .expression_attribute_names("#attribute", attribute)
+            .expression_attribute_values(":partition", AttributeValue::S(partition))
+            .expression_attribute_values(":from", AttributeValue::S(from))
+            .expression_attribute_values(":to", AttributeValue::S(to))
+            .scan_index_forward(false)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .into_paginator()
+            .send();
+        let mut records = Vec::new();
+        while records.len() < limit
+            && let Some(page) = pages.next().await
+        {
+            let page =
+                page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation.as_str()))?;
+            for item in page.items() {
+                let unreadable = || {
+                    let text = format!("{operation}: an entry is not a record's");
+                    StageError::new(ErrorName::ServiceRefused, text)
+                };
+                records.push(indexed(item).ok_or_else(unreadable)?);
+            }
+        }
+        Ok(records)
+    }
+}
+
+/// The newest `limit` of all partitions.
+fn merge(partitions: Vec<Vec<IndexedRecord>>, limit: usize) -> FoundRecords {
+    let mut records: Vec<_> = partitions.into_iter().flatten().collect();
+    records.sort_by_key(|record| std::cmp::Reverse((record.received_at, record.message_id)));
+    let truncated = records.len() > limit;
+    records.truncate(limit);
+    FoundRecords { records, truncated }
+}
+
+fn indexed(item: &Attributes) -> Option<IndexedRecord> {
+    let text = |name: &str| Some(item.get(name)?.as_s().ok()?.clone());
+    Some(IndexedRecord {
+        message_id: text("messageID")?.parse().ok()?,
+        received_at: time(item, "receivedAt")?,
+        status: text("status")?,
+        source_system_id: text("sourceSystemID")?,
+        source_transaction_id: text("sourceTransactionID"),
+        message_type: text("messageType")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(unix_ms: i64) -> IndexedRecord {
+        let received_at = Timestamp::from_unix_ms(unix_ms).unwrap();
+        IndexedRecord {
+            message_id: RecordId::mint(received_at),
+            received_at,
+            status: "COMPLETED".to_owned(),
+            source_system_id: "s".to_owned(),
+            source_transaction_id: None,
+            message_type: "t".to_owned(),
+        }
+    }
+
+    fn times(found: &FoundRecords) -> Vec<i64> {
+        found.records.iter().map(|record| record.received_at.unix_ms()).collect()
+    }
+
+    #[test]
+    fn partitions_merge_into_the_newest_of_all_and_tell_whether_there_are_more() {
+        let partitions =
+            || vec![vec![record(90), record(10)], vec![], vec![record(70), record(60), record(5)]];
+        let found = merge(partitions(), 3);
+        assert_eq!((times(&found), found.truncated), (vec![90, 70, 60], true));
+        let found = merge(partitions(), 5);
+        assert_eq!((times(&found), found.truncated), (vec![90, 70, 60, 10, 5], false));
+        assert_eq!(merge(Vec::new(), 5), FoundRecords::default());
+    }
+
+    #[test]
+    fn a_source_is_looked_up_in_all_of_its_partitions_and_a_transaction_in_one() {
+        let (_, attribute, partitions) = Lookup::Source("a#b".to_owned()).partitions();
+        assert_eq!((attribute, partitions.len()), ("sourcePartition", 16));
+        assert_eq!((&*partitions[0], &*partitions[15]), ("a#b#00", "a#b#15"));
+        let (_, attribute, partitions) = Lookup::Transaction("tx".to_owned()).partitions();
+        assert_eq!((attribute, partitions), ("sourceTransactionID", vec!["tx".to_owned()]));
+    }
+
+    #[test]
+    fn a_range_without_ends_is_all_of_time_in_text_order() {
+        let [from, to] = TimeRange::default().ends();
+        assert_eq!(from, "1970-01-01T00:00:00.000Z");
+        assert!(to.starts_with("9999-12-30T"), "{to}");
+    }
+}

@@ -1,0 +1,106 @@
+//! Archive: the payload is taken from where it is.
+
+use crate::{
+    error::ErrorName,
+    ports::{FailedStore as _, PayloadCache as _},
+    stages::scenarios::{PAYLOAD, accepted},
+    testing::{samples, world::World},
+};
+
+#[tokio::test]
+async fn a_preserved_payload_is_archived_without_the_cache() {
+    let world = World::default();
+    let message = samples::redriven(&samples::message(PAYLOAD));
+    let key = message.message_id.preserved_key();
+    (&world.failed_store).keep(&key, PAYLOAD.into()).await.unwrap();
+    // Not even a cache that is away is in the way of a redrive.
+    world.cache.fail_with(Some(ErrorName::CacheUnavailable));
+    let receipt = world.archive_stage().run(&message).await.unwrap();
+    assert_eq!(receipt.sha256, message.payload.sha256);
+    assert_eq!(world.archive.objects()[&message.message_id.archive_key()], PAYLOAD);
+}
+
+#[tokio::test]
+async fn a_payload_that_left_the_cache_for_the_archive_is_no_missing_payload() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    let stage = world.archive_stage();
+    let first = stage.run(&record.message).await.unwrap();
+    (&world.cache).unlink(record.id()).await.unwrap();
+    world.clock.advance_ms(60_000);
+    let again = stage.run(&record.message).await.unwrap();
+    assert_eq!(again, first, "a late repetition reports what was stored first, its time included");
+}
+
+#[tokio::test]
+async fn only_definite_absence_makes_a_payload_missing() {
+    let world = World::default();
+    let message = samples::message(PAYLOAD);
+    let stage = world.archive_stage();
+    let error = stage.run(&message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::PayloadMissing, "each store has answered");
+    for (fail, name) in [
+        (&(|on| world.cache.fail_with(on)) as &dyn Fn(Option<ErrorName>), ErrorName::CacheUnavailable),
+        (&|on| world.failed_store.fail_with(on), ErrorName::FailedStoreUnavailable),
+        (&|on| world.archive.fail_with(on), ErrorName::ArchiveUnavailable),
+    ] {
+        fail(Some(name));
+        assert_eq!(stage.run(&message).await.unwrap_err().name, name);
+        fail(None);
+    }
+}
+
+#[tokio::test]
+async fn a_cached_payload_with_another_digest_is_not_archived() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.cache.corrupt(record.id(), b"altered");
+    let error = world.archive_stage().run(&record.message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::PayloadCorrupted);
+    assert!(world.archive.objects().is_empty());
+}
+
+#[tokio::test]
+async fn a_payload_that_is_altered_on_its_way_to_the_archive_is_sent_again() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive.alter_next();
+    let error = world.archive_stage().run(&record.message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::ArchiveUnavailable, "what the cache has is sound: {error}");
+    world.archive_stage().run(&record.message).await.unwrap();
+    assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}
+
+#[tokio::test]
+async fn the_failed_bucket_makes_up_for_a_cached_payload_that_was_altered() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    (&world.failed_store).keep(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
+    world.cache.corrupt(record.id(), b"altered");
+    world.archive_stage().run(&record.message).await.unwrap();
+    assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}
+
+#[tokio::test]
+async fn a_cached_payload_that_breaks_off_is_no_fault_of_the_archive() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.cache.set_breaks_off(true);
+    let error = world.archive_stage().run(&record.message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
+    assert!(world.archive.objects().is_empty(), "half a payload is none");
+
+    (&world.failed_store).keep(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
+    world.archive_stage().run(&record.message).await.expect("the failed bucket has the payload, too");
+    assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}
+
+#[tokio::test]
+async fn a_payload_that_another_run_has_archived_and_unlinked_while_it_was_read_is_archived() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive_stage().run(&record.message).await.unwrap();
+    world.cache.set_breaks_off(true);
+    let receipt = world.archive_stage().run(&record.message).await.unwrap();
+    assert_eq!(receipt.sha256, record.message.payload.sha256);
+}

@@ -1,0 +1,224 @@
+//! The contract suites: what every implementation of a port must do. Each suite uses fresh ids, so it may run
+//! against a shared service.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+mod open_records;
+mod payload_cache;
+
+use std::io;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+pub use self::{
+    open_records::{acceptance_markers, concurrent_claims, idempotency_claims, open_records},
+    payload_cache::payload_cache,
+};
+use crate::{
+    clock::{Clock, Timestamp},
+    dead_letter::{FailureSummary, StageFailure},
+    error::{ErrorKind, ErrorName},
+    message::{InternalMessage, S3Reference},
+    payload_source::PayloadSource,
+    ports::{
+        CompletionTimes, Discard, FailedItem, FailedStore, ItemState, PayloadArchive, RecordTable, Start,
+        StoredMetadata, Workflow,
+    },
+    testing::samples,
+};
+
+fn now() -> Timestamp {
+    samples::TestClock::default().now()
+}
+
+/// [`PayloadArchive`].
+pub async fn payload_archive(archive: &impl PayloadArchive) {
+    let payload = Bytes::from_static(b"\0binary \xff payload");
+    let message = samples::message(&payload);
+    let key = message.message_id.archive_key();
+    assert_eq!(archive.find(&key).await.unwrap(), None);
+
+    let object = archive.store(&key, payload.clone().into(), &message.payload, now()).await.unwrap();
+    assert_eq!((&object.reference.key, object.archived_at), (&key, now()));
+    assert_eq!(archive.find(&key).await.unwrap().as_ref(), Some(&object), "the object is there");
+    assert_eq!((object.sha256, object.size_bytes), (message.payload.sha256, message.payload.size_bytes));
+
+    let late = now().after(std::time::Duration::from_secs(90));
+    let again = archive.store(&key, payload.clone().into(), &message.payload, late).await;
+    assert_eq!(again.expect("equal content may be stored again"), object, "and keeps its first time");
+
+    let other = samples::message_of(message.message_id, b"other");
+    let conflict =
+        archive.store(&key, Bytes::from_static(b"other").into(), &other.payload, now()).await.unwrap_err();
+    assert_eq!(conflict.name, ErrorName::ArchiveConflict);
+    assert_eq!(archive.find(&key).await.unwrap(), Some(object), "a conflict leaves the object alone");
+
+    let lie = samples::message(b"announced");
+    let key = lie.message_id.archive_key();
+    let refused = archive.store(&key, Bytes::from_static(b"sent").into(), &lie.payload, now()).await;
+    assert_eq!(refused.expect_err("the store verifies digests").name, ErrorName::PayloadCorrupted);
+    assert_eq!(archive.find(&key).await.unwrap(), None);
+
+    a_payload_comes_in_pieces_or_not_at_all(archive).await;
+}
+
+async fn a_payload_comes_in_pieces_or_not_at_all(archive: &impl PayloadArchive) {
+    let payload: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+    let message = samples::message(&payload);
+    let key = message.message_id.archive_key();
+    let size = payload.len() as u64;
+    let pieces: Vec<Bytes> = payload.chunks(7_000).map(Bytes::copy_from_slice).collect();
+    let read = |pieces: Vec<Bytes>, end: Option<io::ErrorKind>| {
+        let end = end.map(|kind| Err(kind.into()));
+        stream::iter(pieces.into_iter().map(Ok).chain(end)).boxed()
+    };
+    let (half, gone) = (pieces[..20].to_vec(), io::ErrorKind::UnexpectedEof);
+    let again = half.clone();
+    let broken = PayloadSource::new(size, read(half, Some(gone)), move || read(again.clone(), Some(gone)));
+    let error = archive.store(&key, broken, &message.payload, now()).await.expect_err("its source broke off");
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert_eq!(archive.find(&key).await.unwrap(), None, "half a payload is none");
+
+    let again = pieces.clone();
+    let whole = PayloadSource::new(size, read(pieces, None), move || read(again.clone(), None));
+    let object = archive.store(&key, whole, &message.payload, now()).await.unwrap();
+    assert_eq!((object.sha256, object.size_bytes), (message.payload.sha256, size));
+}
+
+/// [`FailedStore`].
+pub async fn failed_store(store: &impl FailedStore) {
+    let key = format!("records/{}", samples::record_id().archive_key());
+    let content = Bytes::from_static(b"kept");
+    assert_eq!(store.fetch(&key).await.unwrap(), None);
+    assert!(store.source(&key).await.unwrap().is_none());
+    assert_eq!(store.find(&key).await.unwrap(), None);
+    let reference = store.keep(&key, content.clone()).await.unwrap();
+    assert_eq!(reference.key, key);
+    assert_eq!(store.keep(&key, content.clone()).await.expect("keeping may be repeated"), reference);
+    assert_eq!(store.fetch(&key).await.unwrap().as_ref(), Some(&content));
+    let source = store.source(&key).await.unwrap().expect("what is there can be read piece by piece");
+    for _ in 0..2 {
+        let pieces: Vec<Bytes> = source.pieces().try_collect().await.unwrap();
+        assert_eq!((pieces.concat(), source.size_bytes()), (content.to_vec(), 4));
+    }
+    assert_eq!(store.find(&key).await.unwrap(), Some(reference));
+}
+
+/// [`Workflow`] of a kind that recognizes names.
+pub async fn workflow(workflow: &impl Workflow) {
+    assert!(workflow.recognizes_names());
+    let message = samples::message(b"payload");
+    assert_eq!(workflow.start(&message, 1).await.unwrap(), Start::Started);
+    let again = workflow.start(&message, 1).await.expect("starting may be repeated");
+    assert_ne!(again, Start::Started, "one start is one execution");
+    assert_eq!(workflow.start(&message, 2).await.unwrap(), Start::Started, "a second start is another one");
+
+    // A later attempt of the record has executions of its own.
+    let second = samples::redriven(&message);
+    assert_eq!(workflow.start(&second, 1).await.unwrap(), Start::Started);
+}
+
+/// A failure of `message` at the archive stage.
+pub fn failure_of(message: &InternalMessage) -> FailureSummary {
+    let failures = vec![StageFailure {
+        stage: "archive".to_owned(),
+        error_name: ErrorName::AccessDenied.as_str().to_owned(),
+        cause: "denied".to_owned(),
+        tries: 1,
+    }];
+    let mut failure = FailureSummary::new(
+        failures,
+        message.attempt().number(),
+        now(),
+        Some("arn:aws:states:::x".to_owned()),
+    );
+    failure.payload_reference =
+        Some(S3Reference { bucket: "failed".to_owned(), key: message.message_id.preserved_key() });
+    failure
+}
+
+fn completed(mut message: InternalMessage, stored: &StoredMetadata) -> InternalMessage {
+    let context = &mut message.storage_context;
+    context.redis_reference = None;
+    context.s3_reference =
+        Some(S3Reference { bucket: "archive".to_owned(), key: message.message_id.archive_key() });
+    context.meta_data_reference = Some(stored.reference.clone());
+    context.persistence.s3 = true;
+    context.persistence.meta_data = true;
+    message
+}
+
+/// [`RecordTable`].
+pub async fn record_table(table: &impl RecordTable) {
+    an_item_is_completed_once(table).await;
+    a_failed_item_tells_of_the_latest_attempt(table).await;
+    assert!(table.states(&[]).await.unwrap().is_empty());
+}
+
+async fn an_item_is_completed_once(table: &impl RecordTable) {
+    let later = now().after(std::time::Duration::from_secs(5));
+    let times = CompletionTimes { archived_at: now(), completed_at: later };
+    let message = samples::message(b"payload");
+    let id = message.message_id;
+    let missing = table.complete(&message, times).await.unwrap_err();
+    assert_eq!(missing.name, ErrorName::ItemMissing, "there is nothing to complete yet");
+    let stored = table.put_received(&message, now()).await.unwrap();
+    assert_eq!((stored.reference.primary_key, stored.stored_at), (id, now()));
+    assert_eq!(table.states(&[id]).await.unwrap()[&id], ItemState::Received);
+    let again = table.put_received(&message, later).await.expect("an equal item may be stored again");
+    assert_eq!(again, stored, "and keeps its first time");
+    let other = samples::message_of(id, b"other");
+    assert_eq!(table.put_received(&other, now()).await.unwrap_err().name, ErrorName::MetadataConflict);
+    assert_eq!(table.complete(&other, times).await.unwrap_err().name, ErrorName::ItemMissing);
+    let foreign = table.fail(&other, &failure_of(&other)).await.unwrap_err();
+    assert_eq!(foreign.name, ErrorName::MetadataConflict, "another record's item is left alone");
+
+    let done = completed(message, &stored);
+    assert_eq!(table.complete(&done, times).await.unwrap(), times);
+    let late = CompletionTimes { completed_at: later.after(std::time::Duration::from_secs(5)), ..times };
+    let again = table.complete(&done, late).await.expect("completing may be repeated");
+    assert_eq!(again, times, "a completed item keeps its times");
+    let failed = table.fail(&done, &failure_of(&done)).await.unwrap();
+    assert_eq!(failed, FailedItem::AlreadyCompleted, "a completed record stays completed");
+    let ItemState::Completed(item) = &table.states(&[id]).await.unwrap()[&id] else {
+        panic!("the item is not completed")
+    };
+    assert_eq!((item.times, item.stored_at), (times, now()));
+    assert_eq!(item.s3_reference, done.storage_context.s3_reference);
+    assert_eq!(item.meta_data_reference, done.storage_context.meta_data_reference);
+    assert!(!table.discard(done.attempt(), &discard()).await.unwrap(), "what is complete is not discarded");
+}
+
+fn discard() -> Discard {
+    Discard { by: "operator".to_owned(), at: now(), reason: "a reason".to_owned() }
+}
+
+async fn a_failed_item_tells_of_the_latest_attempt(table: &impl RecordTable) {
+    let state = async |id| table.states(&[id]).await.unwrap().remove(&id);
+    // A record whose metadata could not be stored still gets an item that reports its failure, and can recover.
+    let message = samples::message(b"never indexed");
+    let id = message.message_id;
+    let failure = failure_of(&message);
+    assert_eq!(state(id).await, None);
+    assert!(!table.discard(message.attempt(), &discard()).await.unwrap());
+    assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Marked);
+    assert_eq!(table.fail(&message, &failure).await.expect("failing may be repeated"), FailedItem::Marked);
+    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: false }));
+    assert!(table.discard(message.attempt(), &discard()).await.unwrap());
+    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: true }));
+
+    // What is known of a later attempt is not overwritten by an earlier one's late word, and is undecided again.
+    let second = samples::redriven(&message);
+    assert_eq!(table.fail(&second, &failure_of(&second)).await.unwrap(), FailedItem::Marked);
+    assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Superseded);
+    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 2, discarded: false }));
+    assert!(
+        !table.discard(message.attempt(), &discard()).await.unwrap(),
+        "an earlier attempt's dead letter decides nothing"
+    );
+
+    let times = CompletionTimes { archived_at: now(), completed_at: now() };
+    let stored = table.put_received(&second, now()).await.expect("a failed record may be tried again");
+    table.complete(&completed(second, &stored), times).await.unwrap();
+    assert!(matches!(state(id).await, Some(ItemState::Completed(_))));
+}

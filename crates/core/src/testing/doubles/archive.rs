@@ -1,0 +1,106 @@
+//! An archive in memory.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use super::Store;
+use crate::{
+    clock::Timestamp,
+    digest::Sha256,
+    error::{ErrorName, StageError},
+    message::{PayloadDescriptor, S3Reference},
+    payload_source::PayloadSource,
+    ports::{ArchivedObject, PayloadArchive},
+};
+
+failing!(MemoryArchive);
+
+/// An archive in memory, and whether the next payload is altered on its way there.
+#[derive(Debug, Default)]
+pub struct MemoryArchive(Store<BTreeMap<String, Object>>, AtomicBool);
+
+#[derive(Debug)]
+struct Object {
+    content: Bytes,
+    archived_at: Timestamp,
+}
+
+impl MemoryArchive {
+    /// All objects by key.
+    pub fn objects(&self) -> BTreeMap<String, Bytes> {
+        self.0.peek().iter().map(|(key, object)| (key.clone(), object.content.clone())).collect()
+    }
+
+    /// The object under this key.
+    pub fn content(&self, key: &str) -> Option<Bytes> {
+        self.0.peek().get(key).map(|object| object.content.clone())
+    }
+
+    /// Lets the next payload be altered on its way.
+    pub fn alter_next(&self) {
+        self.1.store(true, Ordering::Relaxed);
+    }
+
+    /// Puts an object there, past every condition.
+    pub fn plant(&self, key: &str, content: &[u8]) {
+        let archived_at = Timestamp::from_unix_ms(0).expect("the epoch is in range");
+        let object = Object { content: Bytes::copy_from_slice(content), archived_at };
+        self.0.peek().insert(key.to_owned(), object);
+    }
+}
+
+pub(super) fn memory_reference(key: &str) -> S3Reference {
+    S3Reference { bucket: "memory".to_owned(), key: key.to_owned() }
+}
+
+fn described(key: &str, object: &Object) -> ArchivedObject {
+    ArchivedObject {
+        reference: memory_reference(key),
+        sha256: Sha256::of(&object.content),
+        size_bytes: object.content.len() as u64,
+        archived_at: object.archived_at,
+    }
+}
+
+impl PayloadArchive for &MemoryArchive {
+    async fn store(
+        &self,
+        key: &str,
+        payload: PayloadSource,
+        descriptor: &PayloadDescriptor,
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
+        let broken_off = |error| {
+            StageError::new(ErrorName::ArchiveUnavailable, format!("store object {key}")).caused_by(error)
+        };
+        let pieces: Vec<Bytes> = payload.pieces().try_collect().await.map_err(broken_off)?;
+        let payload = Bytes::from(pieces.concat());
+        let mut objects = self.0.open().await?;
+        let is_altered = self.1.swap(false, Ordering::Relaxed);
+        if is_altered || Sha256::of(&payload) != descriptor.sha256 {
+            return Err(StageError::new(
+                ErrorName::PayloadCorrupted,
+                "store a payload under a digest it does not have",
+            ));
+        }
+        let object = objects
+            .entry(key.to_owned())
+            .or_insert_with(|| Object { content: payload.clone(), archived_at: now });
+        if object.content != payload {
+            return Err(StageError::new(
+                ErrorName::ArchiveConflict,
+                format!("store object {key}: it exists and differs"),
+            ));
+        }
+        Ok(described(key, object))
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
+        Ok(self.0.open().await?.get(key).map(|object| described(key, object)))
+    }
+}

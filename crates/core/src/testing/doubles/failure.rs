@@ -1,0 +1,69 @@
+//! The failure function and the failed bucket, in memory.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    error::{ErrorName, StageError},
+    message::S3Reference,
+    payload_source::PayloadSource,
+    ports::{FailedStore, FailureHandler},
+    stages::failure::{FailedRecord, FailureReceipt},
+};
+use bytes::Bytes;
+
+use super::{Store, archive::memory_reference};
+
+failing!(MemoryFailureHandler, MemoryFailedStore);
+
+/// A failure function that only notes what it was told to handle.
+#[derive(Debug, Default)]
+pub struct MemoryFailureHandler(Store<Vec<FailedRecord>>);
+
+impl MemoryFailureHandler {
+    /// What it was told to handle.
+    pub fn handled(&self) -> Vec<FailedRecord> {
+        self.0.peek().clone()
+    }
+}
+
+impl FailureHandler for &MemoryFailureHandler {
+    async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
+        self.0.open().await?.push(failed.clone());
+        Ok(FailureReceipt { message_id: failed.message.message_id, finished: true })
+    }
+}
+
+/// A failed bucket in memory.
+#[derive(Debug, Default)]
+pub struct MemoryFailedStore(Store<BTreeMap<String, Bytes>>);
+
+impl MemoryFailedStore {
+    /// All objects by key.
+    pub fn objects(&self) -> BTreeMap<String, Bytes> {
+        self.0.peek().clone()
+    }
+
+    /// The object under this key.
+    pub fn content(&self, key: &str) -> Option<Bytes> {
+        self.0.peek().get(key).cloned()
+    }
+}
+
+impl FailedStore for &MemoryFailedStore {
+    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+        self.0.open().await?.entry(key.to_owned()).or_insert(content);
+        Ok(memory_reference(key))
+    }
+
+    async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
+        Ok(self.0.open().await?.get(key).cloned())
+    }
+
+    async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
+        Ok(self.fetch(key).await?.map(PayloadSource::from))
+    }
+
+    async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
+        Ok(self.0.open().await?.contains_key(key).then(|| memory_reference(key)))
+    }
+}

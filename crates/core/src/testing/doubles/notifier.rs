@@ -1,0 +1,29 @@
+//! A topic in memory.
+
+use crate::{
+    error::{ErrorName, StageError},
+    notification::Notification,
+    ports::Notifier,
+};
+
+use super::Store;
+
+failing!(MemoryNotifier);
+
+/// A topic in memory.
+#[derive(Debug, Default)]
+pub struct MemoryNotifier(Store<Vec<Notification>>);
+
+impl MemoryNotifier {
+    /// What was published.
+    pub fn published(&self) -> Vec<Notification> {
+        self.0.peek().clone()
+    }
+}
+
+impl Notifier for &MemoryNotifier {
+    async fn publish(&self, notification: &Notification) -> Result<(), StageError> {
+        self.0.open().await?.push(notification.clone());
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! An index in memory.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    attempt::Attempt,
+    clock::Timestamp,
+    dead_letter::FailureSummary,
+    error::{ErrorName, StageError},
+    message::{InternalMessage, MetaDataReference},
+    ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
+    record_id::RecordId,
+};
+
+use super::Store;
+
+failing!(MemoryTable);
+
+/// An index in memory.
+#[derive(Debug, Default)]
+pub struct MemoryTable(Store<BTreeMap<RecordId, Item>>);
+
+/// An item of a [`MemoryTable`].
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The message as last written.
+    pub message: InternalMessage,
+    /// The state of the record, as the item spells it.
+    pub status: &'static str,
+    /// When the metadata was stored.
+    pub stored_at: Option<Timestamp>,
+    /// When the record was completed.
+    pub completion: Option<CompletionTimes>,
+    /// Why the last attempt failed.
+    pub failure: Option<FailureSummary>,
+    /// The number of the attempt that an operator discarded.
+    pub discarded: Option<u32>,
+}
+
+impl Item {
+    fn new(message: &InternalMessage, status: &'static str, stored_at: Option<Timestamp>) -> Self {
+        let message = message.clone();
+        Self { message, status, stored_at, completion: None, failure: None, discarded: None }
+    }
+
+    fn state(&self) -> ItemState {
+        let context = &self.message.storage_context;
+        match (self.completion, &self.failure) {
+            (Some(times), _) => ItemState::Completed(CompletedItem {
+                s3_reference: context.s3_reference.clone(),
+                meta_data_reference: context.meta_data_reference.clone(),
+                stored_at: self.stored_at.unwrap_or(times.completed_at),
+                times,
+            }),
+            (None, Some(failure)) => ItemState::Failed {
+                attempt: failure.attempt,
+                discarded: self.discarded.is_some_and(|of| of >= failure.attempt),
+            },
+            (None, None) => ItemState::Received,
+        }
+    }
+}
+
+impl MemoryTable {
+    /// All items.
+    pub fn items(&self) -> BTreeMap<RecordId, Item> {
+        self.0.peek().clone()
+    }
+
+    /// The item of a record.
+    pub fn item(&self, id: RecordId) -> Option<Item> {
+        self.0.peek().get(&id).cloned()
+    }
+}
+
+impl RecordTable for &MemoryTable {
+    async fn put_received(
+        &self,
+        message: &InternalMessage,
+        stored_at: Timestamp,
+    ) -> Result<StoredMetadata, StageError> {
+        let id = message.message_id;
+        let mut items = self.0.open().await?;
+        let item = items.entry(id).or_insert_with(|| Item::new(message, "RECEIVED", Some(stored_at)));
+        if item.message.payload.sha256 != message.payload.sha256 {
+            return Err(StageError::new(
+                ErrorName::MetadataConflict,
+                format!("store item {id}: it exists and differs"),
+            ));
+        }
+        let stored_at = *item.stored_at.get_or_insert(stored_at);
+        Ok(StoredMetadata {
+            reference: MetaDataReference { table: "memory".to_owned(), primary_key: id },
+            stored_at,
+        })
+    }
+
+    async fn complete(
+        &self,
+        message: &InternalMessage,
+        times: CompletionTimes,
+    ) -> Result<CompletionTimes, StageError> {
+        let id = message.message_id;
+        let mut items = self.0.open().await?;
+        let Some(item) =
+            items.get_mut(&id).filter(|item| item.message.payload.sha256 == message.payload.sha256)
+        else {
+            return Err(StageError::new(ErrorName::ItemMissing, format!("complete item {id}")));
+        };
+        if item.status != "COMPLETED" {
+            item.message.storage_context = message.storage_context.clone();
+            item.status = "COMPLETED";
+        }
+        Ok(*item.completion.get_or_insert(times))
+    }
+
+    async fn fail(
+        &self,
+        message: &InternalMessage,
+        failure: &FailureSummary,
+    ) -> Result<FailedItem, StageError> {
+        let mut items = self.0.open().await?;
+        let item = items.entry(message.message_id).or_insert_with(|| Item::new(message, "FAILED", None));
+        if item.message.payload.sha256 != message.payload.sha256 {
+            let operation = format!("mark item {} as failed: it is of another payload", message.message_id);
+            return Err(StageError::new(ErrorName::MetadataConflict, operation));
+        }
+        if item.status == "COMPLETED" {
+            return Ok(FailedItem::AlreadyCompleted);
+        }
+        let known = item.failure.as_ref().map_or(0, |known| known.attempt);
+        if known > failure.attempt {
+            return Ok(FailedItem::Superseded);
+        }
+        if known < failure.attempt {
+            item.status = "FAILED";
+            item.message.storage_context = message.storage_context.clone();
+            item.failure = Some(failure.clone());
+        }
+        Ok(FailedItem::Marked)
+    }
+
+    async fn discard(&self, attempt: Attempt, _: &Discard) -> Result<bool, StageError> {
+        let mut items = self.0.open().await?;
+        let item = items.get_mut(&attempt.record).filter(|item| {
+            item.status == "FAILED"
+                && item.failure.as_ref().is_some_and(|failure| failure.attempt <= attempt.number())
+        });
+        Ok(item.map(|item| item.discarded = Some(attempt.number())).is_some())
+    }
+
+    async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
+        let items = self.0.open().await?;
+        Ok(records.iter().filter_map(|id| Some((*id, items.get(id)?.state()))).collect())
+    }
+}

@@ -1,0 +1,82 @@
+//! Records and clocks for tests.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    digest::Sha256,
+    message::{InternalMessage, PayloadDescriptor, PayloadEncoding, Redrive, SecurityContext},
+    metadata::MessageMetaData,
+    open_record::OpenRecord,
+    receipt::Durability,
+    record_id::RecordId,
+};
+
+use super::world::FIRST_LOOK;
+
+/// A clock that a test owns. It starts at 2026-11-20T22:21:00Z and stands still until moved.
+#[derive(Debug)]
+pub struct TestClock(AtomicI64);
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self(AtomicI64::new(1_795_213_260_000))
+    }
+}
+
+impl TestClock {
+    /// Moves the clock; a negative number moves it back.
+    pub fn advance_ms(&self, ms: i64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ms(self.0.load(Ordering::Relaxed)).expect("a test clock stays in range")
+    }
+}
+
+impl Clock for &TestClock {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+}
+
+/// A fresh record id, at the test clock's start.
+pub fn record_id() -> RecordId {
+    RecordId::mint(TestClock::default().now())
+}
+
+/// The message of a fresh record with this payload, which is stored nowhere.
+pub fn message(payload: &[u8]) -> InternalMessage {
+    message_of(record_id(), payload)
+}
+
+/// The message of record `id` with this payload.
+pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
+    let meta_data = r#"{"messageType":"sample","sourceSystemID":"contract-suite","sourceTransactionID":"tx-1",
+        "dateTime":"2026-11-20 22:20:59.5","note":{"nested":[1,2.5,true,null,"ü"]}}"#;
+    let descriptor = PayloadDescriptor {
+        sha256: Sha256::of(payload),
+        size_bytes: payload.len() as u64,
+        content_type: "application/octet-stream".to_owned(),
+        encoding: PayloadEncoding::Base64,
+    };
+    let meta_data = MessageMetaData::parse(meta_data, 0).expect("the sample metadata is valid");
+    InternalMessage::new(id, meta_data, descriptor, SecurityContext::default())
+}
+
+/// The message of the next attempt of the same record.
+pub fn redriven(message: &InternalMessage) -> InternalMessage {
+    let redriven_at =
+        Timestamp::from_unix_ms(message.received_at.unix_ms() + 600_000).expect("ten minutes on");
+    let redrive = Redrive { attempt: message.attempt().next().number(), redriven_at, history: Vec::new() };
+    InternalMessage { redrive: Some(redrive), ..message.clone() }
+}
+
+/// The open record of an attempt that has just begun, to be looked at in two minutes.
+pub fn open_record(message: &InternalMessage) -> OpenRecord {
+    let now = message.begun_at();
+    OpenRecord::begin(message.clone(), Durability::Replicated, None, now, now.after(FIRST_LOOK))
+}

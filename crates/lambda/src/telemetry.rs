@@ -1,0 +1,44 @@
+//! Structured logs, one JSON object per line, as CloudWatch Logs queries them.
+//!
+//! *Invariant:* the level that an operator sets applies to Custody's own targets only. Dependencies stay at
+//! `warn`: at `trace`, `lambda_runtime` would log whole events, with payloads and API keys.
+
+use tracing::Level;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use crate::config::Reader;
+
+/// The targets that `LOG_LEVEL` applies to.
+const OWN_TARGETS: [&str; 4] = ["custody_aws", "custody_core", "custody_lambda", "custody_redis"];
+
+/// Where the Lambda runtime logs every error that a handler returned. `lambda::serve` has logged it by then.
+const REPEATS_OUR_ERRORS: &str = "lambda_runtime::layers::panic";
+
+/// How much to log.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The most verbose level of Custody's own logs.
+    pub level: Level,
+}
+
+impl Settings {
+    /// Reads `LOG_LEVEL`.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        let level = reader.parsed("LOG_LEVEL", "error, warn, info, debug or trace", |text| text.parse().ok());
+        Self { level: level.unwrap_or(Level::INFO) }
+    }
+}
+
+/// Starts logging to standard output.
+pub fn init(level: Level) {
+    let dependencies =
+        Targets::new().with_default(LevelFilter::WARN).with_target(REPEATS_OUR_ERRORS, LevelFilter::OFF);
+    let targets = OWN_TARGETS.iter().fold(dependencies, |targets, own| targets.with_target(*own, level));
+    let format = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    // A second initialization in one process happens in tests only, and the first stands.
+    drop(tracing_subscriber::registry().with(targets).with(format).try_init());
+}

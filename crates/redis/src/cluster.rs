@@ -1,0 +1,169 @@
+//! The nodes of the cluster, and the last known topology.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use redis::{ErrorKind, RedisError};
+use tokio::time::timeout;
+
+use crate::{
+    breaker::Why,
+    connection::{ClusterConnection, Connector},
+    credentials::CredentialSource,
+    failure::Failure,
+    node::Node,
+    probe::ReadTopology,
+    settings::CacheSettings,
+    topology::{Address, Topology},
+};
+
+/// How long a node may take to report the topology before another one is asked as well.
+const HEDGE: Duration = Duration::from_millis(200);
+
+/// The cluster, as far as it is known.
+#[derive(Debug)]
+pub(crate) struct Cluster<C> {
+    /// The configuration endpoint, or any node.
+    pub(crate) seed: Address,
+    pub(crate) connector: Connector<C>,
+    pub(crate) settings: CacheSettings,
+    view: Mutex<View>,
+}
+
+#[derive(Debug, Default)]
+struct View {
+    nodes: BTreeMap<Address, Arc<Node>>,
+    topology: Topology,
+    /// Whether something has shown that the topology is out of date.
+    is_stale: bool,
+}
+
+impl<C: CredentialSource> Cluster<C> {
+    /// A cluster of which only the seed is known.
+    pub(crate) fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
+        let ClusterConnection { host, port, tls, credentials } = connection;
+        let connector = Connector::new(tls, credentials, settings);
+        Self { seed: Address { host, port }, connector, settings, view: Mutex::default() }
+    }
+
+    /// The primary that owns a slot, as far as is known. A topology that is out of date is read again first.
+    pub(crate) async fn owner(&self, slot: u16) -> Result<Arc<Node>, Failure> {
+        let is_stale = {
+            let view = self.view();
+            view.is_stale || view.topology.is_empty()
+        };
+        let refreshed = if is_stale { self.refresh(None).await } else { Ok(()) };
+        let owner = self.view().topology.owner(slot).cloned();
+        match (owner, refreshed) {
+            (Some(owner), _) => Ok(self.node(&owner)),
+            (None, Err(failure)) => Err(failure),
+            (None, Ok(())) => Err(later(format!("no node owns slot {slot}"))),
+        }
+    }
+
+    /// The node at an address.
+    pub(crate) fn node(&self, address: &Address) -> Arc<Node> {
+        let mut view = self.view();
+        let node = view.nodes.entry(address.clone()).or_insert_with(|| Node::new(address.clone()));
+        Arc::clone(node)
+    }
+
+    /// Notes that a slot has moved. Others may have moved with it, so the topology counts as out of date.
+    pub(crate) fn note_owner(&self, slot: u16, owner: &Address) {
+        let mut view = self.view();
+        view.topology.note_owner(slot, owner.clone());
+        view.is_stale = true;
+    }
+
+    /// Reads the topology again, from another node than `avoid` where there is one. After a failure the old one stays, as
+    /// out of date.
+    pub(crate) async fn refresh(&self, avoid: Option<&Address>) -> Result<(), Failure> {
+        self.view().is_stale = true;
+        let mut candidates = self.others(avoid);
+        if let Some(avoided) = avoid.map(|address| self.node(address)).filter(|node| !node.breaker.is_hung())
+        {
+            candidates.push(avoided);
+        }
+        let topology = self.ask_for_topology(candidates).await?;
+        let mut view = self.view();
+        view.nodes.retain(|address, _| *address == self.seed || topology.nodes().any(|node| node == address));
+        view.topology = topology;
+        view.is_stale = false;
+        Ok(())
+    }
+
+    /// Whether another node than `owner` confirms that it owns the slot. Where there is no other node, its own word counts.
+    ///
+    /// A primary that was cut off or stopped, and whose replica has taken its place meanwhile, answers for a moment as if it
+    /// still owned its slots, and knows nothing of what was stored since.
+    pub(crate) async fn confirms_owner(&self, slot: u16, owner: &Address) -> Result<bool, Failure> {
+        let is_alone = self.view().topology.nodes().all(|node| node == owner);
+        if is_alone {
+            return Ok(true);
+        }
+        let topology = self.ask_for_topology(self.others(Some(owner))).await?;
+        let confirmed = topology.owner(slot) == Some(owner);
+        let mut view = self.view();
+        view.topology = topology;
+        view.is_stale = !confirmed;
+        Ok(confirmed)
+    }
+
+    /// Every known node but `avoid` and those that hang, the seed last.
+    fn others(&self, avoid: Option<&Address>) -> Vec<Arc<Node>> {
+        let addresses: Vec<Address> = {
+            let view = self.view();
+            let nodes = view.topology.nodes().filter(|node| **node != self.seed);
+            nodes.chain([&self.seed]).filter(|node| avoid != Some(*node)).cloned().collect()
+        };
+        let nodes = addresses.iter().map(|address| self.node(address));
+        nodes.filter(|node| !node.breaker.is_hung()).collect()
+    }
+
+    /// The first topology that one of these nodes reports. They are asked one after another, the next one as soon as one fails
+    /// or is slow.
+    async fn ask_for_topology(&self, candidates: Vec<Arc<Node>>) -> Result<Topology, Failure> {
+        let mut failure = later("no node can be asked: each was found hanging a moment ago".to_owned());
+        let mut candidates = candidates.into_iter();
+        let mut asked = FuturesUnordered::new();
+        loop {
+            match candidates.next() {
+                Some(node) => asked.push(async move { self.topology_of(&node).await }),
+                None if asked.is_empty() => return Err(failure),
+                None => {}
+            }
+            let patience = if candidates.len() > 0 { HEDGE } else { self.settings.call_limit };
+            match timeout(patience, asked.next()).await {
+                Ok(Some(Ok(topology))) if topology.is_empty() => {
+                    failure = later("a node reports that nobody owns any slot".to_owned());
+                }
+                Ok(Some(Ok(topology))) => return Ok(topology),
+                // Configuration that is not usable is not better anywhere else.
+                Ok(Some(Err(unusable @ Failure::Unusable(_)))) => return Err(unusable),
+                Ok(Some(Err(error))) => failure = error,
+                Ok(None) | Err(_) => {}
+            }
+        }
+    }
+
+    async fn topology_of(&self, node: &Node) -> Result<Topology, Failure> {
+        let topology = node.converse(&self.connector, &ReadTopology(&node.address), false).await;
+        if let Err(Failure::Hung(_)) = &topology {
+            node.breaker.open(Why::Hung, self.settings.breaker_pause);
+        }
+        topology
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A failure that a later look may not find.
+pub(crate) fn later(why: String) -> Failure {
+    Failure::Later(RedisError::from((ErrorKind::ClusterConnectionNotFound, "the cluster is not ready", why)))
+}

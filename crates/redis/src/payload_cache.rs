@@ -1,0 +1,169 @@
+//! The port of the payload cache, on a cluster.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use custody_core::{
+    error::{ErrorName, StageError},
+    message::RedisReference,
+    payload_source::{PayloadSource, Pieces, opened_later},
+    ports::payload_cache::PayloadCache,
+    receipt::Durability,
+    record_id::RecordId,
+};
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+
+use crate::{
+    breaker::Why,
+    bulk::{BulkConnection, Incoming},
+    cluster::Cluster,
+    connection::ClusterConnection,
+    credentials::CredentialSource,
+    node::Node,
+    payload::{BeginFetch, Fetch, Persist, Size, Store, Unlink},
+    routing::Answered,
+    settings::CacheSettings,
+    slot::slot_of,
+};
+
+/// The payload cache on a cluster. Nothing is connected before the first call.
+#[derive(Debug)]
+pub struct ClusterCache<C> {
+    cluster: Arc<Cluster<C>>,
+}
+
+impl<C: CredentialSource> ClusterCache<C> {
+    /// The cache on the cluster that `connection` leads to.
+    pub fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
+        Self { cluster: Arc::new(Cluster::new(connection, settings)) }
+    }
+}
+
+impl<C: CredentialSource> ClusterCache<C> {
+    /// Stores a payload, once more where the primary that took it turns out to be none any more: then its replicas confirm
+    /// nothing, and its successor's may.
+    async fn store(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
+        let (key, settings) = (key_of(id), self.cluster.settings);
+        let (slot, wanted) = (slot_of(key.as_bytes()), settings.level.replicas());
+        let store = Store { key: &key, payload, settings };
+        loop {
+            let Answered { answer: confirmed, node, owner } =
+                self.cluster.call(slot, || storing(id), &store).await?;
+            if confirmed >= wanted {
+                node.breaker.close();
+                return Ok(());
+            }
+            node.breaker.open(Why::TooFewReplicas, settings.breaker_pause);
+            if let Ok(false) = self.cluster.confirms_owner(slot, &owner).await {
+                continue;
+            }
+            let limit_ms = settings.replication_timeout.as_millis();
+            let short = format!("{confirmed} of {wanted} replicas confirmed it within {limit_ms} ms");
+            return Err(StageError::new(ErrorName::CacheUnavailable, format!("{}: {short}", storing(id))));
+        }
+    }
+}
+
+fn storing(id: RecordId) -> String {
+    format!("cache the payload of record {id}")
+}
+
+/// The key of a record's payload.
+fn key_of(id: RecordId) -> String {
+    format!("rec:{id}")
+}
+
+/// Begins to read a payload: its size, and its pieces as they come in. `None` where there is none.
+async fn begin<C: CredentialSource + 'static>(
+    cluster: &Cluster<C>,
+    id: RecordId,
+) -> Result<Option<(u64, Pieces)>, StageError> {
+    let key = key_of(id);
+    let operation = || format!("read the cached payload of record {id}");
+    let slot = slot_of(key.as_bytes());
+    let begun = cluster.call_for_presence(slot, operation, &BeginFetch(&key), Option::is_none).await?;
+    let Answered { answer: Some((connection, incoming)), node, .. } = begun else { return Ok(None) };
+    let size_bytes = incoming.length as u64;
+    let read = async |(connection, mut incoming, node): (Option<BulkConnection>, Incoming, Arc<Node>)| {
+        let Some(mut connection) = connection else { return Ok(None) };
+        let Some(piece) = connection.next_piece(&mut incoming).await.map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        // With the last piece: a reader that knows the size asks for no more.
+        let connection = if incoming.is_complete() {
+            node.put_back(connection);
+            None
+        } else {
+            Some(connection)
+        };
+        Ok(Some((piece, (connection, incoming, node))))
+    };
+    Ok(Some((size_bytes, stream::try_unfold((Some(connection), incoming, node), read).boxed())))
+}
+
+impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
+    fn reference(&self, id: RecordId) -> RedisReference {
+        let seed = &self.cluster.seed;
+        RedisReference { server: seed.host.clone(), port: seed.port, key: key_of(id) }
+    }
+
+    fn durability(&self) -> Durability {
+        self.cluster.settings.level.durability()
+    }
+
+    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
+        if !self.cluster.settings.admits {
+            let closed = format!("{}: the cache is closed to new payloads", storing(id));
+            return Err(StageError::new(ErrorName::CacheUnavailable, closed));
+        }
+        let limit = self.cluster.settings.call_limit;
+        timeout(limit, self.store(id, payload)).await.unwrap_or_else(|_| {
+            let waited = format!("{}: it took longer than {} ms", storing(id), limit.as_millis());
+            Err(StageError::new(ErrorName::CacheUnavailable, waited))
+        })
+    }
+
+    async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
+        let key = key_of(id);
+        let operation = || format!("read the cached payload of record {id}");
+        let slot = slot_of(key.as_bytes());
+        let answered = self.cluster.call_for_presence(slot, operation, &Fetch(&key), Option::is_none).await?;
+        Ok(answered.answer)
+    }
+
+    async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
+        let Some((size_bytes, pieces)) = begin(&self.cluster, id).await? else { return Ok(None) };
+        let cluster = Arc::clone(&self.cluster);
+        let again = move || {
+            let cluster = Arc::clone(&cluster);
+            opened_later(
+                async move { Ok::<_, StageError>(begin(&cluster, id).await?.map(|(_, pieces)| pieces)) },
+            )
+        };
+        Ok(Some(PayloadSource::new(size_bytes, pieces, again)))
+    }
+
+    async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
+        let key = key_of(id);
+        let operation = || format!("read the size of the cached payload of record {id}");
+        let slot = slot_of(key.as_bytes());
+        let answered = self.cluster.call_for_presence(slot, operation, &Size(&key), Option::is_none).await?;
+        Ok(answered.answer)
+    }
+
+    async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
+        let key = key_of(id);
+        let operation = || format!("take the expiry off the cached payload of record {id}");
+        let slot = slot_of(key.as_bytes());
+        let answered =
+            self.cluster.call_for_presence(slot, operation, &Persist(&key), |is_there| !is_there).await?;
+        Ok(answered.answer)
+    }
+
+    async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
+        let key = key_of(id);
+        let operation = || format!("remove the cached payload of record {id}");
+        self.cluster.call(slot_of(key.as_bytes()), operation, &Unlink(&key)).await.map(drop)
+    }
+}

@@ -1,0 +1,149 @@
+//! A cluster, and caches on it.
+
+use std::time::{Duration, Instant};
+
+use custody_core::{
+    error::{ErrorName, StageError},
+    ports::payload_cache::PayloadCache,
+    record_id::RecordId,
+    secret::Secret,
+    testing::samples,
+};
+use custody_redis::{
+    CacheSettings, ClusterCache, ClusterConnection, CredentialSource, Credentials, Level, Tls,
+};
+use custody_redis_cluster::{PASSWORD, RedisCluster, USERNAME, admin::Node, certificates::Certificates};
+
+pub(crate) type Cache = ClusterCache<Fixed>;
+
+/// Credentials that are known without asking.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixed(pub(crate) Option<&'static str>);
+
+impl CredentialSource for Fixed {
+    async fn credentials(&self) -> Result<Option<Credentials>, StageError> {
+        let credentials = |password: &str| Credentials {
+            username: USERNAME.to_owned(),
+            password: Secret::new(password.to_owned()),
+        };
+        Ok(self.0.map(credentials))
+    }
+}
+
+/// A cluster with the files that its clients need.
+pub(crate) struct Fixture {
+    pub(crate) cluster: RedisCluster,
+    pub(crate) certificates: Option<Certificates>,
+}
+
+impl Fixture {
+    pub(crate) fn plain(shards: usize, replicas: usize) -> Self {
+        Self { cluster: RedisCluster::start(shards, replicas, None).unwrap(), certificates: None }
+    }
+
+    pub(crate) fn encrypted(shards: usize, replicas: usize) -> Self {
+        let certificates = Certificates::create().unwrap();
+        let cluster = RedisCluster::start(shards, replicas, Some(&certificates)).unwrap();
+        Self { cluster, certificates: Some(certificates) }
+    }
+
+    /// A cache as functions have it, with shorter waits.
+    pub(crate) fn cache(&self, level: Level) -> Cache {
+        self.cache_with(settings(level))
+    }
+
+    pub(crate) fn cache_with(&self, settings: CacheSettings) -> Cache {
+        match &self.certificates {
+            None => self.cache_of(Tls::Off, None, settings),
+            Some(certificates) => {
+                let tls = Tls::Verified { ca_bundle: certificates.file("ca.pem") };
+                self.cache_of(tls, Some(PASSWORD), settings)
+            }
+        }
+    }
+
+    pub(crate) fn cache_of(
+        &self,
+        tls: Tls,
+        password: Option<&'static str>,
+        settings: CacheSettings,
+    ) -> Cache {
+        self.cache_from(self.cluster.node(0), tls, password, settings)
+    }
+
+    /// A cache that finds the cluster through this node.
+    #[expect(clippy::unused_self, reason = "a cache outlives no cluster")]
+    pub(crate) fn cache_from(
+        &self,
+        seed: &Node,
+        tls: Tls,
+        password: Option<&'static str>,
+        settings: CacheSettings,
+    ) -> Cache {
+        let host = "localhost".to_owned();
+        let connection = ClusterConnection { host, port: seed.port, tls, credentials: Fixed(password) };
+        ClusterCache::new(connection, settings)
+    }
+
+    /// A new record whose payload belongs to this shard.
+    pub(crate) fn record_of(&self, shard: usize) -> RecordId {
+        loop {
+            let id = samples::record_id();
+            if self.shard_of(id) == shard {
+                return id;
+            }
+        }
+    }
+
+    /// The shard of a record, as the cluster was formed.
+    pub(crate) fn shard_of(&self, id: RecordId) -> usize {
+        let shards = self.cluster.replica_of(0);
+        usize::from(self.slot_of(id)) * shards / 16_384
+    }
+
+    /// The slot of a record, as a server works it out.
+    pub(crate) fn slot_of(&self, id: RecordId) -> u16 {
+        let key = format!("rec:{id}");
+        let node = self.cluster.nodes().find(|node| node.is_serving()).unwrap();
+        node.run(redis::cmd("CLUSTER").arg("KEYSLOT").arg(key)).unwrap()
+    }
+}
+
+/// The settings of functions, with shorter waits and without breaks that a test would have to sit out.
+pub(crate) fn settings(level: Level) -> CacheSettings {
+    CacheSettings {
+        replication_timeout: Duration::from_millis(300),
+        breaker_pause: Duration::ZERO,
+        ..CacheSettings::new(level)
+    }
+}
+
+/// The text of a put's failure.
+pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
+    let error = cache.put(id, b"payload").await.unwrap_err();
+    assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
+    let text = error.to_string();
+    assert!(!text.contains(PASSWORD) && !text.contains("wrong-password"), "{text}");
+    text
+}
+
+/// Puts until it succeeds: the cluster is changing.
+pub(crate) async fn put_in_the_end(cache: &Cache, id: RecordId) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while let Err(error) = cache.put(id, id.to_string().as_bytes()).await {
+        assert!(Instant::now() < deadline, "the put is refused for good: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Reads until there is an answer: the cluster is changing. Absence is an answer.
+pub(crate) async fn read_in_the_end(cache: &Cache, id: RecordId) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        match cache.payload(id).await {
+            Ok(payload) => return payload.map(|payload| payload.to_vec()),
+            Err(error) => assert!(Instant::now() < deadline, "no answer: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,180 @@
+//! The rest of AWS: takes every call that the functions make, and answers it at once, or as late as it is told to.
+//!
+//! It keeps nothing and checks nothing. What the functions do with S3, DynamoDB and Step Functions is tested on the local
+//! stack; here, the services must only cost what their protocol costs a client: TLS, HTTP, and the bytes.
+
+use std::{
+    io::{BufReader, Write as _},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use custody_redis_cluster::{PASSWORD, USERNAME, certificates::Certificates};
+use serde_json::{Value, json};
+
+use crate::{
+    http::{self, Head},
+    latencies::Latencies,
+    tls,
+};
+
+/// What a stub does beside answering.
+#[derive(Clone, Debug, Default)]
+pub struct Behaviour {
+    /// The time that passes before it answers.
+    pub latencies: Latencies,
+    /// The receiver of every execution that is started.
+    pub executions: Option<Sender<Execution>>,
+    /// A text, and how much longer requests take that have it in them.
+    pub slow: Option<(String, Duration)>,
+}
+
+impl Behaviour {
+    fn latency(&self, operation: &str, request: &[u8], answer: usize) -> Duration {
+        let slow = self
+            .slow
+            .as_ref()
+            .filter(|(text, _)| request.windows(text.len()).any(|part| part == text.as_bytes()));
+        self.latencies.of(operation, request.len().max(answer)) + slow.map_or(Duration::ZERO, |(_, by)| *by)
+    }
+}
+
+/// An execution of the workflow.
+#[derive(Debug)]
+pub struct Execution {
+    /// When it was started.
+    pub started: Instant,
+    /// Its input.
+    pub input: String,
+}
+
+/// A stub, serving on a port of its own as long as the process lives.
+#[derive(Clone, Debug)]
+pub struct AwsStub {
+    port: u16,
+    acceptance_bytes: Arc<AtomicUsize>,
+}
+
+impl AwsStub {
+    /// Starts a stub.
+    pub fn start(certificates: &Certificates, behaviour: Behaviour) -> anyhow::Result<Self> {
+        let config = tls::server_config(&certificates.file("cert.pem"), &certificates.file("key.pem"))?;
+        let listener = TcpListener::bind("127.0.0.1:0").context("bind the AWS stub")?;
+        let port = listener.local_addr()?.port();
+        let acceptance_bytes = Arc::default();
+        let service = Service { behaviour, acceptance_bytes: Arc::clone(&acceptance_bytes) };
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                let (config, service) = (Arc::clone(&config), service.clone());
+                thread::spawn(move || {
+                    let served = tls::accept(config, connection).and_then(|stream| service.serve(stream));
+                    if let Err(error) = served {
+                        eprintln!("the AWS stub ended a connection: {error:#}");
+                    }
+                });
+            }
+        });
+        Ok(Self { port, acceptance_bytes })
+    }
+
+    /// The value of `AWS_ENDPOINT_URL`: a number instead of a name, because S3's client puts a bucket's name in front of a
+    /// name.
+    pub fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// The size of the last request by which a record was accepted: an open record, with the claim of its key where it has
+    /// one. 0 before the first.
+    pub fn acceptance_bytes(&self) -> usize {
+        self.acceptance_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What all connections of a stub share.
+#[derive(Clone)]
+struct Service {
+    behaviour: Behaviour,
+    acceptance_bytes: Arc<AtomicUsize>,
+}
+
+impl Service {
+    fn serve(&self, stream: tls::ServerStream) -> anyhow::Result<()> {
+        let mut reader = BufReader::with_capacity(64 * 1024, stream);
+        let mut body = Vec::new();
+        while let Some(head) = http::read_head(&mut reader)? {
+            if head.header("expect").is_some() {
+                reader.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                reader.get_mut().flush()?;
+            }
+            http::read_body(&mut reader, &head, &mut body)?;
+            let operation = operation(&head);
+            let (status, headers, answer) = answer(operation);
+            let latency = self.behaviour.latency(operation, &body, answer.len());
+            if !latency.is_zero() {
+                thread::sleep(latency);
+            }
+            self.note(operation, &body)?;
+            http::respond(reader.get_mut(), status, headers, &answer)?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, operation: &str, body: &[u8]) -> anyhow::Result<()> {
+        match (operation, &self.behaviour.executions) {
+            ("PutItem" | "TransactWriteItems", _) => {
+                self.acceptance_bytes.store(body.len(), Ordering::Relaxed);
+            }
+            ("StartExecution", Some(executions)) => {
+                let request: Value = serde_json::from_slice(body).context("read StartExecution")?;
+                let input = request["input"].as_str().context("an execution has an input")?;
+                // Nobody may be interested any more: that is how a run ends.
+                executions.send(Execution { started: Instant::now(), input: input.to_owned() }).ok();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The name of the operation that a request asks for. Services tell it in a header, S3 by the method.
+fn operation(head: &Head) -> &str {
+    match (head.header("x-amz-target"), head.method()) {
+        (Some(target), _) => target.rsplit('.').next().unwrap_or_default(),
+        (None, "PUT") => "PutObject",
+        (None, "HEAD") => "HeadObject",
+        (None, "GET") => "GetObject",
+        (None, method) => method,
+    }
+}
+
+/// Status, further headers and body of the answer to a request.
+fn answer(operation: &str) -> (&'static str, &'static str, String) {
+    // 2026-11-20T22:21:00Z
+    const NOW: u32 = 1_795_213_260;
+    let json = match operation {
+        "GetSecretValue" => {
+            json!({"SecretString": json!({"username": USERNAME, "password": PASSWORD}).to_string()})
+        }
+        "StartExecution" => {
+            json!({"executionArn": "arn:aws:states:us-east-1:000000000000:execution:bench:1", "startDate": NOW})
+        }
+        "UpdateItem" => {
+            let time = json!({"S": "2026-11-20T22:21:00.000Z"});
+            json!({"Attributes": {"archivedAt": time, "completedAt": time}})
+        }
+        "SendMessage" => json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"}),
+        // Every write is taken, and no item is found: a record is new, and so is its idempotency key.
+        "PutItem" | "TransactWriteItems" | "GetItem" | "DeleteItem" => json!({}),
+        // There is no object yet, and every new one is taken.
+        "PutObject" => return ("200 OK", "etag: \"0\"\r\n", String::new()),
+        _ => return ("404 Not Found", "", String::new()),
+    };
+    ("200 OK", "", json.to_string())
+}

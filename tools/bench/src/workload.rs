@@ -1,0 +1,288 @@
+//! The events: what API Gateway and Step Functions would deliver.
+
+use custody_core::{
+    digest::Sha256,
+    message::{InternalMessage, RedisReference},
+    testing::samples,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use serde_json::json;
+
+/// The sizes of ingest events, and what they are called.
+pub const EVENT_SIZES: [(usize, &str); 5] = [
+    (4 * KIB, "4 KB"),
+    (256 * KIB, "256 KB"),
+    (1024 * KIB, "1 MB"),
+    (3 * 1024 * KIB, "3 MB"),
+    (6 * 1024 * KIB, "6 MB"),
+];
+const KIB: usize = 1024;
+
+/// The payload sizes that ingest makes of [`EVENT_SIZES`]: three quarters, because base64 is four thirds.
+pub const PAYLOAD_SIZES: [(usize, &str); 5] = [
+    (3 * KIB, "3 KB"),
+    (192 * KIB, "192 KB"),
+    (768 * KIB, "768 KB"),
+    (2304 * KIB, "2.3 MB"),
+    (4608 * KIB, "4.7 MB"),
+];
+
+/// An event and the size of its payload.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// The JSON text.
+    pub text: Vec<u8>,
+    /// The payload's size, as the event carries it.
+    pub payload_bytes: usize,
+    /// Its size as it is kept.
+    pub decoded_bytes: usize,
+}
+
+impl Event {
+    /// A request of so many bytes, with a payload in base64, of which the baseline moves the decoded bytes.
+    pub fn of_ingest(size: usize) -> Self {
+        let event = ingest_event(size, Form::Base64);
+        Self { payload_bytes: event.decoded_bytes, ..event }
+    }
+}
+
+/// How a request carries its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// In base64, as producers of images send it.
+    Base64,
+    /// The same, with an idempotency key that nobody has used before.
+    Keyed,
+    /// The same, with the digest of the body in `Content-Digest`.
+    ContentDigest,
+    /// As text in which nothing must be escaped.
+    Text,
+    /// As text with a line break in every line of forty characters, and quotation marks.
+    EscapedText,
+    /// As a JSON value of many small parts.
+    Json,
+    /// As the body of a `CloudEvent` in binary mode.
+    BinaryCloudEvent,
+}
+
+impl Form {
+    /// What the form is called in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Base64 => "ingest",
+            Self::Keyed => "ingest, idempotency key",
+            Self::ContentDigest => "ingest, Content-Digest",
+            Self::Text => "ingest, text",
+            Self::EscapedText => "ingest, text with escapes",
+            Self::Json => "ingest, JSON payload",
+            Self::BinaryCloudEvent => "ingest, binary CloudEvent",
+        }
+    }
+
+    /// A payload of about so many bytes, and the text that stands for it in a body: a JSON value, or base64.
+    fn payload(self, size: usize) -> (Vec<u8>, String) {
+        let repeated = |part: &str| part.repeat((size / part.len()).max(1));
+        match self {
+            Self::Base64 | Self::Keyed | Self::ContentDigest => {
+                let bytes = payload(size);
+                let text = format!("\"{}\"", base64_simd::STANDARD.encode_to_string(&bytes));
+                (bytes, text)
+            }
+            Self::BinaryCloudEvent => {
+                let bytes = payload(size);
+                let text = base64_simd::STANDARD.encode_to_string(&bytes);
+                (bytes, text)
+            }
+            Self::Text => {
+                let text = repeated("one line of a long report, and the next. ");
+                (text.clone().into_bytes(), json!(text).to_string())
+            }
+            Self::EscapedText => {
+                let text = repeated("one \"line\" of a long report, and the next.\n");
+                (text.clone().into_bytes(), json!(text).to_string())
+            }
+            Self::Json => {
+                let text = format!("[{}0]", repeated("{\"name\":\"feature\",\"value\":0.125},"));
+                (text.clone().into_bytes(), text)
+            }
+        }
+    }
+}
+
+/// A proxy event of about `size` bytes, with a payload in this form. With base64 the size is exact.
+pub fn ingest_event(size: usize, form: Form) -> Event {
+    let room = size.saturating_sub(proxy_event("", "", form).len());
+    // The text of a body is escaped once more in the event.
+    let escaped = |payload_bytes: usize| {
+        let (_, text) = form.payload(payload_bytes);
+        json!(text).to_string().len()
+    };
+    let sample = room.clamp(KIB, 64 * KIB);
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let payload_bytes = match form {
+        Form::Text | Form::EscapedText | Form::Json => {
+            (room as f64 * 0.99 / (escaped(sample) as f64 / sample as f64)) as usize
+        }
+        // Without the escaped quotation marks around it, which the empty event has already.
+        Form::Base64 | Form::Keyed | Form::ContentDigest | Form::BinaryCloudEvent => room / 4 * 3,
+    };
+    let (payload, in_body) = form.payload(payload_bytes);
+    let padding = if matches!(form, Form::Base64 | Form::Keyed) { room % 4 } else { 0 };
+    let text = proxy_event(&in_body, &"x".repeat(padding), form);
+    Event {
+        text: text.into_bytes(),
+        payload_bytes: in_body.len().min(size / 4 * 3),
+        decoded_bytes: payload.len(),
+    }
+}
+
+fn proxy_event(payload: &str, padding: &str, form: Form) -> String {
+    const TIME: &str = "2026-11-20T22:21:00Z";
+    let is_binary = form == Form::BinaryCloudEvent;
+    let body = if is_binary {
+        payload.to_owned()
+    } else {
+        let meta_data = json!({
+            "messageType": "imageB64",
+            "sourceSystemID": "bench",
+            "sourceTransactionID": "6f1c2a34-9f0e-4a0b-8c57-2f3f0a1f7c11",
+            "dateTime": TIME,
+            "note": padding,
+        });
+        let payload = if payload.is_empty() { "\"\"" } else { payload };
+        let encoding = match form {
+            Form::Text | Form::EscapedText => "utf8",
+            Form::Json => "json",
+            _ => "base64",
+        };
+        format!(
+            "{{\"messageMetaData\":{meta_data},\"payloadEncoding\":\"{encoding}\",\"messagePayload\":{payload}}}"
+        )
+    };
+    let content_type = if is_binary { "application/octet-stream" } else { "application/json" };
+    let mut headers = json!({
+        "Accept": "*/*",
+        "Content-Type": content_type,
+        "Host": "abcdefghij.execute-api.us-east-1.amazonaws.com",
+        "User-Agent": "bench/1.0",
+        "X-Amzn-Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700",
+        "X-Forwarded-For": "192.0.2.10",
+        "X-Forwarded-Port": "443",
+        "X-Forwarded-Proto": "https",
+    });
+    match form {
+        // The stub finds no claim of any key.
+        Form::Keyed => headers["Idempotency-Key"] = json!("3f1c9a52"),
+        Form::ContentDigest => {
+            let digest = Sha256::of(body.as_bytes()).to_base64();
+            headers["Content-Digest"] = json!(format!("sha-256=:{digest}:"));
+        }
+        Form::BinaryCloudEvent => {
+            let attributes = [
+                ("specversion", "1.0"),
+                ("id", "7"),
+                ("type", "sample"),
+                ("source", "/bench"),
+                ("time", TIME),
+            ];
+            for (name, value) in attributes {
+                headers[format!("ce-{name}")] = json!(value);
+            }
+        }
+        Form::Base64 | Form::Text | Form::EscapedText | Form::Json => {}
+    }
+    json!({
+        "resource": "/ingestMessage",
+        "path": "/ingestMessage",
+        "httpMethod": "POST",
+        "headers": headers,
+        "multiValueHeaders": {"Accept": ["*/*"], "Content-Type": [content_type]},
+        "queryStringParameters": null,
+        "pathParameters": null,
+        "stageVariables": null,
+        "requestContext": {
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+            "stage": "Prod",
+            "path": "/Prod/ingestMessage",
+            "requestTimeEpoch": 1_795_213_260_000_u64,
+            "identity": {"sourceIp": "192.0.2.10", "userAgent": "bench/1.0", "apiKeyId": "k1e2y3i4d5"},
+        },
+        "body": body,
+        "isBase64Encoded": is_binary,
+    })
+    .to_string()
+}
+
+/// A record in the cache, for the archive stage.
+#[derive(Clone, Debug)]
+pub struct CachedRecord {
+    /// The stage's event.
+    pub event: Event,
+    /// The key of the payload in the cache.
+    pub key: String,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+/// A record with a payload of `size` bytes.
+pub fn cached_record(size: usize) -> CachedRecord {
+    let payload = payload(size);
+    let mut message: InternalMessage = samples::message(&payload);
+    let id = message.message_id;
+    let key = id.cache_key();
+    message.storage_context.redis_reference =
+        Some(RedisReference { server: "localhost".to_owned(), port: 6379, key: key.clone() });
+    let event = Event { text: message.to_json().into_bytes(), payload_bytes: size, decoded_bytes: size };
+    CachedRecord { event, key, payload }
+}
+
+/// What the workflow hands to aggregate.
+pub fn aggregate_event() -> Event {
+    let text = include_bytes!("../../../events/aggregate/valid.json");
+    Event { text: text.to_vec(), payload_bytes: 0, decoded_bytes: 0 }
+}
+
+/// Bytes as an image's: they repeat nothing.
+fn payload(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    SmallRng::seed_from_u64(4).fill(&mut bytes[..]);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use custody_core::envelope;
+
+    use super::*;
+
+    #[test]
+    fn events_have_the_size_that_is_asked_for() {
+        for (size, name) in EVENT_SIZES {
+            for form in [Form::Base64, Form::Keyed] {
+                assert_eq!(ingest_event(size, form).text.len(), size, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn ingest_understands_every_form_and_keeps_its_payload() {
+        for form in [
+            Form::Base64,
+            Form::Keyed,
+            Form::ContentDigest,
+            Form::Text,
+            Form::EscapedText,
+            Form::Json,
+            Form::BinaryCloudEvent,
+        ] {
+            for size in [8 * KIB, 256 * KIB] {
+                let event = ingest_event(size, form);
+                let length = event.text.len();
+                assert!(length <= size && length + size / 20 > size, "{form:?}: {length} of {size}");
+                let request = envelope::read(event.text.into()).request.unwrap();
+                assert_eq!(request.payload.content.len(), event.decoded_bytes, "{form:?}");
+                assert!(event.payload_bytes <= length);
+            }
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What the end-to-end tests share: a producer, a subscriber and an operator of the local stack.
+//!
+//! The stack is made by `cargo xtask test`, which tells these tests where it is. A test that is run without one fails
+//! and says so.
+
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use custody_aws::{DynamoOpenRecords, S3AcceptanceMarkers};
+use custody_core::{
+    attempt::Attempt,
+    open_record::{OpenRecord, OpenState},
+    ports::{AcceptanceMarkers, OpenRecords},
+    record_id::RecordId,
+};
+use custody_test_client::{
+    deployment::Deployment,
+    queue,
+    sender::Sender,
+    subscriber::{Arrival, Subscriber},
+};
+use serde_json::Value;
+
+/// How long anything may take before a test gives up on it: longer than reconcile waits before it does the duties of a failure.
+/// Not a bar for speed.
+pub const PATIENCE: Duration = Duration::from_mins(4);
+
+/// A stack under test. Every test makes its own, because clients live in a test's runtime; the readers of the
+/// queues are shared.
+#[derive(Debug)]
+pub struct Stack {
+    /// Its endpoints and stores.
+    pub deployment: Deployment,
+    /// A producer.
+    pub sender: Sender,
+    subscriber: &'static Subscriber,
+}
+
+static SUBSCRIBER: OnceLock<Subscriber> = OnceLock::new();
+static DEAD_LETTERS: OnceLock<DeadLetters> = OnceLock::new();
+static REJECTED_REQUESTS: OnceLock<DeadLetters> = OnceLock::new();
+
+type DeadLetters = Arc<Mutex<Vec<Value>>>;
+
+/// A variable that `cargo xtask test` sets.
+#[expect(clippy::disallowed_methods, reason = "tests get their stack through the environment")]
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set; run these tests with `cargo xtask test` or `cargo xtask e2e`")
+    })
+}
+
+impl Stack {
+    /// The stack that `cargo xtask` started.
+    pub async fn under_test() -> Self {
+        let outputs = PathBuf::from(variable("CUSTODY_OUTPUTS"));
+        let deployment = Deployment::load(&outputs, variable("CUSTODY_API_KEY"))
+            .await
+            .expect("the stack's outputs are readable");
+        let subscriber =
+            SUBSCRIBER.get_or_init(|| Subscriber::start(&deployment).expect("the subscriber starts"));
+        let sender = Sender::new(&deployment).expect("the stack has an endpoint");
+        Self { deployment, sender, subscriber }
+    }
+
+    /// Waits until `holds` returns something, or gives up after [`PATIENCE`].
+    pub async fn eventually<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(value) = holds().await {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Runs reconcile until `done`. Tests of other records may go on beside.
+    pub async fn reconcile_until(&self, what: &str, done: impl AsyncFn() -> bool) {
+        self.eventually(what, async || {
+            if done().await {
+                return Some(());
+            }
+            self.reconcile().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            None
+        })
+        .await;
+    }
+
+    /// Runs reconcile once, as the schedule does. One that fails, as in an outage, is as good as one that finds nothing.
+    pub async fn reconcile(&self) {
+        let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
+        self.deployment.aws.lambda().invoke().function_name(name).send().await.ok();
+    }
+
+    /// The status of a record's item; empty where there is none.
+    pub async fn status(&self, id: RecordId) -> String {
+        let item = custody_test_client::verify::item(&self.deployment, id).await.unwrap_or_default();
+        item["status"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The open record of this id; `None` where it is closed.
+    pub async fn open_record(&self, id: RecordId) -> Option<OpenRecord> {
+        let output = |name| self.deployment.output(name).expect("the stack has it").to_owned();
+        let (open, claims) = (output("OpenTableName"), output("ClaimsTableName"));
+        let table = DynamoOpenRecords::new(self.deployment.aws.dynamodb(), open, claims);
+        OpenRecords::find(&table, id).await.expect("the open-record table answers")
+    }
+
+    /// Whether something is owed to a record: an open record or a marker tells.
+    pub async fn is_open(&self, id: RecordId) -> bool {
+        let bucket = self.deployment.output("MarkerBucket").expect("the stack has it").to_owned();
+        let markers = S3AcceptanceMarkers::new(self.deployment.aws.s3(), bucket);
+        let marker = AcceptanceMarkers::find(&markers, Attempt::first(id)).await;
+        self.open_record(id).await.is_some() || marker.expect("the marker bucket answers").is_some()
+    }
+
+    /// Whether a record is at an end: closed, or failed with nothing owed but a decision.
+    pub async fn is_settled(&self, id: RecordId) -> bool {
+        match self.open_record(id).await.map(|record| record.state) {
+            None => !self.is_open(id).await,
+            Some(OpenState::Failed { owed, .. }) => owed.is_empty(),
+            Some(OpenState::InProgress) => false,
+        }
+    }
+
+    /// Waits until a record's last notification has arrived, and keeps all of them for the search for secrets.
+    pub async fn follow(&self, id: RecordId) -> anyhow::Result<Vec<Arrival>> {
+        let arrivals = self.subscriber.follow(id, PATIENCE).await?;
+        for arrival in &arrivals {
+            keep_for_the_search(&arrival.event.to_string())?;
+        }
+        Ok(arrivals)
+    }
+
+    /// Waits until a notification of this record's `stage` has arrived. Notifications are delivered in any order, so
+    /// that of a branch may arrive after the record's last one.
+    pub async fn announced(&self, id: RecordId, stage: &str) {
+        let arrived = || self.subscriber.arrivals(id).iter().any(|arrival| arrival.stage() == stage);
+        self.eventually(&format!("notification `{stage}` of record {id}"), async || arrived().then_some(()))
+            .await;
+    }
+
+    /// Waits for the dead letter that `wanted` recognizes.
+    pub async fn dead_letter(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        wait_for_letter(self.dead_letters(), wanted).await
+    }
+
+    /// Waits for the rejected request that `wanted` recognizes.
+    pub async fn rejected_request(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let requests = REJECTED_REQUESTS.get_or_init(|| self.read_letters("RejectedQueueUrl"));
+        wait_for_letter(requests, wanted).await
+    }
+
+    /// How many dead letters that `wanted` recognizes have arrived so far.
+    pub fn count_dead_letters(&self, wanted: impl Fn(&Value) -> bool) -> usize {
+        let letters = self.dead_letters().lock().unwrap_or_else(PoisonError::into_inner);
+        letters.iter().filter(|letter| wanted(&letter["body"])).count()
+    }
+
+    /// Takes dead letters off their queue from now on. A test that looks at the queue itself, as an operator does, must not
+    /// ask for any.
+    fn dead_letters(&self) -> &'static DeadLetters {
+        DEAD_LETTERS.get_or_init(|| self.read_letters("DeadLetterQueueUrl"))
+    }
+
+    fn read_letters(&self, queue: &str) -> DeadLetters {
+        let letters = DeadLetters::default();
+        start_reading_letters(&self.deployment, queue, Arc::clone(&letters))
+            .expect("the queue's reader starts");
+        letters
+    }
+
+    /// Waits until the first execution of a record has ended; its status and its error's name.
+    pub async fn execution(&self, id: RecordId) -> anyhow::Result<(String, String)> {
+        let machine = self.deployment.output("StateMachineArn")?;
+        let name = Attempt::first(id).execution_name(1);
+        let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let execution =
+                self.deployment.aws.step_functions().describe_execution().execution_arn(&arn).send().await;
+            let execution = execution.with_context(|| format!("describe the execution of record {id}"))?;
+            if execution.status().as_str() != "RUNNING" {
+                return Ok((
+                    execution.status().as_str().to_owned(),
+                    execution.error().unwrap_or_default().to_owned(),
+                ));
+            }
+            ensure!(Instant::now() < deadline, "the execution of record {id} does not end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn wait_for_letter(letters: &DeadLetters, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = {
+            let letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
+            letters.iter().find(|letter| wanted(&letter["body"])).cloned()
+        };
+        match found {
+            Some(letter) => return Ok(letter),
+            None if Instant::now() > deadline => bail!("no such dead letter arrived"),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+fn start_reading_letters(deployment: &Deployment, queue: &str, letters: DeadLetters) -> anyhow::Result<()> {
+    let url = deployment.output(queue)?.to_owned();
+    queue::read_from_now_on(deployment.aws.clone(), url, move |message| {
+        let text = message.body().unwrap_or_default();
+        keep_for_the_search(text).expect("the stack's folder can be written");
+        let body: Value = serde_json::from_str(text).unwrap_or_default();
+        let letter = serde_json::json!({"body": body, "attributes": queue::attributes(message)});
+        letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
+    })
+}
+
+/// Messages are gone from their queues once read, so what was in them is kept in a file of the stack.
+fn keep_for_the_search(text: &str) -> anyhow::Result<()> {
+    let file = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join("messages-seen.log");
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    writeln!(file, "{text}")?;
+    Ok(())
+}
+
+/// Breaks a part of the stack, or mends it; see `cargo xtask break --help`.
+pub fn break_part(fault: &str) {
+    let mut command = Command::new(variable("CUSTODY_XTASK"));
+    command.args(["--stack", &variable("CUSTODY_LOCAL_STACK"), "break", fault]);
+    let status = command.stdout(Stdio::null()).status().expect("the task runner starts");
+    assert!(status.success(), "`break {fault}` ended with {status}");
+}
+
+/// The same, while the other futures of the test go on.
+pub async fn break_under_load(fault: &'static str) {
+    tokio::task::spawn_blocking(move || break_part(fault)).await.expect("the fault is made");
+}
+
+/// A service that is away, until dropped.
+#[derive(Debug)]
+pub struct Away(());
+
+impl Away {
+    /// Lets a service be away, by the name of the fault.
+    pub fn new(fault: &str) -> Self {
+        break_part(fault);
+        Self(())
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        break_part("services-back");
+    }
+}
+
+/// The nodes of the cache, as their administrator.
+pub fn cache_nodes() -> Vec<redis::Client> {
+    let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER")));
+    let root_cert = ca_file.expect("the stack has an authority");
+    let password = variable("CUSTODY_CACHE_ADMIN_PASSWORD");
+    let client = |port: &str| {
+        let url = format!("rediss://admin:{password}@127.0.0.1:{port}");
+        let root_cert = Some(root_cert.clone());
+        redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
+            .expect("the address of a node")
+    };
+    variable("CUSTODY_CACHE_PORTS").split(',').map(client).collect()
+}
+
+/// Runs the operator's tool; its exit status and what it printed.
+pub fn custody(arguments: &[&str]) -> (i32, String) {
+    let output =
+        Command::new(variable("CUSTODY_CLI")).args(arguments).output().expect("the operator's tool starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    std::io::stderr().write_all(errors.as_bytes()).ok();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// An action denied to a function, until dropped.
+#[derive(Debug)]
+pub struct Denied(String);
+
+impl Denied {
+    /// Denies `action` to the function with this physical name.
+    pub fn to(function: &str, action: &str) -> Self {
+        operate("deny.py", &[function, action], "").expect("the denial is made");
+        Self(function.to_owned())
+    }
+}
+
+impl Drop for Denied {
+    fn drop(&mut self) {
+        operate("deny.py", &[&self.0, "--lift"], "").expect("the denial is lifted");
+    }
+}
+
+/// Runs one of the local stack's Python scripts and returns what it prints.
+pub fn operate(script: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../local-stack/python").join(script);
+    let mut command = Command::new(variable("CUSTODY_PYTHON"));
+    command.arg(path).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("run {script}"))?;
+    child.stdin.take().context("the script's input")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{script} {arguments:?} ended with {}", output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

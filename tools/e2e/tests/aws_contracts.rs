@@ -1,0 +1,69 @@
+//! The AWS adapters keep the same contracts as their in-memory doubles. They run as the account's administrator on the
+//! deployed stores, with ids of their own.
+
+use bytes::Bytes;
+use custody_aws::{
+    DynamoOpenRecords, DynamoTable, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine, WorkflowType,
+};
+use custody_core::{
+    ports::FailedStore as _,
+    testing::{contract, samples},
+};
+use custody_e2e::Stack;
+use custody_test_client::verify;
+
+#[tokio::test]
+async fn the_s3_archive_keeps_the_contract() {
+    let stack = Stack::under_test().await;
+    let bucket = stack.deployment.output("ArchiveBucket").unwrap();
+    contract::payload_archive(&S3Archive::new(stack.deployment.aws.s3(), bucket.to_owned())).await;
+}
+
+#[tokio::test]
+async fn the_acceptance_markers_keep_the_contract() {
+    let stack = Stack::under_test().await;
+    let bucket = stack.deployment.output("MarkerBucket").unwrap();
+    contract::acceptance_markers(&S3AcceptanceMarkers::new(stack.deployment.aws.s3(), bucket.to_owned()))
+        .await;
+}
+
+#[tokio::test]
+async fn the_open_records_and_their_claims_keep_the_contract() {
+    let stack = Stack::under_test().await;
+    let output = |name| stack.deployment.output(name).unwrap().to_owned();
+    let open = DynamoOpenRecords::new(
+        stack.deployment.aws.dynamodb(),
+        output("OpenTableName"),
+        output("ClaimsTableName"),
+    );
+    contract::open_records(&open).await;
+    contract::idempotency_claims(&open, &open).await;
+    contract::concurrent_claims(&open).await;
+}
+
+#[tokio::test]
+async fn the_failed_store_keeps_the_contract() {
+    let stack = Stack::under_test().await;
+    let bucket = stack.deployment.output("FailedBucket").unwrap();
+    let store = S3FailedStore::new(stack.deployment.aws.s3(), bucket.to_owned());
+    contract::failed_store(&store).await;
+
+    let key = samples::record_id().preserved_key();
+    store.keep(&key, Bytes::from_static(b"\0kept\xff")).await.unwrap();
+    assert_eq!(verify::object(&stack.deployment, bucket, &key).await.unwrap(), b"\0kept\xff");
+}
+
+#[tokio::test]
+async fn the_table_keeps_the_contract() {
+    let stack = Stack::under_test().await;
+    let table = stack.deployment.output("TableName").unwrap();
+    contract::record_table(&DynamoTable::new(stack.deployment.aws.dynamodb(), table.to_owned())).await;
+}
+
+#[tokio::test]
+async fn the_state_machine_keeps_the_contract() {
+    let stack = Stack::under_test().await;
+    let arn = stack.deployment.output("StateMachineArn").unwrap().to_owned();
+    let client = stack.deployment.aws.step_functions();
+    contract::workflow(&StateMachine::new(client, arn, WorkflowType::Standard)).await;
+}

@@ -1,0 +1,104 @@
+//! Deploys `template.yaml` to a stack, with the functions that cargo built.
+
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    fs,
+    hash::{Hash as _, Hasher as _},
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::{Running, Workflows, progress, tools::Python, workspace};
+
+/// What clients need to know of a deployment.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Deployed {
+    pub(crate) outputs: BTreeMap<String, String>,
+    pub(crate) api_key: String,
+}
+
+/// The files of the workspace that a deployment is made from, beside the functions.
+const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
+
+/// Changes when anything that is deployed changes.
+pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<String> {
+    let mut files: Vec<PathBuf> = functions.iter().map(|(_, path)| path.clone()).collect();
+    files.extend(SOURCES[..2].iter().map(|file| workspace::root().join(file)));
+    files.push(workspace::root().join("statemachine/audit_record.asl.json"));
+    let mut hasher = DefaultHasher::new();
+    workflows.parameter().hash(&mut hasher);
+    for file in files {
+        fs::read(&file).with_context(|| format!("read {}", file.display()))?.hash(&mut hasher);
+    }
+    Ok(format!("{:016x}", hasher.finish()))
+}
+
+/// Deploys with `sam deploy` from a folder in which each function's `CodeUri` holds its binary, which is what
+/// `sam build` would have made. The template is the one of the workspace, by a link.
+pub(crate) fn deploy(
+    running: &Running,
+    python: &Python,
+    functions: &[(String, PathBuf)],
+    workflows: Workflows,
+) -> anyhow::Result<Deployed> {
+    let staging = running.folder.join("deploy");
+    drop(fs::remove_dir_all(&staging));
+    for (name, binary) in functions {
+        let folder = staging.join("functions").join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        fs::copy(binary, folder.join("bootstrap")).with_context(|| format!("copy {}", binary.display()))?;
+    }
+    for source in SOURCES {
+        let link = staging.join(source);
+        std::os::unix::fs::symlink(workspace::root().join(source), &link)
+            .with_context(|| format!("link {}", link.display()))?;
+    }
+
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
+    let mut sam = with_clean_environment(running, python, "sam");
+    sam.current_dir(&staging)
+        .args(["deploy", "--config-env", "local", "--parameter-overrides"])
+        .arg(format!("Architecture={architecture}"))
+        .arg(format!("CacheCaBundle={}", running.ca_file().display()))
+        .args(["CacheShards=2", "CacheReplicas=1"])
+        .arg(format!("StateMachineType={}", workflows.parameter()))
+        // Whoever tries what becomes of a stuck record need not wait two minutes, and where retries wait a tenth of their
+        // time an execution has ended long before five minutes.
+        .args(["ReconcileAfterSeconds=10", "ExpressRestartAfterSeconds=45"]);
+    progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
+
+    let mut settle = with_clean_environment(running, python, "python");
+    settle.arg(workspace::python_files().join("settle.py")).arg("custody");
+    let mut settle = settle
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("read the deployment's outputs")?;
+    if let Some(mut stdin) = settle.stdin.take() {
+        stdin.write_all(running.cache_password.as_bytes()).context("hand over the cache's password")?;
+    }
+    let output = settle.wait_with_output().context("read the deployment's outputs")?;
+    if !output.status.success() {
+        bail!("could not read the deployment's outputs: {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("read the deployment's outputs")
+}
+
+/// A tool that sees this stack and none of the person's own AWS settings.
+fn with_clean_environment(running: &Running, python: &Python, tool: &str) -> Command {
+    let mut command = python.command(tool);
+    command
+        .env_clear()
+        .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", python.bin().display()))
+        .env("HOME", &running.folder)
+        .env("TMPDIR", running.folder.join("tmp"))
+        .env("LANG", "C.UTF-8")
+        .env("SAM_CLI_TELEMETRY", "0")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    running.point_at_it(&mut command);
+    command
+}

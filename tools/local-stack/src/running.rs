@@ -1,0 +1,151 @@
+//! A stack that runs: its ports, its passwords, and the environment that points a program at it.
+
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
+
+use anyhow::bail;
+use custody_redis_cluster::free_port;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Stack,
+    cache::{self, NodePorts},
+    files::write_private,
+    process, tools, workspace,
+};
+
+/// What is known of a stack that runs. Kept in `stack.json`, which only its owner may read.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Running {
+    pub(crate) folder: PathBuf,
+    pub(crate) ports: Ports,
+    /// Of the cache's user `custody`.
+    pub(crate) cache_password: String,
+    /// Of the cache's user `admin`, whom only nodes and tests know.
+    pub(crate) cache_admin_password: String,
+    /// Of what was deployed; empty before the first deployment.
+    pub(crate) fingerprint: String,
+    pub(crate) outputs: BTreeMap<String, String>,
+    pub(crate) api_key: String,
+}
+
+/// The loopback ports of a stack.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Ports {
+    pub(crate) gateway: u16,
+    /// Of the nodes of the cache, those of a shard that may be added among them.
+    pub(crate) cache: [NodePorts; cache::NODES],
+}
+
+impl Ports {
+    pub(crate) fn free() -> Self {
+        Self { gateway: free_port(), cache: std::array::from_fn(|_| NodePorts::free()) }
+    }
+}
+
+impl Running {
+    pub(crate) fn save(&self) -> anyhow::Result<()> {
+        let file = self.folder.join("stack.json");
+        write_private(&file, &serde_json::to_string_pretty(self)?)?;
+        let outputs = serde_json::to_string_pretty(&self.outputs)?;
+        write_private(&self.outputs_file(), &outputs)
+    }
+
+    /// The first part of the stack that does not answer any more.
+    pub(crate) fn first_dead_part(&self) -> Option<String> {
+        let cache = cache::present(&self.folder).into_iter();
+        let nodes = cache
+            .map(|number| (format!("node {} of the cache", number + 1), self.ports.cache[number].client));
+        let mut parts = [("MiniStack".to_owned(), self.ports.gateway)].into_iter().chain(nodes);
+        parts.find(|(_, port)| !process::listens(*port)).map(|(part, _)| part)
+    }
+
+    fn outputs_file(&self) -> PathBuf {
+        self.folder.join("outputs.json")
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports.gateway)
+    }
+
+    pub(crate) fn ca_file(&self) -> PathBuf {
+        self.folder.join("tls/ca.pem")
+    }
+
+    /// The variables that point AWS tools and the test client at this stack. The credentials are the emulator's
+    /// administrator, who exists nowhere else.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        let ca_file = self.ca_file().display().to_string();
+        vec![
+            ("AWS_ENDPOINT_URL", self.endpoint()),
+            ("AWS_CA_BUNDLE", ca_file.clone()),
+            ("SSL_CERT_FILE", ca_file),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("CUSTODY_OUTPUTS", self.outputs_file().display().to_string()),
+            ("CUSTODY_API_KEY", self.api_key.clone()),
+        ]
+    }
+
+    /// `command` with this stack as its AWS.
+    pub fn point_at_it<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for foreign in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "SSL_CERT_DIR"] {
+            command.env_remove(foreign);
+        }
+        command.envs(self.variables())
+    }
+
+    /// The same for a test, which may also break and look into the stack.
+    pub fn point_test_at_it<'a>(&self, command: &'a mut Command, python: &tools::Python) -> &'a mut Command {
+        self.point_at_it(command)
+            .env("CUSTODY_PYTHON", python.bin().join("python"))
+            .env("CUSTODY_STACK_FOLDER", &self.folder)
+            .env("CUSTODY_LOCAL_STACK", Stack::of(self).name)
+            .env("CUSTODY_CACHE_PORTS", self.cache_ports())
+            .env("CUSTODY_CACHE_PASSWORD", &self.cache_password)
+            .env("CUSTODY_CACHE_ADMIN_PASSWORD", &self.cache_admin_password)
+    }
+
+    /// The ports of the cache's nodes as text, separated by commas.
+    fn cache_ports(&self) -> String {
+        let ports = cache::present(&self.folder)
+            .into_iter()
+            .map(|number| self.ports.cache[number].client.to_string());
+        ports.collect::<Vec<_>>().join(",")
+    }
+
+    /// Prints the variables for a shell.
+    pub fn print_exports(&self) {
+        for (name, value) in self.variables() {
+            println!("export {name}='{value}'");
+        }
+    }
+
+    /// Fails where anything of the stack still runs, as it must not after `down`.
+    pub fn expect_gone(&self) -> anyhow::Result<()> {
+        let cache = self.ports.cache.iter().map(|ports| ports.client);
+        for port in [self.ports.gateway].into_iter().chain(cache) {
+            if process::listens(port) {
+                bail!("something still listens on port {port}, although the stack is down");
+            }
+        }
+        match process::of_stack(&self.folder)?.as_slice() {
+            [] => Ok(()),
+            left => bail!("these processes are left although the stack is down: {left:?}"),
+        }
+    }
+
+    /// What a person wants to know first.
+    pub fn summary(&self) -> String {
+        let output = |name: &str| self.outputs.get(name).map_or("(not deployed)", String::as_str);
+        format!(
+            "AWS endpoint:  {}\nPOST records:  {}\nAPI key:       cargo xtask{} env\nCache:         127.0.0.1, ports {}\nfolder:        {}",
+            self.endpoint(),
+            output("IngestUrl"),
+            Stack::of(self).option(),
+            self.cache_ports(),
+            self.folder.strip_prefix(workspace::root()).unwrap_or(&self.folder).display(),
+        )
+    }
+}

@@ -1,0 +1,173 @@
+//! A local stack by its name: start, stop, look.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    Running, Workflows, cache::Cache, certificates, deploy, files::random_password, ministack, process,
+    progress, running::Ports, tools, workspace,
+};
+
+/// A local stack by name, running or not.
+#[derive(Debug)]
+pub struct Stack {
+    pub(crate) name: String,
+    pub(crate) folder: PathBuf,
+}
+
+/// A stack's name is also a folder's.
+pub fn parse_name(text: &str) -> Result<String, String> {
+    if !text.is_empty()
+        && text.len() <= 32
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
+        return Ok(text.to_owned());
+    }
+    Err("a stack's name has up to 32 lower-case letters, digits and hyphens".to_owned())
+}
+
+impl Stack {
+    /// The stack of this name.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), folder: workspace::state().join("stacks").join(name) }
+    }
+
+    pub(crate) fn of(running: &Running) -> Self {
+        let name = running.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, folder: running.folder.clone() }
+    }
+
+    /// Starts the stack and deploys to it, with these functions: name and program of each. What runs already and is up to date is left alone.
+    pub fn up(&self, functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<Running> {
+        let python = tools::Python::ready()?;
+        let redis_server = tools::redis_server()?;
+        println!("Local stack `{}`", self.name);
+
+        let mut running = match self.running() {
+            Ok(running) => running,
+            Err(reason) => {
+                if self.known().is_some() {
+                    println!("  ! {reason}");
+                }
+                self.start(&python, &redis_server)?
+            }
+        };
+        let fingerprint = deploy::fingerprint(functions, workflows)?;
+        if running.fingerprint != fingerprint {
+            let deployed = progress::step("Deploying template.yaml", || {
+                deploy::deploy(&running, &python, functions, workflows)
+            })?;
+            running.outputs = deployed.outputs;
+            running.api_key = deployed.api_key;
+            running.fingerprint = fingerprint;
+            running.save()?;
+        }
+        Ok(running)
+    }
+
+    fn start(&self, python: &tools::Python, redis_server: &Path) -> anyhow::Result<Running> {
+        // What a crashed stack left behind.
+        process::end_all(&self.folder)?;
+        drop(fs::remove_dir_all(&self.folder));
+        fs::create_dir_all(&self.folder).with_context(|| format!("make {}", self.folder.display()))?;
+        certificates::create(&self.folder)?;
+        let running = Running {
+            folder: self.folder.clone(),
+            ports: Ports::free(),
+            cache_password: random_password()?,
+            cache_admin_password: random_password()?,
+            fingerprint: String::new(),
+            outputs: BTreeMap::new(),
+            api_key: String::new(),
+        };
+        let started =
+            progress::step("Starting the cache (two shards with a replica each) and MiniStack", || {
+                Cache::of(&running, redis_server).start()?;
+                ministack::start(&running, python)
+            });
+        if let Err(error) = started {
+            process::end_all(&self.folder)?;
+            return Err(error);
+        }
+        running.save()?;
+        Ok(running)
+    }
+
+    /// The stack, if all of it runs.
+    pub fn running(&self) -> anyhow::Result<Running> {
+        let up = format!("cargo xtask{} up", self.option());
+        let Some(running) = self.known() else {
+            bail!("stack `{}` is not running; start it with `{up}`", self.name);
+        };
+        if let Some(part) = running.first_dead_part() {
+            bail!(
+                "{part} of stack `{}` has ended; `{up}` starts the stack anew, without its data",
+                self.name
+            );
+        }
+        Ok(running)
+    }
+
+    /// What was noted of the stack when it was started.
+    pub(crate) fn known(&self) -> Option<Running> {
+        serde_json::from_str(&fs::read_to_string(self.folder.join("stack.json")).ok()?).ok()
+    }
+
+    /// The option that names this stack, for advice.
+    pub(crate) fn option(&self) -> String {
+        if self.name == "default" { String::new() } else { format!(" --stack {}", self.name) }
+    }
+
+    /// Ends every process of the stack and removes its folder.
+    pub fn down(&self) -> anyhow::Result<()> {
+        let ended = process::end_all(&self.folder)?;
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))?;
+        }
+        println!("Stack `{}` is down ({ended} processes ended).", self.name);
+        Ok(())
+    }
+
+    /// Ends what an earlier run of this stack may have left, without a word.
+    pub fn forget(&self) -> anyhow::Result<()> {
+        process::end_all(&self.folder)?;
+        drop(fs::remove_dir_all(&self.folder));
+        Ok(())
+    }
+
+    /// Copies the logs of the stack to `folder`, as far as they can be had.
+    pub fn keep_logs(&self, folder: &Path) {
+        drop(fs::create_dir_all(folder));
+        for entry in self.folder.join("logs").read_dir().into_iter().flatten().flatten() {
+            drop(fs::copy(entry.path(), folder.join(entry.file_name())));
+        }
+    }
+
+    /// Prints what runs where.
+    pub fn status(&self) -> anyhow::Result<()> {
+        let running = self.running()?;
+        println!("{}", running.summary());
+        println!("processes: {}", process::of_stack(&self.folder)?.len());
+        Ok(())
+    }
+
+    /// Prints logs.
+    pub fn logs(&self, of: &str) -> anyhow::Result<()> {
+        // These are read from files: after a crash they are what one needs.
+        let file = self.folder.join("logs").join(format!("{of}.log"));
+        if file.exists() {
+            print!("{}", fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?);
+            return Ok(());
+        }
+        let running = self.running()?;
+        let python = tools::Python::ready()?;
+        let mut command = python.command("python");
+        command.arg(workspace::python_files().join("logs.py")).arg(of);
+        progress::run_visibly(running.point_at_it(&mut command))
+    }
+}

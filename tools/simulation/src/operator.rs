@@ -1,0 +1,113 @@
+//! Operators: dead letters are redriven, records discarded; and SQS between them, which delivers late, twice and out of order.
+
+use std::{sync::Arc, time::Duration};
+
+use custody_core::{
+    dead_letter::DeadLetter,
+    open_record::OpenState,
+    ports::{OpenRecords as _, RecordTable as _},
+    stages::redrive::{FORCE, Redrive},
+    testing::world::FIRST_LOOK,
+};
+use serde_json::json;
+
+use crate::{
+    chance::Chance as _,
+    faulty::{Faulty, Simulated},
+    process::{Process, Role, invoke},
+    watch,
+    world::World,
+};
+
+/// How often SQS hands out a message of the redrive queue before it goes to the dead-letter queue.
+const MAX_RECEIVES: u32 = 4;
+
+/// Moves every dead letter to the redrive queue.
+pub(crate) fn redrive_all(world: &Arc<World>, forced: bool) {
+    for letter in world.stores.dead_letters.take() {
+        deliver(world, &letter, forced);
+    }
+}
+
+/// Has every failed record redriven, from the open record, where its dead letter may have expired.
+pub(crate) fn redrive_open(world: &Arc<World>) {
+    for open in world.stores.open.all() {
+        if let OpenState::Failed { failure, owed } = &open.state
+            && owed.is_empty()
+        {
+            deliver(world, &DeadLetter::of_record(&open.message, failure.clone(), Vec::new()), true);
+        }
+    }
+}
+
+/// SQS delivers a message once at least.
+fn deliver(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
+    let twice = world.chance().percent(25);
+    if twice {
+        world.ledger().situation("a dead letter was delivered twice");
+    }
+    for _ in 0..=usize::from(twice) {
+        let scale = world.chance().one_of(&[100, 5_000, 900_000]);
+        let delay = Duration::from_millis(world.chance().below(scale));
+        world.executions().begin_late();
+        let (world, letter) = (Arc::clone(world), letter.clone());
+        world.clone().scheduler.spawn(async move {
+            world.scheduler.sleep(delay).await;
+            Box::pin(redrive(&world, &letter, forced)).await;
+            world.executions().end_late();
+        });
+    }
+}
+
+async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
+    let Some(failed) = letter.attempt() else { return };
+    let attributes =
+        if forced { json!({FORCE: {"stringValue": "true", "dataType": "String"}}) } else { json!({}) };
+    let event = json!({"Records": [{
+        "messageId": "m-1", "body": json!(letter).to_string(), "messageAttributes": attributes,
+    }]});
+    for _ in 0..MAX_RECEIVES {
+        let batch = serde_json::from_value(event.clone()).expect("the event is one of SQS");
+        let process = Process::new(Role::Redrive { failed, forced }, world.scheduler.now_ms());
+        let ports = Faulty { world: Arc::clone(world), process: process.clone() };
+        let stage = Redrive::<Simulated> {
+            open: ports.clone(),
+            table: ports.clone(),
+            workflow: ports.clone(),
+            dead_letters: ports.dead_letters(),
+            clock: ports.clock(),
+            policy: world.setup.policy,
+            first_look: FIRST_LOOK,
+        };
+        let limit = Duration::from_mins(1);
+        let response =
+            invoke(&world.scheduler, process, limit, async { Ok(Box::pin(stage.run(batch)).await) }).await;
+        if response.is_ok_and(|response| response.batch_item_failures.is_empty()) {
+            return;
+        }
+        world.scheduler.sleep(Duration::from_mins(6)).await;
+    }
+    world.ledger().situation("SQS gave a message of the redrive queue up");
+    let queue = &world.stores.dead_letters;
+    custody_core::ports::DeadLetters::send(&queue, letter).await.ok();
+}
+
+/// Discards every failed record that owes nothing, with a reason; then closes it. An operator who is interrupted in between
+/// leaves that to reconcile.
+pub(crate) async fn discard_some(world: Arc<World>) {
+    let process = Process::new(Role::Stage, world.scheduler.now_ms());
+    let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+    for open in world.stores.open.all() {
+        let is_settled = matches!(&open.state, OpenState::Failed { owed, .. } if owed.is_empty());
+        if !is_settled || world.chance().percent(50) {
+            continue;
+        }
+        let discard = async {
+            if ports.discard(open.attempt(), &watch::discard(&world)).await? {
+                ports.close(open.attempt()).await?;
+            }
+            Ok(())
+        };
+        invoke(&world.scheduler, process.clone(), Duration::from_secs(20), discard).await.ok();
+    }
+}

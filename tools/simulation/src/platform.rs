@@ -1,0 +1,234 @@
+//! Lambda: the functions as they are invoked, each over faulty ports.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use custody_core::{
+    breaker::Breaker,
+    error::{ErrorName, StageError},
+    message::InternalMessage,
+    proxy::ProxyResponse,
+    receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
+    stages::{
+        aggregate::{self, AggregateInput},
+        archive::{self, Archive},
+        failure::{self, FailedRecord, Failure, FailureReceipt},
+        ingest::{Ingest, TABLE_PAUSE},
+        metadata,
+        reconcile::{Reconcile, Report},
+    },
+    testing::world::{EVENT_SOURCE, FIRST_LOOK},
+};
+
+use crate::{
+    chance::Chance as _,
+    faults::Service,
+    faulty::{Faulty, Simulated},
+    process::{Failed, Process, Role, invoke},
+    scheduler::Boxed,
+    world::World,
+};
+
+/// A stage's function, as the workflow invokes it.
+pub(crate) struct StageTask<T> {
+    pub(crate) stage: &'static str,
+    pub(crate) transient: &'static [ErrorName],
+    pub(crate) work: Arc<dyn Fn(Faulty) -> Boxed<Result<T, StageError>> + Send + Sync>,
+}
+
+fn task<T, F>(
+    stage: &'static str,
+    transient: &'static [ErrorName],
+    work: impl Fn(Faulty) -> F + Send + Sync + 'static,
+) -> StageTask<T>
+where
+    F: Future<Output = Result<T, StageError>> + Send + 'static,
+{
+    StageTask { stage, transient, work: Arc::new(move |ports| Box::pin(work(ports))) }
+}
+
+/// The archive function.
+pub(crate) fn archive(message: &InternalMessage) -> StageTask<ArchiveReceipt> {
+    let message = message.clone();
+    task("archive", archive::TRANSIENT, move |ports| {
+        let message = message.clone();
+        async move {
+            let stage = Archive::<Simulated> {
+                cache: ports.clone(),
+                failed_store: ports.clone(),
+                archive: ports.clone(),
+                clock: ports.clock(),
+            };
+            stage.run(&message).await
+        }
+    })
+}
+
+/// The metadata function.
+pub(crate) fn metadata(message: &InternalMessage) -> StageTask<MetadataReceipt> {
+    let message = message.clone();
+    task("metadata", metadata::TRANSIENT, move |ports| {
+        let message = message.clone();
+        async move { metadata::run(&ports, &ports.clock(), &message).await }
+    })
+}
+
+/// The aggregate function.
+pub(crate) fn aggregate(
+    message: &InternalMessage,
+    archive: ArchiveReceipt,
+    metadata: MetadataReceipt,
+) -> StageTask<FinalRecord> {
+    let input = AggregateInput { message: message.clone(), archive, metadata };
+    task("aggregate", aggregate::TRANSIENT, move |ports| {
+        let input = input.clone();
+        async move { aggregate::run(&ports, &ports, &ports.clock(), input).await }
+    })
+}
+
+/// The failure function.
+pub(crate) fn failure(record: FailedRecord) -> StageTask<FailureReceipt> {
+    task("failure", failure::TRANSIENT, move |ports| {
+        let record = record.clone();
+        async move { failure_stage(&ports).run(record).await }
+    })
+}
+
+fn failure_stage(ports: &Faulty) -> Failure<Simulated> {
+    Failure {
+        cache: ports.clone(),
+        failed_store: ports.clone(),
+        archive: ports.clone(),
+        open: ports.clone(),
+        table: ports.clone(),
+        dead_letters: ports.dead_letters(),
+        topic: ports.clone(),
+        clock: ports.clock(),
+        event_source: EVENT_SOURCE.to_owned(),
+        policy: ports.world.setup.policy,
+    }
+}
+
+/// Has the failure function run, as reconcile does.
+pub(crate) fn handle_failure(
+    world: Arc<World>,
+    record: FailedRecord,
+) -> Boxed<Result<FailureReceipt, Failed>> {
+    // Boxed, because reconcile has it run by way of a port, and the port's future must not contain its own kind.
+    Box::pin(async move {
+        let process = Process::new(Role::Stage, world.scheduler.now_ms());
+        let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+        let stage = failure_stage(&ports);
+        invoke(&world.scheduler, process, Duration::from_mins(1), Box::pin(stage.run(record))).await
+    })
+}
+
+/// Runs reconcile once.
+pub(crate) async fn reconcile(world: Arc<World>, limit: Duration) -> Option<Report> {
+    let process = Process::new(Role::Reconcile, world.scheduler.now_ms());
+    let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+    let stage = Reconcile::<Simulated> {
+        cache: ports.clone(),
+        failed_store: ports.clone(),
+        archive: ports.clone(),
+        open: ports.clone(),
+        claims: ports.clone(),
+        markers: ports.clone(),
+        table: ports.clone(),
+        workflow: ports.clone(),
+        failure_handler: ports.clone(),
+        topic: ports.clone(),
+        clock: ports.clock(),
+        event_source: EVENT_SOURCE.to_owned(),
+        settings: world.setup.settings(),
+    };
+    let report = invoke(&world.scheduler, process, limit, stage.run()).await;
+    world.note(|| match &report {
+        Ok(report) => format!("reconcile: {report:?}"),
+        Err(failed) => format!("reconcile: {failed:?}"),
+    });
+    report.ok()
+}
+
+/// The environments of the ingest function that are free.
+pub(crate) type Environments = Vec<Environment>;
+
+/// An environment of the ingest function: one process, which answers one request after the other.
+pub(crate) struct Environment {
+    ingest: Ingest<Simulated>,
+    process: Process,
+}
+
+impl Environment {
+    fn new(world: &Arc<World>) -> Self {
+        let process = Process::new(Role::Ingest, world.scheduler.now_ms());
+        let ports = Faulty { world: Arc::clone(world), process: process.clone() };
+        let ingest = Ingest {
+            cache: ports.clone(),
+            archive: ports.clone(),
+            open: ports.clone(),
+            claims: ports.clone(),
+            markers: ports.clone(),
+            workflow: ports.clone(),
+            failed_store: ports.clone(),
+            dead_letters: ports.dead_letters(),
+            rejected_requests: ports.rejected_requests(),
+            clock: ports.clock(),
+            table_breaker: Breaker::new(TABLE_PAUSE),
+            first_look: FIRST_LOOK,
+        };
+        Self { ingest, process }
+    }
+}
+
+/// Answers a request; `None` where the producer gets no answer. What is left for after the answer is done beside it, or
+/// never.
+pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Option<ProxyResponse> {
+    let known = world.environments().pop();
+    let environment = known.unwrap_or_else(|| Environment::new(&world));
+    let Environment { ingest, process } = &environment;
+    process.begin(world.scheduler.now_ms());
+    process.set_answering(true);
+    let limit = Duration::from_secs(26);
+    let answer =
+        invoke(&world.scheduler, process.clone(), limit, async { Ok(ingest.run(event).await) }).await;
+    let answer = answer.ok()?;
+    process.set_answering(false);
+    if world.chance().percent(crashes) {
+        if !answer.follow_up.is_empty() {
+            world.ledger().situation("a crash between answer and follow-up");
+        }
+        return Some(answer.response);
+    }
+    let there = Arc::clone(&world);
+    world.scheduler.spawn(async move {
+        let Environment { ingest, process } = &environment;
+        let follow_up = async {
+            ingest.follow_up(answer.follow_up).await;
+            Ok(())
+        };
+        if invoke(&there.scheduler, process.clone(), limit, follow_up).await.is_ok() {
+            there.environments().push(environment);
+        }
+    });
+    Some(answer.response)
+}
+
+impl Faulty {
+    /// Has a function run, as the workflow does.
+    pub(crate) async fn call_function<T, F>(
+        &self,
+        stage: &'static str,
+        call: impl FnOnce(Arc<World>) -> F + Send,
+    ) -> Result<Result<T, Failed>, StageError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failed>> + Send + 'static,
+    {
+        self.effect(Service::Functions, stage, move |world| {
+            let work = call(Arc::clone(&world));
+            async move { Ok(world.scheduler.spawn_joined(work).await) }
+        })
+        .await
+    }
+}

@@ -1,0 +1,47 @@
+//! Tests of tests with cargo-mutants: core is broken on purpose, one place at a time, and some test must fail each time.
+//!
+//! `.cargo/mutants.toml` names the files, the tests, and the mutants that are accepted although no test catches them.
+
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash as _, Hasher as _},
+};
+
+use anyhow::Context as _;
+use custody_local_stack::{tools, workspace};
+use xshell::{Shell, cmd};
+
+use crate::shell;
+
+/// The version of cargo-mutants that is installed where there is none.
+const VERSION: &str = "27.1.0";
+
+/// How many mutants a test run tries.
+const SAMPLE: usize = 20;
+
+/// Tries every mutant: `cargo xtask mutants`.
+pub(crate) fn all(arguments: &[String]) -> anyhow::Result<()> {
+    run(&shell::in_workspace()?, arguments)
+}
+
+/// Tries a sample of the mutants, chosen by the hash of the commit: another commit has another sample.
+pub(crate) fn sample() -> anyhow::Result<()> {
+    let sh = shell::in_workspace()?;
+    let mutants = tools::cargo_tool("cargo-mutants", VERSION)?;
+    let list = cmd!(sh, "{mutants} mutants --list").quiet().read()?;
+    let shards = (list.lines().count() / SAMPLE).max(1);
+    let commit = cmd!(sh, "git rev-parse HEAD").quiet().ignore_stderr().read().unwrap_or_default();
+    let mut hasher = DefaultHasher::new();
+    commit.hash(&mut hasher);
+    let shard = usize::try_from(hasher.finish() % u64::try_from(shards)?)?;
+    let arguments = ["--sharding", "round-robin", "--shard", &format!("{shard}/{shards}")].map(str::to_owned);
+    run(&sh, &arguments)
+}
+
+fn run(sh: &Shell, arguments: &[String]) -> anyhow::Result<()> {
+    let mutants = tools::cargo_tool("cargo-mutants", VERSION)?;
+    let output = workspace::state();
+    let command = cmd!(sh, "{mutants} mutants --no-shuffle --colors never --output {output} {arguments...}");
+    shell::run_cargo(command)
+        .context("some mutant was caught by no test; see .custody/mutants.out/missed.txt")
+}

@@ -1,0 +1,117 @@
+//! The end-to-end suites: test programs of the package `custody-e2e` that need a local stack.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use custody_local_stack::{Running, Stack, Workflows, progress, tools::Python, workspace};
+use xshell::cmd;
+
+use crate::{
+    build::{self, Build},
+    checks::Checks,
+    shell,
+};
+
+/// A suite.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Suite {
+    /// The name of the test program.
+    test: &'static str,
+    title: &'static str,
+    /// Whether the result may depend on the type of workflow. A test run takes these suites with both types; `cargo xtask e2e
+    /// --workflows express` takes all.
+    differs: bool,
+}
+
+/// All suites in their order. The last one searches the logs and notifications that the others have left.
+pub(crate) const ALL: [Suite; 10] = [
+    Suite { test: "aws_contracts", title: "contracts of the AWS adapters", differs: false },
+    Suite { test: "workflow", title: "the workflow's model is the state machine", differs: false },
+    Suite { test: "records", title: "end to end: records", differs: true },
+    Suite { test: "requests", title: "end to end: requests", differs: false },
+    Suite { test: "faults", title: "end to end: faults", differs: true },
+    Suite { test: "recovery", title: "end to end: recovery", differs: true },
+    Suite { test: "crashes", title: "end to end: crashes", differs: false },
+    Suite { test: "outages", title: "end to end: outages", differs: true },
+    Suite { test: "operation", title: "end to end: operation", differs: false },
+    Suite { test: "secrets", title: "end to end: no secret in logs or notifications", differs: false },
+];
+
+/// Returns the suites whose result may depend on the type of workflow.
+pub(crate) fn differing() -> Vec<Suite> {
+    ALL.into_iter().filter(|suite| suite.differs).collect()
+}
+
+/// Returns the suite of this name.
+pub(crate) fn parse(name: &str) -> Result<Suite, String> {
+    ALL.into_iter().find(|suite| suite.test == name).ok_or_else(|| {
+        let names = ALL.map(|suite| suite.test);
+        format!("there is no suite of this name; there are {}", names.join(", "))
+    })
+}
+
+/// Runs these suites, or all where there is none: `cargo xtask e2e`.
+pub(crate) fn only(workflows: Workflows, suites: &[Suite]) -> anyhow::Result<()> {
+    let mut checks = Checks::default();
+    let suites = if suites.is_empty() { &ALL } else { suites };
+    on_a_stack(&mut checks, Build::Local, workflows, suites)?;
+    checks.print();
+    Ok(())
+}
+
+/// Runs suites on a stack of their own, which is gone afterwards, whatever happened.
+pub(crate) fn on_a_stack(
+    checks: &mut Checks,
+    build: Build,
+    workflows: Workflows,
+    suites: &[Suite],
+) -> anyhow::Result<()> {
+    let stack = Stack::named("test");
+    let mut running = None;
+    let mut cli = None;
+    let result = checks
+        .run(workflows.title(), || {
+            stack.forget()?;
+            let programs = build::programs(build)?;
+            running = Some(stack.up(&programs.functions, workflows)?);
+            cli = Some(programs.cli);
+            Ok(())
+        })
+        .and_then(|()| {
+            let (Some(running), Some(cli)) = (&running, &cli) else { return Ok(()) };
+            run_all(checks, suites, |suite| run(running, cli, suite.test))
+        });
+    if result.is_err() {
+        println!("\nThe logs of the failed run are in .custody/failed-test-logs.");
+        stack.keep_logs(&workspace::state().join("failed-test-logs"));
+    }
+    stack.down()?;
+    result?;
+    checks.run("nothing is left behind", || running.as_ref().map_or(Ok(()), Running::expect_gone))
+}
+
+/// Runs every suite, also after one that fails: each shows something else.
+fn run_all(
+    checks: &mut Checks,
+    suites: &[Suite],
+    run: impl Fn(&Suite) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for suite in suites {
+        if let Err(error) = checks.run(suite.title, || run(suite)) {
+            println!("{error:#}");
+            failed.push(suite.test);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("these suites failed: {}", failed.join(", ")) }
+}
+
+fn run(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
+    let python = Python::ready()?;
+    let sh = shell::in_workspace()?;
+    let test = cmd!(sh, "cargo test --package custody-e2e --features stack --locked --quiet --test {name}");
+    let mut test = shell::cargo(test);
+    running.point_test_at_it(&mut test, &python);
+    let this_program = std::env::current_exe().context("find this program")?;
+    progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", cli))
+}
