@@ -1,4 +1,4 @@
-//! Which deployment to talk to.
+//! The deployment to which the client sends records.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use custody_aws::Aws;
 use serde::Deserialize;
 
-/// A deployment's endpoints and stores, as its stack's outputs name them.
+/// A deployment: its endpoints and stores, which are outputs of its stack, and the AWS clients.
 #[derive(Clone, Debug)]
 pub struct Deployment {
     outputs: BTreeMap<String, String>,
@@ -32,9 +32,9 @@ struct Output {
 }
 
 impl Deployment {
-    /// The deployment whose stack's outputs are in the JSON file `outputs`.
+    /// Reads a deployment from `outputs`, a JSON file with the outputs of its stack.
     pub async fn load(outputs: &Path, api_key: String) -> anyhow::Result<Self> {
-        // A second installation in one process is refused, and the first is the same.
+        // A process can install one TLS provider. An error means that an earlier call has installed the same provider.
         drop(rustls::crypto::ring::default_provider().install_default());
         let text = std::fs::read_to_string(outputs)
             .with_context(|| format!("read the stack's outputs from {}", outputs.display()))?;
@@ -45,7 +45,7 @@ impl Deployment {
         Ok(Self { outputs, api_key, aws: Aws::load().await })
     }
 
-    /// One output of the stack.
+    /// Returns one output of the stack.
     pub fn output(&self, name: &str) -> anyhow::Result<&str> {
         match self.outputs.get(name) {
             Some(value) => Ok(value),

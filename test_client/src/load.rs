@@ -1,4 +1,4 @@
-//! Many records at once.
+//! `load`: sends many records concurrently, checks each, and prints a table of latencies.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use custody_test_client::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// How much to send.
+/// When to stop sending: after a number of records, or after a time.
 #[derive(Clone, Copy)]
 pub(crate) enum Amount {
     Records(usize),
@@ -45,7 +45,7 @@ impl Amount {
     }
 }
 
-/// What to send.
+/// What to send, how much, and how.
 pub(crate) struct Plan {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) kinds: Vec<Kind>,
@@ -67,7 +67,7 @@ impl Plan {
     }
 }
 
-/// What became of one record: how long it took to be acknowledged, archived and completed.
+/// Result of one record: the times until it was acknowledged, archived and completed, or the failure.
 struct Outcome {
     label: String,
     bytes: usize,
@@ -94,12 +94,12 @@ pub(crate) async fn run(deployment: &Deployment, plan: Plan) -> anyhow::Result<b
         tasks.spawn(async move {
             let label = record.label.clone();
             let acknowledged = sender.send(&record).await;
-            // What is limited are the requests under way; following a record costs little.
+            // The limit applies to concurrent requests only, because following a record costs little.
             drop(permit);
             let latencies = async {
                 let acknowledged = acknowledged?;
                 let arrivals = subscriber.follow(acknowledged.receipt.message_id, timeout).await?;
-                verify::completed(&deployment, &record, &acknowledged.receipt, &arrivals).await?;
+                verify::check_completed(&deployment, &record, &acknowledged.receipt, &arrivals).await?;
                 let after = |stage: &str| {
                     let arrival = arrivals.iter().find(|arrival| arrival.stage() == stage);
                     arrival.map_or(Duration::ZERO, |arrival| {
@@ -122,7 +122,7 @@ pub(crate) async fn run(deployment: &Deployment, plan: Plan) -> anyhow::Result<b
     Ok(results.failures.is_empty())
 }
 
-/// What became of all records, by label.
+/// Results of all records, by label.
 #[derive(Default)]
 struct Results {
     good: BTreeMap<(usize, String), Vec<[Duration; 3]>>,
@@ -136,7 +136,8 @@ impl Results {
         match outcome.latencies {
             Ok(latencies) => {
                 self.bytes += outcome.bytes;
-                // Ordered by size first, roughly: images of one nominal size differ by a few bytes.
+                // The first part of the key is the size in units of 4 KB, because images of one nominal size differ by
+                // a few bytes.
                 self.good.entry((outcome.bytes >> 12, outcome.label)).or_default().push(latencies);
             }
             Err(error) => {

@@ -19,7 +19,7 @@ use crate::load::Amount;
 #[command(
     name = "custody-test-client",
     about = "Sends records to a Custody deployment, follows each to its end, and checks what was stored.",
-    after_help = "AWS is found as by every AWS tool (AWS_REGION, AWS_PROFILE's variables, AWS_ENDPOINT_URL).\n\
+    after_help = "AWS is configured as for every AWS tool (AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL, …).\n\
                   Exit status: 0 all records are complete and equal to what was sent, 1 anything else, 2 wrong usage."
 )]
 struct Arguments {
@@ -27,7 +27,7 @@ struct Arguments {
     /// prints them.
     #[arg(long, env = "CUSTODY_OUTPUTS", global = true)]
     outputs: Option<PathBuf>,
-    /// The API key's value; the stack's output `ApiKeyCommand` says how to get it.
+    /// The API key's value; the command in the stack's output `ApiKeyCommand` prints it.
     #[arg(long, env = "CUSTODY_API_KEY", hide_env_values = true, global = true)]
     api_key: Option<String>,
     /// How long a record may take from its request to its last notification, in seconds.
@@ -39,31 +39,31 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Send one record and show every step of its way.
+    /// Send one record and show each step of its processing.
     Show {
-        /// A request body to send as it is; a generated 3 MB image where none is given.
+        /// File with a request body to send unchanged; without it, a generated 3 MB image is sent.
         file: Option<PathBuf>,
     },
     /// Send many records at once and print a table.
     Load {
-        /// Request bodies to send as they are, instead of generated records.
+        /// Files with request bodies to send unchanged, instead of generated records.
         files: Vec<PathBuf>,
-        /// Kinds to generate.
+        /// Kinds of payloads to generate.
         #[arg(long, value_enum, value_delimiter = ',', default_values = ["text", "json", "png", "random"])]
         kind: Vec<Kind>,
-        /// Payload sizes to generate: bytes, or with KB or MB, or `max` for the largest one event can carry.
+        /// Payload sizes to generate: bytes, KB, MB, or `max` for the largest payload that fits into one Lambda event.
         #[arg(long, value_delimiter = ',', default_values = ["4KB", "256KB", "1MB", "3MB"])]
         size: Vec<Size>,
         /// How many records to send, spread over kinds and sizes.
         #[arg(long, default_value_t = 16)]
         count: usize,
-        /// Send for so many seconds, whatever number of records that makes.
+        /// Send for this number of seconds, instead of a number of records.
         #[arg(long, conflicts_with = "count")]
         seconds: Option<u64>,
-        /// How many requests to have under way at once.
+        /// Maximum number of concurrent requests.
         #[arg(long, default_value_t = 4)]
         concurrency: usize,
-        /// Where the generated contents begin; equal seeds send equal records.
+        /// Seed of the generated contents; equal seeds generate equal records.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -83,7 +83,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<bool> {
-    let outputs = arguments.outputs.context("which deployment? give --outputs, or set CUSTODY_OUTPUTS")?;
+    let outputs = arguments.outputs.context("no deployment: give --outputs, or set CUSTODY_OUTPUTS")?;
     let api_key = arguments.api_key.context("no API key: give --api-key, or set CUSTODY_API_KEY")?;
     let deployment = Deployment::load(&outputs, api_key).await?;
     let timeout = Duration::from_secs(arguments.timeout);

@@ -1,4 +1,4 @@
-//! Reads a queue to the end of the program.
+//! Reads a queue in a thread until the process ends.
 
 use std::{collections::HashMap, thread, time::Duration};
 
@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use aws_sdk_sqs::types::Message;
 use custody_aws::Aws;
 
-/// Starts a thread that hands every message of a queue to `note` and then deletes it. The thread ends with the process;
-/// what it received and did not delete comes to the next reader soon.
-pub fn read_from_now_on(
+/// Starts a thread that passes each message of a queue to `note` and then deletes it. The thread runs until the process
+/// ends. A message that it received and did not delete becomes visible to the next reader after two seconds.
+pub fn read_in_background(
     aws: Aws,
     url: String,
     mut note: impl FnMut(&Message) + Send + 'static,
@@ -26,14 +26,14 @@ pub fn read_from_now_on(
                 .send()
                 .await;
             let Ok(received) = received else {
-                // A deployment that restarts is part of what is tested.
+                // Tests restart the deployment, so the thread tries again after a failed receive.
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             };
             for message in received.messages() {
                 note(message);
                 if let Some(handle) = message.receipt_handle() {
-                    // What is not deleted arrives again, which a reader must bear anyway.
+                    // A message that is not deleted is delivered again. Readers must handle repeated deliveries anyway.
                     client.delete_message().queue_url(&url).receipt_handle(handle).send().await.ok();
                 }
             }
@@ -50,7 +50,7 @@ pub fn read_from_now_on(
     Ok(())
 }
 
-/// The attributes of a message that are text, by name.
+/// Returns the text attributes of a message, by name.
 pub fn attributes(message: &Message) -> HashMap<String, String> {
     let attributes = message.message_attributes().into_iter().flatten();
     attributes.filter_map(|(name, value)| Some((name.clone(), value.string_value()?.to_owned()))).collect()

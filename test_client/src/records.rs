@@ -1,4 +1,5 @@
-//! Records to send: generated ones of any kind and size, and envelopes around any payload.
+//! Records to send: generated ones of any kind and size, envelopes around a given payload, and request bodies from
+//! files.
 
 use std::{fmt::Write as _, path::Path, str::FromStr};
 
@@ -7,7 +8,7 @@ use custody_core::{MAX_EVENT_BYTES, digest::Sha256};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
-/// What a generated payload is.
+/// Kind of a generated payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Lines of text with escapes and non-ASCII characters, sent as a string.
@@ -23,9 +24,9 @@ pub enum Kind {
 /// The size of a payload to generate, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// This many.
+    /// A number of bytes.
     Bytes(usize),
-    /// As many as one Lambda event can carry.
+    /// The largest size that fits into one Lambda event.
     Largest,
 }
 
@@ -44,26 +45,26 @@ impl FromStr for Size {
         let number: usize = digits
             .trim()
             .parse()
-            .map_err(|_| format!("`{text}` is no size; write 4096, 256KB, 3MB or max"))?;
+            .map_err(|_| format!("`{text}` is not a size; write 4096, 256KB, 3MB or max"))?;
         Ok(Self::Bytes(number * unit))
     }
 }
 
-/// A record to send, and what must become of it.
+/// A record to send, with the payload and the metadata that must be stored.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What it is, for a person.
+    /// Name of the record in printed results.
     pub label: String,
     /// The request body.
     pub body: String,
     /// The bytes that must be archived.
     pub payload: Vec<u8>,
-    /// The metadata that must be kept.
+    /// The metadata that must be stored.
     pub meta_data: Value,
 }
 
 impl Record {
-    /// A generated record. Equal seeds make equal records.
+    /// Generates a record. Equal seeds generate equal records.
     pub fn generate(kind: Kind, size: Size, seed: u64) -> Self {
         match size {
             Size::Bytes(bytes) => Self::of_size(kind, bytes, seed),
@@ -89,7 +90,7 @@ impl Record {
         Self::new(label, meta_data, payload, kind)
     }
 
-    /// The envelope around `payload`.
+    /// Builds a record whose request body is the envelope around `payload`.
     pub fn new(label: String, meta_data: Value, payload: Vec<u8>, kind: Kind) -> Self {
         let text = || std::str::from_utf8(&payload).expect("text and JSON payloads are UTF-8");
         let body = match kind {
@@ -106,8 +107,8 @@ impl Record {
         Self { label, body, payload, meta_data }
     }
 
-    /// A request body of an existing producer, from a file. What must be archived is read from it independently of
-    /// Custody's own code, by the rules of the wire format.
+    /// Reads the request body of an existing producer from a file. The payload that must be archived is decoded by the
+    /// rules of the wire format, independently of Custody's own code.
     pub fn from_file(file: &Path) -> anyhow::Result<Self> {
         let body = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
         let envelope: Value =
@@ -118,7 +119,7 @@ impl Record {
             }
             (Value::String(text), Some("utf8")) => text.clone().into_bytes(),
             _ => bail!(
-                "{} has no payload of text or base64; what must be archived is not known here",
+                "{} has no payload of text or base64, so the bytes that must be archived are unknown",
                 file.display()
             ),
         };
@@ -127,8 +128,8 @@ impl Record {
         Ok(Self { label, body, payload, meta_data: envelope["messageMetaData"].clone() })
     }
 
-    /// The largest record of a kind whose event stays within Lambda's limit. The event carries the body as a
-    /// JSON string, so what counts is its size after escaping, which only trying tells.
+    /// Generates the largest record of a kind whose event stays within Lambda's limit. The event carries the body as a
+    /// JSON string, and its size after escaping cannot be computed beforehand, so a binary search tries sizes.
     fn largest(kind: Kind, seed: u64) -> Self {
         let (mut fits, mut too_large) = (1 << 20, MAX_EVENT_BYTES);
         while too_large - fits > 1024 {
@@ -141,23 +142,23 @@ impl Record {
         Self::of_size(kind, fits, seed)
     }
 
-    /// The size of the event that API Gateway makes of the request. Beside the body, it allows for the context
-    /// that API Gateway adds, and for an emulator that escapes every character beyond ASCII.
+    /// Estimates the size of the event that API Gateway builds from the request: the body, escaped as by an emulator
+    /// that escapes every character beyond ASCII, and an allowance for the context that API Gateway adds.
     fn event_size(&self) -> usize {
-        /// Headers (twice) and request context of a REST proxy event, generously.
+        /// Generous size of the headers (twice) and of the request context of a REST proxy event.
         const CONTEXT_BYTES: usize = 12 * 1024;
         let escaped = Value::from(self.body.as_str()).to_string();
         let size: usize = escaped.chars().map(|c| if c.is_ascii() { 1 } else { 6 * c.len_utf16() }).sum();
         size + CONTEXT_BYTES
     }
 
-    /// The digest that receipt and archive must show.
+    /// Returns the digest that the receipt and the archive must report.
     pub fn sha256(&self) -> Sha256 {
         Sha256::of(&self.payload)
     }
 }
 
-/// A size in the largest unit that keeps it above one.
+/// Formats a size in the largest unit in which it is at least one.
 pub fn human_size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
@@ -212,7 +213,7 @@ fn json_array(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
 }
 
 fn png(bytes: usize, random: &mut SmallRng) -> Vec<u8> {
-    // Noise does not compress: a square of RGB pixels takes about its own size, less the format's framing.
+    // Noise does not compress: the file of a square image is about as large as its RGB pixels and the format's framing.
     let side = u32::try_from((bytes.saturating_sub(200) * 100 / 302).isqrt().max(1)).unwrap_or(u32::MAX);
     let mut content = Vec::with_capacity(bytes);
     let mut encoder = png::Encoder::new(&mut content, side, side);

@@ -28,30 +28,30 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON, or null.
+    /// Returns the body as JSON; null if it is no JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// The value of a header.
+    /// Returns the value of a header; empty if the answer does not have it.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
-/// A record that was acknowledged.
+/// The receipt of a record that was sent, with the times of the request.
 #[derive(Clone, Debug)]
 pub struct Acknowledged {
-    /// The producer's proof.
+    /// The receipt that the API returned.
     pub receipt: Receipt,
     /// When the request was sent.
     pub sent_at: Instant,
-    /// How long the producer waited.
+    /// Time from sending the request to the whole answer.
     pub latency: Duration,
 }
 
 impl Sender {
-    /// A producer of this deployment.
+    /// Builds a producer of this deployment.
     pub fn new(deployment: &Deployment) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .user_agent("custody-test-client")
@@ -65,7 +65,7 @@ impl Sender {
         })
     }
 
-    /// Posts a body with these headers, and with the API key unless the headers bring one.
+    /// Posts a body with these headers, and with the deployment's API key unless the headers contain an API key.
     pub async fn post(
         &self,
         headers: &[(&str, &str)],
@@ -81,7 +81,7 @@ impl Sender {
         self.answer(request).await
     }
 
-    /// Asks as a browser does before it posts.
+    /// Sends a CORS preflight request, as a browser does before it posts.
     pub async fn preflight(&self) -> anyhow::Result<Answer> {
         let request = self.http.request(reqwest::Method::OPTIONS, &self.url);
         self.answer(

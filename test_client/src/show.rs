@@ -1,4 +1,4 @@
-//! One record, step by step.
+//! `show`: sends one record and prints each step of its processing.
 
 use std::{path::Path, time::Duration};
 
@@ -42,7 +42,7 @@ pub(crate) async fn run(
 
     println!("\n3. What a subscriber of the notifications got:");
     let mut arrivals = subscriber.follow(receipt.message_id, timeout).await?;
-    // In the order in which they were made; a standard queue delivers in any.
+    // The events are sorted by their own times, because a standard queue delivers in any order.
     arrivals.sort_by(|a, b| a.event["time"].as_str().cmp(&b.event["time"].as_str()));
     for arrival in &arrivals {
         let after = arrival.at.saturating_duration_since(acknowledged.sent_at).as_millis();
@@ -62,7 +62,7 @@ pub(crate) async fn run(
     println!("   s3://{bucket}/{key}");
     println!("   {} bytes, sha256 {digest}", archived.len());
 
-    let checked = verify::completed(deployment, &record, receipt, &arrivals).await;
+    let checked = verify::check_completed(deployment, &record, receipt, &arrivals).await;
     match checked {
         Ok(()) => {
             println!(

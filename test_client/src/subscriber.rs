@@ -1,4 +1,4 @@
-//! A subscriber of the notifications: one queue, read by one thread, asked by many.
+//! A subscriber of the notifications: one thread reads its queue, and any number of tasks wait for notifications.
 
 use std::{
     collections::HashMap,
@@ -15,16 +15,16 @@ use crate::{deployment::Deployment, queue};
 /// A notification as it arrived.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// The event.
+    /// The CloudEvent.
     pub event: Value,
     /// The SNS message attributes, by name.
     pub attributes: HashMap<String, String>,
-    /// When it arrived here.
+    /// When the subscriber received the notification.
     pub at: Instant,
 }
 
 impl Arrival {
-    /// The CloudEvents type without prefix and version: `received`, `archived`, …
+    /// Returns the CloudEvents type without prefix and version: `received`, `archived`, …
     pub fn stage(&self) -> &str {
         let event_type = self.event["type"].as_str().unwrap_or_default();
         event_type.trim_start_matches("custody.message.").trim_end_matches(".v1")
@@ -33,19 +33,20 @@ impl Arrival {
 
 type Arrivals = Arc<Mutex<HashMap<String, Vec<Arrival>>>>;
 
-/// The subscriber. Its thread ends with the process.
+/// A subscriber. Its thread runs until the process ends.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     arrivals: Arrivals,
 }
 
 impl Subscriber {
-    /// Reads the deployment's demo queue from now on. Messages are kept here by record and deleted there.
+    /// Starts to read the deployment's demo queue. Notifications are deleted from the queue and stored in memory, by
+    /// record.
     pub fn start(deployment: &Deployment) -> anyhow::Result<Self> {
         let url = deployment.output("DemoSubscriberQueueUrl")?.to_owned();
         let arrivals = Arrivals::default();
         let into = Arc::clone(&arrivals);
-        queue::read_from_now_on(deployment.aws.clone(), url, move |message| {
+        queue::read_in_background(deployment.aws.clone(), url, move |message| {
             let event: Value = serde_json::from_str(message.body().unwrap_or_default()).unwrap_or_default();
             let subject = event["subject"].as_str().unwrap_or_default().to_owned();
             let arrival = Arrival { event, attributes: queue::attributes(message), at: Instant::now() };
@@ -54,13 +55,14 @@ impl Subscriber {
         Ok(Self { arrivals })
     }
 
-    /// What has arrived about a record.
+    /// Returns the notifications about a record that have arrived so far.
     pub fn arrivals(&self, id: RecordId) -> Vec<Arrival> {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         arrivals.get(&id.to_string()).cloned().unwrap_or_default()
     }
 
-    /// Waits until a record's last notification, `completed` or `failed`, has arrived, and the ones before it.
+    /// Waits until `failed`, or all four notifications of a completed record, have arrived, and returns what has
+    /// arrived.
     pub async fn follow(&self, id: RecordId, timeout: Duration) -> anyhow::Result<Vec<Arrival>> {
         let deadline = Instant::now() + timeout;
         loop {

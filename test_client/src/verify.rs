@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{deployment::Deployment, records::Record, subscriber::Arrival};
 
-/// The metadata item of a record, as JSON; null when there is none.
+/// Reads the item of a record as JSON; null if there is no item.
 pub async fn item(deployment: &Deployment, id: RecordId) -> anyhow::Result<Value> {
     let key = aws_sdk_dynamodb::types::AttributeValue::S(id.to_string());
     let table = deployment.output("TableName")?;
@@ -23,15 +23,16 @@ pub async fn item(deployment: &Deployment, id: RecordId) -> anyhow::Result<Value
     Ok(item.map(serde_dynamo::from_item).transpose().context("decode the item")?.unwrap_or_default())
 }
 
-/// The content of an object.
+/// Reads the content of an object.
 pub async fn object(deployment: &Deployment, bucket: &str, key: &str) -> anyhow::Result<Vec<u8>> {
     let object = deployment.aws.s3().get_object().bucket(bucket).key(key).send().await;
     let body = object.with_context(|| format!("read object {key} of bucket {bucket}"))?.body;
     Ok(body.collect().await.context("read the object's body")?.to_vec())
 }
 
-/// The item of a record after its last notification. Completion is announced after the item is written.
-pub async fn completed(
+/// Checks that a record is complete and equal to what was sent: its notifications, its archived bytes and its item. The
+/// item can be checked after `completed` arrived, because completion is announced after the item is written.
+pub async fn check_completed(
     deployment: &Deployment,
     record: &Record,
     receipt: &Receipt,
@@ -49,7 +50,7 @@ pub async fn completed(
     let archived = object(deployment, deployment.output("ArchiveBucket")?, &key).await?;
     ensure!(
         archived == record.payload,
-        "archived are {} bytes with SHA-256 {}, sent were {} bytes with {}",
+        "{} bytes with SHA-256 {} are archived, but {} bytes with SHA-256 {} were sent",
         archived.len(),
         Sha256::of(&archived),
         record.payload.len(),
@@ -73,27 +74,28 @@ pub async fn completed(
     Ok(())
 }
 
-/// Four CloudEvents of the record's last attempt, each about this record, and `completed` made last.
+/// Checks that the record's last attempt has its four CloudEvents, and that `completed` has the latest time.
 fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow::Result<()> {
-    one_id_one_content(arrivals)?;
+    check_same_id_same_content(arrivals)?;
     let attempt = arrivals.iter().filter_map(|arrival| arrival.event["data"]["attempt"].as_u64()).max();
-    let attempt = attempt.context("no notification tells its attempt")?;
+    let attempt = attempt.context("no notification reports its attempt")?;
     let of_attempt =
         |arrival: &&Arrival| arrival.event["data"]["attempt"].as_u64().is_some_and(|of| of == attempt);
     for stage in ["received", "archived", "metadata-stored", "completed"] {
         let mut of_stage: Vec<_> =
             arrivals.iter().filter(of_attempt).filter(|a| a.stage() == stage).collect();
-        // A queue may deliver twice, and an announcement may be made twice; the CloudEvents id tells.
+        // A queue may deliver an event twice, and an event may be published twice: both copies have the same
+        // CloudEvents id.
         of_stage.dedup_by_key(|a| a.event["id"].clone());
         ensure!(of_stage.len() == 1, "there are {} `{stage}` notifications", of_stage.len());
         let Arrival { event, attributes, .. } = of_stage[0];
         let event_type = format!("custody.message.{stage}.v1");
         ensure!(event["specversion"] == "1.0" && event["type"] == event_type, "not a CloudEvent: {event}");
-        // Made of record, event and attempt alone, so that a repetition can be told.
+        // The id contains only record, event and attempt, so that subscribers can recognize a repeated event.
         ensure!(event["id"] == format!("{id}/{stage}/{attempt}"), "another id: {event}");
         ensure!(
             event["source"].as_str().is_some_and(|s| s.starts_with("urn:custody:")),
-            "an odd source: {event}"
+            "another source: {event}"
         );
         ensure!(
             event["time"].is_string() && event["datacontenttype"] == "application/json",
@@ -131,7 +133,7 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
     };
     let completed = time("completed");
     for stage in ["received", "archived", "metadata-stored"] {
-        ensure!(time(stage) <= completed, "`completed` was made before `{stage}`");
+        ensure!(time(stage) <= completed, "`completed` has an earlier time than `{stage}`");
     }
     let last = arrivals.iter().find(|a| a.stage() == "completed").map(|a| &a.event["data"]["storageContext"]);
     ensure!(
@@ -141,11 +143,11 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
     Ok(())
 }
 
-/// Whether notifications with one CloudEvents id have one content.
-pub fn one_id_one_content(arrivals: &[Arrival]) -> anyhow::Result<()> {
+/// Checks that notifications with the same CloudEvents id have the same content.
+pub fn check_same_id_same_content(arrivals: &[Arrival]) -> anyhow::Result<()> {
     for one in arrivals {
         for other in arrivals.iter().filter(|other| other.event["id"] == one.event["id"]) {
-            ensure!(one.event == other.event, "one id, two contents: {} and {}", one.event, other.event);
+            ensure!(one.event == other.event, "same id, other content: {} and {}", one.event, other.event);
         }
     }
     Ok(())

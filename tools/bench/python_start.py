@@ -1,4 +1,4 @@
-"""The start of a Lambda function in Python with AWS's SDK: imports, the clients of the design, first request for an event."""
+"""Starts like a Python Lambda function with the AWS SDK: imports, the design's clients, first request for an event."""
 
 import base64  # noqa: F401
 import hashlib  # noqa: F401

@@ -1,4 +1,4 @@
-//! The archive as a list, page by page, in the order of its keys, which is the order of time.
+//! The list of the archive's objects, page by page, in the order of their keys. This is also the order of time.
 
 use aws_sdk_s3::Client;
 use custody_core::error::{ErrorName, StageError};
@@ -12,12 +12,12 @@ pub struct ArchiveListing {
     bucket: String,
 }
 
-/// An object as a list knows it.
+/// An object in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
-    /// Its key.
+    /// The key of the object.
     pub key: String,
-    /// Its size.
+    /// The size of the object.
     pub size_bytes: u64,
 }
 
@@ -26,17 +26,17 @@ pub struct ListedObject {
 pub struct ListedPage {
     /// The objects, in the order of their keys.
     pub objects: Vec<ListedObject>,
-    /// Whether there are more after these.
+    /// Whether more objects follow this page.
     pub truncated: bool,
 }
 
 impl ArchiveListing {
-    /// The list of `bucket`.
+    /// Creates the list of the objects in `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
     }
 
-    /// The page of objects whose keys come after `after`.
+    /// Reads the page of objects whose keys sort after `after`, or the first page.
     pub async fn page(&self, after: Option<&str>) -> Result<ListedPage, StageError> {
         let list =
             self.client.list_objects_v2().bucket(&self.bucket).set_start_after(after.map(str::to_owned));

@@ -1,4 +1,4 @@
-//! What an error of an AWS service means for the caller, decided in one place for all services.
+//! The classification of AWS errors: which error name a failed call gets. All services use the same rules.
 
 use aws_runtime::retries::classifiers::{THROTTLING_ERRORS, TRANSIENT_ERRORS};
 use aws_smithy_runtime_api::{
@@ -8,8 +8,8 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::error::{display::DisplayErrorContext, metadata::ProvideErrorMetadata};
 use custody_core::error::{ErrorName, StageError};
 
-/// Error codes by which services deny access. Source: the "Common errors" pages of the services used.
-const DENIED: [&str; 7] = [
+/// Error codes that mean denied access. Source: the "Common errors" pages of the services used.
+const ACCESS_DENIED_CODES: [&str; 7] = [
     "AccessDenied",
     "AccessDeniedException",
     "AuthorizationError",
@@ -19,11 +19,11 @@ const DENIED: [&str; 7] = [
     "UnrecognizedClientException",
 ];
 
-/// Error codes that ask for patience and that the SDK's own lists lack: a throttled key of an encrypted topic, and
-/// S3's answers to two conditional writers at once.
-const BUSY: [&str; 3] = ["KMSThrottling", "ConditionalRequestConflict", "OperationAborted"];
+/// Error codes of transient errors that the lists of the SDK lack: a throttled KMS key of an encrypted topic, and two
+/// concurrent conditional writes to one S3 object.
+const EXTRA_TRANSIENT_CODES: [&str; 3] = ["KMSThrottling", "ConditionalRequestConflict", "OperationAborted"];
 
-/// The stage error of a failed call. `unavailable` is the name to use when the service could not be had.
+/// Converts the error of a failed call. `unavailable` is the error name for a service that is unavailable.
 pub fn stage_error<E>(
     error: &SdkError<E, HttpResponse>,
     unavailable: ErrorName,
@@ -37,26 +37,28 @@ where
         SdkError::ServiceError(context) => {
             classify(context.err().code().unwrap_or_default(), context.raw().status(), unavailable)
         }
-        // Timeouts, refused connections, answers that broke off: the effect may or may not have happened.
+        // Timeouts, refused connections and incomplete answers: the call may or may not have had its effect.
         _ => unavailable,
     };
     let cause = if let SdkError::ServiceError(_) = error {
-        // What the service says names the denied action, or the value it refuses.
+        // The service's message names the denied action, or the value that the service rejects.
         format!("{}: {}", error.code().unwrap_or("no error code"), error.message().unwrap_or("no message"))
     } else {
         let text = DisplayErrorContext(error).to_string();
-        // The context ends in a debug form of the whole error, in parentheses.
+        // The text ends with the debug form of the whole error, in parentheses. It is cut off.
         text.split(" (").next().unwrap_or_default().to_owned()
     };
     StageError::new(name, operation).caused_by(cause)
 }
 
 fn classify(code: &str, status: StatusCode, unavailable: ErrorName) -> ErrorName {
-    let busy = THROTTLING_ERRORS.contains(&code) || TRANSIENT_ERRORS.contains(&code) || BUSY.contains(&code);
-    // Before denials: some services throttle with 403.
+    let busy = THROTTLING_ERRORS.contains(&code)
+        || TRANSIENT_ERRORS.contains(&code)
+        || EXTRA_TRANSIENT_CODES.contains(&code);
+    // Throttling is checked before denied access, because some services throttle with status 403.
     if busy || status.is_server_error() || status.as_u16() == 429 {
         unavailable
-    } else if DENIED.contains(&code) || matches!(status.as_u16(), 401 | 403) {
+    } else if ACCESS_DENIED_CODES.contains(&code) || matches!(status.as_u16(), 401 | 403) {
         ErrorName::AccessDenied
     } else {
         ErrorName::ServiceRefused
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn denials_need_a_person_and_throttling_needs_patience() {
+    fn throttling_is_transient_and_denied_access_is_not() {
         for (code, status, name) in [
             ("AccessDenied", 403, ErrorName::AccessDenied),
             ("AccessDeniedException", 400, ErrorName::AccessDenied),

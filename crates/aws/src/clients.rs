@@ -8,17 +8,17 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
-/// The clients of all services. Each is made when it is asked for; they share connections.
+/// Creates the clients of all services. A client is created at each call; all clients share connections.
 #[derive(Clone, Debug)]
 pub struct Aws {
     config: SdkConfig,
 }
 
 impl Aws {
-    /// Reads region, credentials and endpoint as every AWS tool does (`AWS_REGION`, `AWS_ENDPOINT_URL`, …).
+    /// Reads region, credentials and endpoint from the standard AWS settings (`AWS_REGION`, `AWS_ENDPOINT_URL`, …).
     ///
-    /// Timeouts are such that two tries of the largest upload fit API Gateway's 29 seconds. Retries of a
-    /// whole stage are the state machine's.
+    /// The timeouts are set so that two tries of the largest upload fit API Gateway's 29 seconds. The state machine
+    /// retries whole stages.
     pub async fn load() -> Self {
         let http_client = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
         let timeouts = TimeoutConfig::builder()
@@ -35,10 +35,10 @@ impl Aws {
         Self { config }
     }
 
-    /// The clients of a function that a producer waits for: two tries of at most this time each, instead of three of six
-    /// seconds, so that a connection that has died costs one try.
+    /// Creates clients for calls that a producer waits for. A call has two tries of at most `attempt` each, instead of
+    /// three tries of at most six seconds, so that a dead connection costs one short try.
     #[must_use]
-    pub fn hurried(&self, attempt: Duration) -> Self {
+    pub fn with_short_retries(&self, attempt: Duration) -> Self {
         let timeouts = TimeoutConfig::builder().connect_timeout(attempt).operation_attempt_timeout(attempt);
         let retries =
             RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(50));
@@ -46,42 +46,42 @@ impl Aws {
         Self { config }
     }
 
-    /// What the clients share, for services that only tools use.
+    /// Returns the configuration that all clients share, for services that only tools use.
     pub fn config(&self) -> &SdkConfig {
         &self.config
     }
 
-    /// S3.
+    /// Creates an S3 client.
     pub fn s3(&self) -> aws_sdk_s3::Client {
         aws_sdk_s3::Client::new(&self.config)
     }
 
-    /// DynamoDB.
+    /// Creates a DynamoDB client.
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.config)
     }
 
-    /// Step Functions.
+    /// Creates a Step Functions client.
     pub fn step_functions(&self) -> aws_sdk_sfn::Client {
         aws_sdk_sfn::Client::new(&self.config)
     }
 
-    /// SNS.
+    /// Creates an SNS client.
     pub fn sns(&self) -> aws_sdk_sns::Client {
         aws_sdk_sns::Client::new(&self.config)
     }
 
-    /// SQS.
+    /// Creates an SQS client.
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         aws_sdk_sqs::Client::new(&self.config)
     }
 
-    /// Lambda.
+    /// Creates a Lambda client.
     pub fn lambda(&self) -> aws_sdk_lambda::Client {
         aws_sdk_lambda::Client::new(&self.config)
     }
 
-    /// Secrets Manager.
+    /// Creates a Secrets Manager client.
     pub fn secrets_manager(&self) -> aws_sdk_secretsmanager::Client {
         aws_sdk_secretsmanager::Client::new(&self.config)
     }

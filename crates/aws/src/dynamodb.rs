@@ -1,4 +1,4 @@
-//! The index in DynamoDB.
+//! The record table in DynamoDB.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,10 +21,10 @@ use serde::Serialize;
 
 use crate::classify::stage_error;
 
-/// How many times a batch is asked for before the table counts as too busy.
+/// The number of requests for one batch of items before the table counts as too busy.
 pub(crate) const MAX_BATCH_ROUNDS: usize = 10;
 
-/// The table of all records.
+/// The record table.
 #[derive(Clone, Debug)]
 pub struct DynamoTable {
     client: Client,
@@ -34,13 +34,13 @@ pub struct DynamoTable {
 pub(crate) type Attributes = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
-    /// The index in `table`.
+    /// Creates the adapter of the record table `table`.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// The attributes that say what a record is, whatever became of it: the message, and beside it the fields
-    /// that the indexes sort by.
+    /// Returns the attributes that identify a record in every state: the message, and the separate attributes that the
+    /// indexes need.
     fn identity(message: &InternalMessage) -> Result<Attributes, StageError> {
         let mut item: Attributes =
             serde_dynamo::to_item(message).map_err(|error| unencodable(message, error))?;
@@ -60,32 +60,34 @@ impl DynamoTable {
             "sourcePartition".to_owned(),
             text(source_partition(meta_data.source_system_id(), message.message_id)),
         );
-        // What a record is does not depend on how many attempts it took.
+        // The identity of a record does not depend on the number of its attempts.
         item.remove("redrive");
         Ok(item)
     }
 }
 
-/// How many partitions of the index `BySourceSystem` the records of one source are spread over: 16,000 writes a second.
+/// The number of partitions of the index `BySourceSystem` over which the records of one source are spread: enough for
+/// 16,000 writes a second.
 const SOURCE_PARTITIONS: u8 = 16;
 
-/// The partition of the index `BySourceSystem` that lists a record.
+/// Returns the partition of the index `BySourceSystem` that contains a record.
 fn source_partition(source_system_id: &str, id: RecordId) -> String {
     source_partition_key(source_system_id, id.partition() % SOURCE_PARTITIONS)
 }
 
-/// Every partition of the index `BySourceSystem` that may list records of a source.
+/// Returns every partition of the index `BySourceSystem` that may contain records of a source.
 pub(crate) fn source_partitions(source_system_id: &str) -> Vec<String> {
     (0..SOURCE_PARTITIONS).map(|number| source_partition_key(source_system_id, number)).collect()
 }
 
-/// The key of one partition of the index `BySourceSystem`: `<sourceSystemID>#<number>`.
+/// Returns the key of one partition of the index `BySourceSystem`: `<sourceSystemID>#<number>`.
 fn source_partition_key(source_system_id: &str, number: u8) -> String {
     format!("{source_system_id}#{number:02}")
 }
 
 impl DynamoTable {
-    /// Notes when the metadata was stored in an item that a failure wrote; the time of the first such note.
+    /// Stores the time when the metadata was stored, in an item that the failure stage wrote. Returns the time that was
+    /// stored first.
     async fn note_stored(&self, id: RecordId, stored_at: Timestamp) -> Result<Timestamp, StageError> {
         let update = self
             .client
@@ -99,7 +101,7 @@ impl DynamoTable {
             .send()
             .await
             .map_err(|error| {
-                stage_error(&error, ErrorName::TableUnavailable, format!("note when item {id} was stored"))
+                stage_error(&error, ErrorName::TableUnavailable, format!("store when item {id} was stored"))
             })?;
         Ok(update.attributes.as_ref().and_then(|new| time(new, "metaDataStoredAt")).unwrap_or(stored_at))
     }
@@ -118,7 +120,7 @@ fn text(value: impl std::fmt::Display) -> AttributeValue {
     AttributeValue::S(value.to_string())
 }
 
-/// The digest in a stored item.
+/// Returns the digest of the payload in a stored item.
 pub(crate) fn stored_digest(item: &Attributes) -> Option<&str> {
     item.get("payload")?.as_m().ok()?.get("sha256")?.as_s().ok().map(String::as_str)
 }
@@ -162,7 +164,7 @@ impl RecordTable for DynamoTable {
         }
         Err(StageError::new(
             ErrorName::MetadataConflict,
-            format!("store item {id}: it exists for another payload"),
+            format!("store item {id}: it exists with another payload"),
         ))
     }
 
@@ -195,7 +197,7 @@ impl RecordTable for DynamoTable {
             Conditional::Done => return Ok(times),
             Conditional::Refused(existing) => existing,
         };
-        // Completed by an earlier run, or not this record's item at all.
+        // The item was completed by an earlier call, or it is not the item of this record.
         if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
             return Ok(CompletionTimes {
                 archived_at: time(&existing, "archivedAt").unwrap_or(times.archived_at),
@@ -239,7 +241,7 @@ impl RecordTable for DynamoTable {
             .expression_attribute_values(":failed_at", text(failure.failed_at))
             .expression_attribute_values(":failure", attribute(message, failure)?)
             .expression_attribute_values(":storage", attribute(message, &message.storage_context)?);
-        // Where the metadata stage never wrote an item, this one is complete all the same.
+        // If the metadata stage never wrote an item, this update creates a complete one.
         let identity = Self::identity(message)?;
         let rest = identity.into_iter().filter(|(name, _)| name != "messageID" && name != "storageContext");
         for (i, (name, value)) in rest.enumerate() {
@@ -250,21 +252,21 @@ impl RecordTable for DynamoTable {
         }
         let update = request.update_expression(format!("SET {}", assignments.join(", "))).send().await;
         Ok(match conditional(update, || format!("mark item {id} as failed"))? {
-            Conditional::Done => FailedItem::Marked,
+            Conditional::Done => FailedItem::Failed,
             Conditional::Refused(item)
                 if stored_digest(&item) == Some(message.payload.sha256.to_string().as_str()) =>
             {
                 match state(&item) {
                     ItemState::Completed(_) => FailedItem::AlreadyCompleted,
-                    // The item tells of this attempt already: the first failure that was stored is the one that is told.
-                    ItemState::Failed { attempt, .. } if attempt == failure.attempt => FailedItem::Marked,
+                    // The item already contains a failure of this attempt. The first failure that was stored remains.
+                    ItemState::Failed { attempt, .. } if attempt == failure.attempt => FailedItem::Failed,
                     ItemState::Received | ItemState::Failed { .. } => FailedItem::Superseded,
                 }
             }
             Conditional::Refused(_) => {
                 return Err(StageError::new(
                     ErrorName::MetadataConflict,
-                    format!("mark item {id} as failed: it is of another payload"),
+                    format!("mark item {id} as failed: it has another payload"),
                 ));
             }
         })
@@ -297,7 +299,8 @@ impl RecordTable for DynamoTable {
         let mut states = BTreeMap::new();
         let mut keys: Vec<Attributes> =
             records.iter().map(|id| HashMap::from([("messageID".to_owned(), text(id))])).collect();
-        // What DynamoDB did not process, because the answer was too large or it was busy, is asked for again.
+        // Keys that DynamoDB did not process, because the answer was too large or the table was busy, are requested
+        // again.
         for _ in 0..MAX_BATCH_ROUNDS {
             if keys.is_empty() {
                 return Ok(states);
@@ -333,18 +336,18 @@ impl RecordTable for DynamoTable {
     }
 }
 
-/// The `attempt` in one of an item's maps.
+/// Returns the field `attempt` of one of an item's maps.
 fn number(item: &Attributes, map: &str) -> Option<u32> {
     item.get(map)?.as_m().ok()?.get("attempt")?.as_n().ok()?.parse().ok()
 }
 
-/// The state that an item, or a projection of it, says.
+/// Returns the state of a record from its item, or from a projection of its item.
 pub(crate) fn state(item: &Attributes) -> ItemState {
     match item.get("status").and_then(|status| status.as_s().ok()).map(String::as_str) {
         Some("COMPLETED") => ItemState::Completed(completed(item)),
         Some("FAILED") => {
             let attempt = number(item, "failure").unwrap_or(1);
-            // A discard is of the letter it was said of. What came after it is another matter.
+            // A discard decides only about the attempt that it names and earlier ones. A later failure is undecided.
             ItemState::Failed {
                 attempt,
                 discarded: number(item, "discarded").is_some_and(|of| of >= attempt),
@@ -354,13 +357,14 @@ pub(crate) fn state(item: &Attributes) -> ItemState {
     }
 }
 
-/// What a completed item tells its announcements.
+/// Returns the values of a completed item that its announcements report.
 fn completed(item: &Attributes) -> CompletedItem {
     let context: StorageContext = item
         .get("storageContext")
         .and_then(|context| serde_dynamo::from_attribute_value(context.clone()).ok())
         .unwrap_or_default();
-    // Each of the times is written with the state.
+    // Defaults only: every completed item has these times, because they are written together with the state or before
+    // it.
     let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
     let completed_at = time(item, "completedAt").unwrap_or(epoch);
     CompletedItem {
@@ -378,10 +382,10 @@ pub(crate) fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
     Timestamp::parse(item.get(name)?.as_s().ok()?)
 }
 
-/// What became of a conditional update.
+/// The result of a conditional update.
 enum Conditional {
     Done,
-    /// The condition did not hold, with the item as it is; empty where there is none.
+    /// The condition was false. The value is the existing item, or an empty map if there is none.
     Refused(Attributes),
 }
 

@@ -1,4 +1,4 @@
-//! The failure function, as reconcile invokes it.
+//! The client of the failure function, which reconcile invokes.
 
 use aws_sdk_lambda::{
     Client,
@@ -14,7 +14,7 @@ use custody_core::{
 
 use crate::classify::stage_error;
 
-/// The failure function.
+/// The failure function, invoked by its name.
 #[derive(Clone, Debug)]
 pub struct FailureFunction {
     client: Client,
@@ -22,15 +22,15 @@ pub struct FailureFunction {
 }
 
 impl FailureFunction {
-    /// The function of this name.
+    /// Creates the adapter of the function with this name.
     pub fn new(client: Client, name: String) -> Self {
         Self { client, name }
     }
 }
 
 impl FailureFunction {
-    /// Invokes the function and waits for its answer. One try, as long as the caller gives it: a second one, while the first
-    /// still runs, would send a dead letter twice.
+    /// Invokes the function and waits for its answer. There is only one try, without a time limit of its own: a second
+    /// try that starts while the first invocation still runs would send a dead letter twice.
     async fn invoke(&self, payload: String, operation: &str) -> Result<Vec<u8>, StageError> {
         let once = aws_sdk_lambda::config::Config::builder()
             .retry_config(RetryConfig::disabled())
@@ -58,7 +58,7 @@ impl FailureFunction {
 
 impl FailureHandler for FailureFunction {
     async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
-        let operation = format!("have the failure of attempt {} handled", failed.message.attempt());
+        let operation = format!("invoke the failure function for attempt {}", failed.message.attempt());
         let answer = self.invoke(failed.to_json(), &operation).await?;
         serde_json::from_slice(&answer)
             .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation).caused_by(error))

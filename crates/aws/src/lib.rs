@@ -27,6 +27,6 @@ pub use self::{
     record_index::{FoundRecords, IndexedRecord, Lookup, RecordIndex, TimeRange},
     s3::{S3Archive, S3FailedStore},
     sns::TopicNotifier,
-    sqs::LetterQueue,
+    sqs::SqsDeadLetters,
     step_functions::{StateMachine, WorkflowType},
 };

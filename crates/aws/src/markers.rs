@@ -1,6 +1,7 @@
-//! Acceptance markers in S3: `pending/<two hexadecimal digits>/<attempt>`. The digits are the id's last, random ones, so that a
-//! time without the open-record table spreads its writes over 256 prefixes: S3 takes 3,500 writes a second in each. Source:
-//! Amazon S3 user guide, "Best practices design patterns: optimizing Amazon S3 performance".
+//! Acceptance markers in S3, under keys `pending/<two hexadecimal digits>/<attempt>`. The two digits are the last
+//! digits of the record's id, which are random. While the open-record table is unavailable, they spread the writes of
+//! markers over 256 prefixes: S3 accepts 3,500 writes a second in each prefix. Source: Amazon S3 user guide, "Best
+//! practices design patterns: optimizing Amazon S3 performance".
 
 use aws_sdk_s3::Client;
 use bytes::Bytes;
@@ -26,7 +27,7 @@ pub struct S3AcceptanceMarkers {
 }
 
 impl S3AcceptanceMarkers {
-    /// The markers in `bucket`.
+    /// Creates the adapter of the markers in `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
     }
@@ -40,7 +41,7 @@ fn marker_key(attempt: Attempt) -> String {
     format!("{MARKERS}{}/{attempt}", &id[id.len() - 2..])
 }
 
-/// The attempt whose marker has this key.
+/// Returns the attempt whose marker has this key. `None` if the key is not the key of a marker.
 fn attempt_of(key: &str) -> Option<Attempt> {
     let attempt = key.strip_prefix(MARKERS)?.split_once('/')?.1.parse().ok()?;
     (marker_key(attempt) == key).then_some(attempt)
@@ -77,7 +78,7 @@ impl AcceptanceMarkers for S3AcceptanceMarkers {
                 if let Some(attempt) = attempt_of(key) {
                     attempts.push(attempt);
                 } else {
-                    warn!(key, "an object among the acceptance markers is not Custody's");
+                    warn!(key, "ignored an object that is not an acceptance marker");
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! Open records and claims in DynamoDB.
 //!
-//! The open-record table's key is the `messageID`, which spreads writes evenly; its index `Due` has the partitions of both
-//! kinds of open records, sorted by `lookAt`, keys only. The idempotency table's key is the digest of the key.
+//! The key of the open-record table is the `messageID`, which spreads writes evenly. Its index `Due` contains only
+//! keys: several partitions for each of the two kinds of open records, sorted by `lookAt`. The key of the idempotency
+//! table is the digest of the idempotency key.
 
 mod claim;
 mod item;
@@ -21,7 +22,7 @@ use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
-    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    open_record::{FailureStep, IndexListing, OpenKind, OpenRecord},
     ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
     record_id::{PARTITIONS, RecordId},
 };
@@ -30,13 +31,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use self::item::{Attributes, number, text};
 use crate::classify::stage_error;
 
-/// The name of the index by which reconcile finds what is due.
+/// The name of the index in which reconcile finds the open records that are due.
 pub const DUE_INDEX: &str = "Due";
 
-/// How many partitions of the index are asked at once.
+/// The number of partitions of the index that are queried at once.
 const CONCURRENT_QUERIES: usize = 16;
 
-/// The two tables of acceptances.
+/// The open-record table and the idempotency table.
 #[derive(Clone, Debug)]
 pub struct DynamoOpenRecords {
     client: Client,
@@ -45,12 +46,13 @@ pub struct DynamoOpenRecords {
 }
 
 impl DynamoOpenRecords {
-    /// Open records in `open_table`, and the claims of their idempotency keys in `claims_table`.
+    /// Creates the adapter of open records in `open_table` and of claims in `claims_table`.
     pub fn new(client: Client, open_table: String, claims_table: String) -> Self {
         Self { client, open_table, claims_table }
     }
 
-    /// An update of an open record whose current attempt is this one.
+    /// Begins an update of the open record of an attempt. The caller's condition compares the current attempt with
+    /// `:attempt`.
     fn update(&self, attempt: Attempt) -> UpdateItemFluentBuilder {
         self.client
             .update_item()
@@ -183,7 +185,7 @@ impl OpenRecords for DynamoOpenRecords {
         now: Timestamp,
         look_at: Timestamp,
     ) -> Result<Option<Timestamp>, StageError> {
-        let operation = || format!("note that the payload of attempt {attempt} is missing");
+        let operation = || format!("store since when the payload of attempt {attempt} is missing");
         let update = self
             .update(attempt)
             .update_expression("SET missingSince = if_not_exists(missingSince, :now), lookAt = :next")
@@ -204,7 +206,7 @@ impl OpenRecords for DynamoOpenRecords {
 
     async fn fail(&self, failed: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
         let attempt = failed.attempt();
-        let operation = || format!("put attempt {attempt} to failed");
+        let operation = || format!("mark attempt {attempt} as failed");
         let put = self
             .client
             .put_item()
@@ -227,23 +229,23 @@ impl OpenRecords for DynamoOpenRecords {
         }
     }
 
-    async fn owe(
+    async fn set_pending_steps(
         &self,
         attempt: Attempt,
-        owed: &[FailureDuty],
+        pending_steps: &[FailureStep],
         look_at: Timestamp,
     ) -> Result<(), StageError> {
         let update = self
             .update(attempt)
-            .update_expression("SET owed = :owed, lookAt = :next")
+            .update_expression("SET pendingSteps = :steps, lookAt = :next")
             .condition_expression("attempt = :attempt AND #state = :state")
             .expression_attribute_names("#state", "state")
             .expression_attribute_values(":state", text(OpenKind::Failed.as_str()))
-            .expression_attribute_values(":owed", item::duties(owed))
+            .expression_attribute_values(":steps", item::steps(pending_steps))
             .expression_attribute_values(":next", item::time(look_at))
             .send()
             .await;
-        condition(update, || format!("note what attempt {attempt} still owes")).map(drop)
+        condition(update, || format!("store the pending steps of attempt {attempt}")).map(drop)
     }
 
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
@@ -299,17 +301,17 @@ impl IdempotencyClaims for DynamoOpenRecords {
     }
 }
 
-/// What became of a conditional write.
+/// The result of a conditional write.
 enum Condition {
-    /// The write was made.
+    /// The condition was true, and the write was made.
     Held,
-    /// The condition did not hold, with the item as it is; empty where there is none.
+    /// The condition was false. The value is the existing item, or an empty map if there is none.
     Failed(Attributes),
 }
 
-/// An error that may be the failure of a condition.
+/// An error that may mean that the condition of a write was false.
 trait ConditionError: std::error::Error + aws_smithy_types::error::metadata::ProvideErrorMetadata {
-    /// The item as it is, where the condition failed.
+    /// Returns the existing item if the condition was false.
     fn failed_on(&self) -> Option<Attributes>;
 }
 

@@ -1,4 +1,4 @@
-//! The record table as an audit reads it: what each item promises of its payload, page by page.
+//! The audit's reads of the record table: what each item reports of its record's payload, page by page.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -30,13 +30,13 @@ pub struct AuditedItem {
     pub sha256: Sha256,
     /// The size of its payload.
     pub size_bytes: u64,
-    /// Where the record is in its life.
+    /// The state of the record.
     pub state: ItemState,
-    /// When it failed last, where it has.
+    /// The time of the record's last failure. `None` if it never failed.
     pub failed_at: Option<Timestamp>,
-    /// When a person discarded it, where one has.
+    /// The time when a person discarded the record. `None` if nobody has discarded it.
     pub discarded_at: Option<Timestamp>,
-    /// Whether the failure reports that the payload is secure: archived or preserved.
+    /// Whether the failure in the item reports that the payload is archived or preserved.
     pub is_secure: bool,
 }
 
@@ -45,13 +45,13 @@ pub struct AuditedItem {
 pub struct AuditedPage {
     /// The items.
     pub items: Vec<AuditedItem>,
-    /// The keys of items that are not of this format.
+    /// The keys of the items that are not in the expected format.
     pub unreadable: Vec<String>,
-    /// Where the next page begins; `None` after the last.
+    /// The position of the next page. `None` after the last page.
     pub next: Option<Cursor>,
 }
 
-/// A place in the table between two pages.
+/// A position in the table between two pages.
 #[derive(Clone, PartialEq)]
 pub struct Cursor(Attributes);
 
@@ -62,7 +62,8 @@ impl fmt::Debug for Cursor {
 }
 
 impl RecordIndex {
-    /// The page of the table that begins at `cursor`, or the first. A page is 1 MB of items, read consistently.
+    /// Reads the page of the table that begins at `cursor`, or the first page. A page is at most 1 MB of items, read
+    /// consistently.
     pub async fn audit_page(&self, cursor: Option<Cursor>) -> Result<AuditedPage, StageError> {
         let page = self
             .client
@@ -86,7 +87,8 @@ impl RecordIndex {
         Ok(audited)
     }
 
-    /// The items of these records, as far as they have any that are readable, read consistently. At most 100 at once.
+    /// Reads the items of these records consistently. The result omits records without a readable item. At most 100
+    /// records at once.
     pub async fn audit_items(
         &self,
         records: &[RecordId],
@@ -110,7 +112,8 @@ impl RecordIndex {
             let read = read.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
             let found = read.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default();
             items.extend(found.iter().filter_map(decode).map(|item| (item.id, item)));
-            // What DynamoDB did not process, because the answer was too large or it was busy, is asked for again.
+            // Keys that DynamoDB did not process, because the answer was too large or the table was busy, are requested
+            // again.
             let unprocessed = read.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table));
             keys = unprocessed.map(|request| request.keys).unwrap_or_default();
         }

@@ -1,7 +1,7 @@
-//! Queries of the record table, for people who look for records.
+//! Queries of the record table, for people who search for records.
 //!
-//! The index `BySourceSystem` spreads the records of one source over partitions, so a query asks each of them and merges the
-//! answers by time.
+//! The index `BySourceSystem` spreads the records of one source over several partitions. A query reads each of these
+//! partitions and merges the results by time.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::{
     dynamodb::{Attributes, source_partitions, time},
 };
 
-/// The record table, to be read.
+/// The record table, for reads only.
 #[derive(Clone, Debug)]
 pub struct RecordIndex {
     pub(crate) client: Client,
@@ -36,47 +36,47 @@ pub enum Lookup {
     Transaction(String),
 }
 
-/// A range of times, both ends included.
+/// A range of times. Both bounds are inclusive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeRange {
-    /// The earliest time; the beginning of time where there is none.
+    /// The earliest time. `None` means no lower bound.
     pub from: Option<Timestamp>,
-    /// The latest time; the end of time where there is none.
+    /// The latest time. `None` means no upper bound.
     pub to: Option<Timestamp>,
 }
 
-/// A record as the indexes know it.
+/// An entry of an index: the attributes of a record that the index contains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexedRecord {
     /// The record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// When it was received.
+    /// The time when the record was received.
     pub received_at: Timestamp,
-    /// The state in its item.
+    /// The state in the record's item.
     pub status: String,
-    /// The system that sent it.
+    /// The system that sent the record.
     #[serde(rename = "sourceSystemID")]
     pub source_system_id: String,
-    /// The source's id of the transaction.
+    /// The id of the transaction in the source system.
     #[serde(rename = "sourceTransactionID")]
     pub source_transaction_id: Option<String>,
-    /// What kind of record it is.
+    /// The type of the record.
     pub message_type: String,
 }
 
-/// The answer to a lookup.
+/// The result of a lookup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FoundRecords {
     /// The records, newest first.
     pub records: Vec<IndexedRecord>,
-    /// Whether there are more, older ones.
+    /// Whether older records match too.
     pub truncated: bool,
 }
 
 impl Lookup {
-    /// The index, its partition key, and the partitions in which the records are.
+    /// Returns the name of the index, the name of its partition key, and the partitions that contain the records.
     fn partitions(&self) -> (&'static str, &'static str, Vec<String>) {
         match self {
             Self::Source(id) => ("BySourceSystem", "sourcePartition", source_partitions(id)),
@@ -86,7 +86,7 @@ impl Lookup {
 }
 
 impl TimeRange {
-    /// Both ends as the index spells them: the order of the texts is the order of the times.
+    /// Returns both bounds as text, in the format of the index: texts sort in the order of their times.
     fn ends(self) -> [String; 2] {
         let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
         [self.from.unwrap_or(epoch), self.to.unwrap_or(epoch.after(Duration::MAX))].map(|end| end.to_string())
@@ -94,12 +94,13 @@ impl TimeRange {
 }
 
 impl RecordIndex {
-    /// The records of `table`.
+    /// Creates the queries of the record table `table`.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// The newest records of a lookup, at most `limit`. The index may be late by a moment.
+    /// Finds the newest records of a lookup, at most `limit`. The index is eventually consistent: a new record may be
+    /// absent for a moment.
     pub async fn find(
         &self,
         lookup: &Lookup,
@@ -107,14 +108,14 @@ impl RecordIndex {
         limit: usize,
     ) -> Result<FoundRecords, StageError> {
         let (index, attribute, partitions) = lookup.partitions();
-        // One more than asked for tells whether there are more.
+        // One record more than `limit` is requested, to learn whether more records match.
         let asked = partitions
             .into_iter()
             .map(|partition| self.newest_of(index, attribute, partition, range, limit.saturating_add(1)));
         Ok(merge(try_join_all(asked).await?, limit))
     }
 
-    /// The item of a record as JSON, read consistently.
+    /// Reads the item of a record as JSON, consistently. `None` if there is no item.
     pub async fn item(&self, id: RecordId) -> Result<Option<Value>, StageError> {
         let operation = || format!("read the item of record {id}");
         let read = self
@@ -132,7 +133,7 @@ impl RecordIndex {
             .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation()).caused_by(error))
     }
 
-    /// The newest records of one partition of an index.
+    /// Reads the newest records of one partition of an index.
     async fn newest_of(
         &self,
         index: &str,
@@ -165,7 +166,7 @@ impl RecordIndex {
                 page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation.as_str()))?;
             for item in page.items() {
                 let unreadable = || {
-                    let text = format!("{operation}: an entry is not a record's");
+                    let text = format!("{operation}: an entry is not in the format of a record");
                     StageError::new(ErrorName::ServiceRefused, text)
                 };
                 records.push(indexed(item).ok_or_else(unreadable)?);
@@ -175,7 +176,7 @@ impl RecordIndex {
     }
 }
 
-/// The newest `limit` of all partitions.
+/// Merges the records of all partitions, and returns the newest `limit` of them.
 fn merge(partitions: Vec<Vec<IndexedRecord>>, limit: usize) -> FoundRecords {
     let mut records: Vec<_> = partitions.into_iter().flatten().collect();
     records.sort_by_key(|record| std::cmp::Reverse((record.received_at, record.message_id)));

@@ -15,7 +15,7 @@ use custody_core::{
     digest::Sha256,
     error::{ErrorName, StageError},
     message::{PayloadDescriptor, S3Reference},
-    payload_source::{PayloadSource, Pieces, opened_later},
+    payload_source::{PayloadSource, Pieces, open_on_first_read},
     ports::{ArchivedObject, FailedStore, PayloadArchive},
 };
 use futures_util::{StreamExt as _, stream};
@@ -30,7 +30,7 @@ pub struct S3Archive {
 }
 
 impl S3Archive {
-    /// The archive in `bucket`.
+    /// Creates the adapter of the archive in `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
     }
@@ -39,7 +39,7 @@ impl S3Archive {
         S3Reference { bucket: self.bucket.clone(), key: key.to_owned() }
     }
 
-    /// The digest of an object's content, read and hashed.
+    /// Reads the content of an object and returns its digest.
     pub async fn digest_of_content(&self, key: &str) -> Result<Sha256, StageError> {
         let operation = || format!("read object {key}");
         let object = self
@@ -58,27 +58,27 @@ impl S3Archive {
     }
 }
 
-/// The metadata of an archived object that tells when it was stored.
+/// The name of the S3 metadata of an archived object with the time when it was stored.
 const ARCHIVED_AT: &str = "archived-at";
 
-/// What a conditional write did.
+/// The result of a conditional write.
 pub(crate) enum Put {
     Written,
-    /// There is an object under the key. It is untouched.
-    Existed,
+    /// The key already has an object, which was not changed.
+    AlreadyExists,
 }
 
-/// An object to write.
+/// A new object.
 pub(crate) struct NewObject<'a> {
     pub(crate) key: &'a str,
     pub(crate) content: PayloadSource,
     pub(crate) sha256: Sha256,
     pub(crate) content_type: &'a str,
-    /// The time that the object tells later.
+    /// The time that is stored in the object's metadata.
     pub(crate) archived_at: Option<Timestamp>,
 }
 
-/// Writes an object where there is none. S3 verifies that what it stores has the digest.
+/// Writes an object unless its key already has one. S3 verifies that the stored bytes have the digest.
 pub(crate) async fn put_if_absent(
     client: &Client,
     bucket: &str,
@@ -89,23 +89,24 @@ pub(crate) async fn put_if_absent(
         .bucket(bucket)
         .key(object.key)
         .if_none_match("*")
-        // S3 asks for one of two headers where the bucket has Object Lock and a default retention: `Content-MD5`, or the one that
-        // names the algorithm of a checksum. Source: Amazon S3 API reference, `PutObject`. The emulator asks for neither: unverified.
+        // If the bucket has Object Lock with a default retention, S3 requires one of two headers: `Content-MD5`, or the
+        // header that names a checksum algorithm. Source: Amazon S3 API reference, `PutObject`. The emulator requires
+        // neither, so this is unverified.
         .checksum_algorithm(ChecksumAlgorithm::Sha256)
         .checksum_sha256(object.sha256.to_base64())
         .content_type(object.content_type)
         .set_metadata(object.archived_at.map(|at| HashMap::from([(ARCHIVED_AT.to_owned(), at.to_string())])))
         .body(upload(object.content))
         .customize()
-        // TLS carries the body, and S3 holds it against the checksum above, whose header is signed: another digest of it, for
-        // the signature, would prove nothing more.
+        // TLS protects the body, and S3 compares it with the checksum above, whose header is signed. A second digest of
+        // the body, for the signature, would prove nothing more.
         .disable_payload_signing()
         .send()
         .await;
     match put {
         Ok(_) => Ok(Put::Written),
         Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 412) => {
-            Ok(Put::Existed)
+            Ok(Put::AlreadyExists)
         }
         Err(error) => Err(error),
     }
@@ -131,21 +132,22 @@ impl PayloadArchive for S3Archive {
                     archived_at: now,
                 });
             }
-            Ok(Put::Existed) => {}
+            Ok(Put::AlreadyExists) => {}
             Err(error) => {
                 let is_bad_digest = error.code() == Some("BadDigest");
                 let mut error =
                     stage_error(&error, ErrorName::ArchiveUnavailable, format!("store object {key}"));
-                // What arrived has another digest than the checksum in the request. The emulator answers so; that S3 uses this
-                // code for the checksum headers as it does for Content-MD5 is unverified. Under another code the record fails,
-                // and the failure stage hashes the bytes itself: nothing is lost.
+                // The bytes that arrived do not have the digest of the request. The emulator answers with this code. It
+                // is unverified that S3 uses the code for the checksum headers as it does for Content-MD5. Under
+                // another code the record fails, and the failure stage hashes the bytes itself, so no payload is lost.
                 if is_bad_digest {
                     error.name = ErrorName::PayloadCorrupted;
                 }
                 return Err(error);
             }
         }
-        // An earlier call, whose reply was lost, or a concurrent one. Equal bytes are success.
+        // An earlier call whose reply was lost, or a concurrent call, has stored an object. If its bytes are equal,
+        // this call succeeds.
         match self.find(key).await? {
             Some(object) if object.sha256 == descriptor.sha256 => Ok(object),
             Some(object) => Err(StageError::new(
@@ -157,7 +159,7 @@ impl PayloadArchive for S3Archive {
             )),
             None => Err(StageError::new(
                 ErrorName::ArchiveUnavailable,
-                format!("store object {key}: it existed and then did not"),
+                format!("store object {key}: it existed at the write and was absent at the read"),
             )),
         }
     }
@@ -202,7 +204,7 @@ impl PayloadArchive for S3Archive {
     }
 }
 
-/// The bucket of failed records.
+/// The failed bucket.
 #[derive(Clone, Debug)]
 pub struct S3FailedStore {
     client: Client,
@@ -210,7 +212,7 @@ pub struct S3FailedStore {
 }
 
 impl S3FailedStore {
-    /// The failed bucket `bucket`.
+    /// Creates the adapter of the failed bucket `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
         Self { client, bucket }
     }
@@ -221,13 +223,13 @@ impl S3FailedStore {
 }
 
 impl FailedStore for S3FailedStore {
-    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+    async fn preserve(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         let sha256 = Sha256::of(&content);
-        // Keys derive from ids and digests, so what exists is what this call would write.
+        // An existing object needs no comparison: keys derive from ids and digests, so it has the same content.
         let content_type = "application/octet-stream";
         let object = NewObject { key, content: content.into(), sha256, content_type, archived_at: None };
         put_if_absent(&self.client, &self.bucket, object).await.map_err(|error| {
-            stage_error(&error, ErrorName::FailedStoreUnavailable, format!("keep failed object {key}"))
+            stage_error(&error, ErrorName::FailedStoreUnavailable, format!("preserve failed object {key}"))
         })?;
         Ok(self.reference(key))
     }
@@ -239,14 +241,14 @@ impl FailedStore for S3FailedStore {
                 Ok(None)
             }
             Err(error) => {
-                let operation = format!("look up failed object {key}");
+                let operation = format!("look up preserved object {key}");
                 Err(stage_error(&error, ErrorName::FailedStoreUnavailable, operation))
             }
         }
     }
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
-        let operation = || format!("fetch failed object {key}");
+        let operation = || format!("read preserved object {key}");
         get(&self.client, &self.bucket, key, ErrorName::FailedStoreUnavailable, operation).await
     }
 
@@ -257,7 +259,7 @@ impl FailedStore for S3FailedStore {
         let (store, key) = (self.clone(), key.to_owned());
         let again = move || {
             let (store, key) = (store.clone(), key.clone());
-            opened_later(async move {
+            open_on_first_read(async move {
                 let begun = begin(&store.client, &store.bucket, &key).await?;
                 Ok::<_, StageError>(begun.map(|(_, pieces)| pieces))
             })
@@ -266,9 +268,10 @@ impl FailedStore for S3FailedStore {
     }
 }
 
-/// Begins to read a failed object: its size, and its pieces as they come in. `None` where there is none.
+/// Begins to read an object of the failed bucket, and returns its size and the stream of its pieces. `None` if there is
+/// no object.
 async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Option<(u64, Pieces)>, StageError> {
-    let operation = || format!("read failed object {key}");
+    let operation = || format!("read preserved object {key}");
     let Some(object) = open(client, bucket, key, ErrorName::FailedStoreUnavailable, operation).await? else {
         return Ok(None);
     };
@@ -282,7 +285,7 @@ async fn begin(client: &Client, bucket: &str, key: &str) -> Result<Option<(u64, 
     Ok(Some((size, pieces.boxed())))
 }
 
-/// The content of an object, `None` where there is none.
+/// Reads the content of an object. `None` if there is no object.
 pub(crate) async fn get(
     client: &Client,
     bucket: &str,
@@ -296,7 +299,7 @@ pub(crate) async fn get(
     Ok(Some(content.into_bytes()))
 }
 
-/// An object whose content is about to come in; `None` where there is none.
+/// Opens an object whose content is then read as a stream. `None` if there is no object.
 async fn open(
     client: &Client,
     bucket: &str,

@@ -10,7 +10,7 @@ use custody_core::{
 
 use crate::classify::stage_error;
 
-/// The topic.
+/// The notification topic.
 #[derive(Clone, Debug)]
 pub struct TopicNotifier {
     client: Client,
@@ -18,7 +18,7 @@ pub struct TopicNotifier {
 }
 
 impl TopicNotifier {
-    /// The topic with this ARN.
+    /// Creates the adapter of the topic with this ARN.
     pub fn new(client: Client, topic_arn: String) -> Self {
         Self { client, topic_arn }
     }

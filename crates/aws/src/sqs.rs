@@ -1,4 +1,4 @@
-//! Dead letters on SQS: the dead-letter queue, and the redrive queue.
+//! The SQS queues of dead letters: the dead-letter queue, the queue of rejected requests, and the redrive queue.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use custody_core::{
     error::{ErrorName, StageError},
     json::for_messages,
     ports::DeadLetters,
-    stages::redrive::FORCE,
+    stages::redrive::FORCE_ATTRIBUTE,
 };
 
 use crate::classify::stage_error;
 
-/// A queue of dead letters.
+/// An SQS queue of dead letters.
 #[derive(Clone, Debug)]
-pub struct LetterQueue {
+pub struct SqsDeadLetters {
     client: Client,
     url: String,
 }
 
-impl LetterQueue {
-    /// The queue at `url`.
+impl SqsDeadLetters {
+    /// Creates the adapter of the queue at `url`.
     pub fn new(client: Client, url: String) -> Self {
         Self { client, url }
     }
 }
 
-impl DeadLetters for LetterQueue {
+impl DeadLetters for SqsDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
         self.deliver(letter, Duration::ZERO, false).await
     }
 }
 
-impl LetterQueue {
-    /// Puts a letter on the queue, to be seen after `delay`, at most 15 minutes. `forced` is a person's word that its
-    /// record may run again although it has used up its redrives.
+impl SqsDeadLetters {
+    /// Sends a dead letter to the queue. The message becomes visible after `delay`, at most 15 minutes. `forced` means
+    /// that a person allows a further attempt of the record although it has used up its redrives.
     pub async fn deliver(
         &self,
         letter: &DeadLetter,
@@ -57,7 +57,7 @@ impl LetterQueue {
             .queue_url(&self.url)
             .message_body(for_messages(&body))
             .set_delay_seconds((delay > 0).then_some(delay));
-        let force = forced.then(|| (FORCE, "String", "true".to_owned()));
+        let force = forced.then(|| (FORCE_ATTRIBUTE, "String", "true".to_owned()));
         for (name, data_type, value) in [
             ("stage", "String", failure.stage.clone()),
             ("kind", "String", failure.kind.to_string()),

@@ -13,12 +13,13 @@ use custody_core::{
 
 use crate::classify::stage_error;
 
-/// The two kinds of state machine.
+/// The type of a state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkflowType {
-    /// An execution is started once under a name, and is remembered for 90 days.
+    /// Step Functions starts one execution for each name, and remembers the name for 90 days.
     Standard,
-    /// A start is an execution, whatever its name, which may run twice and is cut off after five minutes.
+    /// Every start creates an execution, whatever its name is. An execution may run twice, and is stopped after five
+    /// minutes.
     Express,
 }
 
@@ -34,7 +35,7 @@ impl std::str::FromStr for WorkflowType {
     }
 }
 
-/// The state machine.
+/// The state machine that runs the workflow.
 #[derive(Clone, Debug)]
 pub struct StateMachine {
     client: Client,
@@ -42,17 +43,17 @@ pub struct StateMachine {
     workflow_type: WorkflowType,
 }
 
-/// An execution that began longer ago than this was not begun by the call that names it. It tells the two apart in
-/// reports only, so the clocks need not agree any better.
-const JUST_NOW: Duration = Duration::from_mins(1);
+/// The largest age of an execution that counts as started by the current call. An older one was started by an earlier
+/// call. The difference matters only for reports, so a small difference between the clocks does no harm.
+const MAX_AGE_OF_NEW_EXECUTION: Duration = Duration::from_mins(1);
 
 impl StateMachine {
-    /// The state machine with this ARN, of this type.
+    /// Creates the adapter of the state machine with this ARN and type.
     pub fn new(client: Client, arn: String, workflow_type: WorkflowType) -> Self {
         Self { client, arn, workflow_type }
     }
 
-    /// The ARN of an execution of a `STANDARD` state machine.
+    /// Returns the ARN of an execution of a `STANDARD` state machine.
     pub fn execution_arn(&self, attempt: Attempt, start: u32) -> String {
         let name = attempt.execution_name(start);
         format!("{}:{name}", self.arn.replace(":stateMachine:", ":execution:"))
@@ -64,9 +65,9 @@ impl Workflow for StateMachine {
         self.workflow_type == WorkflowType::Standard
     }
 
-    /// The execution is named after attempt and start. Step Functions answers a start of an execution under way, with the
-    /// same input, as it did the first, and refuses one that has ended. Source: AWS Step Functions API reference,
-    /// `StartExecution`.
+    /// Starts an execution that is named after the attempt and the number of the start. If an execution with the same
+    /// name and input is running, Step Functions repeats its first answer. If an execution with this name has ended,
+    /// Step Functions returns an error. Source: AWS Step Functions API reference, `StartExecution`.
     async fn start(&self, message: &InternalMessage, start: u32) -> Result<Start, StageError> {
         let name = message.attempt().execution_name(start);
         let started = self
@@ -81,7 +82,7 @@ impl Workflow for StateMachine {
             Ok(started) => {
                 let began = started.start_date().to_millis().ok().and_then(Timestamp::from_unix_ms);
                 let now = SystemClock.now();
-                Ok(if began.is_some_and(|began| now.since(began) > JUST_NOW) {
+                Ok(if began.is_some_and(|began| now.since(began) > MAX_AGE_OF_NEW_EXECUTION) {
                     Start::Running
                 } else {
                     Start::Started

@@ -1,4 +1,4 @@
-//! The body of an upload: the pieces of a payload as they come out of another store.
+//! The body of an S3 upload: the pieces of a payload, as they are read from another store.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use futures_util::Stream as _;
 use http_body::{Body, Frame, SizeHint};
 use sync_wrapper::SyncWrapper;
 
-/// The payload as a body that each try of the upload reads from its beginning.
+/// Creates an upload body. Each try of the upload reads the payload from its beginning.
 pub(crate) fn upload(payload: PayloadSource) -> ByteStream {
     let payload = Arc::new(payload);
     let body = move || {
@@ -26,7 +26,8 @@ pub(crate) fn upload(payload: PayloadSource) -> ByteStream {
 
 struct Upload {
     payload: Arc<PayloadSource>,
-    /// Not there before the first piece is wanted: the client makes bodies that it never sends.
+    /// The stream of pieces. It is created when the first piece is requested, because the AWS client creates bodies
+    /// that it never sends.
     pieces: Option<SyncWrapper<Pieces>>,
     left: u64,
 }

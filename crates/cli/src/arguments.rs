@@ -1,13 +1,13 @@
-//! Times and durations as operators write them.
+//! Parses the times and durations of command-line options.
 
 use std::time::Duration;
 
 use custody_core::clock::{Clock as _, SystemClock, Timestamp};
 
-/// An RFC 3339 time, or one that is so long ago.
+/// Parses an RFC 3339 time, or a duration before now such as `2h`.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     time_from(text, SystemClock.now()).ok_or_else(|| {
-        "expected an RFC 3339 time (2026-01-31T09:30:00Z) or so long ago (2h, 30min, 1d)".to_owned()
+        "expected an RFC 3339 time (2026-01-31T09:30:00Z) or a duration before now (2h, 30min, 1d)".to_owned()
     })
 }
 
@@ -18,7 +18,7 @@ fn time_from(text: &str, now: Timestamp) -> Option<Timestamp> {
     })
 }
 
-/// A number and a unit: `90s`, `30min`, `2h`, `1d`.
+/// Parses a duration, which is a number and a unit: `90s`, `30min`, `2h`, `1d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     duration_from(text).ok_or_else(|| "expected a number and a unit (90s, 30min, 2h, 1d)".to_owned())
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_out_or_so_long_ago() {
+    fn a_time_is_absolute_or_relative_to_now() {
         let now = Timestamp::parse("2026-01-31T09:30:00Z").unwrap();
         for (text, time) in [
             ("2026-01-30T00:00:00Z", "2026-01-30T00:00:00.000Z"),

@@ -1,16 +1,17 @@
-//! Which deployment to talk to: a CloudFormation stack and its outputs, and the adapters of what they name.
+//! Finds a deployment by its CloudFormation stack, and builds the adapters of the resources that the stack's outputs
+//! name.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
 use custody_aws::{
-    ArchiveListing, Aws, DynamoOpenRecords, DynamoTable, LetterQueue, RecordIndex, S3AcceptanceMarkers,
-    S3Archive, S3FailedStore, StateMachine, WorkflowType,
+    ArchiveListing, Aws, DynamoOpenRecords, DynamoTable, RecordIndex, S3AcceptanceMarkers, S3Archive,
+    S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
 };
 
 use crate::queue::Queue;
 
-/// A deployment.
+/// A deployment: the outputs of its CloudFormation stack, and the AWS clients.
 #[derive(Debug)]
 pub(crate) struct Deployment {
     pub(crate) aws: Aws,
@@ -19,14 +20,14 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    /// The deployment of this stack.
+    /// Reads the outputs of the stack. Fails if there is no such stack.
     pub(crate) async fn find(stack_name: &str) -> anyhow::Result<Self> {
         let aws = Aws::load().await;
         let client = aws_sdk_cloudformation::Client::new(aws.config());
         let described = client.describe_stacks().stack_name(stack_name).send().await.with_context(|| {
             format!(
-                "find stack `{stack_name}` (--stack-name or CUSTODY_STACK_NAME say which; AWS_PROFILE, AWS_REGION and \
-                 AWS_ENDPOINT_URL where)"
+                "find stack `{stack_name}` (--stack-name or CUSTODY_STACK_NAME set its name; AWS_PROFILE, AWS_REGION \
+                 and AWS_ENDPOINT_URL set its account, region and endpoint)"
             )
         })?;
         let Some(stack) = described.stacks().first() else { bail!("there is no stack `{stack_name}`") };
@@ -36,7 +37,7 @@ impl Deployment {
         Ok(Self { outputs: outputs.collect(), stack_name: stack_name.to_owned(), aws })
     }
 
-    /// One output of the stack.
+    /// Returns one output of the stack.
     fn output(&self, name: &str) -> anyhow::Result<String> {
         self.outputs.get(name).cloned().with_context(|| {
             format!(
@@ -46,65 +47,65 @@ impl Deployment {
         })
     }
 
-    /// The open records.
+    /// Returns the adapter of the open-record table and of the idempotency table.
     pub(crate) fn open_records(&self) -> anyhow::Result<DynamoOpenRecords> {
         let (open, claims) = (self.output("OpenTableName")?, self.output("ClaimsTableName")?);
         Ok(DynamoOpenRecords::new(self.aws.dynamodb(), open, claims))
     }
 
-    /// The acceptance markers.
+    /// Returns the adapter of the acceptance markers.
     pub(crate) fn markers(&self) -> anyhow::Result<S3AcceptanceMarkers> {
         Ok(S3AcceptanceMarkers::new(self.aws.s3(), self.output("MarkerBucket")?))
     }
 
-    /// The record table, as stages use it.
+    /// Returns the adapter of the record table that stages use, too.
     pub(crate) fn table(&self) -> anyhow::Result<DynamoTable> {
         Ok(DynamoTable::new(self.aws.dynamodb(), self.output("TableName")?))
     }
 
-    /// The record table, as people read it.
+    /// Returns the adapter of the record table for searches and audits.
     pub(crate) fn index(&self) -> anyhow::Result<RecordIndex> {
         Ok(RecordIndex::new(self.aws.dynamodb(), self.output("TableName")?))
     }
 
-    /// The archive.
+    /// Returns the adapter of the archive.
     pub(crate) fn archive(&self) -> anyhow::Result<S3Archive> {
         Ok(S3Archive::new(self.aws.s3(), self.output("ArchiveBucket")?))
     }
 
-    /// The list of what is archived.
+    /// Returns the adapter that lists the objects of the archive.
     pub(crate) fn archive_listing(&self) -> anyhow::Result<ArchiveListing> {
         Ok(ArchiveListing::new(self.aws.s3(), self.output("ArchiveBucket")?))
     }
 
-    /// The failed bucket.
+    /// Returns the adapter of the failed bucket.
     pub(crate) fn failed_store(&self) -> anyhow::Result<S3FailedStore> {
         Ok(S3FailedStore::new(self.aws.s3(), self.output("FailedBucket")?))
     }
 
-    /// The dead-letter queue, to be read.
+    /// Returns a reader of the dead-letter queue.
     pub(crate) fn dead_letter_queue(&self) -> anyhow::Result<Queue> {
         Ok(Queue::new(self.aws.sqs(), self.output("DeadLetterQueueUrl")?))
     }
 
-    /// The queue of rejected requests, to be read.
+    /// Returns a reader of the queue of rejected requests.
     pub(crate) fn rejected_queue(&self) -> anyhow::Result<Queue> {
         Ok(Queue::new(self.aws.sqs(), self.output("RejectedQueueUrl")?))
     }
 
-    /// The redrive queue, to be written.
-    pub(crate) fn redrive_queue(&self) -> anyhow::Result<LetterQueue> {
-        Ok(LetterQueue::new(self.aws.sqs(), self.output("RedriveQueueUrl")?))
+    /// Returns the adapter that sends dead letters to the redrive queue.
+    pub(crate) fn redrive_queue(&self) -> anyhow::Result<SqsDeadLetters> {
+        Ok(SqsDeadLetters::new(self.aws.sqs(), self.output("RedriveQueueUrl")?))
     }
 
-    /// The type of the state machine.
+    /// Returns the type of the state machine: `STANDARD` or `EXPRESS`.
     pub(crate) fn workflow_type(&self) -> anyhow::Result<WorkflowType> {
         let name = self.output("StateMachineType")?;
         name.parse()
             .map_err(|()| anyhow!("output StateMachineType is neither STANDARD nor EXPRESS: `{name}`"))
     }
 
-    /// The state machine.
+    /// Returns the adapter of the state machine.
     pub(crate) fn state_machine(&self) -> anyhow::Result<StateMachine> {
         let arn = self.output("StateMachineArn")?;
         Ok(StateMachine::new(self.aws.step_functions(), arn, self.workflow_type()?))

@@ -1,4 +1,4 @@
-//! `custody dlq`: look at failed records and requests, redrive records, or discard them.
+//! `custody dlq`: lists and shows dead letters, and redrives or discards the failed records.
 
 pub(crate) mod discard;
 pub(crate) mod list;
@@ -7,10 +7,10 @@ mod redrive;
 use clap::Subcommand;
 
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
     output::{self, Output},
-    queue::{Held, Queue},
+    queue::{Queue, ReceivedMessage},
     selection::Selection,
 };
 
@@ -18,23 +18,27 @@ use crate::{
 pub(crate) enum Command {
     /// List the dead letters on the queue.
     List {
-        /// How many to read.
+        /// Maximum number of dead letters to read.
         #[arg(long, default_value_t = 100_000)]
         limit: usize,
     },
-    /// Show one dead letter, whole.
+    /// Show one dead letter in full.
     Show {
-        /// The record's messageID, or a request's id.
+        /// The messageID of a record, or the id of a request.
         id: String,
     },
-    /// Give records their next attempt: their dead letters go to the redrive queue.
+    /// Redrive failed records: move their dead letters to the redrive queue, whose function begins the next attempt.
     Redrive(redrive::Options),
-    /// Decide that records stay failed. Who, when and why is kept: in the record's item, and with the dead letter in the
-    /// failed bucket.
+    /// Discard failed records: they get no further attempt. Who decided, when and why is stored in the record's item
+    /// and, with the dead letter, in the failed bucket.
     Discard(discard::Options),
 }
 
-pub(crate) async fn run(deployment: &Deployment, output: Output, command: Command) -> anyhow::Result<Done> {
+pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    command: Command,
+) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.dead_letter_queue()?;
     let done = match command {
         Command::List { limit } => list::list(&mut queue, output, limit, CONTENTS).await,
@@ -42,14 +46,14 @@ pub(crate) async fn run(deployment: &Deployment, output: Output, command: Comman
         Command::Redrive(options) => redrive::run(deployment, &mut queue, output, options).await,
         Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
     };
-    // Also after an error: what was read must not stay hidden.
+    // Messages are released after an error, too: otherwise they would stay hidden from other readers for minutes.
     queue.release().await;
     done
 }
 
 const CONTENTS: Contents = Contents::DeadLetters;
 
-/// What a queue has, as operators are told of it.
+/// Kind of the messages on a queue; it selects the wording of output and errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
     /// Dead letters of records, and of requests that could not be stored.
@@ -59,21 +63,27 @@ pub(crate) enum Contents {
 }
 
 impl Contents {
-    /// The number of them.
-    pub(crate) fn counted(self, count: usize, at_least: bool) -> String {
+    /// Formats a count of such messages.
+    pub(crate) fn format_count(self, count: usize, at_least: bool) -> String {
         match self {
-            Self::DeadLetters => output::counted(count, at_least, "dead letter", "dead letters"),
+            Self::DeadLetters => output::format_count(count, at_least, "dead letter", "dead letters"),
             Self::RejectedRequests => {
-                output::counted(count, at_least, "rejected request", "rejected requests")
+                output::format_count(count, at_least, "rejected request", "rejected requests")
             }
         }
     }
 }
 
-/// Reads what a selection means; the rest is left for others.
-pub(crate) async fn selected(queue: &mut Queue, selection: &Selection) -> anyhow::Result<Vec<Held>> {
-    let (meant, others) =
-        queue.all(selection, usize::MAX).await?.into_iter().partition(|held| selection.selects(held));
-    queue.leave_all(others);
+/// Receives the selected messages. The other messages that were read stay on the queue.
+pub(crate) async fn receive_selected(
+    queue: &mut Queue,
+    selection: &Selection,
+) -> anyhow::Result<Vec<ReceivedMessage>> {
+    let (meant, others) = queue
+        .receive_until_found(selection, usize::MAX)
+        .await?
+        .into_iter()
+        .partition(|held| selection.selects(held));
+    queue.keep_all_on_queue(others);
     Ok(meant)
 }

@@ -1,4 +1,5 @@
-//! `custody failed`: failed records that wait for a decision. They are open records, so no expiry of a dead letter hides one.
+//! `custody failed`: lists failed records that wait for a decision. It reads the open records, so a record stays listed
+//! after its dead letter has expired.
 
 use std::time::Duration;
 
@@ -6,33 +7,33 @@ use clap::Args;
 use custody_core::{
     clock::{Clock as _, SystemClock, Timestamp},
     error::ErrorKind,
-    open_record::{FailureDuty, OpenKind, OpenRecord, OpenState},
+    open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
     record_id::RecordId,
 };
 use serde::Serialize;
 
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
-    output::{Output, human, shortened, shown_of, table},
-    survey::{self, COUNTED, survey},
+    output::{Output, format_duration, format_shown_count, table, truncated_text},
+    survey::{self, MAX_COUNTED, survey},
 };
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// How many to show.
+    /// Maximum number of records to show.
     #[arg(long, default_value_t = 100)]
     limit: usize,
 }
 
-/// What failed and is not decided.
+/// Output of `custody failed`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Undecided {
-    /// The oldest of them.
+    /// The oldest failed records that are not decided, at most `--limit`.
     records: Vec<Line>,
     count: usize,
-    /// Whether there are more than `count`.
+    /// Whether more failed records are not decided than `count`.
     at_least: bool,
 }
 
@@ -47,11 +48,11 @@ struct Line {
     error_name: String,
     reason: String,
     failed_at: Timestamp,
-    /// The time since the failure.
+    /// Time since the attempt failed.
     age_seconds: u64,
-    /// What reconcile has still to do about the failure itself.
-    owed: Vec<FailureDuty>,
-    /// When reconcile looks at the record next: to do what is owed, or to redrive it where that is automatic.
+    /// Effects of the failure that are not done yet: reconcile has the failure function do them.
+    pending_steps: Vec<FailureStep>,
+    /// When reconcile looks at the record next: to complete the pending steps, or to redrive the record automatically.
     look_at: Timestamp,
 }
 
@@ -59,9 +60,9 @@ pub(crate) async fn run(
     deployment: &Deployment,
     output: Output,
     Options { limit }: Options,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<CommandOutcome> {
     let (open, now) = (deployment.open_records()?, SystemClock.now());
-    let known = survey(&open, OpenKind::Failed, COUNTED.max(limit)).await?;
+    let known = survey(&open, OpenKind::Failed, MAX_COUNTED.max(limit)).await?;
     let shown = &known.ids[..limit.min(known.ids.len())];
     let records = survey::read(&open, shown, OpenKind::Failed).await?;
     let answer = Undecided {
@@ -70,12 +71,12 @@ pub(crate) async fn run(
         at_least: known.at_least,
     };
     output.print(&answer, Undecided::print)?;
-    Ok(Done::All)
+    Ok(CommandOutcome::Complete)
 }
 
 impl Line {
     fn of(record: &OpenRecord, now: Timestamp) -> Option<Self> {
-        let OpenState::Failed { failure, owed } = &record.state else { return None };
+        let OpenState::Failed { failure, pending_steps } = &record.state else { return None };
         Some(Self {
             message_id: record.id(),
             attempt: record.attempt().number(),
@@ -85,7 +86,7 @@ impl Line {
             reason: failure.reason.clone(),
             failed_at: failure.failed_at,
             age_seconds: now.since(failure.failed_at).as_secs(),
-            owed: owed.clone(),
+            pending_steps: pending_steps.clone(),
             look_at: record.look_at,
         })
     }
@@ -96,23 +97,23 @@ impl Line {
             self.attempt.to_string(),
             self.stage.clone(),
             self.kind.to_string(),
-            shortened(&self.reason, 120),
-            human(Duration::from_secs(self.age_seconds)),
-            owed_text(&self.owed),
+            truncated_text(&self.reason, 120),
+            format_duration(Duration::from_secs(self.age_seconds)),
+            pending_text(&self.pending_steps),
         ]
     }
 }
 
-/// What a failed record is owed, in an operator's words.
-pub(crate) fn owed_text(owed: &[FailureDuty]) -> String {
-    if owed.is_empty() {
+/// Formats what a failed record waits for: its pending steps, or else a decision.
+pub(crate) fn pending_text(pending_steps: &[FailureStep]) -> String {
+    if pending_steps.is_empty() {
         return "a decision".to_owned();
     }
-    let names = owed.iter().map(|duty| match duty {
-        FailureDuty::Item => "item",
-        FailureDuty::Unlink => "unlink",
-        FailureDuty::DeadLetter => "dead letter",
-        FailureDuty::Announcement => "announcement",
+    let names = pending_steps.iter().map(|step| match step {
+        FailureStep::Item => "item",
+        FailureStep::Unlink => "unlink",
+        FailureStep::DeadLetter => "dead letter",
+        FailureStep::Announcement => "announcement",
     });
     names.collect::<Vec<_>>().join(", ")
 }
@@ -123,11 +124,11 @@ impl Undecided {
             println!("No failed record waits for a decision.");
             return;
         }
-        let mut lines = table(&["ID", "ATTEMPT", "STAGE", "KIND", "REASON", "AGE", "OWED"]);
+        let mut lines = table(&["ID", "ATTEMPT", "STAGE", "KIND", "REASON", "AGE", "PENDING"]);
         for line in &self.records {
             lines.add_row(line.cells());
         }
-        let count = shown_of(
+        let count = format_shown_count(
             self.records.len(),
             self.count,
             self.at_least,
@@ -145,15 +146,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_record_tells_why_and_what_is_owed_however_old_it_is() {
+    fn a_failed_record_reports_its_failure_and_its_pending_steps() {
         let mut record = samples::open_record(&samples::message(b"payload"));
         let failure = contract::failure_of(&record.message);
         let now = failure.failed_at.after(Duration::from_hours(24 * 15));
         assert!(Line::of(&record, now).is_none(), "it is in progress");
-        record.state = OpenState::Failed { failure: failure.clone(), owed: Vec::new() };
+        record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
         let cells = Line::of(&record, now).unwrap().cells();
         assert_eq!(cells[1..], ["1", "archive", "Internal", "denied", "15 d 0 h", "a decision"]);
-        record.state = OpenState::Failed { failure, owed: FailureDuty::ALL.to_vec() };
+        record.state = OpenState::Failed { failure, pending_steps: FailureStep::ALL.to_vec() };
         let cells = Line::of(&record, now).unwrap().cells();
         assert_eq!(cells[6], "item, unlink, dead letter, announcement");
     }

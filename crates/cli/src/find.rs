@@ -1,27 +1,27 @@
-//! `custody find`: the records of a source system, or of one of its transactions.
+//! `custody find`: lists the records of a source system, or of one of its transactions.
 
 use clap::Args;
 use custody_aws::{FoundRecords, Lookup, TimeRange};
 use custody_core::clock::Timestamp;
 
 use crate::{
-    Done,
+    CommandOutcome,
     arguments::parse_time,
     deployment::Deployment,
-    output::{Output, counted, table},
+    output::{Output, format_count, table},
 };
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
     by: By,
-    /// Records received since then: an RFC 3339 time, or so long ago (`2h`, `30min`, `1d`).
+    /// Show only records received at or after this time: RFC 3339, or a duration before now (`2h`, `30min`, `1d`).
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
-    /// Records received until then.
+    /// Show only records received at or before this time, in the same format.
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     until: Option<Timestamp>,
-    /// How many to show.
+    /// Maximum number of records to show.
     #[arg(long, default_value_t = 100)]
     limit: usize,
 }
@@ -29,15 +29,19 @@ pub(crate) struct Options {
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 struct By {
-    /// The source system's id.
+    /// Id of the source system (`sourceSystemID`).
     #[arg(long, value_name = "ID")]
     source: Option<String>,
-    /// The source system's id of the transaction.
+    /// Id of the transaction in its source system (`sourceTransactionID`).
     #[arg(long, value_name = "ID")]
     transaction: Option<String>,
 }
 
-pub(crate) async fn run(deployment: &Deployment, output: Output, options: Options) -> anyhow::Result<Done> {
+pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    options: Options,
+) -> anyhow::Result<CommandOutcome> {
     let lookup = match (options.by.source, options.by.transaction) {
         (Some(source), _) => Lookup::Source(source),
         (None, transaction) => Lookup::Transaction(transaction.unwrap_or_default()),
@@ -45,7 +49,7 @@ pub(crate) async fn run(deployment: &Deployment, output: Output, options: Option
     let range = TimeRange { from: options.since, to: options.until };
     let found = deployment.index()?.find(&lookup, range, options.limit).await?;
     output.print(&found, print)?;
-    Ok(if found.records.is_empty() { Done::NotFound } else { Done::All })
+    Ok(if found.records.is_empty() { CommandOutcome::NotFound } else { CommandOutcome::Complete })
 }
 
 fn print(found: &FoundRecords) {
@@ -62,7 +66,7 @@ fn print(found: &FoundRecords) {
             &record.message_type,
         ]);
     }
-    let count = counted(found.records.len(), false, "record", "records");
-    let more = if found.truncated { ", and there are older ones" } else { "" };
+    let count = format_count(found.records.len(), false, "record", "records");
+    let more = if found.truncated { "; --limit shows older ones, too" } else { "" };
     println!("{lines}\n{count}{more}");
 }

@@ -1,4 +1,5 @@
-//! `custody fsck`: what is stuck, by the open records; with `--full`, whether archive and record table agree on every record.
+//! `custody fsck`: reports stuck records, from the open records; with `--full`, also checks that archive and record
+//! table agree on every record.
 
 mod audit;
 mod compare;
@@ -15,11 +16,11 @@ use serde::Serialize;
 
 use self::{audit::Audited, findings::Findings, stuck::Open};
 use crate::{
-    Done,
+    CommandOutcome,
     arguments::{parse_duration, parse_time},
     deployment::Deployment,
-    output::{Output, counted, table},
-    survey::COUNTED,
+    output::{Output, format_count, table},
+    survey::MAX_COUNTED,
 };
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -27,16 +28,17 @@ pub(crate) struct Options {
     /// How long a record may take before it counts as stuck: `90s`, `10min`, `2h`.
     #[arg(long, default_value = "10min", value_parser = parse_duration, value_name = "TIME")]
     stuck_after: Duration,
-    /// How many open records of each kind to look at.
-    #[arg(long, default_value_t = COUNTED, value_name = "N")]
+    /// Maximum number of acceptance markers, and of open records of each kind, to check.
+    #[arg(long, default_value_t = MAX_COUNTED, value_name = "N")]
     limit: usize,
-    /// Compare the whole archive and record table, too. It takes hours where there are millions of records.
+    /// Also compare the whole archive with the whole record table. It takes hours for millions of records.
     #[arg(long)]
     full: bool,
-    /// With --full: only records received since then: an RFC 3339 time, or so long ago (`2h`, `30min`, `1d`).
+    /// With --full: compare only records received at or after this time: RFC 3339, or a duration before now (`2h`,
+    /// `1d`).
     #[arg(long, requires = "full", value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
-    /// With --full: how many look-ups to make per second.
+    /// With --full: maximum number of look-ups per second.
     #[arg(
         long,
         requires = "full",
@@ -45,7 +47,7 @@ pub(crate) struct Options {
         value_name = "N"
     )]
     max_per_second: u32,
-    /// With --full: read every archived object and hash it, instead of taking S3's word for its checksum.
+    /// With --full: read and hash every archived object, instead of comparing the checksum that S3 stores.
     #[arg(long, requires = "full")]
     read: bool,
 }
@@ -54,13 +56,17 @@ pub(crate) struct Options {
 #[serde(rename_all = "camelCase")]
 struct Report {
     open: Open,
-    /// What the audit has compared; null without `--full`.
+    /// Counts of what the audit compared; null without `--full`.
     audit: Option<Audited>,
     #[serde(flatten)]
     findings: Findings,
 }
 
-pub(crate) async fn run(deployment: &Deployment, output: Output, options: Options) -> anyhow::Result<Done> {
+pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    options: Options,
+) -> anyhow::Result<CommandOutcome> {
     let progress = Progress::new();
     let mut findings = Findings::default();
     let open = stuck::find(deployment, options, SystemClock.now(), &progress, &mut findings).await?;
@@ -70,11 +76,11 @@ pub(crate) async fn run(deployment: &Deployment, output: Output, options: Option
         None
     };
     progress.done();
-    // Where not every open record was looked at, nobody can say that none is stuck.
+    // An open record that was not checked may be stuck, so the check is complete only without such records.
     let is_complete = findings.is_empty() && !open.at_least();
     let report = Report { open, audit, findings };
     output.print(&report, Report::print)?;
-    Ok(if is_complete { Done::All } else { Done::Partly })
+    Ok(if is_complete { CommandOutcome::Complete } else { CommandOutcome::Partial })
 }
 
 impl Report {
@@ -96,7 +102,7 @@ impl Report {
             println!("{count} {}", kind.as_str());
         }
         let (shown, all) = (self.findings.shown().len(), self.findings.count());
-        let all_text = counted(all, false, "disagreement", "disagreements");
+        let all_text = format_count(all, false, "disagreement", "disagreements");
         println!(
             "{all_text}{}",
             if shown < all { format!(", {shown} of them shown") } else { String::new() }
@@ -104,7 +110,7 @@ impl Report {
     }
 }
 
-/// What is being looked at, on standard error.
+/// Progress display on standard error.
 struct Progress(ProgressBar);
 
 impl Progress {
@@ -117,7 +123,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// Begins to count something else.
+    /// Starts a new count, from zero, with the label `what`.
     fn begin(&self, what: &'static str) {
         self.0.set_position(0);
         self.0.set_message(what);

@@ -1,4 +1,5 @@
-//! `custody`: what an operator of a Custody deployment asks and does.
+//! `custody`, the operator's tool: shows the state of records, redrives or discards failed records, and checks the
+//! stores.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod arguments;
@@ -22,28 +23,28 @@ use custody_core::record_id::RecordId;
 
 use crate::{deployment::Deployment, output::Output};
 
-/// What a command came to. Its number is the exit status.
+/// Result of a command. The discriminant is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    /// Everything that was asked for.
-    All = 0,
-    /// Not everything: disagreements were found, or some dead letters could not be dealt with.
-    Partly = 1,
-    /// What was asked for does not exist.
+pub(crate) enum CommandOutcome {
+    /// The command did everything that it was asked to do.
+    Complete = 0,
+    /// The command found disagreements, did not check everything, or left some dead letters on the queue.
+    Partial = 1,
+    /// The record, dead letter or rejected request does not exist.
     NotFound = 3,
 }
 
-/// The exit status where the deployment could not be talked to, or something else failed.
+/// Exit status when the deployment could not be reached, or when another error ended the command.
 const FAILED: u8 = 4;
 
 #[derive(Parser)]
 #[command(
     name = "custody",
     version,
-    about = "Shows and mends what a Custody deployment could not bring to its end.",
-    after_help = "AWS is found as by every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
-                  Exit status: 0 done; 1 done in part: fsck found disagreements, or did not look at everything, or some \
-                  dead letters were left; 2 wrong usage; 3 there is no such record or dead letter; 4 the deployment could not be asked."
+    about = "Shows the records of a Custody deployment, redrives or discards failed ones, and checks the stores.",
+    after_help = "AWS is configured as for every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
+                  Exit status: 0 success; 1 partial success: fsck found disagreements or did not check everything, or \
+                  some dead letters stay on the queue; 2 wrong usage; 3 no such record or dead letter; 4 other error."
 )]
 struct Arguments {
     /// The CloudFormation stack of the deployment.
@@ -58,28 +59,29 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Records in progress, oldest first, and acceptance markers that are not adopted yet.
+    /// List records in progress, oldest first, and acceptance markers that are not adopted yet.
     Open(open::Options),
-    /// Failed records that nobody has decided about, oldest first. They stay listed however old their dead letters are.
+    /// List failed records that wait for a decision, oldest first. They stay listed after their dead letters have
+    /// expired.
     Failed(failed::Options),
-    /// The dead-letter queue: records that failed, and requests that could not be stored.
+    /// List, show, redrive or discard dead letters: failed records, and requests that no store could take.
     Dlq {
         #[command(subcommand)]
         command: dlq::Command,
     },
-    /// Rejected requests: their producers got an error that tells what to change. They are listed for 14 days.
+    /// List, show or discard rejected requests, whose producers got a 4xx error. They stay listed for 14 days.
     Rejected {
         #[command(subcommand)]
         command: rejected::Command,
     },
-    /// The way of one record: every execution and state with its time, and where the bytes are.
+    /// Show one record: its open record and item, every execution and state with its time, and where the payload is.
     Trace {
         /// The record's messageID.
         id: RecordId,
     },
-    /// Find records by their source system, or its transaction, newest first.
+    /// Find records by their source system, or by their transaction in it, newest first.
     Find(find::Options),
-    /// Report what is stuck, from the open records; with --full, compare the whole archive and record table.
+    /// Report stuck records, from the open records; with --full, also compare the whole archive with the record table.
     Fsck(fsck::Options),
 }
 
@@ -95,7 +97,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<Done> {
+async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
     let output = Output { json: arguments.json };
     let deployment = Deployment::find(&arguments.stack_name).await?;
     match arguments.command {

@@ -1,4 +1,4 @@
-//! `custody open`: records in progress, and acceptances that only a marker tells of.
+//! `custody open`: lists records in progress, and acceptance markers that are not adopted yet.
 
 use clap::Args;
 use custody_core::{
@@ -12,32 +12,32 @@ use custody_core::{
 use serde::Serialize;
 
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
-    output::{Output, counted, human, shown_of, table},
-    survey::{self, COUNTED, survey},
+    output::{Output, format_count, format_duration, format_shown_count, table},
+    survey::{self, MAX_COUNTED, survey},
 };
 
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// How many to show.
+    /// Maximum number of records, and of markers, to show.
     #[arg(long, default_value_t = 100)]
     limit: usize,
 }
 
-/// How many markers are counted: one page of the bucket's list.
-const COUNTED_MARKERS: usize = 1000;
+/// Maximum number of acceptance markers that are counted: one page of the bucket's listing.
+const MAX_COUNTED_MARKERS: usize = 1000;
 
-/// What is in progress.
+/// Output of `custody open`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InProgress {
-    /// The oldest records in progress.
+    /// The oldest records in progress, at most `--limit`.
     records: Vec<Line>,
     count: usize,
-    /// Whether there are more than `count`.
+    /// Whether more records are in progress than `count`.
     at_least: bool,
-    /// Acceptances that only a marker tells of; reconcile adopts them.
+    /// Acceptance markers that reconcile has not adopted yet, at most `--limit`.
     markers: Vec<Marker>,
     markers_count: usize,
     markers_at_least: bool,
@@ -49,7 +49,7 @@ struct Line {
     #[serde(rename = "messageID")]
     message_id: RecordId,
     attempt: u32,
-    /// The time since acceptance.
+    /// Time since the record was received.
     age_seconds: u64,
     starts: u32,
     looks: u32,
@@ -71,11 +71,12 @@ pub(crate) async fn run(
     deployment: &Deployment,
     output: Output,
     Options { limit }: Options,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<CommandOutcome> {
     let (open, markers, now) = (deployment.open_records()?, deployment.markers()?, SystemClock.now());
-    // Markers first: what is adopted meanwhile is then seen in both places, and not in neither.
-    let marked = markers.list(COUNTED_MARKERS + 1).await?;
-    let known = survey(&open, OpenKind::InProgress, COUNTED.max(limit)).await?;
+    // Markers are listed before open records: a record that is adopted in between is then seen in both lists. In the
+    // other order, it could be seen in neither.
+    let marked = markers.list(MAX_COUNTED_MARKERS + 1).await?;
+    let known = survey(&open, OpenKind::InProgress, MAX_COUNTED.max(limit)).await?;
     let shown = &known.ids[..limit.min(known.ids.len())];
     let records = survey::read(&open, shown, OpenKind::InProgress).await?;
     let answer = InProgress {
@@ -83,11 +84,11 @@ pub(crate) async fn run(
         count: known.ids.len(),
         at_least: known.at_least,
         markers: marked.iter().take(limit).map(|attempt| Marker::of(*attempt, now)).collect(),
-        markers_count: marked.len().min(COUNTED_MARKERS),
-        markers_at_least: marked.len() > COUNTED_MARKERS,
+        markers_count: marked.len().min(MAX_COUNTED_MARKERS),
+        markers_at_least: marked.len() > MAX_COUNTED_MARKERS,
     };
     output.print(&answer, |answer| answer.print(now))?;
-    Ok(Done::All)
+    Ok(CommandOutcome::Complete)
 }
 
 impl Line {
@@ -106,25 +107,25 @@ impl Line {
 
     fn cells(&self, now: Timestamp) -> [String; 8] {
         let next = if self.look_at > now {
-            format!("in {}", human(self.look_at.since(now)))
+            format!("in {}", format_duration(self.look_at.since(now)))
         } else {
-            format!("due for {}", human(now.since(self.look_at)))
+            format!("due {} ago", format_duration(now.since(self.look_at)))
         };
         [
             self.message_id.to_string(),
             self.attempt.to_string(),
-            human(std::time::Duration::from_secs(self.age_seconds)),
+            format_duration(std::time::Duration::from_secs(self.age_seconds)),
             self.starts.to_string(),
             self.looks.to_string(),
             next,
-            place_of(self.durability).to_owned(),
+            payload_store_name(self.durability).to_owned(),
             self.missing_since.map_or_else(|| "-".to_owned(), |since| since.to_string()),
         ]
     }
 }
 
-/// Where the payload of an attempt was when the attempt began.
-pub(crate) const fn place_of(durability: Durability) -> &'static str {
+/// Names the store that had the payload of an attempt when the attempt began.
+pub(crate) const fn payload_store_name(durability: Durability) -> &'static str {
     match durability {
         Durability::Durable => "cache, durable",
         Durability::Replicated => "cache, replicated",
@@ -161,22 +162,27 @@ impl InProgress {
                 lines.add_row(line.cells(now));
             }
             let shown = self.records.len();
-            let count =
-                shown_of(shown, self.count, self.at_least, "record in progress", "records in progress");
+            let count = format_shown_count(
+                shown,
+                self.count,
+                self.at_least,
+                "record in progress",
+                "records in progress",
+            );
             println!("{lines}\n{count}");
         }
         if self.markers_count > 0 {
-            let count = counted(
+            let count = format_count(
                 self.markers_count,
                 self.markers_at_least,
                 "acceptance marker is",
                 "acceptance markers are",
             );
             println!(
-                "\n{count} not adopted yet; reconcile does so once the table is back, at most 2,000 a minute:"
+                "\n{count} not adopted yet; reconcile adopts up to 2,000 a minute once the open-record table works:"
             );
             for marker in &self.markers {
-                let age = human(std::time::Duration::from_secs(marker.age_seconds));
+                let age = format_duration(std::time::Duration::from_secs(marker.age_seconds));
                 println!("  {}, attempt {}, {age}", marker.message_id, marker.attempt);
             }
         }
@@ -200,7 +206,7 @@ mod tests {
         record.look_at = record.message.received_at;
         record.missing_since = Some(record.look_at);
         let cells = Line::of(&record, now).cells(now);
-        assert_eq!(cells[5], "due for 1 min 0 s");
+        assert_eq!(cells[5], "due 1 min 0 s ago");
         assert_eq!(cells[7], record.look_at.to_string());
     }
 }

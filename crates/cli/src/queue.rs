@@ -1,5 +1,6 @@
-//! A queue of dead letters as a list. SQS knows no browsing: a message that is read is hidden for a time, so what is only
-//! looked at is shown to others again at the end.
+//! Reads a queue of dead letters as a list. SQS has no operation to browse a queue: a message that is received is
+//! hidden from other readers for the visibility timeout. So each command makes the messages that it does not delete
+//! visible again at its end.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,29 +20,29 @@ use serde_json::Value;
 
 use crate::selection::Selection;
 
-/// How long what is read stays hidden from other readers: longer than a page of it takes to be dealt with.
+/// Time for which a received message stays hidden from other readers: longer than a command takes to process one page.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// How many receives go on at once.
-const READERS: usize = 8;
+/// Number of concurrent receive calls.
+const CONCURRENT_RECEIVES: usize = 8;
 
-/// After how many rounds of receives without anything new the queue counts as read.
+/// Number of consecutive rounds without a new message after which the queue counts as read to its end.
 const IDLE_ROUNDS: u32 = 2;
 
-/// A message that is hidden from others for now.
+/// A received message. It is hidden from other readers until it is released, or until its visibility timeout ends.
 #[derive(Clone, Debug)]
-pub(crate) struct Held {
-    /// SQS's id.
+pub(crate) struct ReceivedMessage {
+    /// Id that SQS gave the message.
     pub(crate) message_id: String,
     receipt_handle: String,
-    /// The text as sent.
+    /// Body of the message, unchanged.
     pub(crate) body: String,
-    /// The dead letter; `None` for a message that is not Custody's.
+    /// The dead letter in the body; `None` for a message that is not a dead letter of Custody.
     pub(crate) letter: Option<DeadLetter>,
     sent_at: Timestamp,
 }
 
-/// A line of the list.
+/// A line of `custody dlq list` and `custody rejected list`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Line {
@@ -56,7 +57,7 @@ pub(crate) struct Line {
     pub(crate) age_seconds: u64,
 }
 
-impl Held {
+impl ReceivedMessage {
     fn new(message: &Message) -> Option<Self> {
         let sent_at = message.attributes().and_then(|a| a.get(&MessageSystemAttributeName::SentTimestamp));
         let sent_at = sent_at
@@ -68,7 +69,7 @@ impl Held {
         Some(Self { receipt_handle, ..held })
     }
 
-    /// A message of this text.
+    /// Builds a message with this body and without a receipt handle.
     pub(crate) fn of(message_id: &str, body: String, sent_at: Timestamp) -> Self {
         Self {
             message_id: message_id.to_owned(),
@@ -79,7 +80,7 @@ impl Held {
         }
     }
 
-    /// What an operator calls it: the record's id, the request's, or SQS's.
+    /// Returns the id that operators use: the messageID of the record, else the id of the request, else SQS's id.
     pub(crate) fn id(&self) -> String {
         let letter = self.letter.as_ref();
         let record = letter.and_then(|letter| letter.message_id).map(|id| id.to_string());
@@ -87,7 +88,7 @@ impl Held {
         record.or(request).unwrap_or_else(|| self.message_id.clone())
     }
 
-    pub(crate) fn is_called(&self, id: &str) -> bool {
+    pub(crate) fn has_id(&self, id: &str) -> bool {
         self.id() == id || self.message_id == id
     }
 
@@ -103,7 +104,7 @@ impl Held {
         self.letter.as_ref().map_or(self.sent_at, |letter| letter.failure.failed_at)
     }
 
-    /// Its line in the list.
+    /// Returns the message as a line of a list.
     pub(crate) fn line(&self) -> Line {
         let failure = self.letter.as_ref().map(|letter| &letter.failure);
         Line {
@@ -127,33 +128,34 @@ impl Held {
         }
     }
 
-    /// The dead letter, or whatever it is, as JSON.
+    /// Returns the body as JSON: a string if the body itself is no JSON.
     pub(crate) fn content(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| Value::from(self.body.as_str()))
     }
 }
 
-/// The queue.
+/// A reader of one queue. It returns each message once, also if SQS delivers it again.
 #[derive(Debug)]
 pub(crate) struct Queue {
     client: Client,
     url: String,
     seen: BTreeSet<String>,
-    /// Read, and to be shown to others again.
-    untouched: Vec<Held>,
+    /// Messages that stay on the queue; [`Queue::release`] makes them visible again.
+    to_release: Vec<ReceivedMessage>,
 }
 
 impl Queue {
     pub(crate) fn new(client: Client, url: String) -> Self {
-        Self { client, url, seen: BTreeSet::new(), untouched: Vec::new() }
+        Self { client, url, seen: BTreeSet::new(), to_release: Vec::new() }
     }
 
-    /// Up to about `limit` messages that were not read before; none when there are no more.
-    pub(crate) async fn next(&mut self, limit: usize) -> anyhow::Result<Vec<Held>> {
+    /// Receives messages that were not read before, until there are `limit` or slightly more. An empty result means
+    /// that the queue was read to its end.
+    pub(crate) async fn receive_new(&mut self, limit: usize) -> anyhow::Result<Vec<ReceivedMessage>> {
         let mut new = Vec::new();
         let mut idle = 0;
         while new.len() < limit {
-            let receives = (0..READERS.min(limit.div_ceil(10))).map(|_| self.receive());
+            let receives = (0..CONCURRENT_RECEIVES.min(limit.div_ceil(10))).map(|_| self.receive());
             let mut fresh = 0;
             let mut failed = None;
             for messages in futures_util::future::join_all(receives).await {
@@ -164,8 +166,9 @@ impl Queue {
                                 fresh += 1;
                                 new.push(held);
                             } else {
-                                // Delivered twice, so hidden twice: only the later handle shows it again.
-                                self.leave(held);
+                                // SQS delivered the message again, after its visibility timeout had ended. Only the
+                                // later receipt handle can make it visible again.
+                                self.keep_on_queue(held);
                             }
                         }
                     }
@@ -173,10 +176,11 @@ impl Queue {
                 }
             }
             if let Some(error) = failed {
-                self.leave_all(new);
+                self.keep_all_on_queue(new);
                 return Err(error);
             }
-            // Nothing, or only what came back because it was hidden long enough: a queue says so more than once.
+            // A round without a new message does not prove the end of the queue: it may be empty by chance, or return
+            // only messages whose visibility timeout has ended. So several such rounds must follow each other.
             idle = if fresh == 0 { idle + 1 } else { 0 };
             if idle == IDLE_ROUNDS {
                 break;
@@ -185,11 +189,16 @@ impl Queue {
         Ok(new)
     }
 
-    /// Reads on until everything that `selection` can mean was read.
-    pub(crate) async fn all(&mut self, selection: &Selection, limit: usize) -> anyhow::Result<Vec<Held>> {
+    /// Receives messages until all selected ids were found, until there are `limit`, or until the end of the queue. The
+    /// result also has the messages that `selection` does not select.
+    pub(crate) async fn receive_until_found(
+        &mut self,
+        selection: &Selection,
+        limit: usize,
+    ) -> anyhow::Result<Vec<ReceivedMessage>> {
         let mut all = Vec::new();
-        while all.len() < limit && !selection.is_exhausted_by(&all) {
-            let page = self.next((limit - all.len()).min(1000)).await?;
+        while all.len() < limit && !selection.all_ids_found_in(&all) {
+            let page = self.receive_new((limit - all.len()).min(1000)).await?;
             if page.is_empty() {
                 break;
             }
@@ -198,7 +207,7 @@ impl Queue {
         Ok(all)
     }
 
-    async fn receive(&self) -> anyhow::Result<Vec<Held>> {
+    async fn receive(&self) -> anyhow::Result<Vec<ReceivedMessage>> {
         let received = self
             .client
             .receive_message()
@@ -211,39 +220,40 @@ impl Queue {
             .send()
             .await;
         let received = received.with_context(|| format!("read {}", self.url))?;
-        Ok(received.messages().iter().filter_map(Held::new).collect())
+        Ok(received.messages().iter().filter_map(ReceivedMessage::new).collect())
     }
 
-    /// About how many messages there are.
+    /// Returns the approximate number of visible messages.
     pub(crate) async fn count(&self) -> anyhow::Result<u64> {
         let wanted = QueueAttributeName::ApproximateNumberOfMessages;
         let asked =
             self.client.get_queue_attributes().queue_url(&self.url).attribute_names(wanted.clone()).send();
         let attributes =
-            asked.await.context("ask how many dead letters there are")?.attributes.unwrap_or_default();
+            asked.await.context("read the number of dead letters")?.attributes.unwrap_or_default();
         Ok(attributes.get(&wanted).and_then(|count| count.parse().ok()).unwrap_or_default())
     }
 
-    /// Leaves a message on the queue, to be shown to others by [`Self::release`].
-    pub(crate) fn leave(&mut self, held: Held) {
-        self.untouched.push(held);
+    /// Leaves a message on the queue; [`Self::release`] makes it visible to other readers again.
+    pub(crate) fn keep_on_queue(&mut self, held: ReceivedMessage) {
+        self.to_release.push(held);
     }
 
-    /// The same for many.
-    pub(crate) fn leave_all(&mut self, held: Vec<Held>) {
-        self.untouched.extend(held);
+    /// Leaves several messages on the queue, like [`Self::keep_on_queue`].
+    pub(crate) fn keep_all_on_queue(&mut self, held: Vec<ReceivedMessage>) {
+        self.to_release.extend(held);
     }
 
-    /// Takes a message off the queue for good.
-    pub(crate) async fn remove(&self, held: &Held) -> anyhow::Result<()> {
+    /// Deletes a message from the queue.
+    pub(crate) async fn remove(&self, held: &ReceivedMessage) -> anyhow::Result<()> {
         let delete =
             self.client.delete_message().queue_url(&self.url).receipt_handle(&held.receipt_handle).send();
-        delete.await.with_context(|| format!("take the dead letter of {} off the queue", held.id())).map(drop)
+        delete.await.with_context(|| format!("delete dead letter {} from the queue", held.id())).map(drop)
     }
 
-    /// Shows what was only looked at to others again. What cannot be shown now shows itself after five minutes.
+    /// Makes the messages that stay on the queue visible to other readers again. A message for which that fails becomes
+    /// visible when its visibility timeout ends, after five minutes.
     pub(crate) async fn release(&mut self) {
-        for page in std::mem::take(&mut self.untouched).chunks(10) {
+        for page in std::mem::take(&mut self.to_release).chunks(10) {
             let entries = page.iter().enumerate().filter_map(|(i, held)| {
                 ChangeMessageVisibilityBatchRequestEntry::builder()
                     .id(i.to_string())

@@ -1,10 +1,11 @@
-//! `custody rejected`: requests whose producers got an error that tells what to change (4xx). They have a queue of their own,
-//! so that they never bury failed records, and they are listed for 14 days; what is stored of them expires after 30.
+//! `custody rejected`: lists, shows and discards rejected requests. Their producers got a 4xx error that reports what
+//! to change. Rejected requests have a separate queue, so that they never hide failed records. The queue lists them for
+//! 14 days; the stored parts of the requests expire after 30 days.
 
 use clap::Subcommand;
 
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
     dlq::{Contents, discard, list},
     output::Output,
@@ -16,27 +17,31 @@ const CONTENTS: Contents = Contents::RejectedRequests;
 pub(crate) enum Command {
     /// List the rejected requests on the queue.
     List {
-        /// How many to read.
+        /// Maximum number of rejected requests to read.
         #[arg(long, default_value_t = 100_000)]
         limit: usize,
     },
-    /// Show one rejected request: why it was rejected, and what is stored of it.
+    /// Show one rejected request: why it was rejected, and the parts of it that are stored.
     Show {
-        /// The request's id.
+        /// Id of the request.
         id: String,
     },
-    /// Take rejected requests off the queue. Who, when and why is kept in the failed bucket.
+    /// Delete rejected requests from the queue. The failed bucket stores who discarded them, when and why.
     Discard(discard::Options),
 }
 
-pub(crate) async fn run(deployment: &Deployment, output: Output, command: Command) -> anyhow::Result<Done> {
+pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    command: Command,
+) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.rejected_queue()?;
     let done = match command {
         Command::List { limit } => list::list(&mut queue, output, limit, CONTENTS).await,
         Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
         Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
     };
-    // Also after an error: what was read must not stay hidden.
+    // Messages are released after an error, too: otherwise they would stay hidden from other readers for minutes.
     queue.release().await;
     done
 }

@@ -1,4 +1,4 @@
-//! What the open-record table lists, counted as far as a command may count, and the open records behind it.
+//! Lists the ids of open records from the index, up to a limit, and reads the open records themselves.
 
 use custody_core::{
     error::StageError,
@@ -8,36 +8,37 @@ use custody_core::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-/// Up to how many open records of a kind are counted. An index of ten million is not read to the end to show a page of it:
-/// its count becomes "at least".
-pub(crate) const COUNTED: usize = 100_000;
+/// Maximum number of open records of one kind that are counted. A command that shows one page does not read an index of
+/// ten million entries to its end; it reports the count as "at least".
+pub(crate) const MAX_COUNTED: usize = 100_000;
 
-/// How many open records are read at once.
+/// Number of open records that are read concurrently.
 const CONCURRENCY: usize = 32;
 
-/// The open records of one kind.
+/// Ids of the open records of one kind, as the index lists them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Survey {
-    /// Their ids, oldest first.
+pub(crate) struct OpenRecordIds {
+    /// Ids of the open records, oldest first.
     pub(crate) ids: Vec<RecordId>,
-    /// Whether there are more than these.
+    /// Whether there may be more open records than `ids`.
     pub(crate) at_least: bool,
 }
 
-/// Counts the open records of one kind, up to a limit.
+/// Lists the ids of the open records of one kind, at most `limit`.
 pub(crate) async fn survey(
     open: &impl OpenRecords,
     kind: OpenKind,
     limit: usize,
-) -> Result<Survey, StageError> {
+) -> Result<OpenRecordIds, StageError> {
     let listing = open.list(kind, limit).await?;
-    // Ids begin with the time of acceptance.
+    // An id begins with the time at which the record was received, so the order of the ids is the order of age.
     let mut ids: Vec<_> = listing.entries.into_iter().map(|entry| entry.id).collect();
     ids.sort_unstable();
-    Ok(Survey { ids, at_least: listing.truncated })
+    Ok(OpenRecordIds { ids, at_least: listing.truncated })
 }
 
-/// The open records of these ids that are still of this kind, in order: the index is a hint, and the table has the word.
+/// Reads the open records with these ids, in order. It leaves out records that are closed or of another kind by now:
+/// the index may be late, so the table decides.
 pub(crate) async fn read(
     open: &impl OpenRecords,
     ids: &[RecordId],
@@ -60,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_beyond_the_limit_makes_the_count_a_minimum_and_what_was_closed_is_left_out() {
+    async fn a_count_above_the_limit_is_a_minimum_and_closed_records_are_left_out() {
         let memory = MemoryOpenRecords::default();
         let open = &memory;
         let now = samples::TestClock::default().now();
@@ -74,9 +75,9 @@ mod tests {
         ids.sort_unstable();
         let all: Vec<_> = ids.iter().map(|(id, _)| *id).collect();
         let counted = survey(&open, OpenKind::InProgress, 3).await.unwrap();
-        assert_eq!(counted, Survey { ids: all.clone(), at_least: false });
+        assert_eq!(counted, OpenRecordIds { ids: all.clone(), at_least: false });
         assert!(survey(&open, OpenKind::InProgress, 2).await.unwrap().at_least);
-        assert_eq!(survey(&open, OpenKind::Failed, 2).await.unwrap(), Survey::default());
+        assert_eq!(survey(&open, OpenKind::Failed, 2).await.unwrap(), OpenRecordIds::default());
 
         open.close(ids[1].1).await.unwrap();
         let read = read(&open, &all, OpenKind::InProgress).await.unwrap();

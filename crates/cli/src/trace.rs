@@ -1,4 +1,4 @@
-//! `custody trace`: the way of one record, from everything that knows of it.
+//! `custody trace`: shows one record, with what each store and Step Functions have of it.
 
 mod executions;
 mod payload;
@@ -15,20 +15,20 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{executions::Executions, payload::Payload};
-use crate::{Done, deployment::Deployment, output::Output};
+use crate::{CommandOutcome, deployment::Deployment, output::Output};
 
-/// Everything that is known of a record.
+/// Output of `custody trace`: everything that is known of a record.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Trace {
     #[serde(rename = "messageID")]
     message_id: RecordId,
     received_at: Timestamp,
-    /// Whether an acceptance marker waits for its adoption.
+    /// Whether the record has an acceptance marker that is not adopted yet.
     marker: bool,
     /// The open record; null where the record is closed, or is not adopted yet.
     open: Option<Open>,
-    /// The item, without metadata and security context; null where there is none.
+    /// The item, without metadata and security context; null if the record has no item.
     item: Value,
     executions: Executions,
     payload: Payload,
@@ -49,11 +49,15 @@ struct Open {
     state: OpenState,
 }
 
-pub(crate) async fn run(deployment: &Deployment, output: Output, id: RecordId) -> anyhow::Result<Done> {
+pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    id: RecordId,
+) -> anyhow::Result<CommandOutcome> {
     let found =
         look_up(&deployment.markers()?, &deployment.open_records()?, &deployment.table()?, id).await?;
     let item = deployment.index()?.item(id).await?.map(without_content).unwrap_or_default();
-    let attempts = Attempts::known(found.open.as_ref(), &item);
+    let attempts = KnownAttempts::known(found.open.as_ref(), &item);
     let executions = executions::find(deployment, id, attempts).await?;
     let payload = payload::find(deployment, id, found.open.as_ref(), found.item.as_ref()).await?;
     let trace = Trace {
@@ -66,14 +70,14 @@ pub(crate) async fn run(deployment: &Deployment, output: Output, id: RecordId) -
         payload,
     };
     if !trace.is_known() {
-        eprintln!("nothing knows of a record {id}: no marker, open record, item, execution or payload");
-        return Ok(Done::NotFound);
+        eprintln!("there is no record {id}: it has no marker, open record, item, execution or payload");
+        return Ok(CommandOutcome::NotFound);
     }
     output.print(&trace, |trace| trace.print(SystemClock.now()))?;
-    Ok(Done::All)
+    Ok(CommandOutcome::Complete)
 }
 
-/// The item without who sent the record and what it is about: that is for whoever has the right to the table.
+/// Removes the metadata and the security context from an item: only people with access to the table may see them.
 fn without_content(mut item: Value) -> Value {
     if let Some(fields) = item.as_object_mut() {
         fields.retain(|name, _| name != "messageMetaData" && name != "messageSecurityContext");
@@ -97,15 +101,16 @@ impl From<OpenRecord> for Open {
     }
 }
 
-/// How many attempts, and starts of the last of them, a record is known to have had at least.
+/// Minimum numbers of a record's attempts, and of the starts of its last attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Attempts {
+struct KnownAttempts {
     count: u32,
     last_starts: u32,
 }
 
-impl Attempts {
-    /// What open record and item tell. An item that is complete does not tell in which attempt it became so.
+impl KnownAttempts {
+    /// Reads the numbers from the open record, else from the failure in the item. A `COMPLETED` item does not report
+    /// which attempt completed the record.
     fn known(open: Option<&OpenRecord>, item: &Value) -> Self {
         let failed = item["failure"]["attempt"].as_u64().and_then(|attempt| u32::try_from(attempt).ok());
         match open {
@@ -114,7 +119,7 @@ impl Attempts {
         }
     }
 
-    /// How many starts an attempt is known to have had.
+    /// Returns the minimum number of starts of an attempt.
     fn starts_of(self, attempt: u32) -> u32 {
         match attempt.cmp(&self.count) {
             std::cmp::Ordering::Less => 1,
@@ -143,15 +148,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_open_record_tells_how_many_attempts_and_starts_there_were_and_else_the_failure_does() {
+    fn attempts_and_starts_are_read_from_the_open_record_or_else_from_the_failure() {
         let mut open = samples::open_record(&samples::redriven(&samples::message(b"payload")));
         open.starts = 3;
         let item = json!({"failure": {"attempt": 1}});
-        let known = Attempts::known(Some(&open), &item);
+        let known = KnownAttempts::known(Some(&open), &item);
         assert_eq!([1, 2, 3].map(|attempt| known.starts_of(attempt)), [1, 3, 0]);
-        let known = Attempts::known(None, &item);
+        let known = KnownAttempts::known(None, &item);
         assert_eq!([1, 2].map(|attempt| known.starts_of(attempt)), [0, 0]);
-        assert_eq!(Attempts::known(None, &Value::Null), Attempts { count: 0, last_starts: 0 });
+        assert_eq!(KnownAttempts::known(None, &Value::Null), KnownAttempts { count: 0, last_starts: 0 });
     }
 
     #[test]

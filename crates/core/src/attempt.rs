@@ -1,7 +1,8 @@
-//! One try of a record's workflow. The first is made by acceptance, every further one by a redrive.
+//! An attempt: one try of a record's workflow. Acceptance makes the first attempt, and each redrive makes a further
+//! one.
 //!
-//! *Invariant:* the name of every execution is a function of the record, the attempt and the start, so that what is
-//! started twice under one name is one execution.
+//! *Invariant:* the name of every execution is a function of the record, the attempt and the start, so that starts
+//! under the same name are one execution.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
@@ -16,34 +17,33 @@ pub const FIRST_START: u32 = 1;
 /// An attempt of a record. Its text form is `<messageID>-<number>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt {
-    /// The record.
     pub record: RecordId,
     number: NonZeroU32,
 }
 
 impl Attempt {
-    /// The record's attempt of this number; attempts count from one.
+    /// Creates the record's attempt of this number. Attempts are numbered from one.
     pub fn new(record: RecordId, number: u32) -> Self {
         Self { record, number: NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN) }
     }
 
-    /// The record's first attempt.
+    /// Returns the record's first attempt.
     pub fn first(record: RecordId) -> Self {
         Self::new(record, FIRST_ATTEMPT)
     }
 
-    /// The attempt after this one.
+    /// Returns the attempt after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self { record: self.record, number: self.number.saturating_add(1) }
     }
 
-    /// The attempt's number, from one.
+    /// Returns the attempt's number, which is at least one.
     pub fn number(self) -> u32 {
         self.number.get()
     }
 
-    /// The name of the execution that start number `start` of this attempt makes: `<messageID>-<attempt>-<start>`.
+    /// Returns the name of the execution with start number `start` of this attempt: `<messageID>-<attempt>-<start>`.
     pub fn execution_name(self, start: u32) -> String {
         format!("{self}-{start}")
     }
@@ -63,7 +63,7 @@ impl FromStr for Attempt {
         let (id, rest) = text.split_at_checked(ID_CHARS).unwrap_or((text, ""));
         let record = id.parse()?;
         let number = rest.strip_prefix('-').and_then(|number| number.parse().ok());
-        // One attempt has one spelling: names compare as text.
+        // An attempt has exactly one spelling, because names are compared as text.
         number
             .map(|number| Self { record, number })
             .filter(|attempt| attempt.to_string() == text)

@@ -1,17 +1,17 @@
-//! How long a redrive waits.
+//! The delay before an automatic redrive.
 
 use std::time::Duration;
 
 use crate::{attempt::Attempt, digest::Sha256};
 
-/// The longest delay that SQS gives a message. Source: Amazon SQS quotas, "Delay queue".
+/// The longest delay that SQS supports for a message. Source: Amazon SQS quotas, "Delay queue".
 pub const MAX_DELAY: Duration = Duration::from_mins(15);
 
 const BASE: Duration = Duration::from_secs(30);
 
-/// The delay before the attempt after `failed`: exponential with full jitter, anything up to 30 s × 2^(attempt − 1), at
-/// most [`MAX_DELAY`]. The jitter comes from the attempt's name, so that what is computed twice is the same, while records
-/// that failed together come back apart.
+/// Returns the delay before the attempt after `failed`: exponential with full jitter, from zero to 30 s × 2^(attempt −
+/// 1), at most [`MAX_DELAY`]. The jitter is computed from the attempt's name, so that repeated computations have the
+/// same result, while records that failed together are redriven at different times.
 pub fn delay_after(failed: Attempt) -> Duration {
     let doublings = failed.number().saturating_sub(1).min(16);
     let limit = BASE.saturating_mul(1 << doublings).min(MAX_DELAY);

@@ -1,4 +1,4 @@
-//! A breaker: what was found to be away is left alone for a while, instead of being asked by every request in turn.
+//! A circuit breaker: after a service failed, requests do not ask it for a while.
 
 use std::{
     sync::atomic::{AtomicI64, Ordering},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::clock::Timestamp;
 
-/// Remembers until when a service is to be left alone. The first request after that is the one that asks it again.
+/// Remembers until when a service must not be asked. The first request after that time asks it again.
 #[derive(Debug)]
 pub struct Breaker {
     pause: Duration,
@@ -15,12 +15,12 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// A breaker that leaves a service alone for `pause` after each failure.
+    /// Creates a breaker that is open for `pause` after each failure.
     pub const fn new(pause: Duration) -> Self {
         Self { pause, open_until_ms: AtomicI64::new(0) }
     }
 
-    /// Whether the service is to be left alone now.
+    /// Whether the service must not be asked now.
     pub fn is_open(&self, now: Timestamp) -> bool {
         let left_ms = self.open_until_ms.load(Ordering::Relaxed) - now.unix_ms();
         // A clock that was set back must not keep the breaker open.

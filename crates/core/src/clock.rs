@@ -1,4 +1,4 @@
-//! Time as the pipeline sees it: UTC instants with millisecond precision, from a clock that tests own.
+//! Time in the pipeline: UTC instants with millisecond precision, from a clock that tests can control.
 
 mod system;
 
@@ -9,12 +9,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub use self::system::SystemClock;
 use crate::record_id::RecordId;
 
-/// Where "now" comes from, and with it the ids of new records.
+/// The source of the current time and of the ids of new records.
 pub trait Clock: Send + Sync {
-    /// The current instant.
+    /// Returns the current instant.
     fn now(&self) -> Timestamp;
 
-    /// A new id for a record received now.
+    /// Creates the id of a record that is received now.
     fn mint(&self) -> RecordId {
         RecordId::mint(self.now())
     }
@@ -28,10 +28,10 @@ pub trait Clock: Send + Sync {
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The end of what `jiff` represents: 9999-12-30T22:00:00Z, so that every offset stays within year 9999.
+    /// The end of the range that `jiff` represents: 9999-12-30T22:00:00Z, so that every offset stays within year 9999.
     const END_MS: i64 = 253_402_207_200_000;
 
-    /// An instant from milliseconds since the Unix epoch; `None` outside 1970 to 9999-12-30T22:00Z.
+    /// Creates an instant from milliseconds since the Unix epoch; `None` outside 1970 to 9999-12-30T22:00Z.
     pub const fn from_unix_ms(unix_ms: i64) -> Option<Self> {
         if unix_ms >= 0 && unix_ms < Self::END_MS { Some(Self(unix_ms)) } else { None }
     }
@@ -41,24 +41,24 @@ impl Timestamp {
         self.0
     }
 
-    /// How long this is after `earlier`; zero where it is not.
+    /// Returns the time from `earlier` to this instant; zero if this instant is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or_default())
     }
 
-    /// The instant this long after this one, as far as time goes.
+    /// Returns the instant that is `duration` after this one, or the last instant that can be represented.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add_unsigned(ms).min(Self::END_MS - 1))
     }
 
-    /// How far this is from `other`, before or after.
+    /// Returns the time between this instant and `other`, whichever is earlier.
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_millis(self.0.abs_diff(other.0))
     }
 
-    /// The instant in a `strftime` format of `jiff`, in UTC.
+    /// Returns the instant as text in a `strftime` format of `jiff`, in UTC.
     pub fn format(self, format: &str) -> String {
         jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX).strftime(format).to_string()
     }

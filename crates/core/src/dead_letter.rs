@@ -1,4 +1,4 @@
-//! The dead-letter message: why a record or a request did not make it, and where its bytes are.
+//! The dead letter: why a record failed or a request was not accepted, and where the bytes are.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,8 +12,8 @@ use crate::{
     record_id::RecordId,
 };
 
-/// The longest explanation kept, in characters. With it, a message stays far below SQS's limit: its other large
-/// part, the metadata, is limited on arrival.
+/// The maximum length of a stored explanation, in characters. This limit keeps a dead letter far below the limit of
+/// SQS: its other large part, the metadata, is limited on arrival.
 const MAX_REASON_CHARS: usize = 4096;
 
 /// One failure of one stage, as Step Functions caught it.
@@ -22,9 +22,9 @@ const MAX_REASON_CHARS: usize = 4096;
 pub struct StageFailure {
     /// The stage: `archive`, `metadata`, `aggregate`, `announce-received`, …
     pub stage: String,
-    /// The error's name.
+    /// The name of the error.
     pub error_name: String,
-    /// What happened.
+    /// The cause of the failure, as text.
     pub cause: String,
     /// How many times this attempt tried the stage.
     #[serde(default = "once")]
@@ -36,7 +36,8 @@ const fn once() -> u32 {
 }
 
 impl StageFailure {
-    /// The failure as kept: Lambda's JSON `{"errorType", "errorMessage"}` reduced to its message, and bounded.
+    /// Returns the failure in the form that is stored: a cause in Lambda's JSON, `{"errorType", "errorMessage"}`, is
+    /// reduced to its message, and every cause is limited in length.
     #[must_use]
     pub fn summarized(mut self) -> Self {
         if let Ok(Value::Object(report)) = serde_json::from_str(&self.cause)
@@ -49,32 +50,31 @@ impl StageFailure {
     }
 }
 
-/// What the index keeps of a failure.
+/// The summary of a failed attempt, as the open record, the record's item and the dead letter store it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureSummary {
     /// The stage that failed first.
     pub stage: String,
-    /// What to do about it.
+    /// What to do about the failure.
     pub kind: ErrorKind,
-    /// Its error's name.
+    /// The name of the error.
     pub error_name: String,
-    /// What happened.
+    /// The cause of the failure, as text.
     pub reason: String,
-    /// How many times the record has been through the workflow, this time included.
+    /// The number of the attempt that failed.
     pub attempt: u32,
-    /// When.
     pub failed_at: Timestamp,
-    /// Which execution of the workflow.
+    /// The ARN of the execution that failed; `None` if the failure did not come from an execution.
     pub execution_arn: Option<String>,
-    /// Where the payload is kept; `None` when it could not be found.
+    /// Where the payload, or the rejected request, is stored; `None` if it is in no store.
     pub payload_reference: Option<S3Reference>,
-    /// Every failure of this attempt: branches fail independently.
+    /// All failures of this attempt. There may be several, because the branches of the workflow fail independently.
     pub failures: Vec<StageFailure>,
 }
 
 impl FailureSummary {
-    /// A summary of `failures`, which has at least one element in any message of ours.
+    /// Creates the summary of `failures`, which has at least one element in every message that Custody writes.
     pub fn new(
         failures: Vec<StageFailure>,
         attempt: u32,
@@ -85,7 +85,7 @@ impl FailureSummary {
         let first = failures.first().cloned().unwrap_or_else(|| StageFailure {
             stage: "unknown".to_owned(),
             error_name: "Unknown".to_owned(),
-            cause: "the workflow reported a failure and named none".to_owned(),
+            cause: "the workflow reported a failure without naming it".to_owned(),
             tries: 1,
         });
         Self {
@@ -110,27 +110,27 @@ pub struct PastFailure {
     pub attempt: u32,
     /// The stage that failed first.
     pub stage: String,
-    /// What to do about it.
+    /// What to do about the failure.
     pub kind: ErrorKind,
-    /// Its error's name.
+    /// The name of the error.
     pub error_name: String,
-    /// What happened, shortened.
+    /// The cause of the failure, shortened.
     pub reason: String,
-    /// When.
     pub failed_at: Timestamp,
-    /// Which execution of the workflow.
+    /// The ARN of the execution that failed; `None` if the failure did not come from an execution.
     pub execution_arn: Option<String>,
 }
 
-/// How many earlier attempts a record carries on. With it, a message stays below the limits of SQS and Step Functions
-/// however often somebody insists on running a record again.
+/// The maximum number of earlier failures that a record carries. This limit keeps a message below the limits of SQS and
+/// Step Functions, however often an operator redrives the record.
 const MAX_HISTORY: usize = 10;
 
-/// The longest reason of an earlier attempt, in characters.
+/// The maximum length of the reason of an earlier failure, in characters.
 const MAX_PAST_REASON_CHARS: usize = 512;
 
 impl PastFailure {
-    /// `earlier` and this failure, oldest first, as far as a record carries its history on.
+    /// Returns `earlier` followed by this failure, oldest first. If there are more failures than a record may carry,
+    /// the oldest are dropped.
     pub fn history(earlier: &[Self], failure: &FailureSummary) -> Vec<Self> {
         let mut history = earlier.to_vec();
         history.push(Self {
@@ -161,32 +161,32 @@ fn shortened(mut text: String, max_chars: usize) -> String {
 pub struct DeadLetter {
     /// The version of this format.
     pub schema_version: u32,
-    /// The record; `None` for a request that never became one.
+    /// The id of the record; `None` for a request that never became one.
     #[serde(rename = "messageID")]
     pub message_id: Option<RecordId>,
-    /// Why.
+    /// The failure.
     #[serde(flatten)]
     pub failure: FailureSummary,
     /// The internal message, or what is known of the request.
     pub request: Value,
-    /// What could not be done about the failure itself, for the operator; usually nothing.
+    /// Remarks for the operator, for example about steps of the failure handling that could not be done; usually empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unfinished: Vec<String>,
     /// How earlier attempts of the record failed, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<PastFailure>,
-    /// Whether the record has had as many attempts as it may without a person's word.
+    /// Whether the record has used up the attempts that it may have without a decision of an operator.
     #[serde(default, skip_serializing_if = "is_false")]
     pub parked: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_false(value: &bool) -> bool {
     !*value
 }
 
 impl DeadLetter {
-    /// The letter of a record whose workflow failed.
+    /// Creates the dead letter of a record whose workflow failed.
     pub fn of_record(message: &InternalMessage, failure: FailureSummary, unfinished: Vec<String>) -> Self {
         let request = serde_json::to_value(message).expect("a message always serializes");
         Self {
@@ -200,7 +200,7 @@ impl DeadLetter {
         }
     }
 
-    /// The letter of a request that ingest could not take.
+    /// Creates the dead letter of a request that ingest did not accept.
     pub fn of_request(request: Value, failure: FailureSummary) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
@@ -218,14 +218,14 @@ impl DeadLetter {
         self.message_id.map(|record| Attempt::new(record, self.failure.attempt))
     }
 
-    /// When the first attempt that this letter remembers failed.
+    /// When the first failed attempt in this dead letter failed. The history may have dropped earlier attempts.
     pub fn first_failed_at(&self) -> Timestamp {
         self.history.first().map_or(self.failure.failed_at, |past| past.failed_at)
     }
 
-    /// The same dead letter with one more remark for the operator, unless it has that remark.
+    /// Returns the dead letter with one more remark for the operator, unless it has that remark already.
     #[must_use]
-    pub fn remarked(mut self, remark: String) -> Self {
+    pub fn with_remark(mut self, remark: String) -> Self {
         if !self.unfinished.contains(&remark) {
             self.unfinished.push(remark);
         }

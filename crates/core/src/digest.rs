@@ -1,4 +1,4 @@
-//! The digest that ties receipt, archive and index together.
+//! SHA-256 digests, which connect the receipt, the archive and the index of a record.
 
 use std::{
     fmt,
@@ -10,18 +10,18 @@ use std::{
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Digests bytes that come in pieces, by the fastest code that `ring` has for the processor at hand: with SHA extensions
-/// (x86, ARM), with vector units alone, or with neither. It looks at the processor when it is used first.
+/// Hashes bytes that come in pieces, by the fastest code that `ring` has for the processor: with SHA extensions (x86,
+/// ARM), with vector units alone, or with neither. `ring` detects the processor at the first use.
 #[derive(Clone)]
 pub struct Hasher(Context);
 
 impl Hasher {
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of all bytes so far.
+    /// Returns the digest of all bytes so far.
     pub fn finish(self) -> Sha256 {
         let digest = self.0.finish();
         Sha256::from_slice(digest.as_ref()).expect("SHA-256 has 32 bytes")
@@ -40,12 +40,14 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// How much is hashed before whatever is waited for is looked at again: well under a millisecond on any processor.
+/// How many bytes are hashed before the effect is polled again. Hashing them takes well under a millisecond on any
+/// processor.
 const PIECE: usize = 32 * 1024;
 
-/// Hashes bytes while an effect is under way: a piece each time that the effect cannot go on, and what is left after its end.
-/// An effect that waits for a network costs its own time then, and the hash none.
-pub async fn hash_beside<T>(bytes: &[u8], effect: impl Future<Output = T>) -> (T, Sha256) {
+/// Hashes bytes while an effect is in progress: one piece each time that the effect is pending, and the remaining
+/// pieces after it has ended. If the effect waits for a network, the total time is that of the effect, and hashing adds
+/// none.
+pub async fn hash_during<T>(bytes: &[u8], effect: impl Future<Output = T>) -> (T, Sha256) {
     let mut effect = pin!(effect);
     let (mut outcome, mut pieces, mut hasher) = (None, bytes.chunks(PIECE), Hasher::default());
     let outcome = poll_fn(|context| {
@@ -58,7 +60,7 @@ pub async fn hash_beside<T>(bytes: &[u8], effect: impl Future<Output = T>) -> (T
             return outcome.take().map_or(Poll::Pending, Poll::Ready);
         };
         hasher.update(piece);
-        // It comes back when the executor has looked at what else there is to do.
+        // The executor polls this future again after it has polled what else is ready.
         context.waker().wake_by_ref();
         Poll::Pending
     });
@@ -71,14 +73,14 @@ pub async fn hash_beside<T>(bytes: &[u8], effect: impl Future<Output = T>) -> (T
 pub struct Sha256([u8; 32]);
 
 impl Sha256 {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::default();
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// The digest in the form that S3 and RFC 9530 use: padded standard base64.
+    /// Returns the digest in the form that S3 and RFC 9530 use: padded standard base64.
     pub fn to_base64(self) -> String {
         base64_simd::STANDARD.encode_to_string(self.0)
     }
@@ -100,17 +102,17 @@ impl Sha256 {
         Some(Self(bytes))
     }
 
-    /// The first of its 32 bytes, for what must be spread evenly.
+    /// Returns the first of the 32 bytes, for values that must be spread evenly.
     pub const fn first_byte(self) -> u8 {
         self.0[0]
     }
 
-    /// The first four of its bytes as a number, likewise.
+    /// Returns the first four of the 32 bytes as a number, for values that must be spread evenly.
     pub const fn first_u32(self) -> u32 {
         u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]])
     }
 
-    /// A digest from its 32 bytes; `None` for any other length.
+    /// Creates a digest from its 32 bytes; `None` for any other length.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -160,7 +162,7 @@ mod tests {
                     turns
                 };
                 assert_eq!(
-                    hash_beside(&bytes, effect).await,
+                    hash_during(&bytes, effect).await,
                     (turns, Sha256::of(&bytes)),
                     "{length} {turns}"
                 );
@@ -176,14 +178,14 @@ mod tests {
             context.waker().wake_by_ref();
             if turns.get() < 50 { Poll::Pending } else { Poll::Ready(()) }
         });
-        let mut hashed = pin!(hash_beside(&bytes, effect));
+        let mut hashed = pin!(hash_during(&bytes, effect));
         for turn in 1..=50 {
             assert!(hashed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             assert_eq!(turns.get(), turn, "the effect does not wait for the hash");
         }
         let mut poll = || hashed.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         assert!((51..=100).all(|_| poll().is_pending()));
-        assert!(poll().is_ready(), "nor the hash for the effect: half of it was done by then");
+        assert!(poll().is_ready(), "the hash does not wait for the effect: half of it was done by then");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Why a stage failed, under a name that the state machine matches on.
+//! The names of stage failures, on which the state machine matches.
 //!
-//! *Invariant:* whether a failure is worth another try is decided in [`ErrorName::kind`] and nowhere else;
-//! the state machine's retries name exactly the transient names of this module (a test compares them).
+//! *Invariant:* only [`ErrorName::kind`] decides whether a failure is worth another try. The retries of the state
+//! machine name exactly the transient names of this module; a test compares them.
 
 use std::fmt;
 
@@ -16,9 +16,9 @@ pub enum ErrorKind {
     Transient,
     /// Do not try again: the input itself is wrong.
     Invalid,
-    /// Do not try again: something else already holds the place.
+    /// Do not try again: something else is stored under the same key.
     Conflict,
-    /// Do not try again before a person has looked: permissions, configuration or a defect.
+    /// Do not try again before an operator has corrected the cause: permissions, configuration or a defect.
     Internal,
 }
 
@@ -30,8 +30,8 @@ impl fmt::Display for ErrorKind {
 
 macro_rules! error_names {
     ($($(#[$doc:meta])* $name:ident: $kind:ident,)*) => {
-        /// The name of a stage's failure: Lambda's `errorType`, Step Functions' `Error`, the DLQ message's
-        /// `errorName`. A public contract.
+        /// The name of a stage's failure: Lambda's `errorType`, Step Functions' `Error`, the dead letter's `errorName`.
+        /// The names are a public contract.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum ErrorName {
             $($(#[$doc])* $name,)*
@@ -41,7 +41,7 @@ macro_rules! error_names {
             /// Every name.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// What a caller should do about it.
+            /// Returns what a caller should do about a failure of this name.
             pub const fn kind(self) -> ErrorKind {
                 match self {
                     $(Self::$name => ErrorKind::$kind,)*
@@ -59,7 +59,7 @@ macro_rules! error_names {
 }
 
 error_names! {
-    /// Redis did not answer, refused, or confirmed too few replicas.
+    /// The cache did not answer, refused the command, or confirmed too few replicas.
     CacheUnavailable: Transient,
     /// S3 throttled, failed or did not answer for the archive bucket.
     ArchiveUnavailable: Transient,
@@ -79,38 +79,39 @@ error_names! {
     FailureFunctionUnavailable: Transient,
     /// A stage was invoked with input that is not of its format.
     InvalidInput: Invalid,
-    /// The payload was in no store when it was looked for. Whether it is lost, a second look decides.
+    /// The payload was in no store when it was looked for. A second look decides whether it is lost.
     PayloadMissing: Transient,
-    /// The payload is in no store, and was in none when it was looked for before, longer ago than a failover takes.
+    /// The payload was in no store at two looks, which were further apart than a failover takes.
     PayloadLost: Internal,
-    /// The workflow was started again and again for longer than transient failures are waited for, and reached no end.
+    /// The workflow was started repeatedly, for longer than transient failures are waited for, and did not bring the
+    /// record to an end.
     WorkflowIncomplete: Internal,
     /// The payload that was read does not have the record's digest.
     PayloadCorrupted: Internal,
-    /// The archive holds another object under the record's key.
+    /// The archive has another object under the record's key.
     ArchiveConflict: Conflict,
-    /// The table holds another record under the record's id.
+    /// The record table has another record under the record's id.
     MetadataConflict: Conflict,
     /// The item that the stage should complete does not exist.
     ItemMissing: Internal,
-    /// A service denied access: a policy or a key needs a person.
+    /// A service denied access: an operator must correct a policy or a key.
     AccessDenied: Internal,
-    /// A service refused the request as such, or answered what it should not.
+    /// A service rejected the request as invalid, or sent an unexpected answer.
     ServiceRefused: Internal,
     /// The function's configuration is not usable.
     ConfigurationInvalid: Internal,
 }
 
 impl ErrorName {
-    /// The name that has this text.
+    /// Returns the name with this text.
     pub fn from_name(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|name| name.as_str() == text)
     }
 }
 
-/// Transient failures that Lambda, SNS and Step Functions themselves raise for a task: a function that crashed,
-/// was throttled or took too long. Source: the AWS Step Functions guide, "Handling errors", and the error codes
-/// of the two services.
+/// Transient failures that AWS services themselves raise for a task of the state machine: for example, a function
+/// crashed, was throttled or took too long. Source: the AWS Step Functions guide, "Handling errors", and the error
+/// codes of the services.
 pub const TRANSIENT_PLATFORM_ERRORS: &[&str] = &[
     "Lambda.AWSLambdaException",
     "Lambda.ClientExecutionTimeoutException",
@@ -139,7 +140,7 @@ pub const TRANSIENT_PLATFORM_ERRORS: &[&str] = &[
     "States.Timeout",
 ];
 
-/// The kind of an error known by its name alone, as Step Functions reports it.
+/// Returns the kind of an error of which only the name is known, as Step Functions reports it.
 pub fn kind_of(error_name: &str) -> ErrorKind {
     match ErrorName::from_name(error_name) {
         Some(name) => name.kind(),
@@ -151,33 +152,33 @@ pub fn kind_of(error_name: &str) -> ErrorKind {
 /// The failure of a stage.
 #[derive(Debug)]
 pub struct StageError {
-    /// Its name, and through it its kind.
+    /// The name, which determines the kind.
     pub name: ErrorName,
     operation: String,
     source: Option<BoxError>,
 }
 
 impl StageError {
-    /// A failure of `operation`, which names what was done to what: `store object 2026/…`.
+    /// Creates the failure of `operation`, which names an action and its subject: `store object 2026/…`.
     pub fn new(name: ErrorName, operation: impl Into<String>) -> Self {
         Self { name, operation: operation.into(), source: None }
     }
 
-    /// The same failure with its cause.
+    /// Adds the cause of the failure.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What a caller should do about it.
+    /// Returns what a caller should do about the failure.
     pub fn kind(&self) -> ErrorKind {
         self.name.kind()
     }
 }
 
 impl fmt::Display for StageError {
-    /// The operation and the chain of causes on one line: this text is all that reaches the state machine.
+    /// Writes the operation and the chain of causes on one line. The state machine gets only this text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.operation)?;
         let mut cause: Option<&(dyn std::error::Error + 'static)> =

@@ -1,4 +1,4 @@
-//! Requests that are sent again: a key of the producer's choosing ties all of them to one record.
+//! Repeated requests: a producer chooses an idempotency key, which ties all repetitions of a request to one record.
 //!
 //! A claim is written in the same transaction as the acceptance of its record, so a key stands for a record if and only
 //! if the record was accepted.
@@ -18,27 +18,29 @@ use crate::{
     record_id::RecordId,
 };
 
-/// How long a producer may repeat a request under its key. While the record is open, the claim lives on.
-pub const CLAIM_LIFE: Duration = Duration::from_hours(24);
+/// How long a producer may repeat a request under its key. Reconcile extends the claim while the record is open.
+pub const CLAIM_LIFETIME: Duration = Duration::from_hours(24);
 
-/// How long a claim is kept after its life: for as long as it takes at most to renew the claim of an open record, while the
-/// tables or reconcile are away.
-const CLAIM_KEPT: Duration = Duration::from_hours(7 * 24);
+/// How long an expired claim stays in the table: the longest time for which the renewal of an open record's claim may
+/// be delayed, while the tables or reconcile are not available.
+const CLAIM_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Metadata that differs from one sending of a request to the next although the request is the same. Source: CloudEvents,
-/// "Distributed Tracing extension".
+/// Metadata fields that may differ between repetitions of the same request. Source: CloudEvents, "Distributed Tracing
+/// extension".
 const TRACING: [&str; 2] = ["traceparent", "tracestate"];
 
-/// The longest `Idempotency-Key`, in bytes.
+/// The maximum length of an `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 
-/// A producer's key, reduced to a digest. Keys of two API keys never meet.
+/// A producer's idempotency key, reduced to a digest. The caller is part of the digest, so that the keys of two API
+/// keys are never equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdempotencyKey(Sha256);
 
 impl IdempotencyKey {
-    /// The key of an `Idempotency-Key` header. `caller` is the id of the API key, or whatever tells callers apart.
+    /// Creates the key of an `Idempotency-Key` header. `caller` is the id of the API key, or another value that
+    /// identifies the caller.
     pub fn of_header(caller: &str, header: &str) -> Result<Self, Problem> {
         let key = header.trim();
         let detail = if key.is_empty() {
@@ -57,13 +59,13 @@ impl IdempotencyKey {
         Err(Problem::new(ProblemKind::MalformedRequest, detail))
     }
 
-    /// The key that a CloudEvent is: producers must not use a `source` and `id` twice.
+    /// Creates the key of a CloudEvent from its `source` and `id`, which a producer must not use for two events.
     pub fn of_event(caller: &str, source: &str, id: &str) -> Self {
         Self::of(&[caller, "event", source, id])
     }
 
     fn of(parts: &[&str]) -> Self {
-        // Lengths keep two lists of parts with equal concatenations apart.
+        // The lengths distinguish two lists of parts whose concatenations are equal.
         let text: Vec<_> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
         Self(Sha256::of(text.concat().as_bytes()))
     }
@@ -75,63 +77,64 @@ impl std::fmt::Display for IdempotencyKey {
     }
 }
 
-/// What a key stands for.
+/// The claim of an idempotency key: the record that the key stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claim {
-    /// The record's id.
+    /// The id of the record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// What the record is, as far as a repeated request must be the same.
+    /// The digest of those parts of the request that must be equal in a repeated request.
     pub fingerprint: Sha256,
-    /// The payload that came with the key.
+    /// The payload of the record.
     pub payload: ReceivedPayload,
     /// How the record was durable when it was accepted.
     pub durability: Durability,
-    /// When the key may stand for another record, if this one is closed by then.
+    /// When the claim expires. From then on, the key may stand for another record, if this record is closed.
     pub expires_at: Timestamp,
 }
 
 impl Claim {
-    /// The claim of a record that is to be accepted.
+    /// Creates the claim of a record that is about to be accepted.
     pub fn new(message: &InternalMessage, durability: Durability, now: Timestamp) -> Self {
         Self {
             message_id: message.message_id,
             fingerprint: fingerprint(&message.payload, &message.meta_data),
             payload: ReceivedPayload::of(&message.payload),
             durability,
-            expires_at: now.after(CLAIM_LIFE),
+            expires_at: now.after(CLAIM_LIFETIME),
         }
     }
 
-    /// When the table may remove the claim. Until then, a claim that has outlived its time counts where its record is open.
+    /// When the table may remove the claim. Until then, an expired claim is still valid while its record is open.
     pub fn removable_at(&self) -> Timestamp {
         removable_at(self.expires_at)
     }
 
-    /// Whether the claim has outlived its time.
+    /// Whether the claim has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
     }
 }
 
-/// When the table may remove a claim that expires at this time.
+/// Returns when the table may remove a claim that expires at `expires_at`.
 pub fn removable_at(expires_at: Timestamp) -> Timestamp {
-    expires_at.after(CLAIM_KEPT)
+    expires_at.after(CLAIM_RETENTION)
 }
 
-/// A claim to be made with an acceptance.
+/// A claim that is written together with an acceptance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimRequest {
     /// The key.
     pub key: IdempotencyKey,
-    /// What the key is to stand for.
+    /// The claim to write for the key.
     pub claim: Claim,
-    /// The expired claim of a closed record whose place this one takes. Without it, the key must be free.
+    /// The expired claim of a closed record, which the new claim replaces. If `None`, the key must be free.
     pub replaces: Option<Claim>,
 }
 
-/// The digest of what makes two requests the same: payload, content type, and metadata but for its tracing extensions.
+/// Returns the digest of the parts that two equal requests have in common: payload, content type, and metadata without
+/// its tracing extensions.
 pub fn fingerprint(payload: &PayloadDescriptor, metadata: &MessageMetaData) -> Sha256 {
     let mut fields = serde_json::to_value(metadata).expect("metadata always serializes");
     if let Value::Object(fields) = &mut fields {

@@ -1,5 +1,4 @@
-//! Reading JSON without losing any of it: objects whose duplicate keys are errors and whose values stay
-//! the text that was sent.
+//! Reads JSON without loss: a repeated key in an object is an error, and values remain the text that was sent.
 
 mod scan;
 mod text;
@@ -47,7 +46,7 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-                // A set, because the object comes from outside and may have a million keys.
+                // A set keeps the check fast: the object comes from a producer and may have a million keys.
                 let mut seen: HashSet<Cow<'de, str>> = HashSet::new();
                 while let Some(Text(key)) = map.next_key()? {
                     if !seen.insert(key.clone()) {
@@ -62,9 +61,10 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
     }
 }
 
-/// A JSON string that borrows from the input where it has no escapes.
+/// A JSON string that borrows from the input if it has no escapes.
 ///
-/// A type of its own, because serde borrows a `Cow` only where it is the field itself, not inside an `Option`.
+/// It is a separate type, because serde borrows a `Cow` only if the `Cow` is the field itself, not if it is inside an
+/// `Option`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 

@@ -36,9 +36,9 @@ pub mod testing;
 /// The version of every wire format in this crate.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What ingest's C library is told of memory (`GLIBC_TUNABLES`): blocks as large as an event stay with the process, instead of
-/// going back to the kernel after each event, whose pages the kernel clears before the next. Source: GNU C Library manual, "Memory
-/// allocation tunables".
+/// The memory settings of ingest's C library (`GLIBC_TUNABLES`). With them, blocks as large as an event stay with the
+/// process. Otherwise they go back to the kernel after each event, and the kernel clears their pages before the next
+/// event. Source: GNU C Library manual, "Memory allocation tunables".
 pub const INGEST_ALLOCATOR: &str =
     "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=134217728";
 

@@ -1,4 +1,4 @@
-//! The lookup of a record: everything that the stores of acceptance and completion know of it.
+//! The lookup of a record in the acceptance markers, the open-record table and the record table.
 
 use crate::{
     attempt::Attempt,
@@ -8,26 +8,26 @@ use crate::{
     record_id::RecordId,
 };
 
-/// What is known of a record.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The open record in its acceptance marker, which waits for its adoption.
+    /// The open record in the record's acceptance marker, if reconcile has not adopted the marker yet.
     pub marker: Option<OpenRecord>,
-    /// The open record; `None` where the record is closed, or is not adopted yet.
+    /// The open record; `None` if the record is closed, or if its marker is not adopted yet.
     pub open: Option<OpenRecord>,
-    /// The state of its item in the record table.
+    /// The state of the record's item in the record table.
     pub item: Option<ItemState>,
 }
 
 impl Found {
-    /// Whether anything is known of the record. Something is known of each record that has a receipt.
+    /// Whether any of these stores knows the record. Every record that has a receipt is known.
     pub fn is_known(&self) -> bool {
         self.marker.is_some() || self.open.is_some() || self.item.is_some()
     }
 }
 
-/// Looks a record up. The stores are read consistently, and in the order in which a record moves through them, so that a
-/// record that moves meanwhile is found in one of them.
+/// Looks up a record. The stores are read consistently, in the order in which a record moves through them, so that a
+/// record that moves during the lookup is found in one of them.
 pub async fn look_up(
     markers: &impl AcceptanceMarkers,
     open: &impl OpenRecords,

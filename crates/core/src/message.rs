@@ -1,4 +1,4 @@
-//! The internal message: everything the stages pass on about a record, without its payload.
+//! The internal message: everything that the stages pass on about a record, except its payload.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,48 +13,48 @@ use crate::{
     record_id::RecordId,
 };
 
-/// A record on its way through the pipeline. Payload bytes are never part of it.
+/// A record in the pipeline. Payload bytes are never part of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InternalMessage {
     /// The version of this format.
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
-    /// The record.
+    /// The id of the record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// When ingest took it.
+    /// When ingest received the record.
     #[serde(rename = "receivedAt")]
     pub received_at: Timestamp,
-    /// What the producer said of it.
+    /// The producer's metadata.
     #[serde(rename = "messageMetaData")]
     pub meta_data: MessageMetaData,
-    /// What its payload is.
+    /// The description of the payload.
     pub payload: PayloadDescriptor,
-    /// Who sent it.
+    /// Who sent the record.
     #[serde(rename = "messageSecurityContext")]
     pub security_context: SecurityContext,
-    /// Where its parts are now.
+    /// Where the parts of the record are stored now.
     #[serde(rename = "storageContext")]
     pub storage_context: StorageContext,
-    /// What came before, where this is not the record's first attempt.
+    /// The earlier attempts; `None` in a record's first attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redrive: Option<Redrive>,
 }
 
-/// A further attempt of a record that failed.
+/// The data of a further attempt of a failed record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Redrive {
-    /// The number of this attempt, from two.
+    /// The number of this attempt, at least two.
     pub attempt: u32,
-    /// When the attempt was begun.
+    /// When this attempt began.
     pub redriven_at: Timestamp,
-    /// How the attempts before it failed, oldest first.
+    /// How the earlier attempts failed, oldest first.
     pub history: Vec<PastFailure>,
 }
 
 impl InternalMessage {
-    /// A message for a new record that is stored nowhere yet.
+    /// Creates the message of a new record that is stored nowhere yet.
     pub fn new(
         message_id: RecordId,
         meta_data: MessageMetaData,
@@ -73,18 +73,18 @@ impl InternalMessage {
         }
     }
 
-    /// The attempt that this message goes through the workflow in.
+    /// Returns the attempt to which this message belongs.
     pub fn attempt(&self) -> Attempt {
         Attempt::new(self.message_id, self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt))
     }
 
-    /// When this attempt was begun: by acceptance, or by a redrive.
+    /// Returns when this attempt began: at the acceptance, or at the redrive.
     pub fn begun_at(&self) -> Timestamp {
         self.redrive.as_ref().map_or(self.received_at, |redrive| redrive.redriven_at)
     }
 
-    /// The message of the attempt after the one that ended with `failure`, at `now`. Where the payload is then is for the
-    /// archive stage to find out.
+    /// Returns the message of the next attempt, which begins at `now` because this one ended with `failure`. The
+    /// archive stage finds out where the payload is then.
     #[must_use]
     pub fn redriven(&self, failure: &FailureSummary, now: Timestamp) -> Self {
         Self {
@@ -98,29 +98,29 @@ impl InternalMessage {
         }
     }
 
-    /// How earlier attempts failed.
+    /// Returns how earlier attempts failed, oldest first.
     pub fn history(&self) -> &[PastFailure] {
         self.redrive.as_ref().map_or(&[], |redrive| &redrive.history)
     }
 
-    /// The JSON text of the message.
+    /// Returns the JSON text of the message.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a message always serializes")
     }
 }
 
-/// What a payload is: the receipt, the archive and the index all say this of it.
+/// The description of a payload, which is the same in the receipt, the archive and the index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayloadDescriptor {
     /// The digest of the payload bytes.
     pub sha256: Sha256,
-    /// Their number.
+    /// The size of the payload.
     #[serde(rename = "size")]
     pub size_bytes: u64,
-    /// Their media type.
+    /// The media type of the payload.
     #[serde(rename = "contentType")]
     pub content_type: String,
-    /// How they were written in the request.
+    /// How the request carried the payload.
     pub encoding: PayloadEncoding,
 }
 
@@ -138,7 +138,7 @@ pub enum PayloadEncoding {
     Binary,
 }
 
-/// Who sent a record, kept as evidence.
+/// The sender of a record, stored as evidence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityContext {
     /// The request's context, without any secret.
@@ -146,19 +146,19 @@ pub struct SecurityContext {
     pub request_context: Caller,
 }
 
-/// The part of API Gateway's request context that is evidence. The key's id is kept, its value never.
+/// The part of API Gateway's request context that is evidence. It has the id of the API key, but never its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Caller {
-    /// The authenticated principal: an authorizer's, else the IAM one.
+    /// The authenticated principal: that of an authorizer, else that of IAM.
     pub principal: Option<String>,
     /// The caller's address.
     pub source_ip: Option<String>,
-    /// The caller's program.
+    /// The caller's user agent.
     pub user_agent: Option<String>,
     /// API Gateway's id of the request.
     pub request_id: Option<String>,
-    /// When API Gateway received it.
+    /// When API Gateway received the request.
     pub request_time: Option<Timestamp>,
     /// The deployment stage.
     pub stage: Option<String>,
@@ -189,7 +189,7 @@ impl From<RequestContext> for SecurityContext {
 /// Where the parts of a record are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageContext {
-    /// The cached payload, while there is one.
+    /// The cached payload, if the cache has it.
     #[serde(rename = "redisReference")]
     pub redis_reference: Option<RedisReference>,
     /// The archived payload.
@@ -198,11 +198,11 @@ pub struct StorageContext {
     /// The metadata item.
     #[serde(rename = "metaDataReference")]
     pub meta_data_reference: Option<MetaDataReference>,
-    /// Which of the two are known to be persistent.
+    /// Which of these parts are known to be persistent.
     pub persistence: Persistence,
 }
 
-/// What is known to be persistent.
+/// The parts of a record that are known to be persistent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Persistence {
     /// The payload is in the archive.
@@ -216,30 +216,26 @@ pub struct Persistence {
 /// A payload in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RedisReference {
-    /// The host name.
     pub server: String,
-    /// The port.
     pub port: u16,
-    /// The hash that holds the payload.
+    /// The cache key of the payload.
     pub key: String,
 }
 
 /// An object in S3.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct S3Reference {
-    /// The bucket.
     pub bucket: String,
-    /// The key.
     pub key: String,
 }
 
 /// An item in DynamoDB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetaDataReference {
-    /// The table.
+    /// The name of the table.
     #[serde(rename = "dynamoDbTableName")]
     pub table: String,
-    /// The value of its key attribute, `messageID`.
+    /// The value of the item's key attribute, `messageID`.
     #[serde(rename = "primaryKey")]
     pub primary_key: RecordId,
 }

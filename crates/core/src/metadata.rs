@@ -1,4 +1,4 @@
-//! The producer's metadata: four fields that Custody reads, and any others, which it keeps.
+//! The producer's metadata: four fields that Custody reads, and any other fields, which it stores unchanged.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
@@ -8,14 +8,14 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// The most metadata that one record may carry, in bytes as sent.
+/// The maximum size of a record's metadata, in bytes as sent.
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-/// The longest value of a field that Custody reads, in characters. Two of them are index keys in DynamoDB,
-/// which takes 1024 bytes there.
+/// The maximum length of a field that Custody reads, in characters. Two of these fields are index keys in DynamoDB,
+/// where a key has at most 1024 bytes.
 const MAX_FIELD_CHARS: usize = 256;
 
-/// The deepest nesting of a metadata value. DynamoDB stops at 32 levels; item and workflow add their own.
+/// The maximum nesting of a metadata value. DynamoDB allows 32 levels, and the item and the workflow add their own.
 const MAX_DEPTH: usize = 16;
 
 const ROOT: &str = "$.messageMetaData";
@@ -79,8 +79,8 @@ impl MessageMetaData {
             check_text(&fields, name)?;
         }
         match fields.get(SOURCE_TRANSACTION_ID) {
-            // An absent transaction is said in three ways by existing producers. It is kept in none of
-            // them, because the index on it takes no empty key.
+            // Existing producers represent an absent transaction in three ways. None of them is stored, because the
+            // index on this field does not accept an empty key.
             None => {}
             Some(Value::Null) => drop(fields.shift_remove(SOURCE_TRANSACTION_ID)),
             Some(Value::String(text)) if text.is_empty() => drop(fields.shift_remove(SOURCE_TRANSACTION_ID)),
@@ -93,22 +93,22 @@ impl MessageMetaData {
         Ok(Self(fields))
     }
 
-    /// What kind of record this is, in the producer's terms.
+    /// Returns the kind of the record, in the producer's terms.
     pub fn message_type(&self) -> &str {
         self.text(MESSAGE_TYPE).unwrap_or_default()
     }
 
-    /// The system that sent the record.
+    /// Returns the system that sent the record.
     pub fn source_system_id(&self) -> &str {
         self.text(SOURCE_SYSTEM_ID).unwrap_or_default()
     }
 
-    /// The producer's own id of the transaction that the record documents.
+    /// Returns the producer's own id of the transaction that the record documents.
     pub fn source_transaction_id(&self) -> Option<&str> {
         self.text(SOURCE_TRANSACTION_ID)
     }
 
-    /// When the record came about, as the producer wrote it.
+    /// Returns the date and time of the record, as the producer wrote it.
     pub fn date_time(&self) -> &str {
         self.text(DATE_TIME).unwrap_or_default()
     }
@@ -146,13 +146,16 @@ fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
     Err(invalid(&path, detail))
 }
 
-/// A number that would not arrive as it was sent.
+/// Returns the problem of a number that would not arrive as it was sent.
 pub(crate) fn inexact(path: &str, number: &str) -> Problem {
     let number = json::excerpt(number);
-    invalid(path, format!("the number {number} cannot be kept exactly by every reader; send it as a string"))
+    invalid(
+        path,
+        format!("the number {number} cannot be represented exactly by every reader; send it as a string"),
+    )
 }
 
-/// Refuses texts that SNS, SQS or DynamoDB would refuse later, when the record is acknowledged.
+/// Rejects text that SNS, SQS or DynamoDB would reject later, after the record was acknowledged.
 fn check_value(value: &Value, path: &str) -> Result<(), Problem> {
     let check_characters = |text: &str| {
         if text.contains(json::is_noncharacter) {
@@ -184,7 +187,7 @@ fn check_value(value: &Value, path: &str) -> Result<(), Problem> {
     }
 }
 
-/// `dateTime` is RFC 3339 or `YYYY-MM-DD HH:MM:SS[.ffffff]`, which means UTC.
+/// Checks that `dateTime` is RFC 3339, or `YYYY-MM-DD HH:MM:SS[.ffffff]`, which means UTC.
 fn check_date_time(text: &str) -> Result<(), Problem> {
     let bytes = text.as_bytes();
     let shaped = bytes.len() >= 19

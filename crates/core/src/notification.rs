@@ -1,8 +1,9 @@
-//! The notifications of a record: CloudEvents that say how far an attempt has come.
+//! The notifications of a record: CloudEvents that report the progress of an attempt.
 //!
-//! The state machine publishes the four of a good attempt, in the same words; reconcile publishes them again where the
-//! workflow could not, or may not have. *Invariant:* one id, one content. Every value comes from what was stored first, so
-//! whoever announces an event announces the same.
+//! The state machine publishes the four notifications of a successful attempt, with the same content as this module.
+//! Reconcile publishes them again if the workflow could not publish them, or may not have published them. *Invariant:*
+//! one id has one content. Every value comes from what was stored first, so that every publisher of an event publishes
+//! the same content.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -33,13 +34,13 @@ pub struct Notification {
     pub message_type: String,
     /// The record's `sourceSystemID`.
     pub source_system_id: String,
-    /// The event.
+    /// The CloudEvent.
     pub body: Value,
 }
 
 impl Notification {
-    /// The four notifications of an attempt that has completed its record, in the order in which they are due. `source` is
-    /// the deployment's CloudEvents source.
+    /// Returns the four notifications of an attempt that has completed its record, in the order in which they are
+    /// published. `source` is the deployment's CloudEvents source.
     pub fn of_completed(source: &str, message: &InternalMessage, item: &CompletedItem) -> [Self; 4] {
         let known = &message.storage_context;
         let mut archived = known.clone();
@@ -75,7 +76,7 @@ impl Notification {
         ]
     }
 
-    /// The notification that an attempt failed.
+    /// Returns the notification of a failed attempt.
     pub fn failed(source: &str, message: &InternalMessage, failure: &FailureSummary) -> Self {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]

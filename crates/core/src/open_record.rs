@@ -1,7 +1,7 @@
-//! The open record: the one durable word that a record was accepted and something is still owed.
+//! The open record: the durable proof that a record was accepted and is not finished.
 //!
-//! *Invariant:* a record is open from its acceptance until it is completed and announced, or until its failure is decided.
-//! Nothing else closes it: no expiry, eviction, outage or lost dead letter.
+//! *Invariant:* a record is open from its acceptance until it is completed and announced, or until its failure is
+//! decided. Nothing else closes it: no expiry, eviction, outage or lost dead letter.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,62 +23,62 @@ pub struct OpenRecord {
     pub message: InternalMessage,
     /// How the payload was durable when this attempt began.
     pub durability: Durability,
-    /// How many executions this attempt has been given, counted before each is started. None yet where the acceptance was
-    /// adopted.
+    /// The number of executions of this attempt. Each is counted before it is started. Zero if no start was counted
+    /// yet, because the acceptance was adopted.
     pub starts: u32,
-    /// When the last of them was counted.
+    /// When the last start was counted.
     pub started_at: Timestamp,
     /// When reconcile looks at the record next.
     pub look_at: Timestamp,
     /// How often reconcile has looked at this attempt.
     pub looks: u32,
-    /// The idempotency key that stands for the record.
+    /// The idempotency key that stands for the record, if its request had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<IdempotencyKey>,
-    /// Since when the payload has been seen to be absent from every store.
+    /// When the payload was first found to be in no store, if it is still missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
     /// Whether the attempt is in progress or has failed.
     pub state: OpenState,
 }
 
-/// Where an open record's attempt is.
+/// The state of an open record's attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "name")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "name")]
 #[expect(clippy::large_enum_variant, reason = "a state is held by value in one record at a time")]
 pub enum OpenState {
-    /// The attempt is under way, or is to be started.
+    /// The attempt is running, or must be started.
     InProgress,
-    /// The attempt has failed: a decision is owed, and perhaps duties of the failure itself.
+    /// The attempt has failed. A decision about it is pending, and perhaps steps of the failure handling.
     Failed {
-        /// Why. The first failure of an attempt that is stored is the one that is told of.
+        /// The failure. If an attempt fails more than once, only the failure that was stored first is reported.
         failure: FailureSummary,
-        /// The duties that are not done yet.
-        owed: Vec<FailureDuty>,
+        /// The steps of the failure handling that are still pending.
+        pending_steps: Vec<FailureStep>,
     },
 }
 
-/// One of the effects that a failed attempt owes, in the order in which they are done.
+/// One step of the handling of a failed attempt. The steps are done in the order of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum FailureDuty {
-    /// The record item is put to `FAILED`.
+pub enum FailureStep {
+    /// Changes the state of the record's item to `FAILED`.
     Item,
-    /// The cache forgets the payload, which is archived or preserved.
+    /// Removes the payload, which is archived or preserved, from the cache.
     Unlink,
-    /// The dead letter is sent.
+    /// Sends the dead letter.
     DeadLetter,
-    /// The failure is announced.
+    /// Announces the failure.
     Announcement,
 }
 
-impl FailureDuty {
-    /// Every duty, in order.
+impl FailureStep {
+    /// All steps, in the order in which they are done.
     pub const ALL: [Self; 4] = [Self::Item, Self::Unlink, Self::DeadLetter, Self::Announcement];
 }
 
 impl OpenRecord {
-    /// The open record of an attempt that begins now.
+    /// Creates the open record of an attempt that begins now.
     pub fn begin(
         message: InternalMessage,
         durability: Durability,
@@ -99,7 +99,7 @@ impl OpenRecord {
         }
     }
 
-    /// The record.
+    /// The id of the record.
     pub fn id(&self) -> RecordId {
         self.message.message_id
     }
@@ -109,7 +109,7 @@ impl OpenRecord {
         self.message.attempt()
     }
 
-    /// The name of the state, by which the index and the counts tell open records apart.
+    /// Returns the kind of the open record, by which the index and the counts group open records.
     pub fn kind(&self) -> OpenKind {
         match self.state {
             OpenState::InProgress => OpenKind::InProgress,
@@ -118,18 +118,18 @@ impl OpenRecord {
     }
 }
 
-/// The two lists that the index of open records keeps apart.
+/// The two kinds of open records. The index lists each kind separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OpenKind {
-    /// Records on their way.
+    /// Records in progress.
     InProgress,
-    /// Records whose failure is not decided.
+    /// Failed records that wait for a decision: redrive or discard.
     Failed,
 }
 
 impl OpenKind {
-    /// Both.
+    /// All kinds.
     pub const ALL: [Self; 2] = [Self::InProgress, Self::Failed];
 
     /// The kind as text.
@@ -151,16 +151,15 @@ impl OpenKind {
 pub struct IndexEntry {
     /// When reconcile looks at the record next.
     pub look_at: Timestamp,
-    /// The record.
     pub id: RecordId,
 }
 
-/// What the index lists, up to a limit.
+/// A list of index entries, up to a limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexListing {
-    /// The entries, those to be looked at soonest first.
+    /// The entries, ordered by the time of the next look.
     pub entries: Vec<IndexEntry>,
-    /// Whether there may be more than these.
+    /// Whether the index may have further entries.
     pub truncated: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the payload of a record is in no store: looked for in the direction in which payloads move.
+//! The search for a payload in all stores, in the order in which payloads move.
 
 use crate::{
     error::{ErrorKind, StageError},
@@ -7,11 +7,11 @@ use crate::{
     stages::archive,
 };
 
-/// Whether a payload is in none of the stores, each of which has answered.
+/// Returns whether a payload is in none of the stores, each of which has answered.
 ///
-/// The cache is asked first and the archive last, because payloads move from there to there: what is being moved while this
-/// looks is seen where it comes from, or where it goes to. A store that cannot be asked is an error, unless another one has
-/// the payload: only definite absence counts.
+/// The cache is asked first and the archive last, because payloads move in this direction. A payload that moves during
+/// the search is therefore seen in the store that it leaves or in the store that it enters. A store that cannot be
+/// asked is an error, unless another store has the payload: only definite absence counts.
 pub(crate) async fn is_missing(
     cache: &impl PayloadCache,
     failed_store: &impl FailedStore,
@@ -27,10 +27,10 @@ pub(crate) async fn is_missing(
     if let Ok(Some(_)) = preserved {
         return Ok(false);
     }
-    match archive::confirm(archive, message).await {
+    match archive::find_verified(archive, message).await {
         Ok(Some(_)) => return Ok(false),
         Ok(None) => {}
-        // Another object holds the key, so this record's is not there.
+        // Another object has this key, so the archive does not have this record's payload.
         Err(error) if error.kind() == ErrorKind::Conflict => {}
         Err(error) => return Err(error),
     }

@@ -1,4 +1,4 @@
-//! A payload in one store, on its way to another.
+//! A payload that is read from one store to be written to another.
 
 use std::{
     fmt, io,
@@ -13,42 +13,43 @@ use futures_util::{
 
 use crate::digest::{Hasher, Sha256};
 
-/// The pieces of a payload, from its first byte to its last. An error ends them.
+/// The pieces of a payload, from its first byte to its last. The stream ends after an error.
 pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
 
-/// A payload that can be read piece by piece, and once more from its beginning where that is needed: nobody has to hold all
-/// of it.
+/// A payload that can be read piece by piece, and again from its beginning, so that nobody must hold all of it in
+/// memory.
 pub struct PayloadSource {
     size_bytes: u64,
     opened: Mutex<Option<Pieces>>,
     open: Box<dyn Fn() -> Pieces + Send + Sync>,
-    broken: BrokenOff,
+    broken: ReadFailure,
 }
 
-/// Tells whether reading a payload has failed, also after the payload was handed on.
+/// Reports whether reading a payload has failed, even after the payload was passed on.
 #[derive(Clone, Debug, Default)]
-pub struct BrokenOff(Arc<OnceLock<String>>);
+pub struct ReadFailure(Arc<OnceLock<String>>);
 
-impl BrokenOff {
-    /// The first error of the store that the payload was read from.
+impl ReadFailure {
+    /// Returns the first error of the store from which the payload was read.
     pub fn error(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
 }
 
 impl PayloadSource {
-    /// The payload of so many bytes that `opened` reads now, and `open` reads again.
+    /// Creates a payload of `size_bytes`. The first reader gets `opened`; `open` opens the payload for every later
+    /// reader.
     pub fn new(size_bytes: u64, opened: Pieces, open: impl Fn() -> Pieces + Send + Sync + 'static) -> Self {
-        let broken = BrokenOff::default();
+        let broken = ReadFailure::default();
         Self { size_bytes, opened: Mutex::new(Some(opened)), open: Box::new(open), broken }
     }
 
-    /// The size of the payload.
+    /// Returns the size of the payload.
     pub const fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// The pieces. They are read from the beginning each time.
+    /// Returns the pieces of the payload, from its beginning at each call.
     pub fn pieces(&self) -> Pieces {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner).take();
         let pieces = opened.unwrap_or_else(|| (self.open)());
@@ -59,12 +60,12 @@ impl PayloadSource {
         pieces.boxed()
     }
 
-    /// What tells later whether reading it has failed.
-    pub fn broken_off(&self) -> BrokenOff {
+    /// Returns a handle that reports, also later, whether reading this payload has failed.
+    pub fn read_failure(&self) -> ReadFailure {
         self.broken.clone()
     }
 
-    /// The digest of what the store has.
+    /// Reads the payload and returns the digest of the bytes that the store has.
     pub async fn sha256(&self) -> io::Result<Sha256> {
         let (mut pieces, mut hasher) = (self.pieces(), Hasher::default());
         while let Some(piece) = pieces.next().await {
@@ -87,9 +88,9 @@ impl fmt::Debug for PayloadSource {
     }
 }
 
-/// The pieces of a payload that a store is asked for when the first of them is wanted. A payload that is gone by then is an
-/// error: there was one.
-pub fn opened_later<E>(open: impl Future<Output = Result<Option<Pieces>, E>> + Send + 'static) -> Pieces
+/// Returns the pieces of a payload that is opened only when the first piece is read. If the payload no longer exists by
+/// then, the first piece is an error, because the payload existed before.
+pub fn open_on_first_read<E>(open: impl Future<Output = Result<Option<Pieces>, E>> + Send + 'static) -> Pieces
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
@@ -116,9 +117,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_payload_that_is_gone_when_it_is_read_again_is_no_empty_one() {
-        let mut gone = opened_later(async { Ok::<_, io::Error>(None) });
+        let mut gone = open_on_first_read(async { Ok::<_, io::Error>(None) });
         assert_eq!(gone.next().await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
-        let mut broken = opened_later(async { Err(io::Error::other("away")) });
+        let mut broken = open_on_first_read(async { Err(io::Error::other("away")) });
         assert!(broken.next().await.unwrap().is_err());
     }
 }

@@ -1,11 +1,11 @@
-//! What a producer is told when a request cannot be taken: RFC 9457 problem details.
+//! The answer to a request that is not accepted: RFC 9457 problem details.
 
 use serde::Serialize;
 
 /// A class of problem. Its [`slug`](Self::slug) is a public contract: clients match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
-    /// The body is not what its content type says (broken JSON, a wrong type, an unknown field).
+    /// The body does not match its content type (broken JSON, a wrong type, an unknown field).
     MalformedRequest,
     /// The request has no payload, or an empty one.
     MissingPayload,
@@ -23,7 +23,7 @@ pub enum ProblemKind {
     UnsupportedMediaType,
     /// No store could take the record now.
     NoDurableStore,
-    /// What the request's idempotency key stands for cannot be looked up now.
+    /// The claim of the request's idempotency key cannot be looked up now.
     KeysUnavailable,
 }
 
@@ -42,7 +42,7 @@ impl ProblemKind {
         Self::KeysUnavailable,
     ];
 
-    /// The stable name; the problem's `type` is `urn:custody:problem:<slug>`.
+    /// Returns the stable name; the problem's `type` is `urn:custody:problem:<slug>`.
     pub const fn slug(self) -> &'static str {
         match self {
             Self::MalformedRequest => "malformed-request",
@@ -85,7 +85,7 @@ impl ProblemKind {
         }
     }
 
-    /// The error name under which a salvaged request appears on the dead-letter queue.
+    /// Returns the error name in the dead letter of a request with this problem.
     pub const fn error_name(self) -> &'static str {
         match self {
             Self::MalformedRequest => "MalformedRequest",
@@ -102,15 +102,15 @@ impl ProblemKind {
     }
 }
 
-/// The longest detail, in characters.
+/// The maximum length of a problem's detail, in characters.
 const MAX_DETAIL_CHARS: usize = 512;
 
-/// One problem: what is wrong, where, and what to do about it.
+/// One problem: what is wrong, where it is, and how to correct it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The class of problem.
     pub kind: ProblemKind,
-    /// What is wrong with this request and what to change, for a person.
+    /// What is wrong with this request and how to correct it, as text for a person.
     pub detail: String,
     /// The JSON path of the offending value, `$.messageMetaData.dateTime`.
     pub path: Option<String>,
@@ -119,10 +119,10 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of `kind`.
+    /// Creates a problem of `kind`.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let mut detail = detail.into();
-        // Whatever a detail quotes, no payload travels in it.
+        // A detail may quote the request; the limit ensures that it never contains a whole payload.
         if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL_CHARS) {
             detail.truncate(end);
             detail.push('…');
@@ -130,21 +130,21 @@ impl Problem {
         Self { kind, detail, path: None, offset: None }
     }
 
-    /// The same problem, located at a JSON path.
+    /// Adds the JSON path of the problem.
     #[must_use]
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// The same problem, located at a byte offset.
+    /// Adds the byte offset of the problem.
     #[must_use]
     pub fn at_offset(mut self, offset: usize) -> Self {
         self.offset = Some(offset);
         self
     }
 
-    /// The `application/problem+json` body. `instance` names this occurrence (the request's id).
+    /// Returns the `application/problem+json` body. `instance` names this occurrence (the request's id).
     pub fn to_json(&self, instance: Option<&str>) -> String {
         #[derive(Serialize)]
         struct Body<'a> {

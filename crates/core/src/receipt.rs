@@ -1,4 +1,4 @@
-//! What stages say when they are done. Each stage is the only maker of its receipt.
+//! The receipts of the stages. Only a stage itself can create its receipt.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,20 +10,20 @@ use crate::{
     record_id::RecordId,
 };
 
-/// What the producer gets: proof that the record is durable and will be processed.
+/// The receipt for the producer: proof that the record is durable and will be processed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The record.
+    /// The id of the record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// When it was received.
+    /// When the record was received.
     #[serde(rename = "receivedAt")]
     pub received_at: Timestamp,
-    /// What was received.
+    /// The payload that was received.
     pub payload: ReceivedPayload,
-    /// How it is durable now.
+    /// How the record was durable when it was accepted.
     pub durability: Durability,
-    /// Where to look next.
+    /// Where the producer can look up the record.
     pub links: Links,
 }
 
@@ -32,10 +32,10 @@ pub struct Receipt {
 pub struct ReceivedPayload {
     /// The digest of the bytes as Custody will archive them.
     pub sha256: Sha256,
-    /// Their number.
+    /// The size of the payload.
     #[serde(rename = "size")]
     pub size_bytes: u64,
-    /// Their media type.
+    /// The media type of the payload.
     #[serde(rename = "contentType")]
     pub content_type: String,
 }
@@ -55,7 +55,7 @@ pub enum Durability {
 /// Links in a [`Receipt`], relative to the URL that was posted to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Links {
-    /// The record.
+    /// The link to the record.
     #[serde(rename = "self")]
     pub itself: String,
 }
@@ -71,7 +71,7 @@ impl Receipt {
         }
     }
 
-    /// The receipt of a record that an earlier request stored.
+    /// Returns the receipt of a record that an earlier request stored.
     pub(crate) fn of_claim(claim: Claim) -> Self {
         let id = claim.message_id;
         Self {
@@ -100,44 +100,44 @@ impl Links {
     }
 }
 
-/// The archive stage's word that the payload is in the archive under its digest.
+/// The archive stage's proof that the payload is in the archive under its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArchiveReceipt {
-    /// Where.
+    /// Where the payload is archived.
     #[serde(rename = "S3Reference")]
     pub s3_reference: S3Reference,
     /// The digest that S3 confirmed.
     pub sha256: Sha256,
-    /// The number of bytes.
+    /// The size of the payload.
     #[serde(rename = "size")]
     pub size_bytes: u64,
-    /// When the payload was archived first.
+    /// When the payload was first archived.
     #[serde(rename = "archivedAt")]
     pub archived_at: Timestamp,
 }
 
-/// The metadata stage's word that the item is in the table.
+/// The metadata stage's proof that the item is in the table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MetadataReceipt {
-    /// Where.
+    /// Where the item is stored.
     #[serde(rename = "metaDataReference")]
     pub meta_data_reference: MetaDataReference,
-    /// When the item was stored first.
+    /// When the item was first stored.
     #[serde(rename = "storedAt")]
     pub stored_at: Timestamp,
 }
 
-/// The aggregate stage's word that the record is `COMPLETED`.
+/// The aggregate stage's proof that the record is `COMPLETED`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct FinalRecord {
     /// The message with its final references.
     pub message: InternalMessage,
-    /// When the record was completed first.
+    /// When the record was first completed.
     #[serde(rename = "completedAt")]
     pub completed_at: Timestamp,
-    /// Whether the cache has forgotten the payload, which is archived. Until then the record stays open.
+    /// Whether the payload, which is archived, has been removed from the cache. If not, the record stays open.
     pub unlinked: bool,
 }

@@ -10,41 +10,42 @@ use uuid::{Builder, NoContext, Uuid};
 
 use crate::clock::Timestamp;
 
-/// How many partitions of an index records are spread over. DynamoDB takes 1,000 writes a second in one partition, and an
-/// acceptance and a close write the index once each: 64 partitions carry 10,000 records a second three times over. Source:
-/// Amazon DynamoDB developer guide, "Best practices for designing and using partition keys effectively".
+/// The number of index partitions over which records are spread. DynamoDB accepts 1,000 writes a second in one
+/// partition, and an acceptance and a close write to the index once each: 64 partitions have three times the capacity
+/// that 10,000 records a second need. Source: Amazon DynamoDB developer guide, "Best practices for designing and using
+/// partition keys effectively".
 pub const PARTITIONS: u8 = 64;
 
 /// The id of a record: a UUID version 7, which begins with the time it was minted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(Uuid);
 
-/// The text was no [`RecordId`].
+/// The error for text that is not a [`RecordId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a record id: expected a lower-case, hyphenated UUID version 7")]
 pub struct InvalidRecordId(String);
 
 impl InvalidRecordId {
-    /// The error for this text.
+    /// Creates the error for this text.
     pub(crate) fn of(text: &str) -> Self {
         Self(text.chars().take(64).collect())
     }
 }
 
 impl RecordId {
-    /// A new id for a record received at `now`; the other 74 bits are random.
+    /// Creates a new id for a record received at `now`; the other 74 bits are random.
     pub fn mint(now: Timestamp) -> Self {
         let unix_ms = now.unix_ms().unsigned_abs();
         let nanos = u32::try_from(unix_ms % 1000 * 1_000_000).unwrap_or(0);
         Self(Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, unix_ms / 1000, nanos)))
     }
 
-    /// The id of a record received at `now`, with the 74 bits that are otherwise random.
-    pub fn with_chance(now: Timestamp, chance: &[u8; 10]) -> Self {
+    /// Creates the id of a record received at `now` from given bits, in place of the 74 random bits.
+    pub fn with_random_bits(now: Timestamp, chance: &[u8; 10]) -> Self {
         Self(Builder::from_unix_timestamp_millis(now.unix_ms().unsigned_abs(), chance).into_uuid())
     }
 
-    /// When the record was received: the time inside the id.
+    /// Returns when the record was received: the time inside the id.
     pub fn received_at(self) -> Timestamp {
         let bytes = self.0.as_bytes();
         let unix_ms = bytes[..6].iter().fold(0_i64, |ms, byte| (ms << 8) | i64::from(*byte));
@@ -52,22 +53,23 @@ impl RecordId {
         Timestamp::from_unix_ms(unix_ms).unwrap_or(Timestamp::from_unix_ms(0).expect("the epoch is in range"))
     }
 
-    /// The key of the record's payload in the archive: `YYYY/MM/DD/HH/MM/<id>`, in UTC.
+    /// Returns the key of the record's payload in the archive: `YYYY/MM/DD/HH/MM/<id>`, in UTC.
     pub fn archive_key(self) -> String {
         format!("{}/{self}", self.received_at().format("%Y/%m/%d/%H/%M"))
     }
 
-    /// The partition of this record in an index, `0..PARTITIONS`. It comes from the id's last, random byte.
+    /// Returns the partition of this record in an index, `0..PARTITIONS`. It comes from the id's last byte, which is
+    /// random.
     pub fn partition(self) -> u8 {
         self.0.as_bytes()[15] % PARTITIONS
     }
 
-    /// The key of the record's payload in the cache.
+    /// Returns the key of the record's payload in the cache.
     pub fn cache_key(self) -> String {
         format!("rec:{self}")
     }
 
-    /// The key of the payload of a failed record in the failed bucket.
+    /// Returns the key of a failed record's payload in the failed bucket.
     pub fn preserved_key(self) -> String {
         format!("records/{}", self.archive_key())
     }
@@ -86,7 +88,7 @@ impl FromStr for RecordId {
         Uuid::try_parse(text)
             .ok()
             .map(Self)
-            // One record has one spelling: keys and execution names compare as text.
+            // A record id has exactly one spelling, because keys and execution names are compared as text.
             .filter(|id| id.0.get_version_num() == 7 && id.to_string() == text)
             .filter(|id| id.0.as_bytes()[0] < 0xE0)
             .ok_or_else(|| InvalidRecordId::of(text))

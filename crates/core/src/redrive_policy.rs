@@ -1,36 +1,37 @@
-//! How often failed records are tried again, and what waits for a person.
+//! The redrive policy: how often failed records are redriven automatically, and which of them wait for an operator.
 
 use std::time::Duration;
 
 use crate::{dead_letter::FailureSummary, error::ErrorKind, message::InternalMessage};
 
-/// For how long transient failures are redriven in production: longer than the outage that the deployment promises to
-/// ride out.
+/// How long transient failures are redriven in production: longer than the longest outage that the deployment promises
+/// to survive.
 pub const PATIENCE: Duration = Duration::from_mins(75);
 
-/// When reconcile looks again at a failed record that waits for a person.
+/// How long after a look reconcile looks again at a failed record that waits for an operator.
 pub const DECISION_INTERVAL: Duration = Duration::from_hours(6);
 
-/// How often a record is tried again.
+/// The rules by which failed records are redriven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedrivePolicy {
-    /// Whether transient failures are redriven without a person's word.
+    /// Whether transient failures are redriven without a decision of an operator.
     pub automatic: bool,
-    /// After how many redrives a record is parked: it waits for a person who insists.
+    /// The number of redrives after which a record is parked: it is not redriven again until an operator forces it.
     pub max_attempts: u32,
-    /// For how long, at least, transient failures are redriven before they park. An outage of an hour parks nothing.
+    /// The minimum time for which transient failures are redriven before their records are parked. An outage of an hour
+    /// parks nothing.
     pub patience: Duration,
 }
 
 impl RedrivePolicy {
-    /// Whether a record has had all the attempts that it may have without a person's word. `waited` is the time since its
-    /// first failure.
+    /// Returns whether a record has used up the attempts that it may have without a decision of an operator. `waited`
+    /// is the time since its first failure.
     pub fn is_parked(&self, kind: ErrorKind, attempt: u32, waited: Duration) -> bool {
         attempt > self.max_attempts && (kind != ErrorKind::Transient || waited >= self.patience)
     }
 
-    /// Whether an attempt that has failed is followed by another without a person's word. It is judged as of the time when it
-    /// failed: a redrive that comes late is not one too many.
+    /// Returns whether a failed attempt is redriven automatically. The decision depends on the time when the attempt
+    /// failed and not on the current time, so that a delayed redrive is still made.
     pub fn redrives(&self, message: &InternalMessage, failure: &FailureSummary) -> bool {
         let first = message.history().first().map_or(failure.failed_at, |past| past.failed_at);
         let waited = failure.failed_at.since(first);

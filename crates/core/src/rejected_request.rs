@@ -1,7 +1,7 @@
-//! What is kept of a rejected request.
+//! The stored part of a request that was not accepted.
 //!
-//! *Invariant:* no secret is kept. What is kept of a request are the parts listed here, which carry no credential;
-//! everything else is removed before the request is written anywhere.
+//! *Invariant:* no secret is stored. Only the parts that are listed here are stored, and they carry no credential;
+//! everything else is removed before the request is written to any store.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -17,20 +17,22 @@ use crate::{
     proxy::RequestContext,
 };
 
-/// The fields of an event that are kept. Query strings are not: credentials travel in them.
-const KEPT_FIELDS: [&str; 5] = ["httpMethod", "path", "headers", "body", "isBase64Encoded"];
+/// The fields of an event that are stored. Query strings are not among them, because they may carry credentials.
+const STORED_FIELDS: [&str; 5] = ["httpMethod", "path", "headers", "body", "isBase64Encoded"];
 
-/// The headers that are kept, beside those that begin with `content-` or `ce-`. Any other may be a credential.
-const KEPT_HEADERS: [&str; 5] =
+/// The headers that are stored, in addition to those that begin with `content-` or `ce-`. Any other header may be a
+/// credential.
+const STORED_HEADERS: [&str; 5] =
     ["date", "idempotency-key", "user-agent", "x-amzn-trace-id", "x-forwarded-for"];
 
-/// The prefix of requests that their producers must change. They expire: the template's lifecycle rule names it.
-pub const REJECTED: &str = "rejected/";
+/// The key prefix of requests that their producers must change. These objects expire: the template's lifecycle rule
+/// names this prefix.
+pub const REJECTED_PREFIX: &str = "rejected/";
 
-/// The prefix of requests that no store could take. They do not expire.
-pub const NOT_TAKEN: &str = "requests/";
+/// The key prefix of requests that no store could take. These objects do not expire.
+pub const UNSTORED_REQUESTS_PREFIX: &str = "requests/";
 
-/// The recoverable part of a rejected request.
+/// The part of a rejected request that may be stored.
 #[derive(Debug)]
 pub struct RejectedRequest {
     event: Box<RawValue>,
@@ -38,25 +40,26 @@ pub struct RejectedRequest {
 }
 
 impl RejectedRequest {
-    /// The recoverable part of `event`, the JSON text of a proxy event.
+    /// Extracts the part of `event` that may be stored. `event` is the JSON text of a proxy event.
     pub fn new(event: &str, rejected_at: Timestamp) -> Self {
-        Self { event: recoverable(event), rejected_at }
+        Self { event: storable_part(event), rejected_at }
     }
 
-    /// Where it is kept. The id makes a repetition land on the same object.
+    /// Returns the key under which the request is stored. The key contains the request's id, so that a repeated call
+    /// stores the same object.
     pub fn key(&self, request_id: Option<&str>, kind: ErrorKind) -> String {
         let name = request_id.map_or_else(|| Sha256::of(self.event.get().as_bytes()).to_string(), file_name);
-        let prefix = if kind == ErrorKind::Invalid { REJECTED } else { NOT_TAKEN };
+        let prefix = if kind == ErrorKind::Invalid { REJECTED_PREFIX } else { UNSTORED_REQUESTS_PREFIX };
         format!("{prefix}{}/{name}.json", self.rejected_at.format("%Y/%m/%d/%H/%M"))
     }
 
-    /// Its JSON text.
+    /// Returns the JSON text to store.
     pub fn into_content(self) -> Bytes {
         Bytes::from(String::from(Box::<str>::from(self.event)))
     }
 }
 
-/// Who has to act on a problem: its producer, or an operator.
+/// Returns who must act on a problem: its producer (`Invalid`) or an operator (`Transient`).
 pub fn kind_of(problem: &Problem) -> ErrorKind {
     match problem.kind {
         ProblemKind::NoDurableStore | ProblemKind::KeysUnavailable => ErrorKind::Transient,
@@ -64,23 +67,23 @@ pub fn kind_of(problem: &Problem) -> ErrorKind {
     }
 }
 
-/// A request id as part of an object key: API Gateway's are UUIDs, a direct caller's may be anything.
+/// Returns a request id as a part of an object key. API Gateway's ids are UUIDs; a direct caller may send any text.
 fn file_name(id: &str) -> String {
     id.chars().take(128).map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
-fn recoverable(event: &str) -> Box<RawValue> {
+fn storable_part(event: &str) -> Box<RawValue> {
     let Ok(fields) = serde_json::from_str::<RawObject<'_>>(event) else {
-        // Not the event of a proxy: nothing in it can be told from a secret, so only its size is kept.
+        // This is not a proxy event, so a secret in it cannot be recognized. Only the size of the event is stored.
         return raw(&json!({"unreadableEventSizeBytes": event.len()}));
     };
     let mut kept: Vec<(&str, Box<RawValue>)> = Vec::new();
-    for (name, value) in fields.iter().filter(|(name, _)| KEPT_FIELDS.contains(name)) {
+    for (name, value) in fields.iter().filter(|(name, _)| STORED_FIELDS.contains(name)) {
         let value = if name == "headers" { kept_headers(value) } else { value.to_owned() };
         kept.push((name, value));
     }
     if let Some(context) = fields.get("requestContext") {
-        // The same reduction as for the evidence of an accepted record.
+        // The request context is reduced as for the evidence of an accepted record.
         let context: RequestContext = serde_json::from_str(context.get()).unwrap_or_default();
         kept.push(("requestContext", raw(&SecurityContext::from(context).request_context)));
     }
@@ -91,12 +94,12 @@ fn kept_headers(headers: &RawValue) -> Box<RawValue> {
     let mut headers: Map<String, Value> = serde_json::from_str(headers.get()).unwrap_or_default();
     headers.retain(|name, _| {
         let name = name.to_ascii_lowercase();
-        name.starts_with("content-") || name.starts_with("ce-") || KEPT_HEADERS.contains(&name.as_str())
+        name.starts_with("content-") || name.starts_with("ce-") || STORED_HEADERS.contains(&name.as_str())
     });
     raw(&headers)
 }
 
-/// Fields of an object, in order.
+/// The fields of a JSON object, in order.
 struct Object<'a>(&'a [(&'a str, Box<RawValue>)]);
 
 impl Serialize for Object<'_> {
@@ -157,6 +160,6 @@ mod tests {
 
     #[test]
     fn an_event_that_is_no_object_is_reduced_to_its_size() {
-        assert_eq!(recoverable("[\"key-value\"]").get(), r#"{"unreadableEventSizeBytes":13}"#);
+        assert_eq!(storable_part("[\"key-value\"]").get(), r#"{"unreadableEventSizeBytes":13}"#);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A text that must not be shown.
+/// A text that must not be logged. Its `Debug` output does not contain it.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -12,7 +12,7 @@ impl Secret {
         Self(text)
     }
 
-    /// The secret itself, for the call that needs it.
+    /// Returns the secret text, for the call that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,5 @@
-//! The event by which Lambda hands over messages of a queue, and the answer that says which of them to keep.
+//! The event in which Lambda delivers messages of a queue, and the answer that lists the messages to be delivered
+//! again.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +19,9 @@ pub struct SqsEvent {
 pub struct SqsMessage {
     /// SQS's id of the message.
     pub message_id: String,
-    /// What was sent.
+    /// The text of the message.
     pub body: String,
-    /// The attributes it was sent with.
+    /// The attributes of the message.
     #[serde(default)]
     pub message_attributes: BTreeMap<String, SqsAttribute>,
 }
@@ -29,29 +30,29 @@ pub struct SqsMessage {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SqsAttribute {
-    /// Its value, where it is text.
+    /// The value, if it is text.
     pub string_value: Option<String>,
 }
 
 impl SqsMessage {
-    /// The text value of an attribute.
+    /// Returns the text value of an attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.message_attributes.get(name)?.string_value.as_deref()
     }
 }
 
-/// Which messages SQS must keep; it deletes the others.
+/// The answer to a batch: SQS keeps the messages that it lists, and deletes the others.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchResponse {
-    /// The messages that were not dealt with.
+    /// The messages that failed.
     pub batch_item_failures: Vec<ItemFailure>,
 }
 
-/// A message that was not dealt with.
+/// A message that failed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ItemFailure {
-    /// Its id.
+    /// The SQS id of the message.
     pub item_identifier: String,
 }

@@ -1,8 +1,8 @@
-//! Ports with a time limit.
+//! Ports with a time limit for each call.
 //!
-//! An API Gateway request has 29 seconds, whatever its stores do. Each port of a function gets its share, so that a store
-//! that hangs leaves the time to ask the next one, and to answer. A call that is given up may have had its effect, or may
-//! still have it, as with any lost reply.
+//! An API Gateway request ends after 29 seconds, whatever its stores do. Therefore each port of a function gets a share
+//! of that time. If a store hangs, enough time is left to call the next store and to answer. A call that reached its
+//! time limit may have had its effect, or may still have it later, as with any lost reply.
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
@@ -15,7 +15,7 @@ use custody_core::{
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
     notification::Notification,
-    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    open_record::{FailureStep, IndexListing, OpenKind, OpenRecord},
     payload_source::PayloadSource,
     ports::{
         Acceptance, AcceptanceMarkers, ArchivedObject, CompletionTimes, DeadLetters, Discard, FailedItem,
@@ -27,24 +27,26 @@ use custody_core::{
     stages::failure::{FailedRecord, FailureReceipt},
 };
 
-/// The shares of one ingest request's time. Together they stay below the function's timeout, 26 s, on the longest way: a
-/// cache and an archive that hang, then a table that hangs, then the marker.
+/// The time limits of the ports during one ingest request. Their sum stays below the function's timeout of 26 s even on
+/// the longest path: the cache hangs, the archive hangs, the table hangs, and then the marker is written.
 pub mod ingest_shares {
     use std::time::Duration;
 
-    /// The cache, for a whole payload.
+    /// The time limit of storing a whole payload in the cache.
     pub const CACHE: Duration = Duration::from_secs(5);
-    /// The archive, for a whole payload.
+    /// The time limit of storing a whole payload in the archive.
     pub const ARCHIVE: Duration = Duration::from_secs(8);
-    /// The acceptance, or the look-up of a claim.
+    /// The time limit of an acceptance, or of the lookup of a claim.
     pub const TABLE: Duration = Duration::from_secs(3);
-    /// One try of a call of the tables. Two tries leave the time to read what a key stands for after both.
+    /// The time limit of one try of a call to the tables. After two tries, enough of [`TABLE`] is left to read the
+    /// claim of the idempotency key.
     pub const TABLE_TRY: Duration = Duration::from_millis(700);
-    /// The marker of an acceptance that the table could not take.
+    /// The time limit of storing the marker of an acceptance that could not be written to the table.
     pub const MARKER: Duration = Duration::from_secs(4);
-    /// One try of writing the marker.
+    /// The time limit of one try of writing the marker.
     pub const MARKER_TRY: Duration = Duration::from_millis(1800);
-    /// Each call after the response: the start of the workflow, what is kept of a rejected request.
+    /// The time limit of each call after the response: the start of the workflow, and the storing of a rejected
+    /// request.
     pub const FOLLOW_UP: Duration = Duration::from_secs(3);
 
     const TIMEOUT_SECONDS: u64 = 26;
@@ -55,7 +57,7 @@ pub mod ingest_shares {
     const _: () = assert!(MARKER_TRY.as_millis() * 2 < MARKER.as_millis());
 }
 
-/// A port whose calls are given up after a time.
+/// A port whose calls fail as unavailable after a time limit.
 #[derive(Debug)]
 pub struct Bounded<P> {
     port: P,
@@ -63,7 +65,7 @@ pub struct Bounded<P> {
 }
 
 impl<P> Bounded<P> {
-    /// `port`, with at most `limit` for each call.
+    /// Wraps `port` with a time limit of `limit` for each call.
     pub const fn new(port: P, limit: Duration) -> Self {
         Self { port, limit }
     }
@@ -147,13 +149,14 @@ impl<P: OpenRecords> OpenRecords for Bounded<P> {
         self.within(ErrorName::TableUnavailable, self.port.fail(failed)).await
     }
 
-    async fn owe(
+    async fn set_pending_steps(
         &self,
         attempt: Attempt,
-        owed: &[FailureDuty],
+        pending_steps: &[FailureStep],
         look_at: Timestamp,
     ) -> Result<(), StageError> {
-        self.within(ErrorName::TableUnavailable, self.port.owe(attempt, owed, look_at)).await
+        self.within(ErrorName::TableUnavailable, self.port.set_pending_steps(attempt, pending_steps, look_at))
+            .await
     }
 
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
@@ -215,8 +218,8 @@ impl<P: PayloadArchive> PayloadArchive for Bounded<P> {
 }
 
 impl<P: FailedStore> FailedStore for Bounded<P> {
-    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
-        self.within(ErrorName::FailedStoreUnavailable, self.port.keep(key, content)).await
+    async fn preserve(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+        self.within(ErrorName::FailedStoreUnavailable, self.port.preserve(key, content)).await
     }
 
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {

@@ -21,7 +21,8 @@ impl CacheConfig {
             tls: Tls::Verified { ca_bundle: self.ca_bundle },
             credentials: SecretsManagerCredentials::new(secrets, self.secret_arn),
         };
-        let settings = CacheSettings { admits: self.admits, ..CacheSettings::new(self.level) };
+        let settings =
+            CacheSettings { accepts_payloads: self.accepts_payloads, ..CacheSettings::new(self.level) };
         ClusterCache::new(connection, settings)
     }
 }
@@ -34,13 +35,14 @@ pub struct SecretsManagerCredentials {
 }
 
 impl SecretsManagerCredentials {
-    /// The credentials in the secret with this ARN: the fields `username` and `password` of a JSON object.
+    /// Creates a source that reads the secret with this ARN. The secret is a JSON object with the fields `username` and
+    /// `password`.
     pub fn new(client: aws_sdk_secretsmanager::Client, secret_arn: String) -> Self {
         Self { client, secret_arn }
     }
 }
 
-/// The content of the secret.
+/// The JSON object in the secret.
 #[derive(serde::Deserialize)]
 struct Content {
     username: String,
@@ -66,7 +68,7 @@ impl CredentialSource for SecretsManagerCredentials {
     }
 }
 
-/// The credentials in a secret's text. The parser's own message could quote the secret, so there is none.
+/// Parses the text of a secret. The result has no error message, because the parser's message could quote the secret.
 fn parse(text: &str) -> Option<Credentials> {
     let Content { username, password } = serde_json::from_str(text).ok()?;
     Some(Credentials { username, password: Secret::new(password) })

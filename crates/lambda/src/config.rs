@@ -1,7 +1,7 @@
-//! Configuration: every key a function reads, in one place.
+//! The configuration of every function, and every environment key that it is read from.
 //!
-//! Each function has one type here. Its `read` names exactly the keys that `template.yaml` must set for the
-//! function; a test compares the two.
+//! Each function has one configuration type here. Its method `read` reads exactly the keys that `template.yaml` must
+//! set for the function. A test compares the two.
 
 mod cache;
 
@@ -12,25 +12,25 @@ use custody_core::redrive_policy::{PATIENCE, RedrivePolicy};
 
 pub use self::cache::CacheConfig;
 
-/// Reads keys and collects everything that is wrong with them.
+/// Reads configuration keys and collects all problems with them.
 pub struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<String>,
     keys: Vec<&'static str>,
 }
 
-/// Everything that is wrong with a configuration.
+/// The error of a configuration: the list of all its problems.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is not usable: {}", .0.join("; "))]
 pub struct ConfigError(Vec<String>);
 
 impl Reader<'_> {
-    /// The text of `key`.
+    /// Returns the text of `key`.
     pub fn text(&mut self, key: &'static str) -> String {
         self.parsed(key, "text", |text| Some(text.to_owned())).unwrap_or_default()
     }
 
-    /// The value of `key`, which must be what `expected` says.
+    /// Returns the parsed value of `key`. `expected` describes the valid values in an error message.
     pub fn parsed<T>(
         &mut self,
         key: &'static str,
@@ -42,7 +42,7 @@ impl Reader<'_> {
             None => format!("{key} is not set (expected {expected})"),
             Some(text) => match parse(&text) {
                 Some(value) => return Some(value),
-                // Values may be secrets: name the key, show the rule.
+                // The value is not shown, because it may be a secret. The message names the key and the valid values.
                 None => format!("{key} is not {expected}"),
             },
         };
@@ -51,7 +51,7 @@ impl Reader<'_> {
     }
 }
 
-/// Reads a configuration through `lookup`, together with the keys that were read.
+/// Reads a configuration with `lookup`. Returns the configuration and the list of the keys that were read.
 pub fn from_lookup<T>(
     lookup: &dyn Fn(&str) -> Option<String>,
     read: impl FnOnce(&mut Reader<'_>) -> T,
@@ -62,12 +62,12 @@ pub fn from_lookup<T>(
     (result, reader.keys)
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+#[expect(clippy::disallowed_methods, reason = "only this function reads the environment")]
 pub(crate) fn from_environment<T>(read: impl FnOnce(&mut Reader<'_>) -> T) -> Result<T, ConfigError> {
     from_lookup(&|key| std::env::var(key).ok(), read).0
 }
 
-/// The names of the tables that an acceptance is written to.
+/// The names of the two tables that an acceptance writes.
 #[derive(Clone, Debug)]
 pub struct AcceptanceTables {
     /// The open-record table.
@@ -82,12 +82,12 @@ impl AcceptanceTables {
     }
 }
 
-/// The state machine, and of which type it is.
+/// The state machine that runs the workflow.
 #[derive(Clone, Debug)]
 pub struct WorkflowConfig {
-    /// Its ARN.
+    /// The ARN of the state machine.
     pub state_machine_arn: String,
-    /// Its type.
+    /// The type of the state machine.
     pub workflow_type: WorkflowType,
 }
 
@@ -102,31 +102,31 @@ impl WorkflowConfig {
     }
 }
 
-/// What ingest reads.
+/// The configuration of ingest.
 #[derive(Debug)]
 pub struct IngestConfig {
     /// The cache.
     pub cache: CacheConfig,
-    /// The archive, for payloads that the cache cannot take.
+    /// The archive bucket, for payloads that the cache cannot store.
     pub archive_bucket: String,
     /// The failed bucket, for rejected requests.
     pub failed_bucket: String,
-    /// The markers of acceptances that the table cannot take.
+    /// The bucket of the markers of acceptances that the table cannot store.
     pub marker_bucket: String,
-    /// The tables of acceptances.
+    /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
     /// The workflow.
     pub workflow: WorkflowConfig,
-    /// The dead-letter queue, for requests that no store could take.
+    /// The URL of the dead-letter queue, for requests that no store could accept.
     pub dlq_url: String,
-    /// The queue of rejected requests.
+    /// The URL of the queue of rejected requests.
     pub rejected_queue_url: String,
-    /// How long after its acceptance reconcile looks at a record first.
+    /// The time from a record's acceptance to reconcile's first look at it.
     pub first_look: Duration,
 }
 
 impl IngestConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             cache: CacheConfig::read(reader),
@@ -142,19 +142,19 @@ impl IngestConfig {
     }
 }
 
-/// What archive reads.
+/// The configuration of archive.
 #[derive(Debug)]
 pub struct ArchiveConfig {
-    /// The cache, which has the payloads of new records.
+    /// The cache, from which the payloads of new records are read.
     pub cache: CacheConfig,
-    /// The archive.
+    /// The archive bucket.
     pub archive_bucket: String,
-    /// The failed bucket, which has the payloads of records that failed.
+    /// The failed bucket, from which the payloads of redriven records are read.
     pub failed_bucket: String,
 }
 
 impl ArchiveConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             cache: CacheConfig::read(reader),
@@ -164,7 +164,7 @@ impl ArchiveConfig {
     }
 }
 
-/// What metadata reads.
+/// The configuration of metadata.
 #[derive(Debug)]
 pub struct MetadataConfig {
     /// The record table.
@@ -172,13 +172,13 @@ pub struct MetadataConfig {
 }
 
 impl MetadataConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self { table_name: reader.text("TABLE_NAME") }
     }
 }
 
-/// What aggregate reads.
+/// The configuration of aggregate.
 #[derive(Debug)]
 pub struct AggregateConfig {
     /// The cache.
@@ -188,26 +188,26 @@ pub struct AggregateConfig {
 }
 
 impl AggregateConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self { cache: CacheConfig::read(reader), table_name: reader.text("TABLE_NAME") }
     }
 }
 
-/// What failure reads.
+/// The configuration of the failure function.
 #[derive(Debug)]
 pub struct FailureConfig {
-    /// The cache, which may still have the payload.
+    /// The cache, which may still contain the payload.
     pub cache: CacheConfig,
-    /// The archive, which may have it already.
+    /// The archive bucket, which may already contain the payload.
     pub archive_bucket: String,
-    /// The failed bucket, which takes it otherwise.
+    /// The failed bucket, in which a payload that is not archived is preserved.
     pub failed_bucket: String,
-    /// The tables of acceptances.
+    /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
     /// The record table.
     pub table_name: String,
-    /// The dead-letter queue.
+    /// The URL of the dead-letter queue.
     pub dlq_url: String,
     /// When failed records are redriven automatically.
     pub redrive_policy: RedrivePolicy,
@@ -218,7 +218,7 @@ pub struct FailureConfig {
 }
 
 impl FailureConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             cache: CacheConfig::read(reader),
@@ -234,18 +234,18 @@ impl FailureConfig {
     }
 }
 
-/// What reconcile reads.
+/// The configuration of reconcile.
 #[derive(Debug)]
 pub struct ReconcileConfig {
     /// The cache.
     pub cache: CacheConfig,
-    /// The archive.
+    /// The archive bucket.
     pub archive_bucket: String,
     /// The failed bucket.
     pub failed_bucket: String,
-    /// The markers of acceptances that the table could not take.
+    /// The bucket of the markers of acceptances that the table could not store.
     pub marker_bucket: String,
-    /// The tables of acceptances.
+    /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
     /// The record table.
     pub table_name: String,
@@ -257,18 +257,18 @@ pub struct ReconcileConfig {
     pub topic_arn: String,
     /// The deployment's CloudEvents source.
     pub event_source: String,
-    /// How long after its acceptance a record is looked at first.
+    /// The time from a record's acceptance to reconcile's first look at it.
     pub first_look: Duration,
-    /// How long after a start an `EXPRESS` execution has certainly ended.
+    /// The time after a start when an `EXPRESS` execution has certainly ended.
     pub restart_after: Duration,
     /// When failed records are redriven automatically.
     pub redrive_policy: RedrivePolicy,
-    /// What the metrics of this deployment are told apart by.
+    /// The name of the CloudFormation stack: the dimension of this deployment's metrics.
     pub stack_name: String,
 }
 
 impl ReconcileConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             cache: CacheConfig::read(reader),
@@ -289,25 +289,25 @@ impl ReconcileConfig {
     }
 }
 
-/// What redrive reads.
+/// The configuration of redrive.
 #[derive(Debug)]
 pub struct RedriveConfig {
-    /// The tables of acceptances.
+    /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
     /// The record table.
     pub table_name: String,
     /// The workflow.
     pub workflow: WorkflowConfig,
-    /// The dead-letter queue, for dead letters that come back.
+    /// The URL of the dead-letter queue, for dead letters of records that are not redriven.
     pub dlq_url: String,
-    /// How often a record may be tried again.
+    /// The policy that limits how often a record is redriven.
     pub redrive_policy: RedrivePolicy,
-    /// How long after its redrive reconcile looks at a record first.
+    /// The time from a record's redrive to reconcile's first look at it.
     pub first_look: Duration,
 }
 
 impl RedriveConfig {
-    /// Reads the keys.
+    /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
             tables: AcceptanceTables::read(reader),
@@ -342,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_wrong_is_said_at_once_and_no_value_is_shown() {
+    fn all_problems_are_reported_at_once_without_values() {
         let lookup = |key: &str| match key {
             "CACHE_PORT" => Some("s3cret".to_owned()),
             "CACHE_HOST" => Some("cache".to_owned()),

@@ -1,22 +1,24 @@
-//! The deployment as functions see it: every port on its AWS service, with a time limit.
+//! The deployment that functions use: every port on its AWS service or the cache cluster, with a time limit for each
+//! call.
 
 use std::time::Duration;
 
 use custody_aws::{
-    DynamoOpenRecords, DynamoTable, FailureFunction, LetterQueue, S3AcceptanceMarkers, S3Archive,
-    S3FailedStore, StateMachine, TopicNotifier,
+    DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive, S3FailedStore,
+    SqsDeadLetters, StateMachine, TopicNotifier,
 };
 use custody_core::{clock::SystemClock, ports::Deployment};
 
 use crate::{bounded::Bounded, cache::FunctionCache};
 
-/// The time limit of calls in functions that answer nobody who waits: the AWS clients give up earlier by themselves.
-pub const PATIENT: Duration = Duration::from_secs(20);
+/// The time limit of a call in a function for whose answer no producer waits. The AWS clients reach their own, shorter
+/// time limits first.
+pub const BACKGROUND_CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// The time limit of one look at all open records, and of the failure function as reconcile invokes it.
-pub const VERY_PATIENT: Duration = Duration::from_mins(1);
+/// The time limit of reconcile's calls to the open-record table and to the failure function.
+pub const LONG_CALL_LIMIT: Duration = Duration::from_mins(1);
 
-/// The ports of a deployment on AWS, or on what stands for AWS.
+/// The ports of a deployment on AWS, or on the local stack.
 #[derive(Debug)]
 pub struct OnAws;
 
@@ -30,12 +32,12 @@ impl Deployment for OnAws {
     type Table = Bounded<DynamoTable>;
     type Workflow = Bounded<StateMachine>;
     type Handler = Bounded<FailureFunction>;
-    type Letters = Bounded<LetterQueue>;
+    type DeadLetterQueue = Bounded<SqsDeadLetters>;
     type Topic = Bounded<TopicNotifier>;
     type Time = SystemClock;
 }
 
-/// Gives a port the time limit of functions that answer nobody who waits.
-pub const fn patient<P>(port: P) -> Bounded<P> {
-    Bounded::new(port, PATIENT)
+/// Wraps a port with the time limit [`BACKGROUND_CALL_LIMIT`], for functions for whose answer no producer waits.
+pub const fn with_background_call_limit<P>(port: P) -> Bounded<P> {
+    Bounded::new(port, BACKGROUND_CALL_LIMIT)
 }

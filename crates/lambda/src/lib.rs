@@ -1,7 +1,8 @@
-//! What every function of Custody shares.
+//! Code that all functions of Custody share.
 //!
-//! A function's `main` reads its [`config`], builds the adapters it needs from [`aws`] and [`cache`], and hands a
-//! stage of `custody-core` to [`lambda`]. Nothing here knows whether it runs on AWS or on the local stack.
+//! A function's `main` reads its [`config`], builds the adapters that it needs from [`aws`] and [`cache`], and passes a
+//! stage of `custody-core` to [`lambda`]. No code in this crate depends on whether it runs on AWS or on the local
+//! stack.
 
 pub mod bounded;
 pub mod cache;
@@ -11,14 +12,15 @@ pub mod metrics;
 pub mod runtime;
 pub mod telemetry;
 
-/// Begins a function: logging first, so that everything after it can be heard, then its configuration.
+/// Starts a function: initializes logging first, so that later errors are logged, and returns the function's
+/// configuration.
 ///
 /// # Errors
-/// Every missing or invalid key of the configuration at once. Lambda reports it as the reason why the function
+/// One error that lists every missing or invalid configuration key. Lambda reports it as the reason why the function
 /// could not be initialized.
 pub fn start<T>(read: impl FnOnce(&mut config::Reader<'_>) -> T) -> Result<T, config::ConfigError> {
     let config = config::from_environment(|reader| (telemetry::Settings::read(reader), read(reader)));
     let level = config.as_ref().map_or(tracing::Level::INFO, |(settings, _)| settings.level);
     telemetry::init(level);
-    config.map(|(_, config)| config).inspect_err(|error| tracing::error!(%error, "refused to start"))
+    config.map(|(_, config)| config).inspect_err(|error| tracing::error!(%error, "could not start"))
 }

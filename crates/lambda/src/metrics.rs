@@ -1,5 +1,5 @@
-//! Metrics in CloudWatch's embedded metric format: a line of the log that CloudWatch reads as metrics. Source: "Embedded
-//! metric format specification" of Amazon CloudWatch.
+//! Metrics in CloudWatch's embedded metric format: CloudWatch reads a log line of this format as metrics. Source:
+//! "Embedded metric format specification" of Amazon CloudWatch.
 
 use std::io::Write as _;
 
@@ -9,22 +9,22 @@ use custody_core::{
 };
 use serde_json::{Value, json};
 
-/// Where the metrics are in CloudWatch.
+/// The CloudWatch namespace of the metrics.
 pub const NAMESPACE: &str = "Custody";
 
-/// The age of the oldest record in progress: the pipeline's main alarm.
+/// The name of the metric for the age of the oldest record in progress. The pipeline's main alarm uses it.
 pub const OLDEST_OPEN_AGE: &str = "OldestOpenAge";
 
-/// How many failed records are not decided.
+/// The name of the metric for the number of failed records without a decision.
 pub const FAILED_RECORDS: &str = "FailedRecords";
 
-/// How many records reconcile cannot help.
+/// The name of the metric for the number of records that reconcile cannot bring forward.
 pub const STUCK: &str = "ReconcileStuck";
 
-/// Writes what one run of reconcile saw and did.
+/// Writes the metrics of one run of reconcile to standard output.
 pub fn emit(stack_name: &str, report: &Report) {
     let line = embedded(stack_name, report, SystemClock.now()).to_string();
-    // Without standard output there is nobody to tell.
+    // A failure is ignored: if standard output is closed, it cannot be reported either.
     writeln!(std::io::stdout(), "{line}").ok();
 }
 

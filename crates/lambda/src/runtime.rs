@@ -1,5 +1,5 @@
-//! The bridge between stages and the Lambda runtime: typed input in, and failures out under the names that the
-//! state machine matches on.
+//! The bridge between stages and the Lambda runtime. It gives a stage its typed input, and reports failures under the
+//! error names that the state machine matches on.
 
 mod invocation;
 
@@ -17,9 +17,9 @@ use serde::{
 use tokio::runtime;
 use tracing::error;
 
-use self::invocation::{InvocationLayer, leave, take_event};
+use self::invocation::{InvocationLayer, set_follow_up, take_event};
 
-/// A stage's failure as Lambda reports it. `errorType` is the error's name, not a Rust type.
+/// A stage's failure, as it is reported to Lambda. Lambda's `errorType` is the name of the error, not a Rust type.
 struct Reported(StageError);
 
 impl fmt::Debug for Reported {
@@ -30,17 +30,19 @@ impl fmt::Debug for Reported {
 
 impl From<Reported> for Diagnostic {
     fn from(Reported(error): Reported) -> Self {
-        // Logged here, once: Step Functions and the dead-letter message carry the same text on.
+        // The failure is logged only here. Step Functions and the dead letter carry the same text.
         error!(error.name = error.name.as_str(), error.kind = %error.kind(), %error, "stage failed");
         Self { error_type: error.name.as_str().to_owned(), error_message: error.to_string() }
     }
 }
 
-/// The variable by which Lambda tells how many invocations this process gets at once: it is set on Lambda Managed Instances only.
-/// Source: AWS Lambda developer guide, "Using the Lambda runtime API for custom runtimes". Unverified on AWS.
+/// The environment variable with the number of invocations that Lambda gives this process at once. Lambda sets it on
+/// Lambda Managed Instances only. Source: AWS Lambda developer guide, "Using the Lambda runtime API for custom
+/// runtimes". Unverified on AWS.
 const CONCURRENCY: &str = "AWS_LAMBDA_MAX_CONCURRENCY";
 
-/// Runs a function to its end: on one thread where it gets one event at a time, and else on as many as there are processors.
+/// Runs a function until it ends. It uses one thread if the process gets one event at a time, or else one thread for
+/// each processor.
 pub fn run(function: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     #[expect(
         clippy::disallowed_methods,
@@ -49,7 +51,8 @@ pub fn run(function: impl Future<Output = Result<(), Error>>) -> Result<(), Erro
     let concurrency = std::env::var(CONCURRENCY).ok().and_then(|text| text.parse::<u32>().ok());
     let mut builder = if concurrency.is_some_and(|concurrency| concurrency > 1) {
         let mut builder = runtime::Builder::new_multi_thread();
-        // A request that hashes a payload asks to go on after every piece. The other requests' sockets must be looked at in between.
+        // A request that hashes a payload yields after every piece and is ready again at once. A short event interval
+        // makes the runtime poll the sockets of the other requests in between.
         builder.worker_threads(available_parallelism().map_or(1, usize::from)).event_interval(4);
         builder
     } else {
@@ -76,14 +79,16 @@ where
             let input = serde_json::from_slice(&take_event()).map_err(|error| {
                 Reported(StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error))
             });
-            // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
+            // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK
+            // calls.
             run(stage, input?).boxed().await.map_err(Reported)
         }
     });
     Runtime::new(handler).layer(InvocationLayer).run_concurrent().await
 }
 
-/// Serves a stage that reads its event as the bytes that Lambda sent, always answers, and leaves work for after its response.
+/// Serves a stage that reads its event as the bytes that Lambda sent, always answers, and returns a future for the work
+/// after its response.
 pub async fn serve_with_follow_up<S, O, F, W>(
     stage: S,
     run: impl Fn(Arc<S>, Bytes) -> F + Clone + Send + 'static,
@@ -99,7 +104,7 @@ where
         let (stage, run) = (Arc::clone(&stage), run.clone());
         async move {
             let (output, follow_up) = run(stage, take_event()).boxed().await;
-            leave(follow_up.boxed());
+            set_follow_up(follow_up.boxed());
             Ok::<_, Reported>(output)
         }
     });

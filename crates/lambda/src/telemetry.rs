@@ -15,10 +15,11 @@ use crate::config::Reader;
 /// The targets that `LOG_LEVEL` applies to.
 const OWN_TARGETS: [&str; 4] = ["custody_aws", "custody_core", "custody_lambda", "custody_redis"];
 
-/// Where the Lambda runtime logs every error that a handler returned. `lambda::serve` has logged it by then.
-const REPEATS_OUR_ERRORS: &str = "lambda_runtime::layers::panic";
+/// The target under which the Lambda runtime logs every error that a handler returns. It is switched off, because
+/// `lambda::serve` has already logged the error.
+const DUPLICATE_ERROR_LOG_TARGET: &str = "lambda_runtime::layers::panic";
 
-/// How much to log.
+/// The settings of logging.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The most verbose level of Custody's own logs.
@@ -35,10 +36,11 @@ impl Settings {
 
 /// Starts logging to standard output.
 pub fn init(level: Level) {
-    let dependencies =
-        Targets::new().with_default(LevelFilter::WARN).with_target(REPEATS_OUR_ERRORS, LevelFilter::OFF);
+    let dependencies = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target(DUPLICATE_ERROR_LOG_TARGET, LevelFilter::OFF);
     let targets = OWN_TARGETS.iter().fold(dependencies, |targets, own| targets.with_target(*own, level));
     let format = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
-    // A second initialization in one process happens in tests only, and the first stands.
+    // A second initialization in one process happens only in tests. The first one stays in effect.
     drop(tracing_subscriber::registry().with(targets).with(format).try_init());
 }

@@ -1,7 +1,9 @@
-//! The breaker of a node: it spares puts the wait for a node that hangs or lacks replicas.
+//! The circuit breaker of a node. It lets a `put` fail at once, instead of waiting for a node that hangs or lacks
+//! replicas.
 //!
-//! A shard has one primary at a time, so this is the breaker of the shard too. Open, it refuses puts at once. After a pause
-//! one put may try: it asks the node cheaply how it is before it sends its payload.
+//! A shard has one primary at a time, so the breaker of a node is also the breaker of its shard. While the breaker is
+//! open, it refuses every `put`. After a pause it admits one `put` as a probe: that `put` first asks the node for its
+//! state with a cheap command, and then sends its payload.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,51 +12,52 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The breaker. Closed when made.
+/// A circuit breaker. A new breaker is closed.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker(Mutex<Option<Opened>>);
 
 #[derive(Debug)]
 struct Opened {
     until: Instant,
-    why: Why,
+    why: PauseReason,
 }
 
-/// The reason why puts to a node are paused.
+/// The reason why a breaker is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
+pub(crate) enum PauseReason {
     /// The node did not answer in time.
-    Hung,
+    TimedOut,
     /// The node's replicas did not confirm a payload in time.
     TooFewReplicas,
-    /// The node answers, and could not take a payload in all the time that a put has.
+    /// The node answered, but could not store a payload within the time limit of a `put`.
     Unready,
 }
 
-impl Why {
-    /// The reason as text.
+impl PauseReason {
+    /// Returns the reason as text for an error message.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Hung => "the node did not answer in time",
+            Self::TimedOut => "the node did not answer in time",
             Self::TooFewReplicas => "too few of its replicas confirm",
             Self::Unready => "the node or its cluster was not ready",
         }
     }
 }
 
-/// What a put may do.
+/// The decision of a breaker about one `put`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Send its payload.
+    /// The `put` may send its payload at once.
     Send,
-    /// Send its payload once the node has shown that it is well.
+    /// The `put` may send its payload after the node has reported enough replicas.
     Probe,
-    /// Nothing.
-    Refused(Why),
+    /// The `put` must fail without a call to the node.
+    Refused(PauseReason),
 }
 
 impl Breaker {
-    /// Asks for a put's admission. Of all that ask within `pause`, one may probe.
+    /// Decides about one `put`. After the breaker's pause, at most one `put` within each further `pause` is admitted as
+    /// a probe.
     pub(crate) fn admit(&self, pause: Duration) -> Admission {
         let mut opened = self.lock();
         let now = Instant::now();
@@ -62,26 +65,28 @@ impl Breaker {
             None => Admission::Send,
             Some(opened) if now < opened.until => Admission::Refused(opened.why),
             Some(opened) => {
-                // If the probe is dropped half-way, another may follow after the pause.
+                // If the probe never ends, because its caller drops it, the next probe is admitted after another pause.
                 opened.until = now + pause;
                 Admission::Probe
             }
         }
     }
 
-    /// Opens the breaker for `pause`.
-    pub(crate) fn open(&self, why: Why, pause: Duration) {
+    /// Opens the breaker for the time `pause`.
+    pub(crate) fn open(&self, why: PauseReason, pause: Duration) {
         *self.lock() = Some(Opened { until: Instant::now() + pause, why });
     }
 
-    /// Closes it: a put has succeeded.
+    /// Closes the breaker. The caller has seen a `put` succeed.
     pub(crate) fn close(&self) {
         *self.lock() = None;
     }
 
-    /// Whether the node was found hanging less than a pause ago.
+    /// Returns whether the breaker is open because the node hangs, and its pause is not over.
     pub(crate) fn is_hung(&self) -> bool {
-        self.lock().as_ref().is_some_and(|opened| opened.why == Why::Hung && Instant::now() < opened.until)
+        self.lock()
+            .as_ref()
+            .is_some_and(|opened| opened.why == PauseReason::TimedOut && Instant::now() < opened.until)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Opened>> {
@@ -99,13 +104,17 @@ mod tests {
     async fn an_open_breaker_refuses_at_once_and_lets_one_probe_after_each_pause() {
         let breaker = Breaker::default();
         assert_eq!(breaker.admit(PAUSE), Admission::Send);
-        breaker.open(Why::TooFewReplicas, PAUSE);
+        breaker.open(PauseReason::TooFewReplicas, PAUSE);
         for _ in 0..2 {
-            assert_eq!(breaker.admit(PAUSE), Admission::Refused(Why::TooFewReplicas));
+            assert_eq!(breaker.admit(PAUSE), Admission::Refused(PauseReason::TooFewReplicas));
             tokio::time::advance(PAUSE).await;
             assert_eq!(breaker.admit(PAUSE), Admission::Probe);
         }
-        assert_eq!(breaker.admit(PAUSE), Admission::Refused(Why::TooFewReplicas), "one probe at a time");
+        assert_eq!(
+            breaker.admit(PAUSE),
+            Admission::Refused(PauseReason::TooFewReplicas),
+            "one probe at a time"
+        );
         breaker.close();
         assert_eq!(breaker.admit(PAUSE), Admission::Send);
     }
@@ -113,11 +122,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_counts_as_hung_until_the_pause_is_over() {
         let breaker = Breaker::default();
-        breaker.open(Why::Hung, PAUSE);
+        breaker.open(PauseReason::TimedOut, PAUSE);
         assert!(breaker.is_hung());
         tokio::time::advance(PAUSE).await;
         assert!(!breaker.is_hung());
-        breaker.open(Why::TooFewReplicas, PAUSE);
-        assert!(!breaker.is_hung(), "it answers");
+        breaker.open(PauseReason::TooFewReplicas, PAUSE);
+        assert!(!breaker.is_hung(), "a node that lacks replicas does not hang");
     }
 }

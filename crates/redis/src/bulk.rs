@@ -1,9 +1,10 @@
-//! One connection to one node. A payload goes from where it is straight to the socket, and from the socket straight to where
-//! it is wanted.
+//! One connection to one node. A payload is written from its buffer directly to the socket, and read from the socket
+//! directly into the buffer of its reader.
 //!
-//! The `redis` crate builds a command in one piece and copies it three times before it is encrypted, and it copies an
-//! answer as often. For a payload of megabytes that is most of what ingest would do, in time and in memory. So commands
-//! are sent, and a payload is read, here, piece by piece; all other answers are read by the crate's parser.
+//! The `redis` crate builds a command in one piece and copies it three times before it is encrypted. It copies an
+//! answer as often. For a payload of several megabytes this would be most of ingest's time and memory. Therefore this
+//! module sends commands and reads payloads itself, piece by piece. The parser of the `redis` crate reads all other
+//! answers.
 
 use std::{
     future::Future,
@@ -19,17 +20,18 @@ use tokio::{
     time::timeout,
 };
 
-/// Anything that a connection can run over.
+/// A byte stream that a connection can use.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-/// The connection. It must not be used again after an error that is not an answer of the server: answers may be left in it.
+/// A connection to a node. After an error that is not an answer of the server, it must not be used again: unread
+/// answers may be left in it.
 pub(crate) struct BulkConnection {
     stream: Box<dyn Stream>,
     answers: Answers,
     stall_limit: Duration,
-    is_taken: bool,
+    is_detached: bool,
 }
 
 type Answers = Decoder<combine::parser::combinator::AnySendSyncPartialState, PointerOffset<[u8]>>;
@@ -40,14 +42,15 @@ impl std::fmt::Debug for BulkConnection {
     }
 }
 
-/// Commands that are sent together and answered one by one.
+/// Commands that are sent together. The server answers them one by one.
 pub(crate) struct Batch<'a> {
     parts: Vec<Part<'a>>,
     answers: Vec<Expected>,
     asking: bool,
 }
 
-/// How much of a payload the server may take its time for: a multiple of TLS's largest record.
+/// The size of the pieces in which a payload is sent. The time limit applies to each piece. The size is a multiple of
+/// TLS's largest record.
 const PIECE: usize = 64 * 1024;
 
 enum Part<'a> {
@@ -55,35 +58,37 @@ enum Part<'a> {
     Payload(&'a [u8]),
 }
 
-/// An answer to come.
+/// An expected answer.
 #[derive(Clone, Copy)]
 struct Expected {
-    /// Whether the caller wants it.
+    /// Whether the answer is returned to the caller.
     wanted: bool,
-    /// How long the command itself may take, beside the connection.
+    /// The time that the command may run on the server, in addition to the time limit of the connection.
     takes: Duration,
 }
 
 impl<'a> Batch<'a> {
-    /// No commands yet. With `asking`, each command about a key is let in at a node that is importing the key's slot.
+    /// Creates an empty batch. With `asking`, an `ASKING` command precedes each command about a key, so that a node
+    /// that is still importing the key's slot accepts it.
     pub(crate) fn new(asking: bool) -> Self {
         Self { parts: Vec::new(), answers: Vec::new(), asking }
     }
 
-    /// Adds a command about a key.
+    /// Adds a command that has a key.
     pub(crate) fn keyed(&mut self, command: &redis::Cmd) -> &mut Self {
         self.ask();
         self.plain(command, Duration::ZERO)
     }
 
-    /// Adds a command about no key, which takes so long by itself.
+    /// Adds a command that has no key and may run on the server for the time `takes`.
     pub(crate) fn plain(&mut self, command: &redis::Cmd, takes: Duration) -> &mut Self {
         self.parts.push(Part::Encoded(command.get_packed_command()));
         self.answers.push(Expected { wanted: true, takes });
         self
     }
 
-    /// Adds a command about a key that has `payload` as an argument between others.
+    /// Adds a command that has a key and the payload as an argument. `before` and `after` are the arguments before and
+    /// after the payload.
     pub(crate) fn keyed_with_payload(
         &mut self,
         before: &[&[u8]],
@@ -97,7 +102,7 @@ impl<'a> Batch<'a> {
             text.extend_from_slice(b"\r\n");
         };
         let (mut head, mut tail) = (Vec::new(), b"\r\n".to_vec());
-        // A vector takes all that is written to it.
+        // A write to a vector cannot fail.
         write!(head, "*{}\r\n", before.len() + 1 + after.len()).ok();
         for text in before {
             argument(&mut head, text);
@@ -120,14 +125,14 @@ impl<'a> Batch<'a> {
 }
 
 impl BulkConnection {
-    /// A connection over `stream`, on which the server may pause for `stall_limit`.
+    /// Creates a connection over `stream`. The server may pause for `stall_limit` at each step.
     pub(crate) fn new(stream: Box<dyn Stream>, stall_limit: Duration) -> Self {
-        Self { stream, answers: Decoder::new(), stall_limit, is_taken: false }
+        Self { stream, answers: Decoder::new(), stall_limit, is_detached: false }
     }
 
-    /// Sends commands and reads the answers to all of them. The first answer that is an error is the error.
+    /// Sends commands and reads the answers to all of them. If answers are errors, returns the first of these errors.
     pub(crate) async fn run(&mut self, batch: &Batch<'_>) -> RedisResult<Vec<Value>> {
-        self.expect_nothing_left()?;
+        self.expect_no_unread_answer()?;
         for part in &batch.parts {
             match part {
                 Part::Encoded(bytes) => self.send(bytes).await?,
@@ -144,7 +149,7 @@ impl BulkConnection {
             let answer = redis::parse_redis_value_async(&mut self.answers, &mut self.stream);
             answers.push(within(self.stall_limit + expected.takes, answer).await?);
         }
-        self.expect_nothing_left()?;
+        self.expect_no_unread_answer()?;
         let answers: Vec<Value> =
             answers.into_iter().map(Value::extract_error).collect::<RedisResult<_>>()?;
         Ok(answers.into_iter().zip(&batch.answers).filter_map(|(a, e)| e.wanted.then_some(a)).collect())
@@ -154,46 +159,47 @@ impl BulkConnection {
     pub(crate) async fn ask(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
         let mut batch = Batch::new(false);
         batch.plain(command, Duration::ZERO);
-        self.run(&batch).await?.pop().ok_or_else(out_of_step)
+        self.run(&batch).await?.pop().ok_or_else(answers_do_not_match)
     }
 
     async fn send(&mut self, bytes: &[u8]) -> RedisResult<()> {
         within(self.stall_limit, self.stream.write_all(bytes)).await
     }
 
-    /// An answer too many would be taken for that to the next command.
-    fn expect_nothing_left(&self) -> RedisResult<()> {
-        if self.answers.buffer().is_empty() { Ok(()) } else { Err(out_of_step()) }
+    /// Fails if an unread answer is left in the buffer: it would be mistaken for the answer to the next command.
+    fn expect_no_unread_answer(&self) -> RedisResult<()> {
+        if self.answers.buffer().is_empty() { Ok(()) } else { Err(answers_do_not_match()) }
     }
 }
 
-/// How much of a payload is read at once. A small payload comes in one read.
+/// The size of one read of a payload. A small payload arrives in one read.
 const READ_BYTES: usize = 64 * 1024;
 
-/// Data that the server has begun to send.
+/// A payload that the server has begun to send.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    /// The size of the data.
+    /// The size of the payload in bytes.
     pub(crate) length: usize,
-    /// How much of the data, and of the end of its line, is still to be taken out of `read`.
+    /// The number of bytes that are still to be taken out of `read` or the socket: the rest of the payload and its line
+    /// end.
     left: usize,
     read: BytesMut,
 }
 
 impl Incoming {
-    /// Whether all of it has come, the end of its line included.
+    /// Returns whether the whole payload and its line end were read.
     pub(crate) const fn is_complete(&self) -> bool {
         self.left == 0
     }
 }
 
-/// The end of data's line.
+/// The line end that follows the data.
 const LINE_END: &[u8] = b"\r\n";
 
 impl BulkConnection {
-    /// Asks for data, and reads until it begins. `None` where there is none.
+    /// Sends a command whose answer is a payload, and reads the size of the payload. `None` if there is no payload.
     pub(crate) async fn begin_fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Incoming>> {
-        self.expect_nothing_left()?;
+        self.expect_no_unread_answer()?;
         self.send(&command.get_packed_command()).await?;
         within(self.stall_limit, self.stream.flush()).await?;
         let mut read = BytesMut::with_capacity(READ_BYTES);
@@ -215,8 +221,8 @@ impl BulkConnection {
         }
     }
 
-    /// The next piece of the data; `None` after the last one. The connection can be used again as soon as
-    /// [`Incoming::is_complete`] says so: with the last piece.
+    /// Returns the next piece of the payload, or `None` after the last piece. The connection can be used again as soon
+    /// as [`Incoming::is_complete`] returns true, which it does with the last piece.
     pub(crate) async fn next_piece(&mut self, incoming: &mut Incoming) -> RedisResult<Option<Bytes>> {
         if incoming.is_complete() {
             return Ok(None);
@@ -233,14 +239,14 @@ impl BulkConnection {
                 self.read_more(read).await?;
             }
             if read.as_ref() != LINE_END {
-                return Err(out_of_step());
+                return Err(answers_do_not_match());
             }
             *left = 0;
         }
         Ok(Some(piece))
     }
 
-    /// Asks for data, and reads all of it. `None` where there is none.
+    /// Sends a command whose answer is a payload, and reads the whole payload. `None` if there is no payload.
     pub(crate) async fn fetch(&mut self, command: &redis::Cmd) -> RedisResult<Option<Bytes>> {
         let Some(mut incoming) = self.begin_fetch(command).await? else { return Ok(None) };
         let mut data = BytesMut::with_capacity(incoming.length);
@@ -250,18 +256,18 @@ impl BulkConnection {
         Ok(Some(data.freeze()))
     }
 
-    /// Takes the connection out of its place. What stays there is closed.
-    pub(crate) fn take(&mut self) -> Self {
+    /// Moves the connection out of `self`, and leaves a closed connection in its place.
+    pub(crate) fn detach(&mut self) -> Self {
         let closed =
             Self::new(Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())), self.stall_limit);
         let taken = std::mem::replace(self, closed);
-        self.is_taken = true;
+        self.is_detached = true;
         taken
     }
 
-    /// Whether the connection was taken out of its place.
-    pub(crate) const fn is_taken(&self) -> bool {
-        self.is_taken
+    /// Returns whether [`detach`](Self::detach) has moved the connection away.
+    pub(crate) const fn is_detached(&self) -> bool {
+        self.is_detached
     }
 
     async fn read_more(&mut self, into: &mut BytesMut) -> RedisResult<()> {
@@ -272,7 +278,7 @@ impl BulkConnection {
     }
 }
 
-/// The result of a step, or a time-out.
+/// Returns the result of a step, or a time-out error.
 async fn within<T, E: Into<RedisError>>(
     limit: Duration,
     step: impl Future<Output = Result<T, E>>,
@@ -283,17 +289,17 @@ async fn within<T, E: Into<RedisError>>(
     }
 }
 
-/// The error of a server that does not go on.
+/// Creates the error for a server that does not continue within the time limit.
 pub(crate) fn timed_out() -> RedisError {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-/// Answers and commands no longer belong together: nothing that this connection reports can be relied on.
-fn out_of_step() -> RedisError {
+/// Creates the error for answers that do not match the commands. No further answer on this connection can be trusted.
+fn answers_do_not_match() -> RedisError {
     (ErrorKind::Parse, "the server's answers do not match the commands").into()
 }
 
-/// An answer that no server gives to these commands.
+/// Creates the error for an answer of a type that the command never returns.
 pub(crate) fn unexpected(answers: &[Value]) -> RedisError {
     (ErrorKind::UnexpectedReturnType, "unexpected answers", format!("{answers:?}")).into()
 }

@@ -11,7 +11,7 @@ use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use crate::{
-    breaker::Why,
+    breaker::PauseReason,
     connection::{ClusterConnection, Connector},
     credentials::CredentialSource,
     failure::Failure,
@@ -21,13 +21,13 @@ use crate::{
     topology::{Address, Topology},
 };
 
-/// How long a node may take to report the topology before another one is asked as well.
+/// The time that a node has to report the topology before the next node is asked as well.
 const HEDGE: Duration = Duration::from_millis(200);
 
-/// The cluster, as far as it is known.
+/// The known nodes of the cluster, and the last known topology.
 #[derive(Debug)]
 pub(crate) struct Cluster<C> {
-    /// The configuration endpoint, or any node.
+    /// The address that the cluster is found at: the configuration endpoint, or any node.
     pub(crate) seed: Address,
     pub(crate) connector: Connector<C>,
     pub(crate) settings: CacheSettings,
@@ -38,19 +38,20 @@ pub(crate) struct Cluster<C> {
 struct View {
     nodes: BTreeMap<Address, Arc<Node>>,
     topology: Topology,
-    /// Whether something has shown that the topology is out of date.
+    /// Whether the topology must be read again before it is used, because an answer showed that it is out of date.
     is_stale: bool,
 }
 
 impl<C: CredentialSource> Cluster<C> {
-    /// A cluster of which only the seed is known.
+    /// Creates a cluster of which only the seed is known.
     pub(crate) fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
         let ClusterConnection { host, port, tls, credentials } = connection;
         let connector = Connector::new(tls, credentials, settings);
         Self { seed: Address { host, port }, connector, settings, view: Mutex::default() }
     }
 
-    /// The primary that owns a slot, as far as is known. A topology that is out of date is read again first.
+    /// Returns the primary that owns a slot, according to the last known topology. A topology that is out of date is
+    /// read again first.
     pub(crate) async fn owner(&self, slot: u16) -> Result<Arc<Node>, Failure> {
         let is_stale = {
             let view = self.view();
@@ -61,26 +62,27 @@ impl<C: CredentialSource> Cluster<C> {
         match (owner, refreshed) {
             (Some(owner), _) => Ok(self.node(&owner)),
             (None, Err(failure)) => Err(failure),
-            (None, Ok(())) => Err(later(format!("no node owns slot {slot}"))),
+            (None, Ok(())) => Err(not_ready(format!("no node owns slot {slot}"))),
         }
     }
 
-    /// The node at an address.
+    /// Returns the node at an address, and creates it if it is not known yet.
     pub(crate) fn node(&self, address: &Address) -> Arc<Node> {
         let mut view = self.view();
         let node = view.nodes.entry(address.clone()).or_insert_with(|| Node::new(address.clone()));
         Arc::clone(node)
     }
 
-    /// Notes that a slot has moved. Others may have moved with it, so the topology counts as out of date.
+    /// Records that a slot has moved to another owner. Other slots may have moved with it, so the topology counts as
+    /// out of date.
     pub(crate) fn note_owner(&self, slot: u16, owner: &Address) {
         let mut view = self.view();
         view.topology.note_owner(slot, owner.clone());
         view.is_stale = true;
     }
 
-    /// Reads the topology again, from another node than `avoid` where there is one. After a failure the old one stays, as
-    /// out of date.
+    /// Reads the topology again. The node at `avoid` is asked last, and only if it does not hang. If the read fails,
+    /// the old topology remains and counts as out of date.
     pub(crate) async fn refresh(&self, avoid: Option<&Address>) -> Result<(), Failure> {
         self.view().is_stale = true;
         let mut candidates = self.others(avoid);
@@ -96,10 +98,11 @@ impl<C: CredentialSource> Cluster<C> {
         Ok(())
     }
 
-    /// Whether another node than `owner` confirms that it owns the slot. Where there is no other node, its own word counts.
+    /// Returns whether another node confirms that `owner` owns the slot. If there is no other node, `owner` needs no
+    /// confirmation.
     ///
-    /// A primary that was cut off or stopped, and whose replica has taken its place meanwhile, answers for a moment as if it
-    /// still owned its slots, and knows nothing of what was stored since.
+    /// A primary that was disconnected or stopped may have been replaced by its replica. For a moment it still answers
+    /// as if it owned its slots, and it does not have the payloads that were stored since.
     pub(crate) async fn confirms_owner(&self, slot: u16, owner: &Address) -> Result<bool, Failure> {
         let is_alone = self.view().topology.nodes().all(|node| node == owner);
         if is_alone {
@@ -113,7 +116,7 @@ impl<C: CredentialSource> Cluster<C> {
         Ok(confirmed)
     }
 
-    /// Every known node but `avoid` and those that hang, the seed last.
+    /// Returns every known node except `avoid` and the nodes that hang. The seed is the last one.
     fn others(&self, avoid: Option<&Address>) -> Vec<Arc<Node>> {
         let addresses: Vec<Address> = {
             let view = self.view();
@@ -124,10 +127,10 @@ impl<C: CredentialSource> Cluster<C> {
         nodes.filter(|node| !node.breaker.is_hung()).collect()
     }
 
-    /// The first topology that one of these nodes reports. They are asked one after another, the next one as soon as one fails
-    /// or is slow.
+    /// Returns the first topology that one of these nodes reports. The nodes are asked one after another: the next one
+    /// as soon as one fails or is slow.
     async fn ask_for_topology(&self, candidates: Vec<Arc<Node>>) -> Result<Topology, Failure> {
-        let mut failure = later("no node can be asked: each was found hanging a moment ago".to_owned());
+        let mut failure = not_ready("no node can be asked: all of them hung a moment ago".to_owned());
         let mut candidates = candidates.into_iter();
         let mut asked = FuturesUnordered::new();
         loop {
@@ -139,10 +142,10 @@ impl<C: CredentialSource> Cluster<C> {
             let patience = if candidates.len() > 0 { HEDGE } else { self.settings.call_limit };
             match timeout(patience, asked.next()).await {
                 Ok(Some(Ok(topology))) if topology.is_empty() => {
-                    failure = later("a node reports that nobody owns any slot".to_owned());
+                    failure = not_ready("a node reports that no slot has an owner".to_owned());
                 }
                 Ok(Some(Ok(topology))) => return Ok(topology),
-                // Configuration that is not usable is not better anywhere else.
+                // Another node would not help: all nodes use the same configuration.
                 Ok(Some(Err(unusable @ Failure::Unusable(_)))) => return Err(unusable),
                 Ok(Some(Err(error))) => failure = error,
                 Ok(None) | Err(_) => {}
@@ -151,9 +154,9 @@ impl<C: CredentialSource> Cluster<C> {
     }
 
     async fn topology_of(&self, node: &Node) -> Result<Topology, Failure> {
-        let topology = node.converse(&self.connector, &ReadTopology(&node.address), false).await;
-        if let Err(Failure::Hung(_)) = &topology {
-            node.breaker.open(Why::Hung, self.settings.breaker_pause);
+        let topology = node.run_exchange(&self.connector, &ReadTopology(&node.address), false).await;
+        if let Err(Failure::TimedOut(_)) = &topology {
+            node.breaker.open(PauseReason::TimedOut, self.settings.breaker_pause);
         }
         topology
     }
@@ -163,7 +166,11 @@ impl<C: CredentialSource> Cluster<C> {
     }
 }
 
-/// A failure that a later look may not find.
-pub(crate) fn later(why: String) -> Failure {
-    Failure::Later(RedisError::from((ErrorKind::ClusterConnectionNotFound, "the cluster is not ready", why)))
+/// Creates a failure after which a later try may succeed.
+pub(crate) fn not_ready(why: String) -> Failure {
+    Failure::Transient(RedisError::from((
+        ErrorKind::ClusterConnectionNotFound,
+        "the cluster is not ready",
+        why,
+    )))
 }

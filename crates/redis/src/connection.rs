@@ -1,4 +1,4 @@
-//! How a connection to a node is made: TCP, TLS, authentication.
+//! Opens connections to nodes: TCP, TLS, authentication.
 
 use std::{
     io,
@@ -23,24 +23,25 @@ use crate::{
     topology::Address,
 };
 
-/// Whether and how connections are encrypted.
+/// The encryption of connections.
 #[derive(Clone, Debug)]
 pub enum Tls {
-    /// They are not. For tests.
+    /// No encryption. For tests only.
     Off,
-    /// They are, and a node's certificate must name the node and be signed by an authority in this PEM file.
+    /// TLS. The certificate of a node must contain the node's host name, and an authority in this PEM file must have
+    /// signed it.
     Verified {
-        /// The PEM file.
+        /// The PEM file with the certificates of the trusted authorities.
         ca_bundle: PathBuf,
     },
 }
 
-/// Where a cluster is found, and how its nodes are talked to.
+/// The address of a cluster, and the encryption and credentials of connections to its nodes.
 #[derive(Clone, Debug)]
 pub struct ClusterConnection<C> {
     /// The host name of the configuration endpoint, or of any node.
     pub host: String,
-    /// Its port.
+    /// The port of that host.
     pub port: u16,
     /// The encryption of all connections.
     pub tls: Tls,
@@ -48,24 +49,26 @@ pub struct ClusterConnection<C> {
     pub credentials: C,
 }
 
-/// The maker of connections.
+/// Opens authenticated connections to nodes.
 #[derive(Debug)]
 pub(crate) struct Connector<C> {
     tls: Tls,
     source: C,
-    /// The credentials that were asked for last: nodes are many, and their user is one.
+    /// The credentials that the source returned last. All nodes have the same user, so they are read once for all
+    /// nodes.
     known: Mutex<Option<Credentials>>,
     tls_config: OnceCell<Arc<ClientConfig>>,
     settings: CacheSettings,
 }
 
 impl<C: CredentialSource> Connector<C> {
-    /// A maker of connections that has made none.
+    /// Creates a connector. It opens no connection yet.
     pub(crate) fn new(tls: Tls, source: C, settings: CacheSettings) -> Self {
         Self { tls, source, known: Mutex::default(), tls_config: OnceCell::new(), settings }
     }
 
-    /// A new connection. Credentials that the node refuses are asked for once more: they may have been rotated.
+    /// Opens a connection. If the node refuses the cached credentials, the connector reads the credentials again and
+    /// retries once: they may have been rotated.
     pub(crate) async fn connect(&self, address: &Address) -> Result<BulkConnection, Failure> {
         let tls_config = self.tls_config().await.map_err(Failure::Unusable)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -104,14 +107,15 @@ impl<C: CredentialSource> Connector<C> {
             if let Some(credentials) = credentials {
                 let mut login = redis::cmd("AUTH");
                 login.arg(&credentials.username).arg(credentials.password.expose());
-                connection.ask(&login).await.map_err(refused_login)?;
+                connection.ask(&login).await.map_err(authentication_error)?;
             }
             Ok(connection)
         };
         timeout(self.settings.connect_limit, open).await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// The TLS settings that the certificate bundle leads to, read once. `None` where there is no encryption.
+    /// Returns the TLS configuration with the certificate bundle, which is read once. `None` if connections are not
+    /// encrypted.
     async fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, StageError> {
         let Tls::Verified { ca_bundle } = &self.tls else { return Ok(None) };
         let config = self
@@ -139,8 +143,9 @@ fn no_bundle(ca_bundle: &Path, error: io::Error) -> StageError {
     .caused_by(error)
 }
 
-/// An answer to `AUTH` that is an error means the credentials, whatever its code. A server that is loading is another matter.
-fn refused_login(error: RedisError) -> RedisError {
+/// Classifies the error of an `AUTH` command. An error answer means that the credentials are wrong, whatever its code
+/// is. Exceptions are the codes of a server or cluster that is not ready, and errors without an answer.
+fn authentication_error(error: RedisError) -> RedisError {
     match error.code() {
         None | Some("LOADING" | "CLUSTERDOWN" | "TRYAGAIN") => error,
         Some(_) => {

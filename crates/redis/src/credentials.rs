@@ -1,20 +1,21 @@
-//! The user and the password that a node asks for.
+//! The user and the password with which a connection authenticates to a node.
 
 use std::future::Future;
 
 use custody_core::{error::StageError, secret::Secret};
 
-/// A user and the user's password.
+/// A user name and its password.
 #[derive(Clone, Debug)]
 pub struct Credentials {
-    /// The user's name.
+    /// The name of the user.
     pub username: String,
-    /// The password.
+    /// The password of the user.
     pub password: Secret,
 }
 
-/// The origin of the credentials, asked at every new connection: passwords rotate.
+/// A source of credentials. The connector asks it before the first connection, and again when a node refuses the cached
+/// credentials: passwords rotate.
 pub trait CredentialSource: Send + Sync {
-    /// The credentials, or `None` where the cluster wants none.
+    /// Returns the credentials, or `None` if the cluster requires no authentication.
     fn credentials(&self) -> impl Future<Output = Result<Option<Credentials>, StageError>> + Send;
 }

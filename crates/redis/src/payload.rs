@@ -1,4 +1,4 @@
-//! The conversations about a payload.
+//! The exchanges that store, read, measure, persist and remove a payload.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use redis::{Cmd, RedisResult, Value, cmd};
 
 use crate::{
     bulk::{Batch, BulkConnection, Incoming, unexpected},
-    node::Conversation,
+    node::Exchange,
     settings::CacheSettings,
 };
 
@@ -15,27 +15,27 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Stores a payload; how many replicas confirmed it.
+/// Stores a payload. The answer is the number of replicas that confirmed it.
 pub(crate) struct Store<'a> {
     pub(crate) key: &'a str,
     pub(crate) payload: &'a [u8],
     pub(crate) settings: CacheSettings,
 }
 
-impl Conversation for Store<'_> {
+impl Exchange for Store<'_> {
     type Answer = u32;
 
     const SENDS_PAYLOAD: bool = true;
 
-    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<u32> {
+    async fn run(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<u32> {
         let CacheSettings { level, replication_timeout, time_to_live, .. } = self.settings;
         let ttl = milliseconds(time_to_live).to_string();
         let mut batch = Batch::new(asking);
         batch.keyed_with_payload(&[b"SET", self.key.as_bytes()], self.payload, &[b"PX", ttl.as_bytes()]);
         let wanted = level.replicas();
         if wanted > 0 {
-            // It is about the writes of its own connection, so it belongs to this one: if the connection dies in between,
-            // both commands are repeated.
+            // `WAIT` counts the confirmations of writes on the same connection, so it must follow `SET` on this
+            // connection. If the connection dies between the two, both commands are repeated.
             let wait = milliseconds(replication_timeout);
             batch.plain(cmd("WAIT").arg(wanted).arg(wait), replication_timeout);
         }
@@ -52,10 +52,10 @@ impl Conversation for Store<'_> {
 /// Reads a payload.
 pub(crate) struct Fetch<'a>(pub(crate) &'a str);
 
-impl Conversation for Fetch<'_> {
+impl Exchange for Fetch<'_> {
     type Answer = Option<Bytes>;
 
-    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
+    async fn run(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
         if asking {
             connection.ask(&cmd("ASKING")).await?;
         }
@@ -63,44 +63,46 @@ impl Conversation for Fetch<'_> {
     }
 }
 
-/// Begins to read a payload, and takes the connection that it comes on.
+/// Begins to read a payload, and takes ownership of the connection that the payload arrives on.
 pub(crate) struct BeginFetch<'a>(pub(crate) &'a str);
 
-impl Conversation for BeginFetch<'_> {
+impl Exchange for BeginFetch<'_> {
     type Answer = Option<(BulkConnection, Incoming)>;
 
-    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
+    async fn run(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
         if asking {
             connection.ask(&cmd("ASKING")).await?;
         }
         let incoming = connection.begin_fetch(cmd("GET").arg(self.0)).await?;
-        Ok(incoming.map(|incoming| (connection.take(), incoming)))
+        Ok(incoming.map(|incoming| (connection.detach(), incoming)))
     }
 }
 
 /// Reads a payload's size.
 pub(crate) struct Size<'a>(pub(crate) &'a str);
 
-impl Conversation for Size<'_> {
+impl Exchange for Size<'_> {
     type Answer = Option<u64>;
 
-    /// `STRLEN` answers 0 for a key that is not there, so the existence is asked for too. In this order: a payload that is
-    /// removed in between is reported as absent, not as empty.
-    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
+    /// Runs `STRLEN`, then `EXISTS`. `STRLEN` answers 0 for an absent key, so a second command must ask whether the key
+    /// exists. The order matters: a payload that is removed between the two commands is reported as absent, not as
+    /// empty.
+    async fn run(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<Self::Answer> {
         let [length, exists] =
             numbers(connection, asking, [cmd("STRLEN").arg(self.0), cmd("EXISTS").arg(self.0)]).await?;
         Ok((exists > 0).then_some(length))
     }
 }
 
-/// Takes the expiry off a payload; whether there is one.
+/// Removes the expiry of a payload. The answer is whether the payload exists.
 pub(crate) struct Persist<'a>(pub(crate) &'a str);
 
-impl Conversation for Persist<'_> {
+impl Exchange for Persist<'_> {
     type Answer = bool;
 
-    /// `PERSIST` answers 0 for a key without expiry too, so the existence is asked for.
-    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<bool> {
+    /// Runs `PERSIST`, then `EXISTS`. `PERSIST` answers 0 also for a key without expiry, so a second command must ask
+    /// whether the key exists.
+    async fn run(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<bool> {
         let [_, exists] =
             numbers(connection, asking, [cmd("PERSIST").arg(self.0), cmd("EXISTS").arg(self.0)]).await?;
         Ok(exists > 0)
@@ -110,15 +112,15 @@ impl Conversation for Persist<'_> {
 /// Removes a payload.
 pub(crate) struct Unlink<'a>(pub(crate) &'a str);
 
-impl Conversation for Unlink<'_> {
+impl Exchange for Unlink<'_> {
     type Answer = ();
 
-    async fn hold(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<()> {
+    async fn run(&self, connection: &mut BulkConnection, asking: bool) -> RedisResult<()> {
         numbers(connection, asking, [cmd("UNLINK").arg(self.0)]).await.map(drop)
     }
 }
 
-/// The answers to commands that are answered with a number.
+/// Runs commands whose answers are numbers, and returns the numbers.
 async fn numbers<const N: usize>(
     connection: &mut BulkConnection,
     asking: bool,

@@ -1,4 +1,4 @@
-//! The port of the payload cache, on a cluster.
+//! The adapter of the port `PayloadCache` on a cluster.
 
 use std::{io, sync::Arc};
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use custody_core::{
     error::{ErrorName, StageError},
     message::RedisReference,
-    payload_source::{PayloadSource, Pieces, opened_later},
+    payload_source::{PayloadSource, Pieces, open_on_first_read},
     ports::payload_cache::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
@@ -15,46 +15,47 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::timeout;
 
 use crate::{
-    breaker::Why,
+    breaker::PauseReason,
     bulk::{BulkConnection, Incoming},
     cluster::Cluster,
     connection::ClusterConnection,
     credentials::CredentialSource,
     node::Node,
     payload::{BeginFetch, Fetch, Persist, Size, Store, Unlink},
-    routing::Answered,
+    routing::RoutedAnswer,
     settings::CacheSettings,
     slot::slot_of,
 };
 
-/// The payload cache on a cluster. Nothing is connected before the first call.
+/// The payload cache on a cluster. It opens no connection before the first call.
 #[derive(Debug)]
 pub struct ClusterCache<C> {
     cluster: Arc<Cluster<C>>,
 }
 
 impl<C: CredentialSource> ClusterCache<C> {
-    /// The cache on the cluster that `connection` leads to.
+    /// Creates the cache on the cluster at `connection`.
     pub fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
         Self { cluster: Arc::new(Cluster::new(connection, settings)) }
     }
 }
 
 impl<C: CredentialSource> ClusterCache<C> {
-    /// Stores a payload, once more where the primary that took it turns out to be none any more: then its replicas confirm
-    /// nothing, and its successor's may.
+    /// Stores a payload. If too few replicas confirm it and a second node reports that the primary was replaced, the
+    /// payload is stored again on the new primary: the replicas of a replaced primary never confirm, but those of its
+    /// successor may.
     async fn store(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
         let (key, settings) = (key_of(id), self.cluster.settings);
         let (slot, wanted) = (slot_of(key.as_bytes()), settings.level.replicas());
         let store = Store { key: &key, payload, settings };
         loop {
-            let Answered { answer: confirmed, node, owner } =
+            let RoutedAnswer { answer: confirmed, node, owner } =
                 self.cluster.call(slot, || storing(id), &store).await?;
             if confirmed >= wanted {
                 node.breaker.close();
                 return Ok(());
             }
-            node.breaker.open(Why::TooFewReplicas, settings.breaker_pause);
+            node.breaker.open(PauseReason::TooFewReplicas, settings.breaker_pause);
             if let Ok(false) = self.cluster.confirms_owner(slot, &owner).await {
                 continue;
             }
@@ -69,12 +70,13 @@ fn storing(id: RecordId) -> String {
     format!("cache the payload of record {id}")
 }
 
-/// The key of a record's payload.
+/// Returns the cache key of a record's payload.
 fn key_of(id: RecordId) -> String {
     format!("rec:{id}")
 }
 
-/// Begins to read a payload: its size, and its pieces as they come in. `None` where there is none.
+/// Begins to read a payload, and returns its size and the stream of its pieces. `None` if the cache has no payload of
+/// the record.
 async fn begin<C: CredentialSource + 'static>(
     cluster: &Cluster<C>,
     id: RecordId,
@@ -82,15 +84,16 @@ async fn begin<C: CredentialSource + 'static>(
     let key = key_of(id);
     let operation = || format!("read the cached payload of record {id}");
     let slot = slot_of(key.as_bytes());
-    let begun = cluster.call_for_presence(slot, operation, &BeginFetch(&key), Option::is_none).await?;
-    let Answered { answer: Some((connection, incoming)), node, .. } = begun else { return Ok(None) };
+    let begun = cluster.call_confirming_absence(slot, operation, &BeginFetch(&key), Option::is_none).await?;
+    let RoutedAnswer { answer: Some((connection, incoming)), node, .. } = begun else { return Ok(None) };
     let size_bytes = incoming.length as u64;
     let read = async |(connection, mut incoming, node): (Option<BulkConnection>, Incoming, Arc<Node>)| {
         let Some(mut connection) = connection else { return Ok(None) };
         let Some(piece) = connection.next_piece(&mut incoming).await.map_err(io::Error::other)? else {
             return Ok(None);
         };
-        // With the last piece: a reader that knows the size asks for no more.
+        // The connection is put back together with the last piece, not after it: a reader that knows the size polls the
+        // stream no further.
         let connection = if incoming.is_complete() {
             node.put_back(connection);
             None
@@ -113,7 +116,7 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     }
 
     async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
-        if !self.cluster.settings.admits {
+        if !self.cluster.settings.accepts_payloads {
             let closed = format!("{}: the cache is closed to new payloads", storing(id));
             return Err(StageError::new(ErrorName::CacheUnavailable, closed));
         }
@@ -128,7 +131,8 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
         let key = key_of(id);
         let operation = || format!("read the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
-        let answered = self.cluster.call_for_presence(slot, operation, &Fetch(&key), Option::is_none).await?;
+        let answered =
+            self.cluster.call_confirming_absence(slot, operation, &Fetch(&key), Option::is_none).await?;
         Ok(answered.answer)
     }
 
@@ -137,9 +141,9 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
         let cluster = Arc::clone(&self.cluster);
         let again = move || {
             let cluster = Arc::clone(&cluster);
-            opened_later(
-                async move { Ok::<_, StageError>(begin(&cluster, id).await?.map(|(_, pieces)| pieces)) },
-            )
+            open_on_first_read(async move {
+                Ok::<_, StageError>(begin(&cluster, id).await?.map(|(_, pieces)| pieces))
+            })
         };
         Ok(Some(PayloadSource::new(size_bytes, pieces, again)))
     }
@@ -148,16 +152,19 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
         let key = key_of(id);
         let operation = || format!("read the size of the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
-        let answered = self.cluster.call_for_presence(slot, operation, &Size(&key), Option::is_none).await?;
+        let answered =
+            self.cluster.call_confirming_absence(slot, operation, &Size(&key), Option::is_none).await?;
         Ok(answered.answer)
     }
 
     async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
         let key = key_of(id);
-        let operation = || format!("take the expiry off the cached payload of record {id}");
+        let operation = || format!("remove the expiry of the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
-        let answered =
-            self.cluster.call_for_presence(slot, operation, &Persist(&key), |is_there| !is_there).await?;
+        let answered = self
+            .cluster
+            .call_confirming_absence(slot, operation, &Persist(&key), |is_there| !is_there)
+            .await?;
         Ok(answered.answer)
     }
 

@@ -1,32 +1,32 @@
-//! The conversations about a node itself: its view of the cluster, and how well it is.
+//! The exchanges about the state of a node: its view of the cluster, and the number of its working replicas.
 
 use redis::{RedisResult, Value, cmd};
 
 use crate::{
     bulk::{BulkConnection, unexpected},
-    node::Conversation,
+    node::Exchange,
     topology::{Address, Topology},
 };
 
-/// Asks a node for its view of the cluster.
+/// Reads the topology of the cluster, as the node reports it.
 pub(crate) struct ReadTopology<'a>(pub(crate) &'a Address);
 
-impl Conversation for ReadTopology<'_> {
+impl Exchange for ReadTopology<'_> {
     type Answer = Topology;
 
-    async fn hold(&self, connection: &mut BulkConnection, _: bool) -> RedisResult<Topology> {
+    async fn run(&self, connection: &mut BulkConnection, _: bool) -> RedisResult<Topology> {
         let answer = connection.ask(cmd("CLUSTER").arg("SLOTS")).await?;
         Topology::read(&answer, self.0)
     }
 }
 
-/// Asks a node how many replicas it has that could confirm a write now. `None` where it is no primary.
+/// Reads how many replicas of the node could confirm a write now. `None` if the node is not a primary.
 pub(crate) struct CountReplicas;
 
-impl Conversation for CountReplicas {
+impl Exchange for CountReplicas {
     type Answer = Option<u32>;
 
-    async fn hold(&self, connection: &mut BulkConnection, _: bool) -> RedisResult<Self::Answer> {
+    async fn run(&self, connection: &mut BulkConnection, _: bool) -> RedisResult<Self::Answer> {
         let answer = connection.ask(cmd("INFO").arg("replication")).await?;
         match &answer {
             Value::BulkString(_) | Value::VerbatimString { .. } | Value::SimpleString(_) => {
@@ -38,11 +38,11 @@ impl Conversation for CountReplicas {
     }
 }
 
-/// A replica confirms what it has once a second. One that was silent for longer than this many seconds may hang, although its
-/// connection is there.
+/// The largest lag, in seconds, of a replica that counts as working. A replica acknowledges its data once a second. A
+/// replica that was silent for longer may hang, although its connection is still open.
 const MAX_LAG_SECONDS: u32 = 2;
 
-/// The replicas that are connected and not silent. `None` for a server that is itself a replica.
+/// Counts the replicas that are online and have a small lag. `None` if the server is itself a replica.
 fn replicas_that_keep_up(replication: &str) -> Option<u32> {
     let lines = || replication.lines().map(str::trim);
     lines().find(|line| *line == "role:master")?;

@@ -1,4 +1,4 @@
-//! What becomes of a call: which node it goes to, and where it turns when that node does not take it.
+//! The routing of a call: which node it goes to, and where it is sent next when that node fails or redirects it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,39 +9,40 @@ use custody_core::error::{ErrorName, StageError};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    breaker::{Admission, Why},
-    cluster::{Cluster, later},
+    breaker::{Admission, PauseReason},
+    cluster::{Cluster, not_ready},
     credentials::CredentialSource,
     failure::Failure,
-    node::{Conversation, Node},
+    node::{Exchange, Node},
     probe::CountReplicas,
     topology::Address,
 };
 
-/// How many `MOVED` and `ASK` are followed before the topology is read again and a pause made.
+/// The largest number of `MOVED` and `ASK` redirects that are followed before the topology is read again after a pause.
 const MAX_HOPS: u32 = 5;
 
-/// The first pause before another try; each is twice as long as the one before, up to [`LAST_PAUSE`].
+/// The pause before the second try. Each further pause is twice as long as the one before, up to [`LAST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_millis(320);
 
-/// An answer, and who gave it.
-pub(crate) struct Answered<T> {
+/// An answer, and the nodes that it came from.
+pub(crate) struct RoutedAnswer<T> {
     pub(crate) answer: T,
     /// The node that answered.
     pub(crate) node: Arc<Node>,
-    /// The node that answered as the owner of the slot. It is another one while the slot is being moved (`ASK`).
+    /// The owner of the slot at the time of the answer. While the slot is being moved (`ASK`), this is another node
+    /// than the one that answered.
     pub(crate) owner: Address,
 }
 
-/// Where the next try goes.
+/// The node that the next try goes to.
 struct Target {
     node: Arc<Node>,
-    /// The owner that has sent it there with `ASK`.
+    /// The owner of the slot, if it redirected the call to this node with `ASK`.
     sent_by: Option<Address>,
 }
 
-/// What is known of a call under way, for the error when its time is over.
+/// The last node and the last failure of a call in progress. They are reported if the call reaches its time limit.
 #[derive(Default)]
 struct Progress {
     node: Option<Arc<Node>>,
@@ -49,16 +50,16 @@ struct Progress {
 }
 
 impl<C: CredentialSource> Cluster<C> {
-    /// Holds a conversation about a key of `slot` with whoever owns it. It fails only once the time of a call is over, or
-    /// where waiting does not help.
-    pub(crate) async fn call<T: Conversation>(
+    /// Runs an exchange about a key of `slot` with the node that owns the slot. It retries until the time limit of a
+    /// call, and fails earlier only if waiting does not help.
+    pub(crate) async fn call<T: Exchange>(
         &self,
         slot: u16,
         operation: impl Fn() -> String,
-        conversation: &T,
-    ) -> Result<Answered<T::Answer>, StageError> {
+        exchange: &T,
+    ) -> Result<RoutedAnswer<T::Answer>, StageError> {
         let progress = Mutex::default();
-        let routed = timeout(self.settings.call_limit, self.route(slot, conversation, &progress)).await;
+        let routed = timeout(self.settings.call_limit, self.route(slot, exchange, &progress)).await;
         let failure = match routed {
             Ok(Ok(answered)) => return Ok(answered),
             Ok(Err(failure)) => failure,
@@ -66,28 +67,28 @@ impl<C: CredentialSource> Cluster<C> {
                 let Progress { node, failure } =
                     progress.into_inner().unwrap_or_else(PoisonError::into_inner);
                 if let Some(node) = node.filter(|_| T::SENDS_PAYLOAD) {
-                    node.breaker.open(Why::Unready, self.settings.breaker_pause);
+                    node.breaker.open(PauseReason::Unready, self.settings.breaker_pause);
                 }
                 let limit = self.settings.call_limit.as_millis();
-                failure.unwrap_or_else(|| later(format!("it took longer than {limit} ms")))
+                failure.unwrap_or_else(|| not_ready(format!("it took longer than {limit} ms")))
             }
         };
         Err(stage_error(operation(), failure))
     }
 
-    /// Like [`call`](Self::call), for an answer that may report absence: it counts once another node has confirmed who owns
-    /// the slot.
-    pub(crate) async fn call_for_presence<T: Conversation>(
+    /// Like [`call`](Self::call), for an answer that may report absence. Absence is returned only after another node
+    /// has confirmed the owner of the slot.
+    pub(crate) async fn call_confirming_absence<T: Exchange>(
         &self,
         slot: u16,
         operation: impl Fn() -> String,
-        conversation: &T,
+        exchange: &T,
         is_absence: impl Fn(&T::Answer) -> bool,
-    ) -> Result<Answered<T::Answer>, StageError> {
+    ) -> Result<RoutedAnswer<T::Answer>, StageError> {
         let mut pause = FIRST_PAUSE;
         let ask = async {
             loop {
-                let answered = self.call(slot, &operation, conversation).await?;
+                let answered = self.call(slot, &operation, exchange).await?;
                 if !is_absence(&answered.answer) {
                     return Ok(answered);
                 }
@@ -100,18 +101,18 @@ impl<C: CredentialSource> Cluster<C> {
             }
         };
         timeout(self.settings.call_limit, ask).await.unwrap_or_else(|_| {
-            let why = "no second node confirms that it is not there".to_owned();
-            Err(stage_error(operation(), later(why)))
+            let why = "no second node confirms that the payload is absent".to_owned();
+            Err(stage_error(operation(), not_ready(why)))
         })
     }
 
-    async fn route<T: Conversation>(
+    async fn route<T: Exchange>(
         &self,
         slot: u16,
-        conversation: &T,
+        exchange: &T,
         progress: &Mutex<Progress>,
-    ) -> Result<Answered<T::Answer>, Failure> {
-        let (mut target, mut hops, mut pause, mut has_looked_again) = (None, 0, FIRST_PAUSE, false);
+    ) -> Result<RoutedAnswer<T::Answer>, Failure> {
+        let (mut target, mut hops, mut pause, mut has_refreshed_topology) = (None, 0, FIRST_PAUSE, false);
         let note = |node: Option<&Arc<Node>>, failure: Failure| {
             *progress.lock().unwrap_or_else(PoisonError::into_inner) =
                 Progress { node: node.map(Arc::clone), failure: Some(failure) };
@@ -123,7 +124,7 @@ impl<C: CredentialSource> Cluster<C> {
             };
             let Target { node, sent_by } = match next {
                 Ok(next) => next,
-                Err(failure @ (Failure::Later(_) | Failure::Hung(_))) => {
+                Err(failure @ (Failure::Transient(_) | Failure::TimedOut(_))) => {
                     note(None, failure);
                     wait(&mut pause).await;
                     continue;
@@ -131,10 +132,10 @@ impl<C: CredentialSource> Cluster<C> {
                 Err(failure) => return Err(failure),
             };
             progress.lock().unwrap_or_else(PoisonError::into_inner).node = Some(Arc::clone(&node));
-            let failure = match self.attempt(&node, conversation, sent_by.is_some()).await {
+            let failure = match self.attempt(&node, exchange, sent_by.is_some()).await {
                 Ok(answer) => {
                     let owner = sent_by.unwrap_or_else(|| node.address.clone());
-                    return Ok(Answered { answer, node, owner });
+                    return Ok(RoutedAnswer { answer, node, owner });
                 }
                 Err(failure) => failure,
             };
@@ -155,63 +156,65 @@ impl<C: CredentialSource> Cluster<C> {
                         continue;
                     }
                 }
-                // Puts to the node are paused: only another owner can take this one.
-                Failure::Paused(_) if has_looked_again => return Err(failure),
+                // The breaker of the node refuses the payload, and this call has already read the topology again: no
+                // other owner can take the payload.
+                Failure::Paused(_) if has_refreshed_topology => return Err(failure),
                 Failure::Moved { .. }
                 | Failure::Ask { .. }
-                | Failure::Later(_)
-                | Failure::Hung(_)
+                | Failure::Transient(_)
+                | Failure::TimedOut(_)
                 | Failure::Paused(_) => {}
                 Failure::Refused(_) | Failure::Unusable(_) => return Err(failure),
             }
-            let is_paused = matches!(failure, Failure::Paused(_) | Failure::Hung(_));
+            let is_paused = matches!(failure, Failure::Paused(_) | Failure::TimedOut(_));
             note(Some(&node), failure);
-            (hops, has_looked_again) = (0, true);
+            (hops, has_refreshed_topology) = (0, true);
             if !is_paused {
                 wait(&mut pause).await;
             }
-            // Where nobody reports a topology, the next try goes by the old one.
+            // If no node reports a topology, the next try uses the old one.
             self.refresh(Some(&node.address)).await.ok();
         }
     }
 
-    /// One conversation with one node, where its breaker admits it.
-    async fn attempt<T: Conversation>(
+    /// Runs an exchange with one node. If the exchange sends a payload, the node's breaker must admit it.
+    async fn attempt<T: Exchange>(
         &self,
         node: &Node,
-        conversation: &T,
+        exchange: &T,
         asking: bool,
     ) -> Result<T::Answer, Failure> {
         let pause = self.settings.breaker_pause;
         let result = async {
             if T::SENDS_PAYLOAD {
-                self.be_admitted(node).await?;
+                self.check_breaker(node).await?;
             }
-            node.converse(&self.connector, conversation, asking).await
+            node.run_exchange(&self.connector, exchange, asking).await
         };
         let result = result.await;
-        if let Err(Failure::Hung(_)) = &result {
-            node.breaker.open(Why::Hung, pause);
+        if let Err(Failure::TimedOut(_)) = &result {
+            node.breaker.open(PauseReason::TimedOut, pause);
         }
         result
     }
 
-    /// Asks a node's breaker, and the node itself where it was not well a while ago: the question costs little, a payload that
-    /// is not confirmed costs the time of a whole request.
-    async fn be_admitted(&self, node: &Node) -> Result<(), Failure> {
+    /// Asks a node's breaker for admission. If the breaker asks for a probe, the node is asked for its number of
+    /// replicas first: that question costs little, but a payload that is not confirmed costs the time of a whole
+    /// request.
+    async fn check_breaker(&self, node: &Node) -> Result<(), Failure> {
         let pause = self.settings.breaker_pause;
         match node.breaker.admit(pause) {
             Admission::Send => Ok(()),
             Admission::Refused(why) => Err(paused(node, why)),
             Admission::Probe => {
                 let wanted = self.settings.level.replicas();
-                match node.converse(&self.connector, &CountReplicas, false).await? {
+                match node.run_exchange(&self.connector, &CountReplicas, false).await? {
                     Some(replicas) if replicas >= wanted => Ok(()),
                     Some(_) => {
-                        node.breaker.open(Why::TooFewReplicas, pause);
-                        Err(paused(node, Why::TooFewReplicas))
+                        node.breaker.open(PauseReason::TooFewReplicas, pause);
+                        Err(paused(node, PauseReason::TooFewReplicas))
                     }
-                    // A replica answers a put with where to go.
+                    // The node is a replica. It answers the `put` with a redirect to its primary.
                     None => Ok(()),
                 }
             }
@@ -224,13 +227,13 @@ async fn wait(pause: &mut Duration) {
     *pause = (*pause * 2).min(LAST_PAUSE);
 }
 
-fn paused(node: &Node, why: Why) -> Failure {
+fn paused(node: &Node, why: PauseReason) -> Failure {
     Failure::Paused(format!("puts to {} are paused: {}", node.address, why.as_str()))
 }
 
 fn stage_error(operation: String, failure: Failure) -> StageError {
     match failure {
-        // It names its own operation, and may be worth no retry.
+        // This error names its own operation, and its error name may mean that a retry does not help.
         Failure::Unusable(error) => error,
         failure => StageError::new(ErrorName::CacheUnavailable, operation).caused_by(failure.into_cause()),
     }

@@ -1,20 +1,21 @@
-//! How the cache is used: the level of durability, and the time limits.
+//! The settings of the cache: the level of durability, and the time limits.
 
 use std::time::Duration;
 
 use custody_core::receipt::Durability;
 
-/// What makes a payload durable once the primary has taken it.
+/// The condition under which a payload counts as durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// The primary's answer itself: it comes after the write is in the transaction log (`Durability: sync`).
+    /// The primary has answered. It answers only after the write is in the transaction log (`Durability: sync`).
     Sync,
-    /// The confirmation of so many replicas (`WAIT`). With 0, the primary's answer alone; for tests.
+    /// This number of replicas has confirmed the payload (`WAIT`). With 0, the answer of the primary is enough; for
+    /// tests only.
     Replicas(u32),
 }
 
 impl Level {
-    /// The durability that a receipt reports.
+    /// Returns the durability that a receipt reports at this level.
     pub const fn durability(self) -> Durability {
         match self {
             Self::Sync => Durability::Durable,
@@ -22,7 +23,7 @@ impl Level {
         }
     }
 
-    /// How many replicas must confirm a write.
+    /// Returns the number of replicas that must confirm a write.
     pub(crate) const fn replicas(self) -> u32 {
         match self {
             Self::Sync => 0,
@@ -31,33 +32,35 @@ impl Level {
     }
 }
 
-/// How the cache is used.
+/// The settings of a cache.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheSettings {
-    /// What makes a payload durable.
+    /// The level of durability.
     pub level: Level,
-    /// Whether the cache takes new payloads. A cache that is to be replaced takes none, and drains.
-    pub admits: bool,
-    /// How long replicas may take to confirm a payload.
+    /// Whether the cache accepts new payloads. A cache that is about to be replaced accepts none, and drains.
+    pub accepts_payloads: bool,
+    /// The time limit for replicas to confirm a payload.
     pub replication_timeout: Duration,
-    /// How long a payload lives that was never persisted.
+    /// The time after which a payload expires if it was never persisted.
     pub time_to_live: Duration,
-    /// The time of one call, everything that it takes together. Ingest turns to the archive after that.
+    /// The time limit of one call, including all its retries and redirects. When a `put` reaches this limit, ingest
+    /// stores the payload in the archive.
     pub call_limit: Duration,
-    /// How long a connection may take, with TLS and authentication.
+    /// The time limit for opening a connection, including TLS and authentication.
     pub connect_limit: Duration,
-    /// How long a server may take to accept the next piece of a command, or to give the next piece of an answer.
+    /// The time limit for a server to accept the next piece of a command, or to send the next piece of an answer.
     pub stall_limit: Duration,
-    /// How long puts to a node fail at once after one has met a node that hangs or lacks replicas.
+    /// The time for which every `put` to a node fails at once, after a `put` found that the node hangs or lacks
+    /// replicas.
     pub breaker_pause: Duration,
 }
 
 impl CacheSettings {
-    /// The settings of a cache at this level.
+    /// Returns the default settings of a cache at this level.
     pub const fn new(level: Level) -> Self {
         Self {
             level,
-            admits: true,
+            accepts_payloads: true,
             replication_timeout: Duration::from_millis(1500),
             time_to_live: Duration::from_hours(7 * 24),
             call_limit: Duration::from_secs(4),

@@ -1,15 +1,16 @@
 //! The hash slot of a key: CRC16 (XMODEM) of the key, or of its hash tag, modulo 16384. Source: the cluster specification of
 //! Redis and Valkey, "Key distribution model" and "Hash tags".
 
-/// How many slots a cluster has.
+/// The number of hash slots of a cluster.
 pub(crate) const SLOTS: u16 = 16_384;
 
-/// The slot of a key.
+/// Returns the hash slot of a key.
 pub(crate) fn slot_of(key: &[u8]) -> u16 {
     crc16(hash_tag(key).unwrap_or(key)) % SLOTS
 }
 
-/// The part of a key between its first `{` and the next `}`, unless it is empty.
+/// Returns the hash tag of a key: the part between its first `{` and the next `}`. `None` if the key has no such part,
+/// or if the part is empty.
 fn hash_tag(key: &[u8]) -> Option<&[u8]> {
     let open = memchr::memchr(b'{', key)?;
     let length = memchr::memchr(b'}', &key[open + 1..])?;

@@ -1,4 +1,4 @@
-//! Who owns which slots, as a node reports it (`CLUSTER SLOTS`).
+//! The owners of the hash slots, as a node reports them (`CLUSTER SLOTS`).
 
 use std::{collections::BTreeSet, fmt};
 
@@ -20,8 +20,8 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// The address in a `MOVED` or `ASK` of the node at `asked`. A node that does not know its own host leaves it empty, or
-    /// names it `?`; it means the host that it was asked at.
+    /// Returns the address in a `MOVED` or `ASK` answer of the node at `asked`. A node that does not know its own host
+    /// name sends an empty host or `?`. Both mean the host at which that node was asked.
     pub(crate) fn in_redirect(text: &str, asked: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         Some(Self { host: host_or_asked(host, asked), port: port.parse().ok()? })
@@ -32,7 +32,7 @@ fn host_or_asked(host: &str, asked: &Address) -> String {
     if matches!(host, "" | "?") { asked.host.clone() } else { host.to_owned() }
 }
 
-/// The owners of all slots.
+/// The owner of each slot, and the addresses of all nodes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Topology {
     ranges: Vec<Range>,
@@ -47,7 +47,7 @@ struct Range {
 }
 
 impl Topology {
-    /// The topology that the node at `asked` reports.
+    /// Parses the topology that the node at `asked` reports.
     pub(crate) fn read(answer: &Value, asked: &Address) -> RedisResult<Self> {
         let read = |entry: &Value| -> Option<(Range, Vec<Address>)> {
             let Value::Array(parts) = entry else { return None };
@@ -69,12 +69,12 @@ impl Topology {
         Ok(topology)
     }
 
-    /// Whether no slot has an owner: a node that belongs to no cluster reports that.
+    /// Returns whether no slot has an owner. A node that belongs to no cluster reports such a topology.
     pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// The primary that owns a slot.
+    /// Returns the primary that owns a slot.
     pub(crate) fn owner(&self, slot: u16) -> Option<&Address> {
         self.ranges
             .iter()
@@ -82,20 +82,20 @@ impl Topology {
             .map(|range| &range.primary)
     }
 
-    /// Notes that a slot has another owner. What is noted last counts, until the next topology.
+    /// Records that a slot has another owner. The last recorded owner counts until the next topology is read.
     pub(crate) fn note_owner(&mut self, slot: u16, owner: Address) {
         self.ranges.retain(|range| (range.first, range.last) != (slot, slot));
         self.nodes.insert(owner.clone());
         self.ranges.insert(0, Range { first: slot, last: slot, primary: owner });
     }
 
-    /// The addresses of all nodes, replicas among them.
+    /// Returns the addresses of all nodes, primaries and replicas.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Address> {
         self.nodes.iter()
     }
 }
 
-/// A node: its preferred host, its port, its id, and its other names (`ip`, `hostname`).
+/// Parses one node: its preferred host, its port, its id, and a list of further names (`ip`, `hostname`).
 fn read_node(node: &Value, asked: &Address) -> Option<Address> {
     let Value::Array(parts) = node else { return None };
     let [host, Value::Int(port), more @ ..] = parts.as_slice() else { return None };
@@ -105,7 +105,7 @@ fn read_node(node: &Value, asked: &Address) -> Option<Address> {
         _ => None,
     };
     let host = text(host).unwrap_or_default();
-    // A node that prefers its host name and has none is known by its address.
+    // A node that prefers its host name but has none sends `?`. Its IP address is among the further names.
     let ip = || match more.get(1) {
         Some(Value::Array(names)) => names
             .chunks_exact(2)
@@ -150,7 +150,7 @@ mod tests {
         {
             assert_eq!(topology.owner(slot).unwrap().to_string(), owner, "{slot}");
         }
-        assert_eq!(topology.owner(400), None, "nobody owns this slot");
+        assert_eq!(topology.owner(400), None, "this slot has no owner");
         assert_eq!(topology.nodes().count(), 5, "replicas are nodes too");
 
         topology.note_owner(50, asked());

@@ -1,4 +1,4 @@
-//! The aggregate function: completes a record that both branches are done with.
+//! The aggregate function: completes a record after both branches of its workflow have succeeded.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use custody_aws::{Aws, DynamoTable};
 use custody_core::{clock::SystemClock, stages::aggregate};
 use custody_lambda::{bounded::Bounded, config::AggregateConfig, runtime};
 
-/// The time limit of the cache: what it does not forget now, reconcile has it forget.
+/// The time limit of unlinking the payload. If the cache does not unlink it in time, reconcile has it unlinked later.
 const UNLINK: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), runtime::Error> {

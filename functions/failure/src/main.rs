@@ -1,12 +1,12 @@
-//! The failure function: secures the payload of a record that failed, and tells of the failure.
+//! The failure function: preserves the payload of a failed record unless it is archived, and reports the failure.
 
 use custody_aws::{
-    Aws, DynamoOpenRecords, DynamoTable, LetterQueue, S3Archive, S3FailedStore, TopicNotifier,
+    Aws, DynamoOpenRecords, DynamoTable, S3Archive, S3FailedStore, SqsDeadLetters, TopicNotifier,
 };
 use custody_core::{clock::SystemClock, stages::failure::Failure};
 use custody_lambda::{
     config::FailureConfig,
-    deployment::{OnAws, patient},
+    deployment::{OnAws, with_background_call_limit},
     runtime,
 };
 
@@ -19,13 +19,13 @@ async fn function() -> Result<(), runtime::Error> {
     let aws = Aws::load().await;
     let tables = config.tables;
     let stage = Failure::<OnAws> {
-        cache: patient(config.cache.client(aws.secrets_manager())),
-        failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
-        archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
-        open: patient(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
-        table: patient(DynamoTable::new(aws.dynamodb(), config.table_name)),
-        dead_letters: patient(LetterQueue::new(aws.sqs(), config.dlq_url)),
-        topic: patient(TopicNotifier::new(aws.sns(), config.topic_arn)),
+        cache: with_background_call_limit(config.cache.client(aws.secrets_manager())),
+        failed_store: with_background_call_limit(S3FailedStore::new(aws.s3(), config.failed_bucket)),
+        archive: with_background_call_limit(S3Archive::new(aws.s3(), config.archive_bucket)),
+        open: with_background_call_limit(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
+        table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        dead_letters: with_background_call_limit(SqsDeadLetters::new(aws.sqs(), config.dlq_url)),
+        topic: with_background_call_limit(TopicNotifier::new(aws.sns(), config.topic_arn)),
         clock: SystemClock,
         event_source: config.event_source,
         policy: config.redrive_policy,

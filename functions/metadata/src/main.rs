@@ -1,4 +1,4 @@
-//! The metadata function: writes the record's item into the index.
+//! The metadata function: writes the item of a record into the record table.
 
 use custody_aws::{Aws, DynamoTable};
 use custody_core::{clock::SystemClock, message::InternalMessage, stages::metadata};

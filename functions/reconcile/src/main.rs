@@ -1,4 +1,4 @@
-//! The reconcile function: does for every open record that is due what it is owed, once a minute.
+//! The reconcile function: once a minute, does the work that is owed for every open record that is due.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use custody_core::{
 use custody_lambda::{
     bounded::Bounded,
     config::ReconcileConfig,
-    deployment::{OnAws, VERY_PATIENT, patient},
+    deployment::{LONG_CALL_LIMIT, OnAws, with_background_call_limit},
     metrics, runtime,
 };
 use serde::de::IgnoredAny;
@@ -29,34 +29,35 @@ async fn function() -> Result<(), runtime::Error> {
     let (tables, workflow) = (config.tables, config.workflow);
     let open = DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims);
     let stage = Reconcile::<OnAws> {
-        cache: patient(config.cache.client(aws.secrets_manager())),
-        failed_store: patient(S3FailedStore::new(aws.s3(), config.failed_bucket)),
-        archive: patient(S3Archive::new(aws.s3(), config.archive_bucket)),
-        open: Bounded::new(open.clone(), VERY_PATIENT),
-        claims: patient(open),
-        markers: patient(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket)),
-        table: patient(DynamoTable::new(aws.dynamodb(), config.table_name)),
-        workflow: patient(StateMachine::new(
+        cache: with_background_call_limit(config.cache.client(aws.secrets_manager())),
+        failed_store: with_background_call_limit(S3FailedStore::new(aws.s3(), config.failed_bucket)),
+        archive: with_background_call_limit(S3Archive::new(aws.s3(), config.archive_bucket)),
+        open: Bounded::new(open.clone(), LONG_CALL_LIMIT),
+        claims: with_background_call_limit(open),
+        markers: with_background_call_limit(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket)),
+        table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        workflow: with_background_call_limit(StateMachine::new(
             aws.step_functions(),
             workflow.state_machine_arn,
             workflow.workflow_type,
         )),
         failure_handler: Bounded::new(
             FailureFunction::new(aws.lambda(), config.failure_function),
-            VERY_PATIENT,
+            LONG_CALL_LIMIT,
         ),
-        topic: patient(TopicNotifier::new(aws.sns(), config.topic_arn)),
+        topic: with_background_call_limit(TopicNotifier::new(aws.sns(), config.topic_arn)),
         clock: SystemClock,
         event_source: config.event_source,
         settings: Settings {
             first_look: config.first_look,
             restart_after: config.restart_after,
             patience: PATIENCE,
-            // New work begins for 50 s of the function's 180 s: what began last may be a failure that takes its 60 s.
+            // The function begins new work for 50 s of its 180 s. The last work that it begins may be the handling of a
+            // failure, which takes up to 60 s.
             budget: Duration::from_secs(50),
             concurrency: 32,
-            // 40 a second. Step Functions grants 150 at least, in every Region. Source: AWS Step Functions developer
-            // guide, "Service quotas".
+            // This is 40 starts a second. Step Functions allows at least 150 a second in every Region. Source: AWS Step
+            // Functions developer guide, "Service quotas".
             max_starts: 2000,
             max_listed: 200_000,
             max_adopted: 2000,

@@ -1,10 +1,10 @@
-//! The redrive function: gives failed records their next attempt, from the dead letters on the redrive queue.
+//! The redrive function: reads dead letters from the redrive queue, and starts the next attempt of their records.
 
-use custody_aws::{Aws, DynamoOpenRecords, DynamoTable, LetterQueue, StateMachine};
+use custody_aws::{Aws, DynamoOpenRecords, DynamoTable, SqsDeadLetters, StateMachine};
 use custody_core::{clock::SystemClock, stages::redrive::Redrive};
 use custody_lambda::{
     config::RedriveConfig,
-    deployment::{OnAws, patient},
+    deployment::{OnAws, with_background_call_limit},
     runtime,
 };
 
@@ -17,14 +17,14 @@ async fn function() -> Result<(), runtime::Error> {
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let stage = Redrive::<OnAws> {
-        open: patient(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
-        table: patient(DynamoTable::new(aws.dynamodb(), config.table_name)),
-        workflow: patient(StateMachine::new(
+        open: with_background_call_limit(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
+        table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        workflow: with_background_call_limit(StateMachine::new(
             aws.step_functions(),
             workflow.state_machine_arn,
             workflow.workflow_type,
         )),
-        dead_letters: patient(LetterQueue::new(aws.sqs(), config.dlq_url)),
+        dead_letters: with_background_call_limit(SqsDeadLetters::new(aws.sqs(), config.dlq_url)),
         clock: SystemClock,
         policy: config.redrive_policy,
         first_look: config.first_look,

@@ -1,4 +1,4 @@
-//! Allocations per record, counted by glibc's `libmemusage.so` in unmodified binaries.
+//! Counts the allocations per record with glibc's `libmemusage.so`, in unmodified binaries.
 
 use std::{
     fs::{self, File},
@@ -15,15 +15,17 @@ use crate::{
     process,
 };
 
-/// Where Debian has the library.
+/// The paths of the library on Debian.
 const LIBRARIES: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/libmemusage.so", "/usr/lib/aarch64-linux-gnu/libmemusage.so"];
 
-/// The difference between a process of few records and one of more is what the records in between cost.
+/// The two numbers of records to compare. The difference between a process with few records and one with more records
+/// is the cost of the additional records.
 const FEW: u32 = 3;
 const MORE: u32 = 13;
 
-/// Counts the allocations of a record, which `invoke` has the program deal with; `None` where there is no library.
+/// Counts the allocations per record. `invoke` makes the program process one record. Returns `None` if the library is
+/// missing.
 pub fn per_record(
     program: &Program,
     deployment: &Deployment,
@@ -32,7 +34,8 @@ pub fn per_record(
     let Some(library) = LIBRARIES.iter().find(|file| Path::new(file).exists()) else { return Ok(None) };
     let report = tempfile::NamedTempFile::new()?;
     let mut count = |records| -> anyhow::Result<Option<Totals>> {
-        let libraries: Vec<_> = process::preloaded().into_iter().chain([(*library).to_owned()]).collect();
+        let libraries: Vec<_> =
+            process::sha_hiding_preload().into_iter().chain([(*library).to_owned()]).collect();
         let preload = [("LD_PRELOAD", libraries.join(":"))];
         let stderr = Stdio::from(File::create(report.path())?);
         let mut function = Function::start_with(program, deployment, &preload, stderr)?;
@@ -56,7 +59,8 @@ struct Totals {
     bytes: f64,
 }
 
-/// Reads the library's table, whose lines are ` malloc|  calls  bytes  failed`, with colours in between.
+/// Parses the library's table, whose lines are ` malloc|  calls  bytes  failed`, with escape codes for colours in
+/// between.
 fn totals(text: &str) -> Option<Totals> {
     let mut totals = Totals { calls: 0.0, bytes: 0.0 };
     for name in ["malloc", "realloc", "calloc"] {

@@ -1,11 +1,11 @@
-//! The command line.
+//! The command line of the benchmark.
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use custody_bench::{cache_bytes::Load, latencies::Latencies};
 
-/// Measures the functions against a baseline: what moving the bytes alone would cost.
+/// Measures the functions against a baseline, which only moves the bytes.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -18,32 +18,34 @@ pub(crate) struct Arguments {
     /// Draw the figures into this file, as SVG.
     #[arg(long)]
     pub(crate) svg: Option<PathBuf>,
-    /// End with status 1 where a target is missed; the last line names it.
+    /// End with status 1 if a target is missed; the last line names it.
     #[arg(long)]
     pub(crate) goal: bool,
-    /// A few records of each kind, to see that the harness works. The figures mean nothing.
+    /// Measure only a few records of each kind, to check that the harness works. The figures mean nothing.
     #[arg(long, conflicts_with = "goal")]
     pub(crate) brief: bool,
-    /// Without the curve of throughput.
+    /// Do not measure the curve of throughput.
     #[arg(long)]
     pub(crate) targets_only: bool,
-    /// Have the baseline of ingest write the payload as the event carries it, in base64, instead of as many bytes as it has
-    /// when it is decoded.
+    /// Make the baseline of ingest write the payload in base64, as the event carries it, instead of as many bytes as
+    /// the decoded payload has.
     #[arg(long)]
     pub(crate) encoded_baseline: bool,
-    /// Only what is called so, such as `ingest at 6 MB` or `archive`; targets that need more count as not measured.
+    /// Run only the measurements whose names begin with this text, such as `ingest at 6 MB` or `archive`. Targets that
+    /// need other measurements count as not measured.
     #[arg(long)]
     pub(crate) only: Option<String>,
-    /// Have AWS answer late: `aws` for times like those of AWS, or by operation: `StartExecution=300ms,PutItem=4ms`.
+    /// Delay the answers of the AWS stub: `aws` for latencies like those of AWS, or latencies by operation:
+    /// `StartExecution=300ms,PutItem=4ms`.
     #[arg(long)]
     latency: Option<Latencies>,
-    /// Hide the processor's instructions for SHA-256 from everything that is measured, as if it had none.
+    /// Hide the processor's SHA-256 instructions from everything that is measured, as if the processor had none.
     #[arg(long)]
     pub(crate) without_sha_instructions: bool,
     /// The folder of the release binaries.
     #[arg(long, hide = true)]
     pub(crate) binaries: PathBuf,
-    /// All functions.
+    /// The name of a function; given once for each function.
     #[arg(long = "function", hide = true)]
     pub(crate) functions: Vec<String>,
     /// A Python interpreter with `boto3`.
@@ -51,26 +53,26 @@ pub(crate) struct Arguments {
     pub(crate) python: Option<PathBuf>,
 }
 
-/// What is measured instead of times.
+/// A measurement of something other than times.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// The bytes that the cache holds at a steady rate: payloads unlinked when they are archived, beside payloads with a grace
-    /// period.
+    /// Measure the bytes that the cache holds at a steady rate: once with payloads that are unlinked when their records
+    /// are completed, and once with payloads that expire after a grace period.
     CacheBytes(Load),
 }
 
 impl Arguments {
-    /// The latencies of the AWS stub.
+    /// Returns the latencies of the AWS stub.
     pub(crate) fn latencies(&self) -> Latencies {
         self.latency.clone().unwrap_or_default()
     }
 
-    /// Whether what is called so is wanted.
+    /// Returns whether the measurement of this name is to be run.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.starts_with(only))
     }
 
-    /// The command line that leads to the same measurements.
+    /// Returns the command line that repeats these measurements.
     pub(crate) fn command_line(&self) -> String {
         let flags = [
             (self.brief, "--brief"),

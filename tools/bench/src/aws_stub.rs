@@ -1,7 +1,8 @@
-//! The rest of AWS: takes every call that the functions make, and answers it at once, or as late as it is told to.
+//! A stub for the rest of AWS: accepts every call that the functions make, and answers it at once or after a configured
+//! latency.
 //!
-//! It keeps nothing and checks nothing. What the functions do with S3, DynamoDB and Step Functions is tested on the local
-//! stack; here, the services must only cost what their protocol costs a client: TLS, HTTP, and the bytes.
+//! The stub stores nothing and checks nothing. The local stack tests what the functions do with S3, DynamoDB and Step
+//! Functions. Here, the services only have to cost a client what their protocol costs: TLS, HTTP, and the bytes.
 
 use std::{
     io::{BufReader, Write as _},
@@ -25,14 +26,14 @@ use crate::{
     tls,
 };
 
-/// What a stub does beside answering.
+/// The configuration of a stub.
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
-    /// The time that passes before it answers.
+    /// The time that the stub waits before it answers.
     pub latencies: Latencies,
-    /// The receiver of every execution that is started.
+    /// The channel to which the stub sends every execution that is started.
     pub executions: Option<Sender<Execution>>,
-    /// A text, and how much longer requests take that have it in them.
+    /// A text, and the additional latency of requests that contain this text.
     pub slow: Option<(String, Duration)>,
 }
 
@@ -49,13 +50,13 @@ impl Behaviour {
 /// An execution of the workflow.
 #[derive(Debug)]
 pub struct Execution {
-    /// When it was started.
+    /// The time at which the execution was started.
     pub started: Instant,
-    /// Its input.
+    /// The input of the execution.
     pub input: String,
 }
 
-/// A stub, serving on a port of its own as long as the process lives.
+/// A stub. It listens on a separate port as long as the process lives.
 #[derive(Clone, Debug)]
 pub struct AwsStub {
     port: u16,
@@ -84,20 +85,20 @@ impl AwsStub {
         Ok(Self { port, acceptance_bytes })
     }
 
-    /// The value of `AWS_ENDPOINT_URL`: a number instead of a name, because S3's client puts a bucket's name in front of a
-    /// name.
+    /// Returns the value of `AWS_ENDPOINT_URL`. It has an IP address instead of a host name, because the S3 client
+    /// would put the name of the bucket in front of a host name.
     pub fn endpoint(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// The size of the last request by which a record was accepted: an open record, with the claim of its key where it has
-    /// one. 0 before the first.
+    /// Returns the size of the last request that accepted a record: an open record, with the claim of its key if it has
+    /// one. Returns 0 before the first such request.
     pub fn acceptance_bytes(&self) -> usize {
         self.acceptance_bytes.load(Ordering::Relaxed)
     }
 }
 
-/// What all connections of a stub share.
+/// The data that all connections of a stub share.
 #[derive(Clone)]
 struct Service {
     behaviour: Behaviour,
@@ -134,7 +135,7 @@ impl Service {
             ("StartExecution", Some(executions)) => {
                 let request: Value = serde_json::from_slice(body).context("read StartExecution")?;
                 let input = request["input"].as_str().context("an execution has an input")?;
-                // Nobody may be interested any more: that is how a run ends.
+                // An error means that nobody receives executions any more, which is normal at the end of a run.
                 executions.send(Execution { started: Instant::now(), input: input.to_owned() }).ok();
             }
             _ => {}
@@ -143,7 +144,7 @@ impl Service {
     }
 }
 
-/// The name of the operation that a request asks for. Services tell it in a header, S3 by the method.
+/// Returns the name of the operation that a request asks for. Services take it from a header, S3 from the method.
 fn operation(head: &Head) -> &str {
     match (head.header("x-amz-target"), head.method()) {
         (Some(target), _) => target.rsplit('.').next().unwrap_or_default(),
@@ -154,7 +155,7 @@ fn operation(head: &Head) -> &str {
     }
 }
 
-/// Status, further headers and body of the answer to a request.
+/// Returns the status, further headers and the body of the answer to an operation.
 fn answer(operation: &str) -> (&'static str, &'static str, String) {
     // 2026-11-20T22:21:00Z
     const NOW: u32 = 1_795_213_260;
@@ -170,9 +171,9 @@ fn answer(operation: &str) -> (&'static str, &'static str, String) {
             json!({"Attributes": {"archivedAt": time, "completedAt": time}})
         }
         "SendMessage" => json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"}),
-        // Every write is taken, and no item is found: a record is new, and so is its idempotency key.
+        // Every write succeeds, and no item is found: every record is new, and so is its idempotency key.
         "PutItem" | "TransactWriteItems" | "GetItem" | "DeleteItem" => json!({}),
-        // There is no object yet, and every new one is taken.
+        // There is no object yet, and every new object is stored.
         "PutObject" => return ("200 OK", "etag: \"0\"\r\n", String::new()),
         _ => return ("404 Not Found", "", String::new()),
     };

@@ -1,8 +1,10 @@
-//! Bytes held in the cache at a steady rate of records: rate × size × the seconds until a payload is forgotten.
+//! Measures the bytes that the cache holds at a steady rate of records: rate × size × the seconds until a payload is
+//! removed.
 //!
-//! Ingest, archive, metadata and aggregate run as the state machine has them run, on the messages that ingest starts
-//! executions with. Measured are the data of the cache's primary, once with a cache that forgets a payload when its record is
-//! completed, and once with one that keeps it for a grace period after that.
+//! Ingest, archive, metadata and aggregate run in the order of the state machine, on the messages with which ingest
+//! starts executions. The measured value is the size of the data in the cache's primary: once with a cache that removes
+//! a payload when its record is completed, and once with a cache in which a payload stays for a grace period after
+//! that.
 
 mod workflow;
 
@@ -30,7 +32,7 @@ use crate::{
     workload,
 };
 
-/// The load, and how long payloads are needed.
+/// The load, and the time for which payloads stay in the cache.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Load {
     /// Records per second.
@@ -39,41 +41,41 @@ pub struct Load {
     /// The size of a record's event, in KB.
     #[arg(long, default_value_t = 256)]
     pub kilobytes: usize,
-    /// For how many seconds.
+    /// The duration of the load, in seconds.
     #[arg(long, default_value_t = 30)]
     pub seconds: u32,
     /// The time from the start of an execution to its archive step.
     #[arg(long, default_value = "1s", value_parser = duration)]
     pub workflow_delay: Duration,
-    /// The grace period of the cache that has one.
+    /// The grace period, in the measurement with a grace period.
     #[arg(long, default_value = "5min", value_parser = duration)]
     pub grace: Duration,
 }
 
-/// What becomes of a payload whose record is completed.
+/// When the cache removes the payload of a completed record.
 #[derive(Clone, Copy, Debug)]
 pub enum Retention {
-    /// Aggregate unlinks it.
+    /// Aggregate unlinks the payload.
     Unlinked,
-    /// It expires after a grace period.
+    /// The payload expires after a grace period.
     Grace(Duration),
 }
 
-/// What the cache held.
+/// What the cache holds under the load.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
-    /// The number of payloads; the median of the last quarter of the time.
+pub struct CacheUsage {
+    /// The number of payloads in the cache: the median of the last quarter of the time.
     pub payloads: f64,
-    /// Their bytes, and what the cache needs beside them; likewise.
+    /// The bytes of these payloads and the cache's overhead: the median of the last quarter of the time.
     pub bytes: f64,
-    /// Records per second, as they were accepted.
+    /// Records per second that were accepted.
     pub rate: f64,
     /// The size of a payload.
     pub payload_bytes: usize,
 }
 
-impl Held {
-    /// How many seconds of the load's payloads the bytes are.
+impl CacheUsage {
+    /// Returns the held bytes in seconds of load: divided by the payload bytes that arrive per second.
     pub fn seconds(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a size")]
         let bytes_per_second = self.rate * self.payload_bytes as f64;
@@ -81,16 +83,16 @@ impl Held {
     }
 }
 
-/// How often the cache is asked what it holds.
+/// The time between two samples of what the cache holds.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the cache holds under this load.
+/// Measures what the cache holds under this load.
 pub fn measure(
     load: &Load,
     retention: Retention,
     deployment: &Deployment,
     folder: &Path,
-) -> anyhow::Result<Held> {
+) -> anyhow::Result<CacheUsage> {
     let (sender, executions) = channel();
     let latencies = deployment.latencies().clone();
     let stub = deployment.another_stub(Behaviour { latencies, executions: Some(sender), slow: None })?;
@@ -128,7 +130,8 @@ pub fn measure(
         let elapsed = begun.elapsed();
         over.store(true, Ordering::Relaxed);
         let samples = sampling.join().map_err(|_| anyhow!("the sampler panicked"))??;
-        // After a failed ingest, the workflow waits for executions that do not come, and its failure tells less.
+        // After a failed ingest, the workflow fails as well, because it waits for executions that do not come. The
+        // error of ingest is more useful, so it is returned first.
         let completed = completing.join().map_err(|_| anyhow!("the workflow panicked"))?;
         ingested.and(completed)?;
         Ok((samples, elapsed))
@@ -140,7 +143,7 @@ pub fn measure(
         values.sort_by(f64::total_cmp);
         quantile(&values, 0.5)
     };
-    Ok(Held {
+    Ok(CacheUsage {
         payloads: median(|sample| sample.keys),
         bytes: median(|sample| sample.bytes) - empty,
         rate: f64::from(records) / ingested.as_secs_f64(),
@@ -168,7 +171,7 @@ fn sample(redis: &mut RedisLink, over: &AtomicBool) -> anyhow::Result<Vec<Sample
     Ok(samples)
 }
 
-/// The memory of the keys and their values, without buffers and the replication backlog.
+/// Returns the memory of the keys and their values, without buffers and the replication backlog.
 fn dataset_bytes(redis: &mut RedisLink) -> anyhow::Result<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a size in memory")]
     let bytes = redis.info("memory", "used_memory_dataset").context("read the cache's size")? as f64;

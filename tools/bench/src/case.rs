@@ -1,4 +1,4 @@
-//! The cases: a function at one size, with what it is given and what it must answer.
+//! The cases of the benchmark: a function at one size, with its event and the answer that it must give.
 
 use anyhow::bail;
 
@@ -13,30 +13,30 @@ use crate::{
 /// A function at one size.
 #[derive(Debug)]
 pub struct Case {
-    /// The name in reports.
+    /// The name of the case in reports.
     pub name: &'static str,
-    /// The function.
+    /// The name of the function.
     pub function: &'static str,
-    /// The size, as people call it.
+    /// The size as text for reports, such as `6 MB`.
     pub size: &'static str,
-    /// The size of what grows: the event of ingest, the payload of archive.
+    /// The size in bytes: of the payload for archive, of the event for every other function.
     pub size_bytes: usize,
     event: Event,
-    /// The record that the function finds in the cache: its key and payload.
+    /// The record that the function finds in the cache: the key and the payload.
     cached: Option<(String, Vec<u8>)>,
-    /// What an answer must contain.
+    /// A text that the answer must contain.
     expected: &'static str,
     /// Whether there is a baseline to compare the function with.
     pub has_baseline: bool,
 }
 
 impl Case {
-    /// Ingest of an event of this size, with a payload in base64.
+    /// Returns the case of ingest with an event of this size and a payload in base64.
     pub fn ingest(size_bytes: usize, size: &'static str) -> Self {
         Self::ingest_of(Form::Base64, size_bytes, size)
     }
 
-    /// Ingest of an event of this size, with a payload in this form.
+    /// Returns the case of ingest with an event of this size and a payload in this form.
     pub fn ingest_of(form: Form, size_bytes: usize, size: &'static str) -> Self {
         Self {
             name: form.name(),
@@ -50,7 +50,7 @@ impl Case {
         }
     }
 
-    /// Archive of a payload of this size.
+    /// Returns the case of archive with a payload of this size.
     pub fn archive(size_bytes: usize, size: &'static str) -> Self {
         let record = workload::cached_record(size_bytes);
         Self {
@@ -65,36 +65,36 @@ impl Case {
         }
     }
 
-    /// Metadata of a record.
+    /// Returns the case of metadata.
     pub fn metadata() -> Self {
         Self::without_payload("metadata", workload::cached_record(1).event, "metaDataReference")
     }
 
-    /// Completion of a record.
+    /// Returns the case of aggregate.
     pub fn aggregate() -> Self {
         Self::without_payload("aggregate", workload::aggregate_event(), "completedAt")
     }
 
-    /// A function that the size of a payload makes no difference to, because it sees none.
+    /// Returns the case of a function that never sees the payload, so that the payload's size makes no difference.
     fn without_payload(function: &'static str, event: Event, expected: &'static str) -> Self {
         let size_bytes = event.text.len();
         let (name, cached) = (function, None);
         Self { name, function, size: "any", size_bytes, event, cached, expected, has_baseline: false }
     }
 
-    /// The size of the payload as it is kept.
+    /// Returns the size of the decoded payload, in bytes.
     pub fn decoded_bytes(&self) -> usize {
         self.event.decoded_bytes
     }
 
-    /// The same, with a baseline that moves as many bytes as the payload has when it is decoded.
+    /// Returns the same case with a baseline that moves as many bytes as the decoded payload has.
     #[must_use]
     pub fn with_decoded_baseline(mut self) -> Self {
         self.event.payload_bytes = self.event.decoded_bytes;
         self
     }
 
-    /// Has a program deal with the event, and clears the cache of what that has left there.
+    /// Sends the event to a program, checks the answer, and then removes what the program has left in the cache.
     pub fn invoke(
         &self,
         program: &mut Function,
@@ -110,14 +110,14 @@ impl Case {
         if !text.contains(self.expected) {
             bail!("{self} answered {text}");
         }
-        // Before the next event comes, and outside of every measured time.
+        // Clears the cache before the next event is sent, and outside of every measured time.
         if self.cached.is_none() {
             redis.clear()?;
         }
         Ok(answer.times)
     }
 
-    /// Puts into the cache what the function is to find there, and nothing else.
+    /// Clears the cache, and stores the payload that the function is to find there.
     pub fn prepare(&self, redis: &mut RedisLink) -> anyhow::Result<()> {
         redis.clear()?;
         if let Some((key, payload)) = &self.cached {

@@ -1,4 +1,4 @@
-//! What the functions under measure run against: the cache, the AWS stub, and a configuration that leads there.
+//! Starts what the measured functions run against: the cache, the AWS stub, and a configuration that points to both.
 
 use std::fs;
 
@@ -11,7 +11,8 @@ use crate::{
     redis_link::{Login, RedisLink},
 };
 
-/// A cluster of one shard with one replica, and a stub. They end with this value.
+/// A cache cluster, whose shards have one replica each, and an AWS stub. The cluster ends with this value; the stub
+/// serves until the process ends.
 #[derive(Debug)]
 pub struct Deployment {
     certificates: Certificates,
@@ -21,16 +22,17 @@ pub struct Deployment {
     stub: AwsStub,
 }
 
-/// Where Debian and Amazon Linux keep the authorities that a function on AWS trusts: reading them is part of its start.
+/// The files with the certificate authorities that a function on AWS trusts, on Debian and on Amazon Linux. Reading
+/// them is part of a function's start.
 const SYSTEM_BUNDLES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
 
 impl Deployment {
-    /// Starts everything, with a stub that takes so long for its answers. The replica is in sync when this returns.
+    /// Starts a cache of one shard, and a stub with these latencies. The replica is in sync when this returns.
     pub fn start(latencies: Latencies) -> anyhow::Result<Self> {
         Self::start_with_shards(1, latencies)
     }
 
-    /// The same with a cache of so many shards, each with one replica.
+    /// Starts a cache of `shards` shards with one replica each, and a stub with these latencies.
     pub fn start_with_shards(shards: usize, latencies: Latencies) -> anyhow::Result<Self> {
         let certificates = Certificates::create()?;
         let system = SYSTEM_BUNDLES.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
@@ -42,27 +44,27 @@ impl Deployment {
         Ok(Self { certificates, cluster, shards, latencies, stub })
     }
 
-    /// The stub that functions talk to unless they are led to another one.
+    /// Returns the stub that functions use by default.
     pub fn stub(&self) -> &AwsStub {
         &self.stub
     }
 
-    /// The latencies of that stub.
+    /// Returns the latencies of the default stub.
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
     }
 
-    /// Another stub. A function is led there by [`AwsStub::endpoint`] in `AWS_ENDPOINT_URL`.
+    /// Starts another stub. A function uses it if `AWS_ENDPOINT_URL` has the value of [`AwsStub::endpoint`].
     pub fn another_stub(&self, behaviour: Behaviour) -> anyhow::Result<AwsStub> {
         AwsStub::start(&self.certificates, behaviour)
     }
 
-    /// An administrator's connection to the cache's first primary.
+    /// Opens an administrator's connection to the cache's first primary.
     pub fn redis(&self) -> anyhow::Result<RedisLink> {
         self.connect(0)
     }
 
-    /// An administrator's connection to each primary.
+    /// Opens an administrator's connection to each primary of the cache.
     pub fn primaries(&self) -> anyhow::Result<Vec<RedisLink>> {
         (0..self.shards).map(|shard| self.connect(shard)).collect()
     }
@@ -74,7 +76,7 @@ impl Deployment {
         RedisLink::connect(primary.port, &self.certificates.file("ca.pem"), login)
     }
 
-    /// The environment of a function: every key that any of them reads.
+    /// Returns the environment of a function, with every key that any function reads.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let file = |name| self.certificates.file(name).display().to_string();
         let mut environment = vec![

@@ -1,4 +1,4 @@
-//! What is measured, as the JSON report has it. Times are in microseconds, sizes in bytes.
+//! The measured figures, in the form of the JSON report. Times are in microseconds, sizes in bytes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{function::Times, primitives::Speed};
 
-/// A whole run.
+/// The figures of a whole run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
@@ -14,9 +14,9 @@ pub struct Figures {
     pub machine: String,
     /// Whether the processor has instructions for SHA-256.
     pub has_sha_instructions: bool,
-    /// How fast libraries hash and decode here.
+    /// The speed at which libraries hash and decode on this machine.
     pub primitives: Vec<Speed>,
-    /// How it was run.
+    /// The command line of the run.
     pub command: String,
     /// Start times, by program.
     pub init: Vec<InitFigures>,
@@ -25,22 +25,22 @@ pub struct Figures {
     /// The time to a receipt while Step Functions is slow, by size.
     pub start_delay: Vec<StartDelayFigures>,
     /// Several requests in one process of ingest.
-    pub several: Vec<SeveralFigures>,
+    pub several: Vec<ConcurrentRequestFigures>,
     /// Records side by side, by program and number of processes.
     pub throughput: Vec<ThroughputFigures>,
     /// The targets, and whether this run met them.
     pub goals: Vec<Goal>,
 }
 
-/// How long a program takes from its start to its first request for an event.
+/// The time that a program takes from its start to its first request for an event.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InitFigures {
     /// The program.
     pub program: String,
-    /// The times.
+    /// The quantiles of the start times.
     pub time_us: Quantiles,
-    /// How many starts.
+    /// The number of starts.
     pub starts: usize,
 }
 
@@ -48,74 +48,74 @@ pub struct InitFigures {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LatencyFigures {
-    /// The function.
+    /// The name of the case.
     pub function: String,
-    /// The size, as people call it.
+    /// The size as text, such as `6 MB`.
     pub size: String,
-    /// The size of what grows: the event of ingest, the payload of archive.
+    /// The size in bytes: of the payload for archive, of the event for every other function.
     pub size_bytes: usize,
-    /// The size of the payload as it is kept.
+    /// The size of the decoded payload.
     pub payload_bytes: usize,
-    /// How many records each side dealt with.
+    /// The number of records on each side.
     pub records: usize,
-    /// The function's side.
+    /// The figures of the function.
     pub measured: Side,
-    /// The baseline's side; `None` for functions that move no bytes, which have none.
+    /// The figures of the baseline; `None` for functions that move no payload and therefore have no baseline.
     pub baseline: Option<Side>,
 }
 
 impl LatencyFigures {
-    /// The function's median time to the response, in units of the baseline's.
+    /// Returns the function's median time to the response, divided by the baseline's.
     pub fn ack_ratio(&self) -> Option<f64> {
         self.baseline.as_ref().map(|baseline| self.measured.times.ack_us.p50 / baseline.times.ack_us.p50)
     }
 
-    /// The function's CPU time, in units of the baseline's.
+    /// Returns the function's CPU time, divided by the baseline's.
     pub fn cpu_ratio(&self) -> Option<f64> {
         self.baseline.as_ref().map(|baseline| self.measured.cpu_us / baseline.cpu_us)
     }
 }
 
-/// Ingest with a `StartExecution` that is answered at once, beside ingest with one that is answered late.
+/// Compares ingest with a prompt answer to `StartExecution` and ingest with a late one.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartDelayFigures {
-    /// The size, as people call it.
+    /// The size as text, such as `6 MB`.
     pub size: String,
     /// The size of the event.
     pub size_bytes: usize,
-    /// How many records each side dealt with.
+    /// The number of records on each side.
     pub records: usize,
-    /// How long the late answer takes.
+    /// The latency of the late answer.
     pub delay_us: f64,
-    /// The side whose executions start at once.
+    /// The times with a prompt answer.
     pub prompt: TimeFigures,
-    /// The side whose executions start late.
+    /// The times with a late answer.
     pub delayed: TimeFigures,
 }
 
 impl StartDelayFigures {
-    /// How much later the median receipt comes, in microseconds; `None` where the whole invocation did not become longer
-    /// by the delay: then nothing was delayed.
+    /// Returns how much later the median receipt comes, in microseconds. Returns `None` if the whole invocation did not
+    /// become longer by the delay, because nothing was delayed then.
     pub fn ack_shift_us(&self) -> Option<f64> {
         let added = self.delayed.whole_us.p50 - self.prompt.whole_us.p50;
         (added > self.delay_us * 0.9).then_some(self.delayed.ack_us.p50 - self.prompt.ack_us.p50)
     }
 }
 
-/// One process of ingest with several requests at once.
+/// The figures of one process of ingest with several concurrent requests.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SeveralFigures {
-    /// How many requests at once.
+pub struct ConcurrentRequestFigures {
+    /// The number of concurrent requests.
     pub concurrency: u32,
-    /// The sizes of the requests, for people.
+    /// The sizes of the requests, as text.
     pub requests: String,
-    /// How many requests the times are of: the small ones, where there are others.
+    /// The number of requests that the times were measured on. In a mix of sizes, these are the small requests.
     pub records: usize,
     /// From the last byte of the event to the last byte of the response.
     pub ack_us: Quantiles,
-    /// Records per second, all of them together.
+    /// Records per second, of all requests together.
     pub records_per_second: f64,
     /// The most memory that was resident.
     pub peak_memory_bytes: u64,
@@ -127,12 +127,12 @@ pub struct SeveralFigures {
 pub struct TimeFigures {
     /// From the last byte of the event to the last byte of the response.
     pub ack_us: Quantiles,
-    /// From the first byte of the event until the next event is asked for.
+    /// From the first byte of the event until the program asks for the next event.
     pub whole_us: Quantiles,
 }
 
 impl TimeFigures {
-    /// Of some invocations, of which there must be one.
+    /// Returns the figures of these invocations. There must be at least one.
     pub fn of(times: &[Times]) -> Self {
         let quantiles =
             |time: fn(&Times) -> Duration| Quantiles::of(&times.iter().map(time).collect::<Vec<_>>());
@@ -140,11 +140,11 @@ impl TimeFigures {
     }
 }
 
-/// One program at one size.
+/// The figures of one program at one size.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Side {
-    /// How long an invocation takes.
+    /// The times of the invocations.
     #[serde(flatten)]
     pub times: TimeFigures,
     /// CPU time per record, in user and kernel mode, work after the response included.
@@ -155,56 +155,56 @@ pub struct Side {
     pub allocations: Option<Allocations>,
 }
 
-/// What a program asks its allocator for, per record.
+/// The memory that a program requests from its allocator, per record.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Allocations {
     /// Calls of `malloc`, `calloc` and `realloc`.
     pub calls: f64,
-    /// Bytes asked for by them.
+    /// Bytes that these calls request.
     pub bytes: f64,
 }
 
-/// Several processes of one program at once.
+/// The figures of several concurrent processes of one program.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ThroughputFigures {
     /// The program.
     pub program: String,
-    /// The size, as people call it.
+    /// The size as text, such as `6 MB`.
     pub size: String,
-    /// How many processes.
+    /// The number of processes.
     pub processes: usize,
-    /// How many shards the cache has.
+    /// The number of shards of the cache.
     pub shards: usize,
-    /// Records per second, together.
+    /// Records per second, of all processes together.
     pub records_per_second: f64,
-    /// Event bytes per second, together, in units of 10^6.
+    /// Event bytes per second, of all processes together, in units of 10^6.
     pub megabytes_per_second: f64,
 }
 
-/// A target and how it was met.
+/// A target and the measured value.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Goal {
-    /// What must be small enough.
+    /// The name of the value that must not exceed the limit.
     pub name: &'static str,
-    /// The largest value that meets it.
+    /// The largest value that meets the target.
     pub limit: f64,
-    /// The value; `None` where the run did not measure it.
+    /// The measured value; `None` if the run did not measure it.
     pub value: Option<f64>,
-    /// What both are in: `x` for ratios, `ms`, `MB`.
+    /// The unit of limit and value: `x` for ratios, `ms`, `MB`.
     pub unit: &'static str,
 }
 
 impl Goal {
-    /// Whether it was measured and met.
+    /// Returns whether the target was measured and met.
     pub fn is_met(&self) -> bool {
         self.value.is_some_and(|value| value <= self.limit)
     }
 }
 
-/// Median and tail of some times, in microseconds.
+/// Median and 99th percentile of some times, in microseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Quantiles {
     /// The median.
@@ -214,7 +214,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of some times, of which there must be one.
+    /// Returns the quantiles of these times. There must be at least one.
     pub fn of(times: &[Duration]) -> Self {
         let mut micros: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
         micros.sort_by(f64::total_cmp);
@@ -222,7 +222,7 @@ impl Quantiles {
     }
 }
 
-/// A quantile of sorted values, by the nearest rank.
+/// Returns a quantile of sorted values, by the nearest rank.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let rank = (share * sorted.len() as f64).ceil() as usize;

@@ -1,4 +1,4 @@
-//! A program under measure: a function's release `bootstrap`, the baseline, or a Python start.
+//! A measured program: a function's release `bootstrap`, the baseline, or a Python start.
 
 use std::{
     fs::File,
@@ -15,24 +15,24 @@ use crate::{
     runtime_api::{Invocation, Response, RuntimeApi},
 };
 
-/// How to start a program.
+/// A program, and how to start it.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// What it is called in reports.
+    /// The name of the program in reports.
     pub name: String,
     /// The file to run.
     pub file: PathBuf,
-    /// Its arguments.
+    /// The arguments of the program.
     pub arguments: Vec<String>,
 }
 
 impl Program {
-    /// A function's release binary.
+    /// Returns the release binary of a function.
     pub fn function(name: &str, folder: &Path) -> Self {
         Self { name: name.to_owned(), file: folder.join(name), arguments: Vec::new() }
     }
 
-    /// The baseline of a function.
+    /// Returns the baseline of a function.
     pub fn baseline(of: &str, folder: &Path) -> Self {
         Self {
             name: format!("{of} baseline"),
@@ -41,7 +41,7 @@ impl Program {
         }
     }
 
-    /// The start of a function in Python, by this interpreter, which must have `boto3`.
+    /// Returns the program that starts as a function in Python does. The interpreter must have `boto3`.
     pub fn python_start(interpreter: &Path) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python_start.py");
         Self {
@@ -52,12 +52,12 @@ impl Program {
     }
 }
 
-/// What became of an event.
+/// The answer of a function to an event.
 #[derive(Debug)]
 pub struct Answer {
     /// The body of the response.
     pub body: Vec<u8>,
-    /// How long it took.
+    /// The times of the invocation.
     pub times: Times,
 }
 
@@ -66,7 +66,7 @@ pub struct Answer {
 pub struct Times {
     /// From the last byte of the event to the last byte of the response: what the caller waits for.
     pub ack: Duration,
-    /// From the first byte of the event until the next one is asked for: what Lambda counts.
+    /// From the first byte of the event until the program asks for the next event: the time that Lambda counts.
     pub whole: Duration,
 }
 
@@ -75,7 +75,7 @@ pub struct Times {
 pub struct Function {
     process: Child,
     api: RuntimeApi,
-    /// From its start to its first request for an event.
+    /// The time from the start of the program to its first request for an event.
     pub init: Duration,
 }
 
@@ -92,7 +92,8 @@ impl Function {
         Self::start_with(program, deployment, &[], Stdio::inherit())
     }
 
-    /// The same with more variables, and with somewhere for what it writes to its standard error.
+    /// Starts a program with additional environment variables and with `stderr` as its standard error, and waits until
+    /// it asks for its first event.
     pub fn start_with(
         program: &Program,
         deployment: &Deployment,
@@ -105,10 +106,11 @@ impl Function {
             .args(&program.arguments)
             .env_clear()
             .envs(deployment.environment())
-            .envs(process::preloaded().map(|library| ("LD_PRELOAD", library)))
+            .envs(process::sha_hiding_preload().map(|library| ("LD_PRELOAD", library)))
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("AWS_LAMBDA_RUNTIME_API", api.address())
-            // Lambda reads a function's logs from a pipe or socket; a file that nobody reads is the nearest without a reader.
+            // Lambda reads a function's logs from a pipe or a socket. `/dev/null`, which nobody reads, is the most
+            // similar file that needs no reader.
             .stdout(File::options().write(true).open("/dev/null")?)
             .stdin(Stdio::null())
             .stderr(stderr);
@@ -119,7 +121,7 @@ impl Function {
         Ok(Self { process, api, init: idle - started })
     }
 
-    /// Has it deal with an event, and waits until it asks for the next.
+    /// Sends an event to the function, and waits until it asks for the next one.
     pub fn invoke(&mut self, invocation: &Invocation<'_>) -> anyhow::Result<Answer> {
         let response = self.api.invoke(&mut self.process, invocation)?;
         let idle = self.api.wait_until_idle(&mut self.process)?;
@@ -127,24 +129,25 @@ impl Function {
         Ok(Answer { body: response.body, times })
     }
 
-    /// Has it deal with events, with as many at once as it asks for; the response to each, in their order.
+    /// Sends events to the function, as many at once as it asks for. Returns the responses in the order of the events.
     pub fn invoke_all(&mut self, invocations: &[Invocation<'_>]) -> anyhow::Result<Vec<Response>> {
         self.api.invoke_all(&mut self.process, invocations)
     }
 
-    /// The CPU time that it has used so far.
+    /// Returns the CPU time that the function has used so far.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
         process::cpu_time(self.process.id())
     }
 
-    /// The most memory that it has had so far, in bytes.
+    /// Returns the peak resident memory of the function so far, in bytes.
     pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
         process::peak_memory_bytes(self.process.id())
     }
 
-    /// Ends it in good order, so that it can say its last words.
+    /// Ends the function without killing it, so that it can write its final output, such as a preloaded library's
+    /// report.
     pub fn end(mut self) -> anyhow::Result<()> {
-        self.api.refuse_next();
+        self.api.close_waiting_connections();
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.process.try_wait()?.is_none() {
             if Instant::now() > deadline {

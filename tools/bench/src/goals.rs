@@ -1,12 +1,13 @@
-//! The targets, as ratios within one run where a ratio says more than a time.
+//! The targets of the benchmark. A target is a ratio within one run where a ratio is more meaningful than a time.
 
 use crate::{
     figures::{Figures, Goal, InitFigures, LatencyFigures, Side, StartDelayFigures},
     primitives::{Work, fastest_us},
 };
 
-/// The limits of ingest's median time to the response, by the size of its event: in units of the baseline on a processor with
-/// instructions for SHA-256, and of the baseline and the fastest hash of the payload on one without.
+/// The limits of ingest's median time to the response, by the size of its event. On a processor with SHA-256
+/// instructions, the limit is a multiple of the baseline's time. On one without, it is a multiple of the baseline's
+/// time plus the time of the fastest hash of the payload.
 const INGEST: [(&str, [&str; 2], [f64; 2]); 4] = [
     (
         "6 MB",
@@ -30,7 +31,7 @@ const INGEST: [(&str, [&str; 2], [f64; 2]); 4] = [
     ),
 ];
 
-/// Holds figures against every target.
+/// Compares figures with every target.
 pub fn judge(figures: &Figures) -> Vec<Goal> {
     let at = |function: &str, size: &str| {
         figures.latency.iter().find(|case| case.function == function && case.size == size)
@@ -107,10 +108,10 @@ pub fn judge(figures: &Figures) -> Vec<Goal> {
     goals
 }
 
-/// How many processes use up the machine.
+/// The number of processes that use the whole machine.
 const SATURATING_PROCESSES: usize = 8;
 
-/// The last line of a run with `--goal`: `Err` where a target is missed, or was not measured.
+/// Returns the last line of a run with `--goal`: `Err` if a target is missed or was not measured.
 pub fn verdict(goals: &[Goal]) -> Result<String, String> {
     let missed: Vec<_> = goals.iter().filter(|goal| !goal.is_met()).map(|goal| goal.name).collect();
     if missed.is_empty() {
@@ -120,7 +121,7 @@ pub fn verdict(goals: &[Goal]) -> Result<String, String> {
     }
 }
 
-/// What the start of Python with its SDK is called.
+/// The name in reports of the Python program that starts with the AWS SDK.
 pub const PYTHON: &str = "python + boto3";
 
 #[cfg(test)]
@@ -137,19 +138,28 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_figures_meets_nothing() {
+    fn a_run_without_figures_meets_no_target() {
         assert!(judge(&nothing()).iter().all(|goal| !goal.is_met()));
     }
 
     #[test]
     fn a_receipt_that_waits_for_the_start_of_the_workflow_misses_its_targets() {
-        assert_eq!(judged(1500.0, 1900.0, 301_900.0), Some(true), "the work comes after the response");
-        assert_eq!(judged(1500.0, 301_500.0, 301_900.0), Some(false), "the response waits");
-        assert_eq!(judged(1500.0, 1500.0, 1900.0), None, "nothing was delayed");
+        assert_eq!(
+            are_start_delay_targets_met(1500.0, 1900.0, 301_900.0),
+            Some(true),
+            "the work comes after the response"
+        );
+        assert_eq!(
+            are_start_delay_targets_met(1500.0, 301_500.0, 301_900.0),
+            Some(false),
+            "the response waits"
+        );
+        assert_eq!(are_start_delay_targets_met(1500.0, 1500.0, 1900.0), None, "nothing was delayed");
     }
 
-    /// Whether both targets of ingest with a late `StartExecution` are met; `None` where they count as not measured.
-    fn judged(prompt_ack: f64, delayed_ack: f64, delayed_whole: f64) -> Option<bool> {
+    /// Returns whether both targets of ingest with a late `StartExecution` are met; `None` if they count as not
+    /// measured.
+    fn are_start_delay_targets_met(prompt_ack: f64, delayed_ack: f64, delayed_whole: f64) -> Option<bool> {
         let times = |ack: f64, whole: f64| TimeFigures {
             ack_us: Quantiles { p50: ack, p99: ack },
             whole_us: Quantiles { p50: whole, p99: whole },

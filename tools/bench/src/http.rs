@@ -1,10 +1,11 @@
-//! HTTP/1.1 messages on blocking sockets: just what the Runtime API, the AWS stub and the baseline exchange.
+//! Reads and writes HTTP/1.1 messages on blocking sockets. It supports only what the Runtime API, the AWS stub and the
+//! baseline exchange.
 
 use std::io::{self, BufRead, Read, Write};
 
 use anyhow::{Context as _, bail, ensure};
 
-/// The longest head of a message.
+/// The maximum size of the head of a message.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 64;
 
@@ -17,29 +18,29 @@ pub struct Head {
 }
 
 impl Head {
-    /// The value of a header, by its name in any case.
+    /// Returns the value of a header. The case of the name makes no difference.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// The method of a request.
+    /// Returns the method of a request.
     pub fn method(&self) -> &str {
         self.start_line.split(' ').next().unwrap_or_default()
     }
 
-    /// The target of a request.
+    /// Returns the target of a request.
     pub fn path(&self) -> &str {
         self.start_line.split(' ').nth(1).unwrap_or_default()
     }
 
-    /// The number of bytes in the body.
+    /// Returns the number of bytes in the body.
     pub fn content_length(&self) -> anyhow::Result<usize> {
         ensure!(self.header("transfer-encoding").is_none(), "a body of unknown length: {}", self.start_line);
         self.header("content-length").map_or(Ok(0), |text| text.parse().context("read Content-Length"))
     }
 }
 
-/// Reads the head of a message; `None` where the peer has closed the connection.
+/// Reads the head of a message. Returns `None` if the peer has closed the connection.
 pub fn read_head(reader: &mut impl BufRead) -> anyhow::Result<Option<Head>> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
@@ -69,13 +70,13 @@ pub fn read_head(reader: &mut impl BufRead) -> anyhow::Result<Option<Head>> {
     Ok(Some(Head { start_line, headers: headers.collect() }))
 }
 
-/// Reads a body into `body`, whose space is used again.
+/// Reads a body into `body`, and reuses its memory.
 pub fn read_body(reader: &mut impl Read, head: &Head, body: &mut Vec<u8>) -> anyhow::Result<()> {
     body.resize(head.content_length()?, 0);
     Ok(reader.read_exact(body)?)
 }
 
-/// Answers with JSON.
+/// Writes a response with a JSON body.
 pub fn respond(writer: &mut impl Write, status: &str, headers: &str, body: &str) -> io::Result<()> {
     let length = body.len();
     let text = format!(

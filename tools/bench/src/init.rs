@@ -1,4 +1,4 @@
-//! Start times: from the start of a process to its first request for an event.
+//! Measures start times: from the start of a process to its first request for an event.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use crate::{
     function::{Function, Program},
 };
 
-/// Starts each program so many times, in turns.
+/// Starts each program `starts` times. The programs take turns.
 pub fn measure(
     programs: &[Program],
     starts: usize,
     deployment: &Deployment,
 ) -> anyhow::Result<Vec<InitFigures>> {
     let mut times: Vec<Vec<Duration>> = programs.iter().map(|_| Vec::new()).collect();
-    // The first start of each reads the binary from the disk and is not counted.
+    // The first start of each program reads the binary from the disk and is not counted.
     for start in 0..=starts {
         for (program, times) in programs.iter().zip(&mut times) {
             let init = Function::start(program, deployment)?.init;

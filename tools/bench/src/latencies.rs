@@ -1,23 +1,24 @@
-//! How long the AWS stub takes for its answers, by operation.
+//! The latencies of the AWS stub, by operation.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use anyhow::{Context as _, bail};
 
-/// The time that the stub lets pass before it answers a call. Operations that are not named are answered at once.
+/// The time that the stub waits before it answers a call, by operation. Operations that are not listed are answered at
+/// once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Latencies(BTreeMap<String, Latency>);
 
-/// The time that a call takes beside what the machine needs for it.
+/// The time that the stub adds to the time that the machine needs for a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Latency {
     first: Duration,
-    /// How many bytes of a body pass per second; `None` where a body's size makes no difference.
+    /// The rate at which a body is transferred; `None` if the size of a body makes no difference.
     bytes_per_second: Option<f64>,
 }
 
-/// Times like those of AWS in one Region, for `--latency aws`: milliseconds, and for bodies of megabytes MB/s. They are medians
-/// of small requests and vary by a factor of two and more.
+/// Latencies like those of AWS in one Region, for `--latency aws`: milliseconds, and for bodies of megabytes MB/s. They
+/// are medians of small requests and vary by a factor of two and more.
 ///
 /// - DynamoDB: "single-digit milliseconds" (Amazon DynamoDB developer guide, "What is Amazon DynamoDB?"); a transaction takes two
 ///   rounds of that (developer guide, "Amazon DynamoDB Transactions: How it works").
@@ -39,7 +40,7 @@ const LIKE_AWS: [(&str, u64, Option<f64>); 10] = [
 ];
 
 impl Latencies {
-    /// Times like those of AWS.
+    /// Returns latencies like those of AWS.
     pub fn like_aws() -> Self {
         let all = LIKE_AWS.into_iter().map(|(operation, ms, megabytes)| {
             let bytes_per_second = megabytes.map(|megabytes| megabytes * 1e6);
@@ -48,7 +49,8 @@ impl Latencies {
         Self(all.collect())
     }
 
-    /// The latency of an operation, by the name that its service's API reference has for it, with a body of so many bytes.
+    /// Returns the latency of an operation with a body of this size. The operation has the name that the API reference
+    /// of its service uses.
     pub fn of(&self, operation: &str, body_bytes: usize) -> Duration {
         let Latency { first, bytes_per_second } = self.0.get(operation).copied().unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "the size of a body")]
@@ -56,20 +58,20 @@ impl Latencies {
         first + Duration::from_secs_f64(passing)
     }
 
-    /// The same latencies, with another one for this operation.
+    /// Returns the same latencies, with another latency for this operation.
     #[must_use]
     pub fn with(mut self, operation: &str, latency: Duration) -> Self {
         self.0.insert(operation.to_owned(), Latency { first: latency, bytes_per_second: None });
         self
     }
 
-    /// Whether every operation is answered at once.
+    /// Returns whether every operation is answered at once.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Reads `StartExecution=300ms,PutItem=4ms`, or `aws`.
+/// Parses `StartExecution=300ms,PutItem=4ms`, or `aws`.
 impl FromStr for Latencies {
     type Err = anyhow::Error;
 
@@ -99,7 +101,7 @@ impl fmt::Display for Latencies {
     }
 }
 
-/// Reads `300ms`, `1.5s` or `5min`.
+/// Parses `300ms`, `1.5s` or `5min`.
 pub fn duration(text: &str) -> anyhow::Result<Duration> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let seconds = match unit {

@@ -1,4 +1,4 @@
-//! Records one after the other: a function and its baseline take turns.
+//! Measures records one after the other: a function and its baseline take turns.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
     turns::{self, Participant},
 };
 
-/// Measures a case with so many records on each side.
+/// Measures a case with `records` records on each side.
 pub fn measure(
     case: &Case,
     records: usize,
@@ -25,7 +25,7 @@ pub fn measure(
     if case.has_baseline {
         participants.push(Program::baseline(case.function, folder).into());
     }
-    let outcomes = turns::take(case, &participants, records, deployment, &mut redis)?;
+    let outcomes = turns::run(case, &participants, records, deployment, &mut redis)?;
     let mut sides = Vec::new();
     for (participant, outcome) in participants.iter().zip(outcomes) {
         sides.push(Side {

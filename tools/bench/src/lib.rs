@@ -1,13 +1,14 @@
-//! The benchmark: release functions, as Lambda runs them, beside a baseline.
+//! Measures the release functions, run as Lambda runs them, and compares them with a baseline.
 //!
-//! The bench process is the Lambda service (the Runtime API of every function it starts) and the rest of AWS (a stub that
-//! answers at once, unless it is told to answer late). The cache is real: a cluster of one shard with one replica, encrypted
-//! and with users, as the template deploys it. The *baseline* is another program under the same harness, which does what
-//! cannot be left out: take the event's bytes from the socket, write as many bytes as the payload has to the cache, wait
-//! for the replica, put one item of the open record's size, and answer. It does not parse, decode, hash, sign or log.
+//! The benchmark's process takes the place of the Lambda service (it serves the Runtime API of every function that it
+//! starts) and of the rest of AWS (a stub that answers at once, unless it is configured to answer late). The cache is
+//! real: a cluster of one shard with one replica, encrypted and with users, as the template deploys it. The *baseline*
+//! is another program in the same harness that does only what cannot be left out: it reads the event's bytes from the
+//! socket, writes as many bytes as the payload has to the cache, waits for the replica, puts one item of the open
+//! record's size, and answers. It does not parse, decode, hash, sign or log.
 //!
-//! *Invariant:* programs that are compared take turns, record by record, so that whatever else the machine does befalls all
-//! of them. Only figures of one run are compared.
+//! *Invariant:* Programs that are compared take turns, record by record, so that any other load on the machine affects
+//! all of them. Only figures of one run are compared.
 
 pub mod allocations;
 pub mod aws_stub;

@@ -1,5 +1,4 @@
-//! The figures as a picture: the time to a response over size, and throughput over processes, both beside the
-//! baseline.
+//! Draws the figures: the time to a response over size, and throughput over processes, both with the baseline.
 
 use plotters::{
     coord::{
@@ -23,7 +22,7 @@ struct Labels {
     title: &'static str,
     x: &'static str,
     y: &'static str,
-    /// How a value of x is written.
+    /// Formats a value of x.
     format_x: fn(&f64) -> String,
     legend: SeriesLabelPosition,
 }
@@ -31,7 +30,7 @@ struct Labels {
 /// A function and its baseline share a colour.
 const COLOURS: [RGBColor; 3] = [RGBColor(31, 119, 180), RGBColor(214, 39, 40), RGBColor(44, 140, 60)];
 
-/// The picture as SVG text.
+/// Returns the plot as SVG text.
 pub fn draw(figures: &Figures) -> anyhow::Result<String> {
     let mut text = String::new();
     {
@@ -100,7 +99,7 @@ fn rates(figures: &Figures) -> Vec<Line> {
     lines
 }
 
-/// Draws one chart. Lines come in pairs: a function and its baseline, which is paler.
+/// Draws one chart. The lines come in pairs of a function and its baseline. The baseline is paler.
 fn chart<X, Y>(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     labels: &Labels,

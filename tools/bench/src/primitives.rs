@@ -1,5 +1,5 @@
-//! The speed of what no ingest can do without, hashing and decoding, by the libraries at hand: what the functions' times are
-//! to be held against on a processor that has no instructions for SHA-256.
+//! Measures the speed of hashing and decoding, which every ingest must do, with the available libraries. The functions'
+//! times are compared with these speeds on a processor without SHA-256 instructions.
 
 use std::{
     path::Path,
@@ -11,39 +11,40 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use sha2::Digest as _;
 
-/// As many bytes as the largest payload has.
+/// The number of bytes to hash or decode: as many as the largest payload has.
 const BYTES: usize = 4_700_000;
 
-/// How often each library does its work; the fastest time counts, because nothing makes code faster than it is.
+/// The number of times that each library does its work. The fastest time counts, because disturbances only make a time
+/// longer.
 const ROUNDS: usize = 9;
 
-/// The pieces in which ingest hashes.
+/// The size of the pieces in which ingest hashes a payload.
 const PIECE: usize = 32 * 1024;
 
-/// What a library does.
+/// The work that a library does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Work {
     /// SHA-256.
     #[serde(rename = "SHA-256")]
     Hash,
-    /// Decoding of base64; counted are the decoded bytes.
+    /// Decoding of base64. The speed counts the decoded bytes.
     #[serde(rename = "base64")]
     Decode,
 }
 
-/// How fast a library is.
+/// The speed of a library.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Speed {
     /// Whether the library hashes or decodes.
     pub work: Work,
-    /// Its name, and whether the functions use it.
+    /// The name of the library, and whether the functions use it.
     pub library: String,
     /// Units of 10^6 bytes per second.
     pub megabytes_per_second: f64,
 }
 
-/// Measures every library; those that Python brings too, where there is a Python.
+/// Measures every library, including those that Python uses if an interpreter is given.
 pub fn measure(python: Option<&Path>) -> anyhow::Result<Vec<Speed>> {
     let bytes: Vec<u8> = (0..=255).cycle().take(BYTES).collect();
     let text = base64_simd::STANDARD.encode_to_string(&bytes);
@@ -83,7 +84,7 @@ pub fn measure(python: Option<&Path>) -> anyhow::Result<Vec<Speed>> {
     Ok(speeds)
 }
 
-/// How long the fastest library takes for so many bytes, in microseconds.
+/// Returns the time that the fastest library takes for this many bytes, in microseconds.
 pub fn fastest_us(speeds: &[Speed], work: Work, bytes: usize) -> Option<f64> {
     let of_work = speeds.iter().filter(|speed| speed.work == work);
     let fastest = of_work.map(|speed| speed.megabytes_per_second).max_by(f64::total_cmp)?;
@@ -107,7 +108,7 @@ fn speed(work: Work, library: &str, time: Duration) -> Speed {
     Speed { work, library: library.to_owned(), megabytes_per_second: megabytes / time.as_secs_f64() }
 }
 
-/// The same by what Python is linked to.
+/// Measures hashing and decoding with the libraries that Python is linked to.
 fn of_python(python: &Path) -> anyhow::Result<[Duration; 2]> {
     let script = format!(
         "import base64, binascii, hashlib, time\n\

@@ -1,4 +1,4 @@
-//! A blocking connection to a node of the cache that copies no payload: the baseline's, and the harness's own.
+//! A blocking connection to a node of the cache that does not copy payloads. The baseline and the harness use it.
 
 use std::{
     io::{BufReader, Read as _, Write},
@@ -10,13 +10,13 @@ use custody_redis_cluster::{PASSWORD, USERNAME};
 
 use crate::tls::{self, ClientStream};
 
-/// An encrypted connection.
+/// An encrypted connection to a Redis node.
 #[derive(Debug)]
 pub struct RedisLink {
     stream: BufReader<ClientStream>,
 }
 
-/// A user and the user's password.
+/// The name and the password of a user of the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Login<'a> {
     /// The user's name.
@@ -25,17 +25,17 @@ pub struct Login<'a> {
     pub password: &'a str,
 }
 
-/// The login of the functions, which is allowed the cache's commands only.
+/// The login of the functions. Its user may run only the cache's commands.
 pub const CLIENT: Login<'static> = Login { username: USERNAME, password: PASSWORD };
 
-/// An answer of Redis.
+/// An answer from Redis.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// `+OK`, and the number of bytes of an answer that is data.
+    /// `+OK`, or data that [`RedisLink::receive`] has stored in its buffer.
     Done,
-    /// `:1`
+    /// An integer, such as `:1`.
     Integer(i64),
-    /// There is no such value.
+    /// Null: there is no such value.
     Nothing,
 }
 
@@ -54,7 +54,7 @@ impl RedisLink {
         Ok(())
     }
 
-    /// The value of a field of `INFO`.
+    /// Returns the value of a field of `INFO`.
     pub fn info(&mut self, section: &str, field: &str) -> anyhow::Result<u64> {
         let mut text = Vec::new();
         self.send(&[b"INFO", section.as_bytes()])?;
@@ -64,7 +64,7 @@ impl RedisLink {
         value.with_context(|| format!("INFO {section} has no {field}"))?.trim().parse().context("read INFO")
     }
 
-    /// The number of keys.
+    /// Returns the number of keys.
     pub fn keys(&mut self) -> anyhow::Result<i64> {
         match self.run(&[b"DBSIZE"])? {
             Reply::Integer(keys) => Ok(keys),
@@ -90,7 +90,8 @@ impl RedisLink {
         Ok(stream.flush()?)
     }
 
-    /// Reads the answer to the oldest command without one. Data goes to `data`, whose space is used again.
+    /// Reads the answer to the oldest command that has no answer yet. Stores an answer with data in `data`, and reuses
+    /// its memory.
     pub fn receive(&mut self, data: &mut Vec<u8>) -> anyhow::Result<Reply> {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {

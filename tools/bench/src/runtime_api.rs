@@ -16,54 +16,56 @@ use anyhow::{Context as _, bail};
 
 use crate::http;
 
-/// The longest that anything here may take. Nothing is measured by it.
+/// The maximum time to wait for the function. It has no effect on measured times.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The Runtime API that one function talks to.
+/// The Runtime API that one function uses.
 #[derive(Debug)]
 pub struct RuntimeApi {
     port: u16,
     requests: Receiver<Request>,
-    /// Where the function waits for its next event: in one place, or in as many as it deals with at once.
+    /// The connections on which the function waits for its next event: one, or as many as the events that it processes
+    /// at once.
     waiting: Vec<TcpStream>,
 }
 
-/// What a function asked or said.
+/// A request of the function.
 #[derive(Debug)]
 struct Request {
     path: String,
     body: Vec<u8>,
-    /// When the last byte of it was read.
+    /// The time at which the last byte of the request was read.
     arrived: Instant,
     connection: TcpStream,
 }
 
-/// An event on its way.
+/// An event, with the sizes that the baseline needs.
 #[derive(Debug)]
 pub struct Invocation<'a> {
     /// The event's bytes.
     pub event: &'a [u8],
-    /// How many bytes its payload has. Functions ignore this; the baseline is told, because it does not parse.
+    /// The number of payload bytes to move. Functions ignore this value. The baseline needs it, because it does not
+    /// parse the event.
     pub payload_bytes: usize,
-    /// How many bytes the request has by which the record is accepted. Functions ignore this; the baseline is told.
+    /// The size of the request that accepts the record. Functions ignore this value; the baseline needs it.
     pub acceptance_bytes: usize,
 }
 
 /// The response that a function has posted.
 #[derive(Debug)]
 pub struct Response {
-    /// Its body.
+    /// The body of the response.
     pub body: Vec<u8>,
-    /// When the first byte of the event was sent.
+    /// The time at which the first byte of the event was sent.
     pub begun: Instant,
-    /// When the last byte of the event was sent.
+    /// The time at which the last byte of the event was sent.
     pub sent: Instant,
-    /// When the last byte of the response had arrived.
+    /// The time at which the last byte of the response had arrived.
     pub posted: Instant,
 }
 
 impl RuntimeApi {
-    /// Listens on a port of its own.
+    /// Starts a Runtime API on a separate port.
     pub fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("bind the Runtime API")?;
         let port = listener.local_addr()?.port();
@@ -77,22 +79,22 @@ impl RuntimeApi {
         Ok(Self { port, requests, waiting: Vec::new() })
     }
 
-    /// The value of `AWS_LAMBDA_RUNTIME_API`.
+    /// Returns the value of `AWS_LAMBDA_RUNTIME_API`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Waits until the function, which runs as `process`, asks for an event, and says when it did.
+    /// Waits until the function, which runs as `process`, asks for an event. Returns the time of that request.
     pub fn wait_until_idle(&mut self, process: &mut Child) -> anyhow::Result<Instant> {
         let request = self.receive(process)?;
         if !request.path.ends_with("/invocation/next") {
-            bail!("the function said {}: {}", request.path, String::from_utf8_lossy(&request.body));
+            bail!("the function sent {}: {}", request.path, String::from_utf8_lossy(&request.body));
         }
         self.waiting.push(request.connection);
         Ok(request.arrived)
     }
 
-    /// Hands an event to the function, which must be idle, and waits for its response.
+    /// Sends an event to the function, which must be idle, and waits for its response.
     pub fn invoke(&mut self, process: &mut Child, invocation: &Invocation<'_>) -> anyhow::Result<Response> {
         let Some(connection) = self.waiting.pop() else { bail!("the function is not idle") };
         let (begun, sent) = send(connection, invocation, 0)?;
@@ -101,8 +103,8 @@ impl RuntimeApi {
         Ok(Response { body: request.body, begun, sent, posted: request.arrived })
     }
 
-    /// Hands over events as often as the function asks for one, and waits for all responses: that to each event, in the order
-    /// of the events.
+    /// Sends an event each time that the function asks for one, and waits for all responses. Returns the responses in
+    /// the order of the events.
     pub fn invoke_all(
         &mut self,
         process: &mut Child,
@@ -118,7 +120,7 @@ impl RuntimeApi {
                         self.waiting.push(connection);
                         break;
                     };
-                    // An event that the function is slow to read holds up no other.
+                    // Sends in a thread, so that an event that the function reads slowly does not delay the others.
                     sending.push(scope.spawn(move || send(connection, invocation, index)));
                 }
                 let request = self.receive(process)?;
@@ -142,9 +144,9 @@ impl RuntimeApi {
         responses.collect()
     }
 
-    /// Makes a function that waits for an event end in good order.
-    pub fn refuse_next(&mut self) {
-        // A connection that ends without an answer is an error that the runtime returns from `run`.
+    /// Ends the connections on which the function waits for events, so that the function ends without being killed.
+    pub fn close_waiting_connections(&mut self) {
+        // The runtime returns from `run` with an error when a connection ends without an answer.
         for connection in self.waiting.drain(..) {
             connection.shutdown(std::net::Shutdown::Both).ok();
         }
@@ -157,18 +159,18 @@ impl RuntimeApi {
                 Ok(request) => return Ok(request),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(status) = process.try_wait()? {
-                        bail!("it ended with {status}; its standard error says why");
+                        bail!("the function ended with {status}; its standard error has the reason");
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => bail!("the Runtime API ended"),
             }
         }
-        bail!("it said nothing for {} s", PATIENCE.as_secs())
+        bail!("the function sent no request for {} s", PATIENCE.as_secs())
     }
 }
 
 impl Request {
-    /// The number of the event that this is the response to.
+    /// Returns the number of the event that this request is the response to.
     fn expect_response(&self) -> anyhow::Result<usize> {
         let id = self.path.strip_suffix("/response").and_then(|path| path.rsplit('/').next());
         let Some(id) = id else { bail!("the function failed: {}", String::from_utf8_lossy(&self.body)) };
@@ -177,7 +179,7 @@ impl Request {
     }
 }
 
-/// Sends event number `index`; when that began, and when it was done.
+/// Sends event number `index`. Returns the times at which sending began and ended.
 fn send(
     mut connection: TcpStream,
     Invocation { event, payload_bytes, acceptance_bytes }: &Invocation<'_>,
@@ -199,7 +201,7 @@ fn send(
     Ok((begun, Instant::now()))
 }
 
-/// Reads the requests of one connection until it ends.
+/// Reads the requests of one connection until the connection ends.
 fn serve(connection: &TcpStream, requests: &Sender<Request>) {
     let serve = || -> anyhow::Result<()> {
         connection.set_nodelay(true)?;
@@ -216,6 +218,7 @@ fn serve(connection: &TcpStream, requests: &Sender<Request>) {
         }
         Ok(())
     };
-    // Nobody listens any more, or the function was killed: both are how a run ends.
+    // An error means that nobody receives requests any more, or that the function was killed. Both are normal at the
+    // end of a run.
     drop(serve());
 }

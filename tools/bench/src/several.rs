@@ -1,31 +1,33 @@
-//! Several requests in one process of ingest, as on Lambda Managed Instances.
+//! Measures several concurrent requests in one process of ingest, as on Lambda Managed Instances.
 
 use std::{path::Path, process::Stdio};
 
 use crate::{
     deployment::Deployment,
-    figures::{Quantiles, SeveralFigures},
+    figures::{ConcurrentRequestFigures, Quantiles},
     function::{Function, Program},
     runtime_api::{Invocation, Response},
     workload::{self, EVENT_SIZES, Event, Form},
 };
 
-/// How many requests at once to try.
+/// The numbers of concurrent requests to measure.
 pub const CONCURRENCY: [u32; 3] = [1, 4, 16];
 
-/// Among so many requests of a mix, one is large.
-const ONE_IN: usize = 8;
+/// In a mix of sizes, one of this many requests is large.
+const REQUESTS_PER_LARGE_REQUEST: usize = 8;
 
-/// Measures one process with so many requests at once: requests of one size, small ones alone, and small ones among large ones.
+/// Measures one process with `concurrency` requests at once: requests of one size, small requests alone, and small
+/// requests among large ones.
 pub fn measure(
     concurrency: u32,
     records: usize,
     deployment: &Deployment,
     folder: &Path,
-) -> anyhow::Result<Vec<SeveralFigures>> {
+) -> anyhow::Result<Vec<ConcurrentRequestFigures>> {
     let [small, middle, .., large] = EVENT_SIZES.map(|(size, _)| workload::ingest_event(size, Form::Base64));
-    let mixed: Vec<&Event> =
-        (0..records).map(|index| if index % ONE_IN == 0 { &large } else { &small }).collect();
+    let mixed: Vec<&Event> = (0..records)
+        .map(|index| if index % REQUESTS_PER_LARGE_REQUEST == 0 { &large } else { &small })
+        .collect();
     let all = |event| vec![event; records];
     let variables = [("AWS_LAMBDA_MAX_CONCURRENCY", concurrency.to_string())];
     let program = Program::function("ingest", folder);
@@ -38,7 +40,7 @@ pub fn measure(
     ] {
         let mut function = Function::start_with(&program, deployment, &variables, Stdio::inherit())?;
         let invocations: Vec<_> = events.iter().map(|event| invocation(event)).collect();
-        // The first ones make the connections.
+        // The first requests make the connections and are not counted.
         let warm_up = invocations.len().min(2 * concurrency as usize);
         function.invoke_all(&invocations[..warm_up])?;
         let responses = function.invoke_all(&invocations)?;
@@ -51,7 +53,7 @@ pub fn measure(
         let elapsed = begun.zip(ended).map(|(begun, ended)| ended - begun).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "a count of records")]
         let records_per_second = responses.len() as f64 / elapsed.as_secs_f64();
-        figures.push(SeveralFigures {
+        figures.push(ConcurrentRequestFigures {
             concurrency,
             requests: requests.to_owned(),
             records: counted.len(),

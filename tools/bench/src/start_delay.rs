@@ -1,7 +1,8 @@
-//! The time to a receipt while Step Functions is slow: a receipt waits for nothing that it does not promise.
+//! Measures the time to a receipt while Step Functions is slow. A receipt waits for nothing that it does not promise,
+//! so a slow `StartExecution` must not delay it.
 //!
-//! Two processes of ingest take turns. They differ in the stub that they are led to: one answers `StartExecution` at once, the
-//! other late.
+//! Two processes of ingest take turns. Each uses another stub: one stub answers `StartExecution` at once, the other
+//! answers it late.
 
 use std::{path::Path, time::Duration};
 
@@ -16,10 +17,10 @@ use crate::{
     turns::{self, Participant},
 };
 
-/// The latency of the late answer.
+/// The latency of the late answer to `StartExecution`.
 pub const DELAY: Duration = Duration::from_millis(300);
 
-/// Measures ingest of an event of this size with so many records on each side.
+/// Measures ingest of an event of this size, with `records` records on each side.
 pub fn measure(
     size_bytes: usize,
     size: &'static str,
@@ -31,7 +32,8 @@ pub fn measure(
         let latencies = deployment.latencies().clone().with("StartExecution", latency);
         deployment.another_stub(Behaviour { latencies, ..Behaviour::default() })
     };
-    // The machine rests for as long after either side.
+    // The side without the delay pauses for as long as the delay, so that the machine is idle for the same time on both
+    // sides.
     let participants =
         [(stub(Duration::ZERO)?, DELAY), (stub(DELAY)?, Duration::ZERO)].map(|(stub, rest)| Participant {
             program: Program::function("ingest", folder),
@@ -39,7 +41,7 @@ pub fn measure(
             rest,
         });
     let case = Case::ingest(size_bytes, size);
-    let outcomes = turns::take(&case, &participants, records, deployment, &mut deployment.redis()?)?;
+    let outcomes = turns::run(&case, &participants, records, deployment, &mut deployment.redis()?)?;
     let [prompt, delayed] = <[_; 2]>::try_from(outcomes).map_err(|_| anyhow!("two sides take turns"))?;
     Ok(StartDelayFigures {
         size: size.to_owned(),

@@ -1,4 +1,5 @@
-//! The whole benchmark: start times, records one after the other, late executions, records side by side.
+//! Runs the whole benchmark: start times, records one after the other, late executions, several requests in one
+//! process, records side by side.
 
 use std::time::Duration;
 
@@ -14,20 +15,22 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::arguments::Arguments;
 
-/// About how many bytes each side of a case moves.
+/// The approximate number of bytes that each side of a case moves.
 const CASE_BYTES: usize = 1_000_000_000;
 
-/// How many records of a size are enough for a 99th percentile, and not more than anybody waits for.
+/// Returns the number of records to measure at a size: enough for a 99th percentile, but not more than a person would
+/// wait for.
 fn records(size: usize, brief: bool) -> usize {
     if brief { 3 } else { (CASE_BYTES / size).clamp(100, 1000) }
 }
 
-/// How many records are enough for a median, where one of each pair takes the time of a late answer.
+/// Returns the number of records to measure with a late answer: enough for a median. One record of each pair takes the
+/// time of the late answer.
 fn delayed_records(brief: bool) -> usize {
     if brief { 3 } else { 200 }
 }
 
-/// The forms of a payload beside plain base64.
+/// The forms of a payload, apart from plain base64.
 const FORMS: [Form; 6] =
     [Form::Keyed, Form::BinaryCloudEvent, Form::ContentDigest, Form::Text, Form::EscapedText, Form::Json];
 
@@ -37,7 +40,7 @@ const START_DELAY: &str = "start delay";
 /// The name of the measurement of several requests in one process, for `--only`.
 const SEVERAL: &str = "several requests";
 
-/// Measures everything that the arguments want.
+/// Runs all measurements that the arguments select.
 pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     let Arguments { brief, binaries, .. } = arguments;
     let deployment = Deployment::start(arguments.latencies())?;
@@ -103,7 +106,7 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     }
     if !curves.is_empty() {
         progress.set_message("throughput with two shards");
-        // The other cache does nothing now, and no longer has the machine's cores to itself.
+        // The first cache is still running. It is idle now, but the new one has to share the machine's cores with it.
         let [_, _, (bytes, name), ..] = EVENT_SIZES;
         let most = if *brief { 1 } else { 8 };
         figures.throughput.push(throughput::measure_two_shards(bytes, name, most, time, binaries)?);
@@ -114,7 +117,7 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// The functions at all sizes, as far as they are wanted.
+/// Returns the cases that the arguments select: the functions at all sizes.
 fn cases(arguments: &Arguments) -> Vec<Case> {
     let mut cases: Vec<Case> = EVENT_SIZES.iter().map(|(bytes, name)| Case::ingest(*bytes, name)).collect();
     cases.extend(PAYLOAD_SIZES.iter().map(|(bytes, name)| Case::archive(*bytes, name)));
@@ -130,7 +133,7 @@ fn cases(arguments: &Arguments) -> Vec<Case> {
     cases
 }
 
-/// The programs whose starts are measured.
+/// Returns the programs whose start times are measured.
 fn programs(arguments: &Arguments) -> Vec<Program> {
     let folder = &arguments.binaries;
     let functions = arguments.functions.iter().map(|name| Program::function(name, folder));

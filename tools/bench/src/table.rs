@@ -1,16 +1,16 @@
-//! The report as tables for a person.
+//! Renders the report as tables for a person.
 
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use crate::{
-    cache_bytes::{Held, Load},
+    cache_bytes::{CacheUsage, Load},
     figures::{Figures, Side, TimeFigures},
     primitives::{Speed, Work},
 };
 
-/// All tables.
+/// Returns all tables as text.
 pub fn render(figures: &Figures) -> String {
     let sections = [
         ("Targets", goals(figures)),
@@ -194,8 +194,8 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// What the cache holds at a steady rate, and how many times as much with a grace period.
-pub fn cache_bytes(load: &Load, unlinked: &Held, kept: &Held) -> String {
+/// Returns a table of what the cache holds at a steady rate without and with a grace period, and the ratio of the two.
+pub fn cache_bytes(load: &Load, unlinked: &CacheUsage, kept: &CacheUsage) -> String {
     let mut table = table(&[
         "payload of a completed record",
         "payloads/s",
@@ -205,7 +205,7 @@ pub fn cache_bytes(load: &Load, unlinked: &Held, kept: &Held) -> String {
         "expected",
     ]);
     let delay = load.workflow_delay.as_secs_f64();
-    // The last quarter of the time is what counts: its median moment.
+    // The figures are medians of the last quarter of the time, so they show its middle.
     let elapsed = f64::from(load.seconds) * 0.875;
     let with_grace = delay + load.grace.as_secs_f64();
     for (name, held, expected) in [

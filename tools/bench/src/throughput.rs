@@ -1,4 +1,4 @@
-//! Records side by side: several processes of one program against one cache, on one machine.
+//! Measures records side by side: several processes of one program use one cache, on one machine.
 
 use std::{
     path::Path,
@@ -18,13 +18,13 @@ use crate::{
     workload::Event,
 };
 
-/// How many processes to try.
+/// The numbers of processes to measure.
 pub const PROCESSES: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// How often what the records leave in the cache is removed, so that it does not fill the machine's memory.
-const SWEEP: Duration = Duration::from_millis(250);
+/// The time between two clearings of the cache, which keep the stored payloads from filling the machine's memory.
+const CLEAR_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Measures ingest and its baseline with each number of processes, for so long each.
+/// Measures ingest and its baseline with each number of processes, for `time` each.
 pub fn measure(
     size_bytes: usize,
     size: &str,
@@ -37,7 +37,7 @@ pub fn measure(
     let event = Event::of_ingest(size_bytes);
     let mut figures = Vec::new();
     for &processes in processes {
-        // Ingest comes first: the baseline is told how large its acceptances were.
+        // Ingest runs first, because the baseline is given the size of ingest's acceptances.
         for program in [Program::function("ingest", folder), Program::baseline("ingest", folder)] {
             let rate = rate(&program, processes, &event, time, deployment)?;
             figures.push(figure(program, size, &event, processes, 1, rate));
@@ -47,7 +47,7 @@ pub fn measure(
     Ok(figures)
 }
 
-/// Measures ingest with so many processes on a cache of two shards.
+/// Measures ingest with `processes` processes on a cache of two shards.
 pub fn measure_two_shards(
     size_bytes: usize,
     size: &str,
@@ -82,7 +82,7 @@ fn figure(
     }
 }
 
-/// The records per second of all processes together.
+/// Returns the records per second of all processes together.
 fn rate(
     program: &Program,
     processes: usize,
@@ -120,7 +120,7 @@ fn rate(
             functions.into_iter().map(|function| scope.spawn(move || drive(function))).collect();
         let mut swept = Ok(());
         while begun.elapsed() < time && swept.is_ok() {
-            thread::sleep(SWEEP.min(time));
+            thread::sleep(CLEAR_INTERVAL.min(time));
             swept = sweep(&[b"FLUSHALL", b"ASYNC"]);
         }
         over.store(true, Ordering::Relaxed);

@@ -14,7 +14,7 @@ pub type ClientStream = StreamOwned<ClientConnection, TcpStream>;
 /// The server's side of a connection.
 pub type ServerStream = StreamOwned<ServerConnection, TcpStream>;
 
-/// Connects to `localhost:port`, whose certificate an authority in this PEM file must have signed.
+/// Connects to `localhost:port`. An authority in this PEM file must have signed the server's certificate.
 pub fn connect(port: u16, ca_file: &Path) -> anyhow::Result<ClientStream> {
     let mut roots = RootCertStore::empty();
     for certificate in
@@ -29,7 +29,7 @@ pub fn connect(port: u16, ca_file: &Path) -> anyhow::Result<ClientStream> {
     Ok(StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp))
 }
 
-/// What a server shows: `cert.pem` and `key.pem`.
+/// Returns the TLS configuration of a server with this certificate and key.
 pub fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<Arc<ServerConfig>> {
     let certificate = CertificateDer::from_pem_file(certificate).context("read the stub's certificate")?;
     let key = PrivateKeyDer::from_pem_file(key).context("read the stub's key")?;
@@ -37,7 +37,7 @@ pub fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<Arc<Serve
     Ok(Arc::new(config))
 }
 
-/// Takes a connection.
+/// Accepts a TLS connection.
 pub fn accept(config: Arc<ServerConfig>, tcp: TcpStream) -> anyhow::Result<ServerStream> {
     tcp.set_nodelay(true)?;
     Ok(StreamOwned::new(ServerConnection::new(config)?, tcp))

@@ -1,4 +1,4 @@
-//! Programs that take turns, record by record, so that whatever else the machine does befalls all of them.
+//! Runs programs in turns, record by record, so that any other load on the machine affects all of them.
 
 use std::{process::Stdio, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     redis_link::RedisLink,
 };
 
-/// Records before the measured ones: the first makes the connections, and pages are touched.
+/// The number of records before the measured ones. They make the connections and touch memory pages for the first time.
 const WARM_UP: usize = 5;
 
 /// A program that takes turns with others.
@@ -17,9 +17,9 @@ const WARM_UP: usize = 5;
 pub struct Participant {
     /// The program.
     pub program: Program,
-    /// The variables that it is given beside those of the deployment, or instead of them.
+    /// Environment variables that are added to those of the deployment, or replace them.
     pub variables: Vec<(&'static str, String)>,
-    /// How long nobody works after each of its turns.
+    /// The pause after each of the program's turns.
     pub rest: Duration,
 }
 
@@ -29,10 +29,10 @@ impl From<Program> for Participant {
     }
 }
 
-/// What became of a participant's turns.
+/// The measurements of one participant.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The times of its records.
+    /// The times of each record.
     pub times: Vec<Times>,
     /// CPU time per record, in microseconds.
     pub cpu_us: f64,
@@ -40,8 +40,8 @@ pub struct Outcome {
     pub peak_memory_bytes: u64,
 }
 
-/// Has each participant deal with so many records of a case. The first one is warmed up first.
-pub fn take(
+/// Makes each participant process `records` records of a case, in turns. Each participant is warmed up first.
+pub fn run(
     case: &Case,
     participants: &[Participant],
     records: usize,
@@ -64,7 +64,7 @@ pub fn take(
     let mut times: Vec<Vec<Times>> = running.iter().map(|_| Vec::with_capacity(records)).collect();
     for record in 0..records {
         for turn in 0..running.len() {
-            // No side is always the one that comes second.
+            // The order changes with every record, so that no side always comes second.
             let side = (record + turn) % running.len();
             times[side].push(case.invoke(&mut running[side], deployment, redis)?);
             thread::sleep(participants[side].rest);

@@ -1,4 +1,4 @@
-//! The events: what API Gateway and Step Functions would deliver.
+//! Creates the events that API Gateway and Step Functions would deliver.
 
 use custody_core::{
     digest::Sha256,
@@ -8,7 +8,7 @@ use custody_core::{
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::json;
 
-/// The sizes of ingest events, and what they are called.
+/// The sizes of ingest events, and their names in reports.
 pub const EVENT_SIZES: [(usize, &str); 5] = [
     (4 * KIB, "4 KB"),
     (256 * KIB, "256 KB"),
@@ -18,7 +18,8 @@ pub const EVENT_SIZES: [(usize, &str); 5] = [
 ];
 const KIB: usize = 1024;
 
-/// The payload sizes that ingest makes of [`EVENT_SIZES`]: three quarters, because base64 is four thirds.
+/// The sizes of the payloads in events of [`EVENT_SIZES`], and their names in reports. A payload has three quarters of
+/// the event's size, because base64 turns three bytes into four.
 pub const PAYLOAD_SIZES: [(usize, &str); 5] = [
     (3 * KIB, "3 KB"),
     (192 * KIB, "192 KB"),
@@ -32,14 +33,15 @@ pub const PAYLOAD_SIZES: [(usize, &str); 5] = [
 pub struct Event {
     /// The JSON text.
     pub text: Vec<u8>,
-    /// The payload's size, as the event carries it.
+    /// The number of bytes that the baseline moves. By default, this is the size of the payload as the event carries
+    /// it.
     pub payload_bytes: usize,
-    /// Its size as it is kept.
+    /// The size of the decoded payload.
     pub decoded_bytes: usize,
 }
 
 impl Event {
-    /// A request of so many bytes, with a payload in base64, of which the baseline moves the decoded bytes.
+    /// Returns a request of `size` bytes with a payload in base64, of which the baseline moves the decoded bytes.
     pub fn of_ingest(size: usize) -> Self {
         let event = ingest_event(size, Form::Base64);
         Self { payload_bytes: event.decoded_bytes, ..event }
@@ -49,24 +51,24 @@ impl Event {
 /// How a request carries its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// In base64, as producers of images send it.
+    /// The payload is in base64, as producers of images send it.
     Base64,
-    /// The same, with an idempotency key that nobody has used before.
+    /// The payload is in base64, and the request has an idempotency key that was never used before.
     Keyed,
-    /// The same, with the digest of the body in `Content-Digest`.
+    /// The payload is in base64, and `Content-Digest` has the digest of the body.
     ContentDigest,
-    /// As text in which nothing must be escaped.
+    /// The payload is text in which nothing must be escaped.
     Text,
-    /// As text with a line break in every line of forty characters, and quotation marks.
+    /// The payload is text with quotation marks, and with a line break after every forty characters or so.
     EscapedText,
-    /// As a JSON value of many small parts.
+    /// The payload is a JSON value of many small parts.
     Json,
-    /// As the body of a `CloudEvent` in binary mode.
+    /// The payload is the body of a `CloudEvent` in binary mode.
     BinaryCloudEvent,
 }
 
 impl Form {
-    /// What the form is called in reports.
+    /// Returns the name of the form in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Base64 => "ingest",
@@ -79,7 +81,7 @@ impl Form {
         }
     }
 
-    /// A payload of about so many bytes, and the text that stands for it in a body: a JSON value, or base64.
+    /// Returns a payload of about `size` bytes, and the text that represents it in a body: a JSON value, or base64.
     fn payload(self, size: usize) -> (Vec<u8>, String) {
         let repeated = |part: &str| part.repeat((size / part.len()).max(1));
         match self {
@@ -109,10 +111,10 @@ impl Form {
     }
 }
 
-/// A proxy event of about `size` bytes, with a payload in this form. With base64 the size is exact.
+/// Returns a proxy event of about `size` bytes, with a payload in this form. With base64 the size is exact.
 pub fn ingest_event(size: usize, form: Form) -> Event {
     let room = size.saturating_sub(proxy_event("", "", form).len());
-    // The text of a body is escaped once more in the event.
+    // The event contains the body as a JSON string, so the text of the body is escaped once more.
     let escaped = |payload_bytes: usize| {
         let (_, text) = form.payload(payload_bytes);
         json!(text).to_string().len()
@@ -123,7 +125,7 @@ pub fn ingest_event(size: usize, form: Form) -> Event {
         Form::Text | Form::EscapedText | Form::Json => {
             (room as f64 * 0.99 / (escaped(sample) as f64 / sample as f64)) as usize
         }
-        // Without the escaped quotation marks around it, which the empty event has already.
+        // The empty event already contains the escaped quotation marks around the payload.
         Form::Base64 | Form::Keyed | Form::ContentDigest | Form::BinaryCloudEvent => room / 4 * 3,
     };
     let (payload, in_body) = form.payload(payload_bytes);
@@ -171,7 +173,7 @@ fn proxy_event(payload: &str, padding: &str, form: Form) -> String {
         "X-Forwarded-Proto": "https",
     });
     match form {
-        // The stub finds no claim of any key.
+        // The stub finds no claim for any key, so one key can be used for every record.
         Form::Keyed => headers["Idempotency-Key"] = json!("3f1c9a52"),
         Form::ContentDigest => {
             let digest = Sha256::of(body.as_bytes()).to_base64();
@@ -216,15 +218,15 @@ fn proxy_event(payload: &str, padding: &str, form: Form) -> String {
 /// A record in the cache, for the archive stage.
 #[derive(Clone, Debug)]
 pub struct CachedRecord {
-    /// The stage's event.
+    /// The event of the archive stage.
     pub event: Event,
     /// The key of the payload in the cache.
     pub key: String,
-    /// The payload.
+    /// The payload in the cache.
     pub payload: Vec<u8>,
 }
 
-/// A record with a payload of `size` bytes.
+/// Returns a record with a payload of `size` bytes.
 pub fn cached_record(size: usize) -> CachedRecord {
     let payload = payload(size);
     let mut message: InternalMessage = samples::message(&payload);
@@ -236,13 +238,13 @@ pub fn cached_record(size: usize) -> CachedRecord {
     CachedRecord { event, key, payload }
 }
 
-/// What the workflow hands to aggregate.
+/// Returns the event that the workflow passes to aggregate.
 pub fn aggregate_event() -> Event {
     let text = include_bytes!("../../../events/aggregate/valid.json");
     Event { text: text.to_vec(), payload_bytes: 0, decoded_bytes: 0 }
 }
 
-/// Bytes as an image's: they repeat nothing.
+/// Returns random bytes, which like those of an image contain no repetition.
 fn payload(size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     SmallRng::seed_from_u64(4).fill(&mut bytes[..]);

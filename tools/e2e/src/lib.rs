@@ -1,7 +1,7 @@
-//! What the end-to-end tests share: a producer, a subscriber and an operator of the local stack.
+//! Shared code of the end-to-end tests: a producer, a subscriber and an operator of the local stack.
 //!
-//! The stack is made by `cargo xtask test`, which tells these tests where it is. A test that is run without one fails
-//! and says so.
+//! `cargo xtask test` starts the stack and passes its addresses to these tests in environment variables. A test that
+//! runs without a stack fails, and its message explains why.
 
 use std::{
     fs::OpenOptions,
@@ -28,15 +28,15 @@ use custody_test_client::{
 };
 use serde_json::Value;
 
-/// How long anything may take before a test gives up on it: longer than reconcile waits before it does the duties of a failure.
-/// Not a bar for speed.
+/// The maximum time that a test waits for anything. It is longer than reconcile waits before it does what a failure
+/// still owes. It is not a limit for speed.
 pub const PATIENCE: Duration = Duration::from_mins(4);
 
-/// A stack under test. Every test makes its own, because clients live in a test's runtime; the readers of the
-/// queues are shared.
+/// A stack under test. Every test creates its own value, because clients belong to a test's runtime. All tests share
+/// the readers of the queues.
 #[derive(Debug)]
 pub struct Stack {
-    /// Its endpoints and stores.
+    /// The endpoints and stores of the stack.
     pub deployment: Deployment,
     /// A producer.
     pub sender: Sender,
@@ -44,12 +44,12 @@ pub struct Stack {
 }
 
 static SUBSCRIBER: OnceLock<Subscriber> = OnceLock::new();
-static DEAD_LETTERS: OnceLock<DeadLetters> = OnceLock::new();
-static REJECTED_REQUESTS: OnceLock<DeadLetters> = OnceLock::new();
+static DEAD_LETTERS: OnceLock<ReadMessages> = OnceLock::new();
+static REJECTED_REQUESTS: OnceLock<ReadMessages> = OnceLock::new();
 
-type DeadLetters = Arc<Mutex<Vec<Value>>>;
+type ReadMessages = Arc<Mutex<Vec<Value>>>;
 
-/// A variable that `cargo xtask test` sets.
+/// Returns an environment variable that `cargo xtask test` sets.
 #[expect(clippy::disallowed_methods, reason = "tests get their stack through the environment")]
 pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -58,7 +58,7 @@ pub fn variable(name: &str) -> String {
 }
 
 impl Stack {
-    /// The stack that `cargo xtask` started.
+    /// Returns the stack that `cargo xtask` started.
     pub async fn under_test() -> Self {
         let outputs = PathBuf::from(variable("CUSTODY_OUTPUTS"));
         let deployment = Deployment::load(&outputs, variable("CUSTODY_API_KEY"))
@@ -70,7 +70,7 @@ impl Stack {
         Self { deployment, sender, subscriber }
     }
 
-    /// Waits until `holds` returns something, or gives up after [`PATIENCE`].
+    /// Waits until `holds` returns a value, or fails after [`PATIENCE`].
     pub async fn eventually<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -82,7 +82,7 @@ impl Stack {
         }
     }
 
-    /// Runs reconcile until `done`. Tests of other records may go on beside.
+    /// Runs reconcile until `done` returns `true`. Tests of other records may run at the same time.
     pub async fn reconcile_until(&self, what: &str, done: impl AsyncFn() -> bool) {
         self.eventually(what, async || {
             if done().await {
@@ -95,19 +95,19 @@ impl Stack {
         .await;
     }
 
-    /// Runs reconcile once, as the schedule does. One that fails, as in an outage, is as good as one that finds nothing.
+    /// Runs reconcile once, as the schedule does. Ignores a failure of that run, which is normal in an outage.
     pub async fn reconcile(&self) {
         let name = self.deployment.output("ReconcileFunctionName").expect("the stack has it");
         self.deployment.aws.lambda().invoke().function_name(name).send().await.ok();
     }
 
-    /// The status of a record's item; empty where there is none.
+    /// Returns the status of a record's item, or an empty text if there is no item.
     pub async fn status(&self, id: RecordId) -> String {
         let item = custody_test_client::verify::item(&self.deployment, id).await.unwrap_or_default();
         item["status"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The open record of this id; `None` where it is closed.
+    /// Returns the open record of this id, or `None` if it is closed.
     pub async fn open_record(&self, id: RecordId) -> Option<OpenRecord> {
         let output = |name| self.deployment.output(name).expect("the stack has it").to_owned();
         let (open, claims) = (output("OpenTableName"), output("ClaimsTableName"));
@@ -115,7 +115,7 @@ impl Stack {
         OpenRecords::find(&table, id).await.expect("the open-record table answers")
     }
 
-    /// Whether something is owed to a record: an open record or a marker tells.
+    /// Returns whether a record is open: it has an open record or an acceptance marker.
     pub async fn is_open(&self, id: RecordId) -> bool {
         let bucket = self.deployment.output("MarkerBucket").expect("the stack has it").to_owned();
         let markers = S3AcceptanceMarkers::new(self.deployment.aws.s3(), bucket);
@@ -123,63 +123,64 @@ impl Stack {
         self.open_record(id).await.is_some() || marker.expect("the marker bucket answers").is_some()
     }
 
-    /// Whether a record is at an end: closed, or failed with nothing owed but a decision.
+    /// Returns whether a record has reached an end: it is closed, or failed with nothing owed but a decision.
     pub async fn is_settled(&self, id: RecordId) -> bool {
         match self.open_record(id).await.map(|record| record.state) {
             None => !self.is_open(id).await,
-            Some(OpenState::Failed { owed, .. }) => owed.is_empty(),
+            Some(OpenState::Failed { pending_steps, .. }) => pending_steps.is_empty(),
             Some(OpenState::InProgress) => false,
         }
     }
 
-    /// Waits until a record's last notification has arrived, and keeps all of them for the search for secrets.
+    /// Waits until a record's last notification has arrived. Stores all of its notifications for the search for
+    /// secrets.
     pub async fn follow(&self, id: RecordId) -> anyhow::Result<Vec<Arrival>> {
         let arrivals = self.subscriber.follow(id, PATIENCE).await?;
         for arrival in &arrivals {
-            keep_for_the_search(&arrival.event.to_string())?;
+            append_to_messages_file(&arrival.event.to_string())?;
         }
         Ok(arrivals)
     }
 
-    /// Waits until a notification of this record's `stage` has arrived. Notifications are delivered in any order, so
-    /// that of a branch may arrive after the record's last one.
+    /// Waits until the notification of this record's `stage` has arrived. Notifications arrive in any order, so the
+    /// notification of a branch may arrive after the record's last one.
     pub async fn announced(&self, id: RecordId, stage: &str) {
         let arrived = || self.subscriber.arrivals(id).iter().any(|arrival| arrival.stage() == stage);
         self.eventually(&format!("notification `{stage}` of record {id}"), async || arrived().then_some(()))
             .await;
     }
 
-    /// Waits for the dead letter that `wanted` recognizes.
+    /// Waits for a dead letter for which `wanted` returns `true`.
     pub async fn dead_letter(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-        wait_for_letter(self.dead_letters(), wanted).await
+        wait_for_message(self.dead_letters(), wanted).await
     }
 
-    /// Waits for the rejected request that `wanted` recognizes.
+    /// Waits for a rejected request for which `wanted` returns `true`.
     pub async fn rejected_request(&self, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
-        let requests = REJECTED_REQUESTS.get_or_init(|| self.read_letters("RejectedQueueUrl"));
-        wait_for_letter(requests, wanted).await
+        let requests = REJECTED_REQUESTS.get_or_init(|| self.read_queue("RejectedQueueUrl"));
+        wait_for_message(requests, wanted).await
     }
 
-    /// How many dead letters that `wanted` recognizes have arrived so far.
+    /// Returns the number of dead letters so far for which `wanted` returns `true`.
     pub fn count_dead_letters(&self, wanted: impl Fn(&Value) -> bool) -> usize {
         let letters = self.dead_letters().lock().unwrap_or_else(PoisonError::into_inner);
         letters.iter().filter(|letter| wanted(&letter["body"])).count()
     }
 
-    /// Takes dead letters off their queue from now on. A test that looks at the queue itself, as an operator does, must not
-    /// ask for any.
-    fn dead_letters(&self) -> &'static DeadLetters {
-        DEAD_LETTERS.get_or_init(|| self.read_letters("DeadLetterQueueUrl"))
+    /// Returns the dead letters that have arrived. The first call starts to take dead letters off their queue. A test
+    /// that reads the queue itself, as an operator does, must not use this function.
+    fn dead_letters(&self) -> &'static ReadMessages {
+        DEAD_LETTERS.get_or_init(|| self.read_queue("DeadLetterQueueUrl"))
     }
 
-    fn read_letters(&self, queue: &str) -> DeadLetters {
-        let letters = DeadLetters::default();
-        start_reading_letters(&self.deployment, queue, Arc::clone(&letters))
+    fn read_queue(&self, queue: &str) -> ReadMessages {
+        let letters = ReadMessages::default();
+        start_reading_queue(&self.deployment, queue, Arc::clone(&letters))
             .expect("the queue's reader starts");
         letters
     }
 
-    /// Waits until the first execution of a record has ended; its status and its error's name.
+    /// Waits until the first execution of a record has ended. Returns its status and the name of its error.
     pub async fn execution(&self, id: RecordId) -> anyhow::Result<(String, String)> {
         let machine = self.deployment.output("StateMachineArn")?;
         let name = Attempt::first(id).execution_name(1);
@@ -201,7 +202,7 @@ impl Stack {
     }
 }
 
-async fn wait_for_letter(letters: &DeadLetters, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+async fn wait_for_message(letters: &ReadMessages, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = {
@@ -216,57 +217,58 @@ async fn wait_for_letter(letters: &DeadLetters, wanted: impl Fn(&Value) -> bool)
     }
 }
 
-fn start_reading_letters(deployment: &Deployment, queue: &str, letters: DeadLetters) -> anyhow::Result<()> {
+fn start_reading_queue(deployment: &Deployment, queue: &str, letters: ReadMessages) -> anyhow::Result<()> {
     let url = deployment.output(queue)?.to_owned();
-    queue::read_from_now_on(deployment.aws.clone(), url, move |message| {
+    queue::read_in_background(deployment.aws.clone(), url, move |message| {
         let text = message.body().unwrap_or_default();
-        keep_for_the_search(text).expect("the stack's folder can be written");
+        append_to_messages_file(text).expect("the stack's folder can be written");
         let body: Value = serde_json::from_str(text).unwrap_or_default();
         let letter = serde_json::json!({"body": body, "attributes": queue::attributes(message)});
         letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
     })
 }
 
-/// Messages are gone from their queues once read, so what was in them is kept in a file of the stack.
-fn keep_for_the_search(text: &str) -> anyhow::Result<()> {
+/// Appends the text of a message to a file of the stack, in which the search for secrets finds it. A message is gone
+/// from its queue after it was read.
+fn append_to_messages_file(text: &str) -> anyhow::Result<()> {
     let file = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join("messages-seen.log");
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     writeln!(file, "{text}")?;
     Ok(())
 }
 
-/// Breaks a part of the stack, or mends it; see `cargo xtask break --help`.
-pub fn break_part(fault: &str) {
+/// Breaks a part of the stack, or repairs it; see `cargo xtask break --help`.
+pub fn apply_fault(fault: &str) {
     let mut command = Command::new(variable("CUSTODY_XTASK"));
     command.args(["--stack", &variable("CUSTODY_LOCAL_STACK"), "break", fault]);
     let status = command.stdout(Stdio::null()).status().expect("the task runner starts");
     assert!(status.success(), "`break {fault}` ended with {status}");
 }
 
-/// The same, while the other futures of the test go on.
-pub async fn break_under_load(fault: &'static str) {
-    tokio::task::spawn_blocking(move || break_part(fault)).await.expect("the fault is made");
+/// Breaks a part of the stack, or repairs it, while the other futures of the test continue.
+pub async fn apply_fault_concurrently(fault: &'static str) {
+    tokio::task::spawn_blocking(move || apply_fault(fault)).await.expect("the fault is made");
 }
 
-/// A service that is away, until dropped.
+/// A service that is unavailable until this value is dropped.
 #[derive(Debug)]
-pub struct Away(());
+pub struct UnavailableService(());
 
-impl Away {
-    /// Lets a service be away, by the name of the fault.
+impl UnavailableService {
+    /// Makes a service unavailable. `fault` is the name of the fault.
     pub fn new(fault: &str) -> Self {
-        break_part(fault);
+        apply_fault(fault);
         Self(())
     }
 }
 
-impl Drop for Away {
+impl Drop for UnavailableService {
     fn drop(&mut self) {
-        break_part("services-back");
+        apply_fault("services-back");
     }
 }
 
-/// The nodes of the cache, as their administrator.
+/// Returns a client for each node of the cache, with the administrator's login.
 pub fn cache_nodes() -> Vec<redis::Client> {
     let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER")));
     let root_cert = ca_file.expect("the stack has an authority");
@@ -280,8 +282,8 @@ pub fn cache_nodes() -> Vec<redis::Client> {
     variable("CUSTODY_CACHE_PORTS").split(',').map(client).collect()
 }
 
-/// Runs the operator's tool; its exit status and what it printed.
-pub fn custody(arguments: &[&str]) -> (i32, String) {
+/// Runs the operator's tool. Returns its exit status and what it printed.
+pub fn run_custody(arguments: &[&str]) -> (i32, String) {
     let output =
         Command::new(variable("CUSTODY_CLI")).args(arguments).output().expect("the operator's tool starts");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -289,26 +291,26 @@ pub fn custody(arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// An action denied to a function, until dropped.
+/// An action that a function is denied until this value is dropped.
 #[derive(Debug)]
 pub struct Denied(String);
 
 impl Denied {
     /// Denies `action` to the function with this physical name.
     pub fn to(function: &str, action: &str) -> Self {
-        operate("deny.py", &[function, action], "").expect("the denial is made");
+        run_support_script("deny.py", &[function, action], "").expect("the denial is made");
         Self(function.to_owned())
     }
 }
 
 impl Drop for Denied {
     fn drop(&mut self) {
-        operate("deny.py", &[&self.0, "--lift"], "").expect("the denial is lifted");
+        run_support_script("deny.py", &[&self.0, "--lift"], "").expect("the denial is lifted");
     }
 }
 
 /// Runs one of the local stack's Python scripts and returns what it prints.
-pub fn operate(script: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
+pub fn run_support_script(script: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../local-stack/python").join(script);
     let mut command = Command::new(variable("CUSTODY_PYTHON"));
     command.arg(path).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1");

@@ -1,5 +1,5 @@
-//! The AWS adapters keep the same contracts as their in-memory doubles. They run as the account's administrator on the
-//! deployed stores, with ids of their own.
+//! Checks that the AWS adapters satisfy the same contracts as their in-memory doubles. The tests run as the account's
+//! administrator on the deployed stores, and use new record ids.
 
 use bytes::Bytes;
 use custody_aws::{
@@ -49,7 +49,7 @@ async fn the_failed_store_keeps_the_contract() {
     contract::failed_store(&store).await;
 
     let key = samples::record_id().preserved_key();
-    store.keep(&key, Bytes::from_static(b"\0kept\xff")).await.unwrap();
+    store.preserve(&key, Bytes::from_static(b"\0kept\xff")).await.unwrap();
     assert_eq!(verify::object(&stack.deployment, bucket, &key).await.unwrap(), b"\0kept\xff");
 }
 

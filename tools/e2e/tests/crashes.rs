@@ -1,11 +1,12 @@
-//! A sample of the crash matrix on the real stack: processes are killed while records are sent, and every record whose
-//! producer holds a receipt must come to its end with its exact bytes. One after the other: the stack is everybody's.
+//! Runs a sample of the crash matrix on the real stack: processes are killed while records are sent, and every record
+//! whose producer holds a receipt must reach its end with its exact bytes. The tests run one after the other, because
+//! they share the stack.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::time::Duration;
 
 use custody_core::receipt::Receipt;
-use custody_e2e::{Away, Stack, break_part, break_under_load};
+use custody_e2e::{Stack, UnavailableService, apply_fault, apply_fault_concurrently};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -17,7 +18,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 type Acknowledged = (Record, Receipt);
 
-/// Sends records, three at a time, while `chaos` goes on; those that were acknowledged.
+/// Sends records, three at a time, while `chaos` runs. Returns those that were acknowledged.
 async fn send_during(
     stack: &Stack,
     seed: u64,
@@ -29,7 +30,7 @@ async fn send_during(
         let record = Record::generate(Kind::Random, Size::Bytes(60_000), seed * 1000 + n);
         let key = format!("crash-{seed}-{n}");
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
-        // A producer without an answer sends again, as the API's description says.
+        // A producer without an answer sends the request again, as the API's description requires.
         for _ in 0..4 {
             if let Ok(answer) = stack.sender.post(&headers, record.body.clone()).await
                 && answer.status == 200
@@ -46,10 +47,10 @@ async fn send_during(
     sent.into_iter().flatten().collect()
 }
 
-/// Every acknowledged record is complete with its exact bytes, or failed with its dead letter and its payload kept. How many
-/// have failed.
+/// Checks that every acknowledged record is completed with its exact bytes, or failed with a dead letter that refers to
+/// its exact bytes. Returns how many records have failed.
 async fn check(stack: &Stack, acknowledged: &[Acknowledged]) -> usize {
-    assert!(!acknowledged.is_empty(), "nothing was acknowledged: nothing was tested");
+    assert!(!acknowledged.is_empty(), "no record was acknowledged, so the test shows nothing");
     let mut failed = 0;
     for (record, receipt) in acknowledged {
         let id = receipt.message_id;
@@ -58,15 +59,15 @@ async fn check(stack: &Stack, acknowledged: &[Acknowledged]) -> usize {
             (stack.deployment.output("ArchiveBucket").unwrap().to_owned(), id.archive_key())
         } else {
             failed += 1;
-            let is_its_own = |letter: &Value| letter["messageID"] == id.to_string();
-            let letter = stack.dead_letter(is_its_own).await.unwrap();
+            let is_of_this_record = |letter: &Value| letter["messageID"] == id.to_string();
+            let letter = stack.dead_letter(is_of_this_record).await.unwrap();
             let reference = &letter["body"]["payloadReference"];
             (reference["bucket"].as_str().unwrap().to_owned(), reference["key"].as_str().unwrap().to_owned())
         };
         let kept = verify::object(&stack.deployment, &bucket.0, &bucket.1).await.unwrap();
         assert_eq!(kept, record.payload, "record {id}");
     }
-    // For whoever reads the log: how hard the stack was hit.
+    // Shows in the log how many records the faults have affected.
     eprintln!("{} acknowledged, of these {failed} failed", acknowledged.len());
     failed
 }
@@ -78,14 +79,14 @@ async fn functions_that_are_killed_lose_no_record() {
     let chaos = async {
         for _ in 0..12 {
             tokio::time::sleep(Duration::from_millis(350)).await;
-            break_under_load("kill-functions").await;
+            apply_fault_concurrently("kill-functions").await;
         }
     };
     let acknowledged = send_during(&stack, 801, 30, chaos).await;
     check(&stack, &acknowledged).await;
 }
 
-/// How many functions are killed between their response and the start of their workflow.
+/// The number of records whose function is killed between its response and the start of the workflow.
 const KILLS: usize = 50;
 
 #[tokio::test]
@@ -93,19 +94,19 @@ async fn functions_that_are_killed_between_response_and_start_lose_no_record() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let mut acknowledged = Vec::new();
-    // A function that has sent its receipt hangs in the start of the workflow, which never comes about.
-    let hanging = Away::new("states-hang");
+    // A function that has sent its receipt hangs in the start of the workflow, and the workflow never starts.
+    let hanging = UnavailableService::new("states-hang");
     while acknowledged.len() < KILLS {
         let seed = 807_000 + u64::try_from(acknowledged.len()).unwrap();
         let records = [seed, seed + 1].map(|seed| Record::generate(Kind::Random, Size::Bytes(60_000), seed));
         let (one, other) =
             futures_util::future::join(stack.sender.send(&records[0]), stack.sender.send(&records[1])).await;
         let receipts = [one, other].map(|sent| sent.unwrap().receipt);
-        break_part("kill-functions");
+        apply_fault("kill-functions");
         acknowledged.extend(records.into_iter().zip(receipts));
     }
     drop(hanging);
-    assert_eq!(check(&stack, &acknowledged).await, 0, "a start that is late fails no record");
+    assert_eq!(check(&stack, &acknowledged).await, 0, "a late start fails no record");
 }
 
 #[tokio::test]
@@ -114,10 +115,10 @@ async fn a_shard_that_is_added_costs_no_record() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        break_under_load("add-shard").await;
+        apply_fault_concurrently("add-shard").await;
     };
     let acknowledged = send_during(&stack, 808, 60, chaos).await;
-    assert_eq!(acknowledged.len(), 60, "slots that move refuse nobody");
+    assert_eq!(acknowledged.len(), 60, "slots that move reject no request");
     assert_eq!(check(&stack, &acknowledged).await, 0, "a payload moves with its slot");
 }
 
@@ -128,9 +129,9 @@ async fn a_cache_that_crashes_and_comes_back_loses_no_record() {
     let chaos = async {
         for _ in 0..2 {
             tokio::time::sleep(Duration::from_millis(700)).await;
-            break_under_load("kill-cache").await;
+            apply_fault_concurrently("kill-cache").await;
             tokio::time::sleep(Duration::from_millis(1500)).await;
-            break_under_load("start-cache").await;
+            apply_fault_concurrently("start-cache").await;
         }
     };
     let acknowledged = send_during(&stack, 802, 30, chaos).await;
@@ -143,7 +144,7 @@ async fn a_shard_that_fails_over_loses_no_record() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        break_under_load("fail-over-shard").await;
+        apply_fault_concurrently("fail-over-shard").await;
     };
     let acknowledged = send_during(&stack, 803, 30, chaos).await;
     check(&stack, &acknowledged).await;
@@ -155,12 +156,12 @@ async fn a_replica_that_is_replaced_costs_no_record() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        break_under_load("kill-replica").await;
+        apply_fault_concurrently("kill-replica").await;
         tokio::time::sleep(Duration::from_millis(2500)).await;
-        break_under_load("start-replica").await;
+        apply_fault_concurrently("start-replica").await;
     };
     let acknowledged = send_during(&stack, 805, 30, chaos).await;
-    assert_eq!(acknowledged.len(), 30, "a replica that is away refuses nobody");
+    assert_eq!(acknowledged.len(), 30, "a missing replica causes no rejected request");
     check(&stack, &acknowledged).await;
 }
 
@@ -170,7 +171,7 @@ async fn a_cache_that_loses_everything_in_flight_loses_no_record_silently() {
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(900)).await;
-        break_under_load("lose-cache").await;
+        apply_fault_concurrently("lose-cache").await;
     };
     let acknowledged = send_during(&stack, 806, 30, chaos).await;
     let mut lost = 0;
@@ -187,16 +188,16 @@ async fn a_cache_that_loses_everything_in_flight_loses_no_record_silently() {
             lost += 1;
         }
     }
-    eprintln!("{} acknowledged, of these {lost} were lost with the cache, and told", acknowledged.len());
+    eprintln!("{} acknowledged, of these {lost} were lost and have a dead letter", acknowledged.len());
 }
 
 #[tokio::test]
-async fn a_restart_of_everything_that_is_aws_loses_no_record() {
+async fn a_restart_of_ministack_loses_no_record() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let chaos = async {
         tokio::time::sleep(Duration::from_millis(1200)).await;
-        break_under_load("restart-ministack").await;
+        apply_fault_concurrently("restart-ministack").await;
     };
     let acknowledged = send_during(&stack, 804, 30, chaos).await;
     check(&stack, &acknowledged).await;

@@ -1,4 +1,4 @@
-//! Template, state machine and code say the same: what one names, the others have.
+//! Checks that template, state machine and code agree: a name that one of them uses exists in the others.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
@@ -29,7 +29,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
 }
 
-/// The template. Intrinsic functions lose their tags; what is compared here are names.
+/// Returns the template. Its intrinsic functions lose their tags, which makes no difference, because only names are
+/// compared here.
 fn template() -> Yaml {
     let text = fs::read_to_string(root().join("template.yaml")).unwrap();
     YamlLoader::load_from_str(&text).unwrap().remove(0)
@@ -48,7 +49,7 @@ fn keys(yaml: &Yaml) -> Names {
     hash.keys().filter_map(Yaml::as_str).map(str::to_owned).collect()
 }
 
-/// The functions of the template by the folder of their code.
+/// Returns the functions of the template, by the folder of their code.
 fn functions(template: &Yaml) -> BTreeMap<String, Yaml> {
     let Yaml::Hash(resources) = &template["Resources"] else { panic!("the template has resources") };
     let functions =
@@ -79,7 +80,7 @@ fn every_function_folder_is_a_resource_and_every_function_has_a_folder() {
     }
 }
 
-/// The keys that a function asks for, from its own configuration type.
+/// Returns the keys that a function's configuration type reads.
 fn keys_read(read: impl FnOnce(&mut Reader<'_>)) -> Names {
     let (_, keys) = config::from_lookup(&|_| Some("1".to_owned()), |reader| {
         telemetry::Settings::read(reader);
@@ -109,13 +110,13 @@ fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
     });
     for (name, function) in functions {
         let mut set: Names = &keys(&function["Properties"]["Environment"]["Variables"]) | &shared;
-        // The C library reads this one.
+        // The C library reads this key, the function does not.
         set.remove(ALLOCATOR);
         assert_eq!(set, read[name.as_str()], "{name}");
     }
 }
 
-/// The variable by which glibc is told how to deal with memory.
+/// The environment variable that configures glibc's memory allocator.
 const ALLOCATOR: &str = "GLIBC_TUNABLES";
 
 #[test]
@@ -196,7 +197,7 @@ fn every_task_is_bounded_retries_and_catches_everything() {
 }
 
 #[test]
-fn what_is_retried_is_exactly_what_the_code_calls_transient() {
+fn retried_errors_are_exactly_the_transient_errors_of_the_code() {
     let transient = BTreeMap::from([
         ("ArchiveFunction", archive::TRANSIENT),
         ("MetadataFunction", metadata::TRANSIENT),
@@ -250,14 +251,14 @@ fn stages_are_named_alike_in_code_template_and_state_machine() {
 }
 
 #[test]
-fn every_failure_leads_through_the_failure_function_to_a_red_end() {
+fn every_failure_leads_through_the_failure_function_to_a_fail_state() {
     let machine = state_machine();
     let states = machine["States"].as_object().unwrap();
     for (name, expected) in [
         ("Process record", "Handle failure"),
         ("Aggregate record", "Handle failure"),
         ("Handle failure", "Failure not handled"),
-        // What cannot be announced or closed is left to reconcile: it is no failure of the record.
+        // An announcement or a close that fails is no failure of the record: reconcile repeats it.
         ("Announce completion", "Leave record open"),
         ("Close record", "Leave record open"),
     ] {
@@ -316,7 +317,7 @@ fn a_branch_turns_its_error_into_a_result_and_an_announcement_never_fails_a_reco
             if is_announcement {
                 assert_eq!(state["Output"]["published"], true, "`{name}`");
                 assert_eq!(catch["Output"]["published"], false, "`{name}`");
-                // An announcement after a stage hands the stage's receipt on, whether or not it succeeds.
+                // An announcement after a stage passes the stage's receipt on, whether or not it succeeds.
                 let after_stage = branch["StartAt"] != *name;
                 let receipt = if after_stage { "{% $states.input %}".into() } else { Value::Null };
                 assert_eq!((&state["Output"]["receipt"], &catch["Output"]["receipt"]), (&receipt, &receipt));
@@ -340,11 +341,12 @@ fn the_redrive_queue_is_wired_for_redrives_by_hand_by_itself_and_by_sqs() {
     assert_eq!(source["Queue"].as_str(), Some("RedriveQueue.Arn"));
     assert_eq!(source["FunctionResponseTypes"][0].as_str(), Some("ReportBatchItemFailures"));
     assert!(source["ScalingConfig"]["MaximumConcurrency"].as_i64().is_some_and(|limit| limit >= 2));
-    // AWS: at least six times the function's timeout, so that no message comes again while it is worked on.
+    // AWS recommends at least six times the function's timeout, so that no message is delivered again while it is
+    // processed.
     let (visibility, timeout) =
         (queue["VisibilityTimeout"].as_i64().unwrap(), function["Timeout"].as_i64().unwrap());
     assert!(visibility >= 6 * timeout, "{visibility} s for a function that takes {timeout} s");
-    // Lambda takes 16 rounds through its own queues for a loop and drops the batch.
+    // Lambda treats 16 passes of a message through queues and functions as a loop, and drops the batch.
     let receives = queue["RedrivePolicy"]["maxReceiveCount"].as_i64().unwrap();
     let redrives = template["Parameters"]["RedriveMaxAttempts"]["MaxValue"].as_i64().unwrap();
     assert!(receives < 16 && redrives < 16);
@@ -357,7 +359,7 @@ fn the_alarms_watch_metrics_that_are_written() {
     let open = alarm("OpenRecordAlarm");
     assert_eq!(open["Namespace"].as_str(), Some(metrics::NAMESPACE));
     assert_eq!(open["MetricName"].as_str(), Some(metrics::OLDEST_OPEN_AGE));
-    assert_eq!(open["TreatMissingData"].as_str(), Some("breaching"), "silence is no good sign");
+    assert_eq!(open["TreatMissingData"].as_str(), Some("breaching"), "missing data raises the alarm");
     assert_eq!(alarm("FailedRecordAlarm")["MetricName"].as_str(), Some(metrics::FAILED_RECORDS));
     assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK));
 }
@@ -369,7 +371,7 @@ fn the_index_of_open_records_and_the_expiry_of_claims_are_those_of_the_code() {
     let index = &open["GlobalSecondaryIndexes"][0];
     assert_eq!(index["IndexName"].as_str(), Some(DUE_INDEX));
     assert_eq!(index["Projection"]["ProjectionType"].as_str(), Some("KEYS_ONLY"));
-    assert!(open["TimeToLiveSpecification"].is_badvalue(), "what is accepted does not expire");
+    assert!(open["TimeToLiveSpecification"].is_badvalue(), "open records do not expire");
     let claims = &template["Resources"]["IdempotencyTable"]["Properties"];
     assert_eq!(claims["TimeToLiveSpecification"]["AttributeName"].as_str(), Some("timeToLive"));
 }
@@ -382,9 +384,9 @@ fn a_receipt_names_the_durability_that_is_in_effect() {
         durability.as_str().map(str::to_owned)
     });
     let all: Vec<_> = of_cache.collect();
-    assert_eq!(all, vec!["CacheReplicationGroup.EffectiveDurability"; 5], "not what was asked for");
+    assert_eq!(all, vec!["CacheReplicationGroup.EffectiveDurability"; 5], "not the requested one");
     let cache = &template["Resources"]["CacheReplicationGroup"]["Properties"];
-    let asked_for = cache["Durability"].as_vec().expect("it is asked for by name");
+    let asked_for = cache["Durability"].as_vec().expect("the template names the durability levels");
     assert!(asked_for.iter().all(|value| value.as_str() != Some("default")));
 }
 
@@ -411,5 +413,5 @@ fn rejected_requests_expire_and_payloads_of_failed_records_do_not() {
         .filter(|rule| !rule["ExpirationInDays"].is_badvalue())
         .map(|rule| (rule["Prefix"].as_str().unwrap(), rule["ExpirationInDays"].as_i64().unwrap()))
         .collect();
-    assert_eq!(expiring, [(rejected_request::REJECTED, 30)]);
+    assert_eq!(expiring, [(rejected_request::REJECTED_PREFIX, 30)]);
 }

@@ -1,5 +1,5 @@
-//! What becomes of records and requests when a service refuses. The faults are real: permissions taken away, a cache
-//! that is full. They are the whole stack's, so these tests run one after the other.
+//! Tests what happens to records and requests when a service refuses calls. The faults are real: denied permissions,
+//! and a full cache. They affect the whole stack, so these tests run one after the other.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use custody_core::receipt::{Durability, Receipt};
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// A cache that is full, until dropped: no node takes more memory than it has.
+/// A cache that is full until this value is dropped: no node accepts more data than it has.
 struct FullCache;
 
 impl FullCache {
@@ -75,11 +75,11 @@ async fn a_record_that_cannot_be_archived_fails_with_its_payload_and_its_metadat
     assert!(body["executionArn"].as_str().unwrap().contains(&id.to_string()), "{body}");
     assert_eq!(body["request"]["messageID"], id.to_string());
     assert_eq!(body["payloadReference"]["bucket"], stack.deployment.output("FailedBucket").unwrap());
-    assert_eq!(content(&stack, &body["payloadReference"]).await, record.payload, "the payload is kept");
+    assert_eq!(content(&stack, &body["payloadReference"]).await, record.payload, "the payload is preserved");
 
     let item = verify::item(&stack.deployment, id).await.unwrap();
     assert_eq!(item["status"], "FAILED");
-    assert!(item["metaDataStoredAt"].is_string(), "the other branch's work is kept: {item}");
+    assert!(item["metaDataStoredAt"].is_string(), "the item has the result of the other branch: {item}");
     assert_eq!(item["failure"]["stage"], "archive");
 }
 
@@ -105,7 +105,7 @@ async fn a_record_whose_metadata_cannot_be_stored_fails_with_its_archived_object
 }
 
 #[tokio::test]
-async fn an_item_that_cannot_be_marked_is_owed_and_made_up_for_when_it_can_be() {
+async fn an_item_that_cannot_be_changed_is_pending_until_it_can_be() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let denied = [
@@ -115,15 +115,15 @@ async fn an_item_that_cannot_be_marked_is_owed_and_made_up_for_when_it_can_be() 
     ];
     let (_, receipt) = send(&stack, 503).await;
     let id = receipt.message_id;
-    let is_its_own = |letter: &Value| letter["messageID"] == id.to_string();
-    stack.dead_letter(is_its_own).await.unwrap();
+    let is_of_this_record = |letter: &Value| letter["messageID"] == id.to_string();
+    stack.dead_letter(is_of_this_record).await.unwrap();
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureUnfinished".to_owned()));
     assert!(!stack.is_settled(id).await, "the announcement is owed");
     drop(denied);
     stack.reconcile_until("the rest is done", async || stack.is_settled(id).await).await;
     stack.follow(id).await.unwrap();
     assert_eq!(stack.status(id).await, "FAILED");
-    assert_eq!(stack.count_dead_letters(is_its_own), 1, "the operator was told once");
+    assert_eq!(stack.count_dead_letters(is_of_this_record), 1, "the operator was told once");
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn a_table_that_takes_no_acceptance_costs_no_record_and_turns_keyed_reques
     assert!(stack.open_record(id).await.is_none() && stack.is_open(id).await, "a marker is the acceptance");
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
-    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_full_cache_makes_the_archive_take_the_record() {
     assert_eq!(receipt.durability, Durability::Archived);
     let arrivals = stack.follow(receipt.message_id).await.unwrap();
     drop(full);
-    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
     stack.reconcile_until("it is closed", async || !stack.is_open(receipt.message_id).await).await;
 }
 
@@ -182,7 +182,7 @@ async fn without_any_store_the_request_is_a_dead_letter_and_nothing_is_promised(
         (&letter["body"]["kind"], &letter["body"]["errorName"]),
         (&"Transient".into(), &"NoDurableStore".into())
     );
-    // Nothing takes bytes: the producer, who was told so, has them.
+    // No store accepts bytes. The producer was told so, and still has them.
     assert_eq!(letter["body"]["payloadReference"], Value::Null);
-    assert!(letter["body"]["unfinished"][0].as_str().unwrap().contains("could not be kept"), "{letter}");
+    assert!(letter["body"]["unfinished"][0].as_str().unwrap().contains("could not be preserved"), "{letter}");
 }

@@ -1,4 +1,5 @@
-//! The operator's tool on a real deployment: from a failed record to a complete one, and what must not be possible.
+//! Tests the operator's tool on a real deployment: from a failed record to a completed one, and what the tool must not
+//! allow.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use custody_core::{
     record_id::RecordId,
     testing::{contract, samples},
 };
-use custody_e2e::{Denied, Stack, custody};
+use custody_e2e::{Denied, Stack, run_custody};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -23,7 +24,7 @@ use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// A record that failed, because nothing may be archived.
+/// Creates a failed record: the archive function is denied writing to the archive while the record's workflow runs.
 async fn failed(stack: &Stack, seed: u64) -> (Record, Receipt) {
     let denied = Denied::to(stack.deployment.output("ArchiveFunctionName").unwrap(), "s3:PutObject");
     let record = Record::generate(Kind::Random, Size::Bytes(100_000), seed);
@@ -34,7 +35,7 @@ async fn failed(stack: &Stack, seed: u64) -> (Record, Receipt) {
 }
 
 fn json(arguments: &[&str]) -> (i32, Value) {
-    let (status, text) = custody(&[&["--json"], arguments].concat());
+    let (status, text) = run_custody(&[&["--json"], arguments].concat());
     (status, serde_json::from_str(&text).unwrap_or_default())
 }
 
@@ -44,36 +45,36 @@ fn line(id: RecordId) -> Option<Value> {
     lines.as_array().unwrap().iter().find(|line| line["id"] == id.to_string()).cloned()
 }
 
-/// Whether Step Functions keeps a history of executions, as it does not of an `EXPRESS` workflow's.
-fn keeps_history(stack: &Stack) -> bool {
+/// Returns whether Step Functions stores a history of executions. It does not for an `EXPRESS` workflow.
+fn has_execution_history(stack: &Stack) -> bool {
     stack.deployment.output("StateMachineType").unwrap() == "STANDARD"
 }
 
-/// What became of the executions of a record, as far as there is a history.
-fn ends_of(name: &str) -> Vec<String> {
+/// Returns the statuses of a record's executions. They are empty if there is no history.
+fn execution_statuses(name: &str) -> Vec<String> {
     let (_, trace) = json(&["trace", name]);
     let executions = trace["executions"]["list"].as_array().unwrap().iter();
     executions.map(|execution| execution["status"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn put_letter(stack: &Stack, queue: &str, body: &str) {
+async fn put_dead_letter(stack: &Stack, queue: &str, body: &str) {
     let url = stack.deployment.output(queue).unwrap();
     stack.deployment.aws.sqs().send_message().queue_url(url).message_body(body).send().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_failed_record_is_seen_understood_and_run_again() {
+async fn a_failed_record_is_listed_shown_and_redriven() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let (record, receipt) = failed(&stack, 901).await;
     let id = receipt.message_id;
     let name = id.to_string();
-    let found = stack.eventually("the letter is listed", async || line(id)).await;
+    let found = stack.eventually("the dead letter is listed", async || line(id)).await;
     assert_eq!(
         (&found["stage"], &found["kind"], &found["attempt"]),
         (&"archive".into(), &"Internal".into(), &1.into())
     );
-    let (status, text) = custody(&["dlq", "list"]);
+    let (status, text) = run_custody(&["dlq", "list"]);
     assert!(status == 0 && text.contains(&name) && text.contains("AccessDenied"), "{text}");
     let (status, letters) = json(&["dlq", "show", &name]);
     assert_eq!((status, &letters[0]["messageID"]), (0, &name.as_str().into()));
@@ -81,7 +82,7 @@ async fn a_failed_record_is_seen_understood_and_run_again() {
     let (status, trace) = json(&["trace", &name]);
     assert_eq!((status, &trace["item"]["status"]), (0, &"FAILED".into()));
     assert_eq!(trace["payload"]["preserved"]["sha256"], record.sha256().to_string());
-    if keeps_history(&stack) {
+    if has_execution_history(&stack) {
         let first = &trace["executions"]["list"][0];
         assert_eq!((&first["status"], &first["error"]), (&"FAILED".into(), &"AccessDenied".into()));
         assert!(first["states"].as_array().unwrap().len() > 3, "{trace}");
@@ -92,12 +93,12 @@ async fn a_failed_record_is_seen_understood_and_run_again() {
     assert_eq!(status, 0);
     assert!(undecided["records"].to_string().contains(&name), "{undecided}");
 
-    // Nothing happens by asking what would happen.
+    // A dry run changes nothing.
     let (status, summary) = json(&["dlq", "redrive", "--id", &name, "--dry-run"]);
     assert_eq!((status, &summary["redriven"]), (0, &json!([name])));
     assert!(line(id).is_some());
 
-    // Redriven while the cause is there, it comes back with its history.
+    // A record that is redriven while the cause still exists fails again, and its dead letter has the history.
     let denied = Denied::to(stack.deployment.output("ArchiveFunctionName").unwrap(), "s3:PutObject");
     assert_eq!(json(&["dlq", "redrive", "--id", &name, "--now"]).0, 0);
     let again = async || line(id).filter(|line| line["attempt"] == 2);
@@ -106,37 +107,38 @@ async fn a_failed_record_is_seen_understood_and_run_again() {
     assert_eq!(letters[0]["history"][0]["attempt"], 1, "{letters}");
     drop(denied);
 
-    // And with the cause gone, it completes under its own id with its own bytes.
+    // After the cause is gone, the record completes under the same id with the same bytes.
     let (status, summary) = json(&["dlq", "redrive", "--stage", "archive", "--since", "1h", "--now"]);
     assert_eq!(status, 0, "{summary}");
     stack.eventually("it completes", async || (stack.status(id).await == "COMPLETED").then_some(())).await;
     let bucket = stack.deployment.output("ArchiveBucket").unwrap();
     assert_eq!(verify::object(&stack.deployment, bucket, &id.archive_key()).await.unwrap(), record.payload);
-    assert!(line(id).is_none(), "the letter is gone");
-    let expected: &[&str] = if keeps_history(&stack) { &["FAILED", "FAILED", "SUCCEEDED"] } else { &[] };
-    assert_eq!(ends_of(&name), expected);
+    assert!(line(id).is_none(), "the dead letter is gone");
+    let expected: &[&str] =
+        if has_execution_history(&stack) { &["FAILED", "FAILED", "SUCCEEDED"] } else { &[] };
+    assert_eq!(execution_statuses(&name), expected);
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
 
-    // A letter that turns up once more has no effect.
-    put_letter(&stack, "RedriveQueueUrl", &letter).await;
+    // A dead letter that is delivered once more has no effect.
+    put_dead_letter(&stack, "RedriveQueueUrl", &letter).await;
     let said = async || {
-        let logged = custody_e2e::operate("logs_containing.py", &[&name], "").unwrap();
+        let logged = custody_e2e::run_support_script("logs_containing.py", &[&name], "").unwrap();
         logged.contains("COMPLETED already").then_some(())
     };
-    stack.eventually("the redrive function says that there is nothing to do", said).await;
-    assert_eq!(ends_of(&name), expected, "it is not run again");
+    stack.eventually("the redrive function reports that there is nothing to do", said).await;
+    assert_eq!(execution_statuses(&name), expected, "it is not run again");
     assert_eq!(stack.status(id).await, "COMPLETED");
 }
 
 #[tokio::test]
-async fn a_record_whose_letter_has_expired_can_still_be_run_again() {
+async fn a_record_whose_dead_letter_has_expired_can_still_be_redriven() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let (record, receipt) = failed(&stack, 904).await;
     let id = receipt.message_id;
-    stack.eventually("the letter is listed", async || line(id)).await;
+    stack.eventually("the dead letter is listed", async || line(id)).await;
     let queue = stack.deployment.output("DeadLetterQueueUrl").unwrap();
-    custody_e2e::operate("fill_queue.py", &[queue, "--purge"], "").unwrap();
+    custody_e2e::run_support_script("fill_queue.py", &[queue, "--purge"], "").unwrap();
     assert!(line(id).is_none());
     let (status, summary) = json(&["dlq", "redrive", "--id", &id.to_string(), "--now"]);
     assert_eq!((status, &summary["redriven"]), (0, &json!([id])));
@@ -149,16 +151,16 @@ async fn a_record_whose_letter_has_expired_can_still_be_run_again() {
 async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ours_is_left_alone() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    // A dead letter of a record that nothing else knows of.
+    // Creates a dead letter of a record that is in no store.
     let message = samples::message(b"gone");
     let letter = custody_core::dead_letter::DeadLetter::of_record(
         &message,
         contract::failure_of(&message),
         Vec::new(),
     );
-    put_letter(&stack, "DeadLetterQueueUrl", &serde_json::to_string(&letter).unwrap()).await;
-    put_letter(&stack, "DeadLetterQueueUrl", "hello, this is not JSON").await;
-    put_letter(&stack, "DeadLetterQueueUrl", r#"{"Records": ["of somebody else"]}"#).await;
+    put_dead_letter(&stack, "DeadLetterQueueUrl", &serde_json::to_string(&letter).unwrap()).await;
+    put_dead_letter(&stack, "DeadLetterQueueUrl", "hello, this is not JSON").await;
+    put_dead_letter(&stack, "DeadLetterQueueUrl", r#"{"Records": ["of somebody else"]}"#).await;
     let rejected = stack.sender.post(&[], "not a record").await.unwrap();
     assert_eq!(rejected.status, 400);
 
@@ -177,29 +179,29 @@ async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ou
             letters[0]["unfinished"].to_string().contains("is not open")
         })
     };
-    stack.eventually("the dead letter comes back and tells why", came_back).await;
+    stack.eventually("the dead letter comes back with a reason", came_back).await;
     let request_id =
         rejected.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
     let listed = async || json(&["rejected", "list"]).1.to_string().contains(&request_id).then_some(());
     stack.eventually("the rejected request is listed", listed).await;
 
-    assert_eq!(custody(&["dlq", "show", "nobody"]).0, 3);
-    assert_eq!(custody(&["dlq", "redrive", "--id", "nobody"]).0, 3);
-    assert_eq!(custody(&["trace", &samples::record_id().to_string()]).0, 3);
-    assert_eq!(custody(&["trace", "no-id"]).0, 2);
-    assert_eq!(custody(&["dlq", "redrive"]).0, 2, "all or some: that must be said");
-    assert_eq!(custody(&["dlq", "discard", "--all"]).0, 2, "a reason must be given");
-    assert_eq!(custody(&["--stack-name", "no-such-stack", "open"]).0, 4);
+    assert_eq!(run_custody(&["dlq", "show", "nobody"]).0, 3);
+    assert_eq!(run_custody(&["dlq", "redrive", "--id", "nobody"]).0, 3);
+    assert_eq!(run_custody(&["trace", &samples::record_id().to_string()]).0, 3);
+    assert_eq!(run_custody(&["trace", "no-id"]).0, 2);
+    assert_eq!(run_custody(&["dlq", "redrive"]).0, 2, "`--all` or a selection is required");
+    assert_eq!(run_custody(&["dlq", "discard", "--all"]).0, 2, "a reason must be given");
+    assert_eq!(run_custody(&["--stack-name", "no-such-stack", "open"]).0, 4);
 }
 
 #[tokio::test]
-async fn what_is_given_up_says_who_when_and_why() {
+async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let (_, receipt) = failed(&stack, 902).await;
     let id = receipt.message_id;
     let name = id.to_string();
-    stack.eventually("the letter is listed", async || line(id)).await;
+    stack.eventually("the dead letter is listed", async || line(id)).await;
     let (_, letters) = json(&["dlq", "show", &name]);
     assert_eq!(json(&["dlq", "discard", "--id", &name, "--reason", "the decision was withdrawn"]).0, 0);
     assert!(line(id).is_none());
@@ -208,10 +210,10 @@ async fn what_is_given_up_says_who_when_and_why() {
     assert_eq!(discarded["reason"], "the decision was withdrawn");
     assert!(discarded["by"].as_str().unwrap().starts_with("arn:"), "{discarded}");
     assert!(Timestamp::parse(discarded["at"].as_str().unwrap()).is_some());
-    // A copy of its letter cannot bring it back.
-    put_letter(&stack, "RedriveQueueUrl", &letters[0].to_string()).await;
+    // A copy of its dead letter does not cause another attempt.
+    put_dead_letter(&stack, "RedriveQueueUrl", &letters[0].to_string()).await;
     let said = async || {
-        let logged = custody_e2e::operate("logs_containing.py", &[&name], "").unwrap();
+        let logged = custody_e2e::run_support_script("logs_containing.py", &[&name], "").unwrap();
         logged.contains("discarded").then_some(())
     };
     stack.eventually("the redrive function leaves it alone", said).await;
@@ -227,7 +229,7 @@ async fn fsck_finds_every_disagreement_and_no_other() {
     let good = stack.sender.send(&record).await.unwrap().receipt.message_id;
     stack.follow(good).await.unwrap();
 
-    // Records of yesterday, so that none of them can be on its way.
+    // Uses records of yesterday, so that none of them can still be in progress.
     let yesterday = Timestamp::from_unix_ms(good.received_at().unix_ms() - 86_400_000).unwrap();
     let old = |payload: &[u8]| samples::message_of(RecordId::mint(yesterday), payload);
     let plant_object = async |message: &InternalMessage, content: &'static [u8]| {
@@ -282,7 +284,7 @@ async fn fsck_finds_every_disagreement_and_no_other() {
 async fn a_queue_with_ten_thousand_messages_can_be_listed_and_sorted() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    custody_e2e::operate(
+    custody_e2e::run_support_script(
         "fill_queue.py",
         &[stack.deployment.output("DeadLetterQueueUrl").unwrap(), "10000"],
         "",
@@ -293,11 +295,11 @@ async fn a_queue_with_ten_thousand_messages_can_be_listed_and_sorted() {
     let lines = lines.as_array().unwrap().iter().filter(|line| line["errorName"] == "MadeByATest");
     let listed: std::collections::BTreeSet<_> = lines.map(|line| line["id"].to_string()).collect();
     assert_eq!(listed.len(), 10_000);
-    // They are back on the queue for whoever comes next, and none of them is a record.
+    // The messages are on the queue again for the next reader, and none of them belongs to a record.
     let (status, summary) =
         json(&["dlq", "redrive", "--kind", "Conflict", "--dry-run", "--max-per-second", "1000"]);
     assert_eq!((status, summary["requests"].as_array().unwrap().len()), (1, 10_000));
-    custody_e2e::operate(
+    custody_e2e::run_support_script(
         "fill_queue.py",
         &[stack.deployment.output("DeadLetterQueueUrl").unwrap(), "--purge"],
         "",

@@ -1,4 +1,4 @@
-//! Good records, from the request to the archive: real binaries, the real template.
+//! Tests valid records from the request to the archive, with the real binaries and the real template.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{
@@ -20,7 +20,9 @@ async fn check(stack: &Stack, record: &Record) -> RecordId {
     let acknowledged = stack.sender.send(record).await.expect(context);
     let id = acknowledged.receipt.message_id;
     let arrivals = stack.follow(id).await.expect(context);
-    verify::completed(&stack.deployment, record, &acknowledged.receipt, &arrivals).await.expect(context);
+    verify::check_completed(&stack.deployment, record, &acknowledged.receipt, &arrivals)
+        .await
+        .expect(context);
     assert_eq!(stack.execution(id).await.expect(context).0, "SUCCEEDED", "{context}");
     id
 }
@@ -64,12 +66,12 @@ async fn a_message_of_an_existing_producer_is_accepted_unchanged() {
     let stack = Stack::under_test().await;
     check(&stack, &Record::from_file(&own).unwrap()).await;
 
-    // A 3 MB message that a real producer sent. It is not part of the project.
+    // A 3 MB message that a real producer has sent. The file is not part of the project.
     let reference = workspace.join("../shared/data/reference_message.json");
     if reference.exists() {
         check(&stack, &Record::from_file(&reference).unwrap()).await;
     } else {
-        // Written past the test harness, which would swallow it.
+        // Writes directly to standard error, because the test harness would capture printed text.
         let note = "SKIPPED: the reference message is not there; only the project's own sample was sent";
         writeln!(std::io::stderr(), "{note} (looked for {})", reference.display()).unwrap();
     }
@@ -123,7 +125,7 @@ async fn a_cloud_event_in_structured_mode_is_a_record() {
 #[tokio::test]
 async fn a_cloud_event_in_binary_mode_is_a_record_of_its_body() {
     let stack = Stack::under_test().await;
-    // Every byte value: no part of the way may take them for text.
+    // Contains every byte value, because no step may treat the payload as text.
     let image: Vec<u8> = (0..=255).cycle().take(70_000).collect();
     let headers = [
         ("content-type", "image/png"),
@@ -169,6 +171,6 @@ async fn many_records_at_once_all_complete() {
     }
     for (record, receipt) in acknowledged {
         let arrivals = stack.follow(receipt.message_id).await.unwrap();
-        verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+        verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
     }
 }

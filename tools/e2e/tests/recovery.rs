@@ -1,5 +1,5 @@
-//! What reconcile makes good, and requests that are sent twice. The faults are the whole stack's, so these tests run one
-//! after the other.
+//! Tests what reconcile repairs, and requests that are sent twice. The faults affect the whole stack, so these tests
+//! run one after the other.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use custody_core::{
@@ -7,7 +7,7 @@ use custody_core::{
     receipt::{Durability, Receipt},
     record_id::RecordId,
 };
-use custody_e2e::{Denied, Stack, break_part, cache_nodes};
+use custody_e2e::{Denied, Stack, apply_fault, cache_nodes};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -33,18 +33,18 @@ async fn a_record_whose_workflow_could_not_be_started_is_started_later() {
     let denied = Denied::to(function(&stack, "IngestFunctionName"), "states:StartExecution");
     let (record, receipt) = send(&stack, 701).await;
     let id = receipt.message_id;
-    // The denial must outlive the work after the response.
+    // The denial must last until the work after the response has ended.
     stack.eventually("the payload has no expiry", async || has_no_expiry(id).then_some(())).await;
     drop(denied);
     assert!(stack.open_record(id).await.is_some());
-    assert_eq!(stack.status(id).await, "", "nothing has begun");
+    assert_eq!(stack.status(id).await, "", "no workflow has begun");
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
-    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
-    assert!(cached_keys().iter().all(|key| !key.contains(&id.to_string())), "the cache has forgotten it");
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    assert!(cached_keys().iter().all(|key| !key.contains(&id.to_string())), "its payload is unlinked");
 }
 
-/// The keys of all payloads in the cache.
+/// Returns the keys of all payloads in the cache.
 fn cached_keys() -> Vec<String> {
     let mut keys = Vec::new();
     for node in cache_nodes() {
@@ -76,15 +76,15 @@ async fn a_failure_that_could_not_be_handled_is_tried_again() {
     drop(denied);
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
-    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_workflow_that_was_stopped_is_started_again() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    // The archive cannot be written, and tries again, for long enough to be stopped.
-    break_part("hang-cache");
+    // While the cache hangs, the execution tries again, for long enough to be stopped.
+    apply_fault("hang-cache");
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), 703);
     let sent = stack.sender.send(&record).await;
     let receipt = sent.unwrap().receipt;
@@ -95,10 +95,10 @@ async fn a_workflow_that_was_stopped_is_started_again() {
     let client = stack.deployment.aws.step_functions();
     let stopped = async || client.stop_execution().execution_arn(&arn).send().await.is_ok().then_some(());
     stack.eventually("the execution is stopped", stopped).await;
-    break_part("resume-cache");
+    apply_fault("resume-cache");
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
-    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
     assert_eq!(stack.count_dead_letters(|letter| letter["messageID"] == id.to_string()), 0);
 }
 
@@ -116,10 +116,10 @@ async fn a_cache_that_loses_everything_costs_no_record_silently() {
             sent.iter().all(|id| has_no_expiry(*id)).then_some(())
         })
         .await;
-    break_part("lose-cache");
+    apply_fault("lose-cache");
     drop(denied);
     for id in sent {
-        // The real failure function decides at its second look, more than a minute later.
+        // The real failure function decides when it looks for the second time, more than a minute later.
         stack.reconcile_until("the loss is decided", async || stack.is_settled(id).await).await;
         let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
         assert_eq!(letter["body"]["errorName"], "PayloadLost", "{letter}");
@@ -132,10 +132,10 @@ async fn a_cache_that_loses_everything_costs_no_record_silently() {
 async fn a_cache_that_hangs_costs_the_producer_time_and_no_record() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    break_part("hang-cache");
+    apply_fault("hang-cache");
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), 704);
     let sent = stack.sender.send(&record).await;
-    break_part("resume-cache");
+    apply_fault("resume-cache");
     let receipt = sent.unwrap().receipt;
     assert_eq!(receipt.durability, Durability::Archived);
     let id = receipt.message_id;
@@ -164,12 +164,12 @@ async fn a_request_that_is_sent_again_is_one_record() {
         .collect();
     assert_eq!(ids.len(), 1, "six requests at once, one record");
     let fresh = answers.iter().filter(|answer| answer.header("idempotency-replayed") != "true").count();
-    assert_eq!(fresh, 1, "one of them made it");
+    assert_eq!(fresh, 1, "one of them created the record");
     let receipt: Receipt = serde_json::from_str(&answers[0].body).unwrap();
     let arrivals = stack.follow(receipt.message_id).await.unwrap();
-    verify::completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
 
-    // After its end as before it.
+    // A request that is sent again after the record's end gets the same answer as before.
     let again = stack.sender.post(&headers, record.body.clone()).await.unwrap();
     assert_eq!((again.status, again.header("idempotency-replayed")), (200, "true"));
     assert_eq!(again.json()["messageID"], receipt.message_id.to_string());

@@ -1,4 +1,4 @@
-//! Requests that are rejected, at the real API: each with a problem that says what to do, and kept.
+//! Tests requests that the real API rejects: each is answered with a problem that explains what to do, and is stored.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -21,7 +21,8 @@ fn assert_problem(answer: &Answer, status: u16, slug: &str, context: &str) {
     );
 }
 
-/// What is kept of a rejected request: the object that its message on the queue of rejected requests points to.
+/// Returns what is stored of a rejected request: its message on the queue of rejected requests, and the object to which
+/// the message points.
 async fn kept(stack: &Stack, answer: &Answer, context: &str) -> (Value, String) {
     let problem = answer.json();
     let request_id = problem["instance"]
@@ -47,7 +48,7 @@ async fn kept(stack: &Stack, answer: &Answer, context: &str) -> (Value, String) 
 }
 
 #[tokio::test]
-async fn every_malformed_request_is_a_problem_and_is_kept() {
+async fn every_malformed_request_is_answered_with_a_problem_and_stored() {
     let stack = Stack::under_test().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("events");
     let expected: BTreeMap<String, Value> =
@@ -74,7 +75,7 @@ async fn every_malformed_request_is_a_problem_and_is_kept() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_text_are_refused_rather_than_altered() {
+async fn bytes_that_are_not_utf8_are_rejected_and_not_altered() {
     let stack = Stack::under_test().await;
     let body = b"{\"messageMetaData\":{\"messageType\":\"t\",\"sourceSystemID\":\"s\",\"dateTime\":\"2026-07-03 16:21:12\"},\
         \"messagePayload\":\"caf\xe9\"}";
@@ -94,11 +95,11 @@ async fn a_body_over_the_limit_is_rejected_and_kept_in_whole() {
     assert_problem(&answer, 413, "too-large", "over the limit");
     assert!(answer.json()["detail"].as_str().unwrap().contains(&MAX_EVENT_BYTES.to_string()));
     let (_, content) = kept(&stack, &answer, "over the limit").await;
-    assert!(content.len() > MAX_EVENT_BYTES, "{} bytes are kept", content.len());
+    assert!(content.len() > MAX_EVENT_BYTES, "{} bytes are stored", content.len());
 }
 
 #[tokio::test]
-async fn a_producer_that_sends_nonsense_at_its_full_rate_buries_no_failed_record() {
+async fn many_malformed_requests_send_no_dead_letter() {
     let stack = Stack::under_test().await;
     let posts = (0..200).map(|n| stack.sender.post(&[], format!("nonsense {n}")));
     let answers = futures_util::future::join_all(posts).await;
@@ -131,7 +132,7 @@ async fn no_rejected_payload_is_logged() {
     let answer = stack.sender.post(&[("content-type", "application/json")], body).await.unwrap();
     assert_problem(&answer, 422, "invalid-metadata", "without fields");
     kept(&stack, &answer, "without fields").await;
-    // Encoded twice, the whole body is one value that the parser does not expect.
+    // The whole body is encoded twice, so it is one value that the parser does not expect.
     let twice = Value::from(format!(r#"{{"messagePayload":"{marker}"}}"#)).to_string();
     let answer = stack.sender.post(&[("content-type", "application/json")], twice).await.unwrap();
     assert_problem(&answer, 400, "malformed-request", "encoded twice");
@@ -139,19 +140,20 @@ async fn no_rejected_payload_is_logged() {
     let (letter, _) = kept(&stack, &answer, "encoded twice").await;
     assert!(!letter.to_string().contains(marker));
 
-    // The lines about this request are there before anything is concluded from what is not.
+    // Waits until the lines about this request are in the logs. Only then does a missing text prove that it was not
+    // logged.
     let request_id =
         answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
     let deadline = std::time::Instant::now() + custody_e2e::PATIENCE;
-    while !custody_e2e::operate("logs_containing.py", &[&request_id], "")
+    while !custody_e2e::run_support_script("logs_containing.py", &[&request_id], "")
         .unwrap()
         .contains("rejected request")
     {
         assert!(std::time::Instant::now() < deadline, "the rejection of {request_id} is not logged");
-        // The emulator ships what a function logs after its response with the logs of the next request.
+        // The emulator delivers what a function logs after its response together with the logs of the next request.
         stack.sender.post(&[("content-type", "application/json")], "[]").await.unwrap();
     }
-    let found = custody_e2e::operate("logs_containing.py", &[marker], "").unwrap();
+    let found = custody_e2e::run_support_script("logs_containing.py", &[marker], "").unwrap();
     assert_eq!(found.trim(), "", "the payload is in a log");
 }
 

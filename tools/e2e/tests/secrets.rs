@@ -1,7 +1,7 @@
-//! After the suite: no secret is anywhere. Every log, item, kept object, workflow history and message that the tests
-//! before this one caused is searched.
+//! Checks that no secret was written by the tests before this one: it searches every log, item, stored object, workflow
+//! history and message that they have caused.
 
-use custody_e2e::{Stack, operate, variable};
+use custody_e2e::{Stack, run_support_script, variable};
 use custody_test_client::records::{Kind, Record, Size};
 
 #[tokio::test]
@@ -39,18 +39,19 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
             output("MarkerBucket"),
             output("StateMachineArn"),
         ];
-        operate("find_secrets.py", &arguments, &secrets.join("\n")).unwrap()
+        run_support_script("find_secrets.py", &arguments, &secrets.join("\n")).unwrap()
     };
     let messages = format!("{}/messages-seen.log", variable("CUSTODY_STACK_FOLDER"));
     let report = search(&messages, &secrets);
     assert!(!report.contains("FOUND"), "{report}");
-    for kind in ["log line", "item", "kept object", "execution", "message"] {
+    for kind in ["log line", "item", "stored object", "execution", "message"] {
         assert!(report.contains(kind), "nothing of kind `{kind}` was searched: {report}");
     }
 
-    // The search itself can find: the record's id is in all of these places but the kept objects.
+    // Checks that the search finds what is there: the record's id is in all of these places except the stored objects,
+    // which contain the id of the rejected request.
     let found = search(&messages, &[receipt.message_id.to_string(), request_id]);
-    for kind in ["log line", "item", "kept object", "execution", "message"] {
+    for kind in ["log line", "item", "stored object", "execution", "message"] {
         assert!(
             found.lines().any(|line| line.starts_with("FOUND") && line.contains(kind)),
             "{kind}: {found}"

@@ -1,5 +1,5 @@
-//! The crash matrix drives a model of the workflow. Here the definition of the stack's state machine runs, over made-up
-//! outcomes of its tasks, and takes the model's path for every combination of them.
+//! Checks the crash matrix's model of the workflow. A state machine with the definition of the stack's runs with mocked
+//! outcomes of its tasks, and must take the path of the model for every combination of outcomes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use std::collections::BTreeMap;
@@ -10,34 +10,34 @@ use custody_core::{
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
     testing::samples,
 };
-use custody_e2e::{Stack, operate};
+use custody_e2e::{Stack, run_support_script};
 use custody_simulation::workflow_model::{self as model, Outcome};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 
-/// The state machine that the test makes from the definition of the stack's.
+/// The name of the state machine that the test creates from the definition of the stack's.
 const NAME: &str = "workflow-under-test";
 
-/// What one state came to in one combination: for the model, and as the emulator is told.
+/// The outcome of one state in one combination, for the model and for the emulator.
 #[derive(Clone, Debug)]
-struct Choice {
+struct StateOutcome {
     state: &'static str,
     outcome: Outcome,
     response: Response,
 }
 
-/// How a task answers.
+/// The mocked answer of a task.
 #[derive(Clone, Debug)]
 enum Response {
     Returns(Value),
     Throws(&'static str),
-    /// The state is a choice: what it came to lies in the answer of the task before it.
-    Follows,
+    /// The state is a choice: its outcome follows from the answer of the task before it.
+    DecidedByPreviousTask,
 }
 
-/// The ways in which a state may end. Empty where there is one only.
-fn ways(state: &'static str) -> Vec<Choice> {
-    let way = |outcome, response| Choice { state, outcome, response };
+/// Returns the outcomes that a state may have. Empty if there is only one.
+fn possible_outcomes(state: &'static str) -> Vec<StateOutcome> {
+    let way = |outcome, response| StateOutcome { state, outcome, response };
     let task = |returned: Value, transient| {
         vec![
             way(Outcome::Ok, Response::Returns(json!({ "Payload": returned }))),
@@ -45,7 +45,12 @@ fn ways(state: &'static str) -> Vec<Choice> {
             way(Outcome::Permanent, Response::Throws("Internal")),
         ]
     };
-    let choice = || vec![way(Outcome::Ok, Response::Follows), way(Outcome::Unpublished, Response::Follows)];
+    let choice = || {
+        vec![
+            way(Outcome::Ok, Response::DecidedByPreviousTask),
+            way(Outcome::Unpublished, Response::DecidedByPreviousTask),
+        ]
+    };
     match state {
         model::ANNOUNCE_RECEIPT
         | model::ANNOUNCE_ARCHIVED
@@ -60,7 +65,7 @@ fn ways(state: &'static str) -> Vec<Choice> {
         model::AGGREGATE_RECORD => task(completed(true), "TableUnavailable"),
         model::CLOSE_RECORD => vec![
             way(Outcome::Ok, Response::Returns(json!({}))),
-            // The record is gone, or at a later attempt: it is not this execution's to close, and all is well.
+            // The record is closed, or at a later attempt: this execution must not close it, and has succeeded.
             way(Outcome::Ok, Response::Throws("DynamoDB.ConditionalCheckFailedException")),
             way(Outcome::Transient, Response::Throws("DynamoDB.InternalServerErrorException")),
             way(Outcome::Permanent, Response::Throws("DynamoDB.AccessDeniedException")),
@@ -103,79 +108,83 @@ fn time() -> Timestamp {
     Timestamp::parse("2026-01-31T09:30:00Z").unwrap()
 }
 
-/// Every combination: each way of each state that an execution reaches.
-fn combinations() -> Vec<Vec<Choice>> {
-    let (mut done, mut open) = (Vec::new(), vec![Vec::<Choice>::new()]);
+/// Returns every combination: each outcome of each state that an execution reaches.
+fn combinations() -> Vec<Vec<StateOutcome>> {
+    let (mut done, mut open) = (Vec::new(), vec![Vec::<StateOutcome>::new()]);
     while let Some(chosen) = open.pop() {
         let path = path_of(&chosen);
         let mut states = path.branches.iter().flatten().chain(&path.after).copied();
         let is_given = |state: &str| chosen.iter().any(|choice| choice.state == state);
-        let undecided = states.find(|state| !is_given(state) && !ways_of(state, &path.after).is_empty());
+        let undecided = states
+            .find(|state| !is_given(state) && !possible_outcomes_on_path(state, &path.after).is_empty());
         match undecided {
             None => done.push(chosen),
             Some(state) => {
-                let ways = ways_of(state, &path.after).into_iter();
-                open.extend(ways.map(|way| [chosen.clone(), vec![way]].concat()));
+                let possible_outcomes = possible_outcomes_on_path(state, &path.after).into_iter();
+                open.extend(possible_outcomes.map(|way| [chosen.clone(), vec![way]].concat()));
             }
         }
     }
     done
 }
 
-/// The ways of a state on a path. An announcement that is missing decides a choice by itself.
-fn ways_of(state: &'static str, after: &[&'static str]) -> Vec<Choice> {
+/// Returns the outcomes that a state may have on a path. A missing announcement alone decides the choice `Is everything
+/// announced?`.
+fn possible_outcomes_on_path(state: &'static str, after: &[&'static str]) -> Vec<StateOutcome> {
     let is_decided = state == model::IS_EVERYTHING_ANNOUNCED && !after.contains(&model::ANNOUNCE_COMPLETION);
-    if is_decided { Vec::new() } else { ways(state) }
+    if is_decided { Vec::new() } else { possible_outcomes(state) }
 }
 
-fn path_of(chosen: &[Choice]) -> model::Path {
+fn path_of(chosen: &[StateOutcome]) -> model::Path {
     let outcomes: Vec<_> = chosen.iter().map(|choice| (choice.state, choice.outcome)).collect();
     model::path(&outcomes)
 }
 
-/// How the emulator is told of a combination: an answer by state, for every try.
-fn responses(chosen: &[Choice]) -> BTreeMap<&'static str, Value> {
-    let came_to = |state| chosen.iter().find(|choice| choice.state == state).map(|choice| choice.outcome);
-    let answer = |choice: &Choice| match &choice.response {
+/// Returns the mocked answers of a combination for the emulator: one answer for each state, for every try.
+fn responses(chosen: &[StateOutcome]) -> BTreeMap<&'static str, Value> {
+    let chosen_outcome =
+        |state| chosen.iter().find(|choice| choice.state == state).map(|choice| choice.outcome);
+    let answer = |choice: &StateOutcome| match &choice.response {
         Response::Throws(error) => Some(json!({"Throw": {"Error": error, "Cause": "made up"}})),
         Response::Returns(returned) => Some(json!({ "Return": match choice.state {
-            model::AGGREGATE_RECORD if came_to(model::IS_EVERYTHING_ANNOUNCED) == Some(Outcome::Unpublished) =>
+            model::AGGREGATE_RECORD if chosen_outcome(model::IS_EVERYTHING_ANNOUNCED) == Some(Outcome::Unpublished) =>
                 json!({"Payload": completed(false)}),
-            model::HANDLE_FAILURE if came_to(model::WAS_FAILURE_HANDLED) == Some(Outcome::Unpublished) =>
+            model::HANDLE_FAILURE if chosen_outcome(model::WAS_FAILURE_HANDLED) == Some(Outcome::Unpublished) =>
                 json!({"Payload": {"finished": false}}),
             _ => returned.clone(),
         }})),
-        Response::Follows => None,
+        Response::DecidedByPreviousTask => None,
     };
     chosen.iter().filter_map(|choice| Some((choice.state, answer(choice)?))).collect()
 }
 
-/// The tasks are real again, whatever becomes of the test.
-struct MadeUp;
+/// Mocked outcomes of the emulator's tasks. When this value is dropped, the tasks are real again, also after a failed
+/// test.
+struct MockedTasks;
 
-impl MadeUp {
-    fn tell(configuration: &Value) -> Self {
-        operate("workflow_outcomes.py", &["0"], &configuration.to_string()).unwrap();
+impl MockedTasks {
+    fn install(configuration: &Value) -> Self {
+        run_support_script("workflow_outcomes.py", &["0"], &configuration.to_string()).unwrap();
         Self
     }
 }
 
-impl Drop for MadeUp {
+impl Drop for MockedTasks {
     fn drop(&mut self) {
-        operate("workflow_outcomes.py", &["0.1"], "{}").expect("the tasks are real again");
+        run_support_script("workflow_outcomes.py", &["0.1"], "{}").expect("the tasks are real again");
     }
 }
 
-/// The names of the states that were entered, in their order, and how many tries of tasks failed.
-fn states_of(history: &[HistoryEvent]) -> (Vec<String>, usize) {
+/// Returns the names of the states that were entered, in their order, and the number of failed tries of tasks.
+fn entered_states_and_failed_tries(history: &[HistoryEvent]) -> (Vec<String>, usize) {
     let entered = history.iter().filter_map(|event| event.state_entered_event_details());
     let failed = history.iter().filter(|event| event.r#type().as_str() == "TaskFailed").count();
     (entered.map(|details| details.name().to_owned()).collect(), failed)
 }
 
-/// How many tries of tasks fail in a combination, by the retries of the definition.
-fn failed_tries(definition: &Value, chosen: &[Choice]) -> usize {
-    let tries = |choice: &Choice| match (&choice.response, choice.outcome) {
+/// Returns the number of tries of tasks that fail in a combination, by the retries of the definition.
+fn failed_tries(definition: &Value, chosen: &[StateOutcome]) -> usize {
+    let tries = |choice: &StateOutcome| match (&choice.response, choice.outcome) {
         (Response::Throws(error), Outcome::Transient) => 1 + retries(definition, choice.state, error),
         (Response::Throws(error), _) => {
             assert_eq!(retries(definition, choice.state, error), 0, "{} retries {error}", choice.state);
@@ -186,7 +195,7 @@ fn failed_tries(definition: &Value, chosen: &[Choice]) -> usize {
     chosen.iter().map(tries).sum()
 }
 
-/// How often the definition tries a state again after an error.
+/// Returns the number of retries that the definition makes for a state after an error.
 fn retries(definition: &Value, state: &str, error: &str) -> usize {
     let branches = definition["States"]["Process record"]["Branches"].as_array().unwrap();
     let mut scopes = branches.iter().chain([definition]);
@@ -219,7 +228,7 @@ async fn the_model_of_the_crash_matrix_is_the_state_machine() {
         cases.insert(number.to_string(), case.into());
     }
     let configuration = json!({"StateMachines": {NAME: {"TestCases": cases}}, "MockedResponses": answers});
-    let made_up = MadeUp::tell(&configuration);
+    let mocked_tasks = MockedTasks::install(&configuration);
 
     let input = serde_json::to_string(&samples::message(b"payload")).unwrap();
     let run = async |number: usize| {
@@ -234,14 +243,14 @@ async fn the_model_of_the_crash_matrix_is_the_state_machine() {
             })
             .await;
         let history = workflows.get_execution_history().execution_arn(&execution).max_results(1000);
-        states_of(history.send().await.unwrap().events())
+        entered_states_and_failed_tries(history.send().await.unwrap().events())
     };
     let ran: Vec<_> = stream::iter(0..all.len())
         .map(|number| async move { (number, run(number).await) })
         .buffer_unordered(16)
         .collect()
         .await;
-    drop(made_up);
+    drop(mocked_tasks);
     workflows.delete_state_machine().state_machine_arn(machine).send().await.unwrap();
 
     for (number, (entered, failed)) in ran {
@@ -256,9 +265,9 @@ async fn the_model_of_the_crash_matrix_is_the_state_machine() {
         assert_eq!(of(&path.after), path.after, "{chosen:#?}");
         let begins = ["Number the attempt", "Process record"];
         let expected = begins.len() + path.branches.iter().map(Vec::len).sum::<usize>() + path.after.len();
-        assert_eq!(entered.len(), expected, "other states besides: {entered:?}\n{chosen:#?}");
+        assert_eq!(entered.len(), expected, "there are further states: {entered:?}\n{chosen:#?}");
         assert_eq!(failed, failed_tries(&definition, chosen), "{chosen:#?}");
     }
     eprintln!("{} combinations", all.len());
-    assert!(all.len() > 100, "each state has several ways");
+    assert!(all.len() > 100, "each state has several possible outcomes");
 }

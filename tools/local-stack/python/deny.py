@@ -1,4 +1,4 @@
-"""Denies a function an action, as a mistaken policy change would, or lifts that again.
+"""Denies a function an action, as a mistaken policy change would, or lifts the denial.
 
 Usage: deny.py FUNCTION_NAME ACTION | deny.py FUNCTION_NAME --lift
 """

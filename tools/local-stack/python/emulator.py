@@ -1,7 +1,7 @@
-"""Starts MiniStack with the gaps closed that would make it behave unlike AWS on this template.
+"""Starts MiniStack, and fixes the differences from AWS that matter to this template.
 
-Each fix names the difference it removes. The template itself stays the one that AWS gets. Pinned
-to ministack 1.5.33: a release that closes a gap makes its fix here removable, one at a time.
+Each fix names the difference that it removes. The template itself is the same as on AWS. The fixes
+belong to ministack 1.5.33: when a later release removes a difference, the fix can be deleted.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from ministack.services.cloudformation import provisioners
 
 
 def keep_message_attributes_of_workflow_publishes():
-    """The sns:publish integration passes MessageAttributes as a JSON map; the emulator reads only
-    the query form, so attributes vanish and subscribers' filter policies see none."""
+    """The sns:publish integration passes MessageAttributes as a JSON map, but the emulator reads only
+    the query form. Without this fix, the attributes are lost, and subscribers' filter policies see none."""
     parse_query_form = sns._parse_message_attributes
 
     def parse(params):
@@ -28,13 +28,13 @@ def keep_message_attributes_of_workflow_publishes():
 
 
 def give_each_parallel_branch_its_own_context():
-    """Branches share one context object, so $states.context.State (RetryCount, Name) and variables
-    of one branch show up in another, and the history says nothing of the states that a branch enters.
-    On AWS a branch has its own context, and its states are in the history."""
+    """In the emulator, branches share one context object, so $states.context.State (RetryCount, Name) and
+    variables of one branch appear in another, and the history lacks the states that a branch enters.
+    On AWS, each branch has its own context, and its states are in the history."""
     run = stepfunctions._run_sub_machine
 
     class StatesInHistory(dict):
-        """The states of a branch. Each is looked up once, when it is entered."""
+        """The states of a branch. The emulator looks up each state once, when it enters the state."""
 
         def __init__(self, states, execution):
             super().__init__(states)
@@ -55,8 +55,8 @@ def give_each_parallel_branch_its_own_context():
 
 
 def import_all_of_an_openapi_body():
-    """Importing an API keeps only paths and integration targets. This adds what the template relies
-    on besides: mock responses (CORS preflight) and gateway responses."""
+    """The emulator imports only paths and integration targets of an API. This fix adds what the template
+    also relies on: mock responses (CORS preflight) and gateway responses."""
     import_api = apigateway_v1._import_rest_api
     import_operation = apigateway_v1._import_operation
 
@@ -93,8 +93,8 @@ def import_all_of_an_openapi_body():
 
 
 def tell_functions_which_api_key_was_used():
-    """The proxy event lacks identity.apiKey and identity.apiKeyId. The id is evidence that records
-    keep; the value is a secret that functions must not pass on, which only its presence can test."""
+    """The emulator's proxy event lacks identity.apiKey and identity.apiKeyId. Records store the id as
+    evidence. The value is a secret that functions must not pass on; a test of that needs the value in the event."""
     build_event = apigateway_v1._build_lambda_event_v1
 
     def build_event_with_key(*arguments, **named):
@@ -108,9 +108,9 @@ def tell_functions_which_api_key_was_used():
 
 
 def make_every_replication_group_a_cluster():
-    """A group of two shards is refused, and one of one shard has no configuration endpoint. AWS takes
-    any number from 1, and a group whose parameters say cluster-enabled has the endpoint. The number of
-    shards means nothing here: the endpoint is the address that the emulator was given for all caches."""
+    """The emulator refuses a group of two shards, and gives a group of one shard no configuration endpoint.
+    AWS accepts any number from 1, and a group with the parameter cluster-enabled has the endpoint. The number
+    of shards has no effect here: the endpoint is the address that the emulator was given for all caches."""
     create = elasticache._create_replication_group
 
     def create_with_shards_enough(params):
@@ -121,16 +121,16 @@ def make_every_replication_group_a_cluster():
 
 
 def say_that_no_cache_has_a_transaction_log():
-    """A replication group lacks the attribute EffectiveDurability. Whatever the template asks for, the
-    open-source server behind it has no transaction log."""
+    """The emulator's replication group lacks the attribute EffectiveDurability. Its value is `disabled`
+    whatever the template requests, because the open-source server behind it has no transaction log."""
     attributes = provisioners._ec_rg_attrs
     provisioners._ec_rg_attrs = lambda group: {**attributes(group), "EffectiveDurability": "disabled"}
 
 
 def let_services_be_away():
-    """A service named in the stack's file `away` answers 503, to everybody and to workflows, as one that is
-    out of service does; `hanging-` before its name lets it take half a minute for that. Permissions that are
-    taken away are another matter: a denial is no outage."""
+    """A service that is named in the stack's file `away` answers 503 to all clients and to workflows, as in an
+    outage. With `hanging-` before its name, it answers after half a minute. Denied permissions are a
+    different fault: a denial is not an outage."""
     path = os.path.join(os.environ["HOME"], "away")
 
     def is_away(service):
@@ -156,7 +156,7 @@ def let_services_be_away():
         if service in ("s3", "dynamodb", "sns", "states"):
             app.SERVICE_HANDLERS[service] = guarded(service, handler)
 
-    # Workflows reach the two services past the handlers.
+    # Workflows call these two services directly, without the handlers.
     publish, delete_item = sns._publish, dynamodb._delete_item
     away = b'{"__type": "InternalServerErrorException", "message": "away"}'
     sns._publish = lambda params: (503, {}, away) if is_away("sns") else publish(params)
@@ -164,14 +164,14 @@ def let_services_be_away():
 
 
 def end_without_waiting_for_clients():
-    """A client that keeps its connection open holds a stop up for 30 s, the time that TLS gives it
-    to say goodbye."""
+    """A client that keeps its connection open delays the emulator's stop by 30 s, the timeout of the TLS
+    shutdown."""
     constants.SSL_SHUTDOWN_TIMEOUT = 1.0
 
 
 def keep_connections_as_long_as_clients_do():
-    """After a thousand requests the server closes a connection in the middle of those that it carries:
-    what they did is done, and their answers are lost. A queue read that way hides its messages."""
+    """After a thousand requests, the server closes a connection while requests on it are in progress: their
+    effects are done, but their answers are lost. Messages of a queue whose read is lost that way stay hidden."""
     Config.keep_alive_max_requests = 10**9
 
 

@@ -1,4 +1,4 @@
-"""Fills the dead-letter queue with letters of refused requests that never were, or empties it.
+"""Fills the dead-letter queue with made-up dead letters of requests, or empties it.
 
 Usage: fill_queue.py QUEUE_URL COUNT | fill_queue.py QUEUE_URL --purge
 """

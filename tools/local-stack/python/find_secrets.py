@@ -1,5 +1,5 @@
-"""Searches everything that the pipeline wrote for secrets: logs, items, rejected requests, workflow histories, and the
-messages in the file named first. Prints one line per find, and a count of what was searched.
+"""Searches everything that the pipeline wrote for secrets: logs, items, stored objects, workflow histories, and the
+messages in MESSAGES_FILE. Prints one line for each secret that it finds, and a count of what it searched.
 
 Usage: find_secrets.py MESSAGES_FILE TABLE FAILED_BUCKET MARKER_BUCKET STATE_MACHINE_ARN; secrets on standard input, one
 per line.
@@ -39,7 +39,7 @@ for bucket in (failed_bucket, marker_bucket):
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
             body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
-            search("kept object", entry["Key"], body.decode("utf-8", errors="replace"))
+            search("stored object", entry["Key"], body.decode("utf-8", errors="replace"))
 
 workflow = boto3.client("stepfunctions")
 for page in workflow.get_paginator("list_executions").paginate(stateMachineArn=state_machine):

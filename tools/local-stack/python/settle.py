@@ -1,5 +1,5 @@
-"""Finishes a deployment: gives the cache's secret the password that the local cluster has, locks the archive as the
-template says (the emulator does not apply that property), and prints what clients need to know as JSON.
+"""Finishes a deployment: writes the password of the local cluster into the cache's secret, applies the Object Lock
+settings of the template to the archive (the emulator ignores that property), and prints the data for clients as JSON.
 
 Usage: settle.py STACK_NAME; the password is read from standard input.
 """
@@ -29,7 +29,7 @@ boto3.client("s3").put_object_lock_configuration(
             "Mode": parameters["ObjectLockMode"], "Days": int(parameters["ArchiveRetentionDays"])}},
     })
 
-# The output has the form that AWS serves; the emulator serves the same API under its own address.
+# The output has AWS's address; the emulator serves the same API under its own address.
 outputs["IngestUrl"] = (
     f"{os.environ['AWS_ENDPOINT_URL']}/restapis/{outputs['IngestApiId']}/Prod/_user_request_/ingestMessage")
 

@@ -1,5 +1,5 @@
-"""Makes up what the tasks of executions come to: reads the configuration of Step Functions Local's mocked
-service integrations from standard input and hands it to the emulator. With `{}`, all tasks are real again.
+"""Mocks the outcomes of workflow tasks: reads a configuration from standard input, in the format of Step Functions
+Local's mocked service integrations, and passes it to the emulator. With `{}`, all tasks are real again.
 
 Usage: workflow_outcomes.py SCALE, where SCALE is the share of their time that waits and retries take.
 """
@@ -23,4 +23,4 @@ trust = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
 with urllib.request.urlopen(request, context=trust) as answer:
     applied = json.load(answer)["applied"]
 if set(applied) != set(configuration):
-    sys.exit(f"the emulator took {sorted(applied)} only")
+    sys.exit(f"the emulator applied only {sorted(applied)}")

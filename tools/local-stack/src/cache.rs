@@ -1,6 +1,6 @@
-//! The cache as ElastiCache runs it: a cluster of two shards with a replica each, TLS only, a user with few permissions, and
-//! no eviction. Unlike there, each node keeps a log on disk, so that tests can kill it and have it back, as if it had been
-//! unreachable for a while.
+//! The cache as ElastiCache runs it: a cluster of two shards with one replica each, TLS only, a user with few
+//! permissions, and no eviction. Unlike on ElastiCache, each node writes a log to disk, so that a test can kill a node
+//! and start it again with its data, as if the node had been unreachable for a while.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -17,9 +17,9 @@ use crate::{Running, files::write_private, process};
 /// The ports of one node.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct NodePorts {
-    /// For clients.
+    /// The port for clients.
     pub(crate) client: u16,
-    /// For other nodes.
+    /// The port for other nodes of the cluster.
     bus: u16,
 }
 
@@ -29,10 +29,11 @@ impl NodePorts {
     }
 }
 
-/// How many nodes a stack may come to have: two shards and a third one, added while it runs, of two nodes each.
+/// The maximum number of nodes of a stack: two shards, and a third one that can be added while the stack runs, with two
+/// nodes each.
 pub(crate) const NODES: usize = 6;
 
-/// The two nodes of each shard, whichever is the primary. The last shard is the one that may be added.
+/// The two nodes of each shard. Either of them can be the primary. The last shard is the one that can be added.
 const SHARDS: [[usize; 2]; 3] = [[0, 2], [1, 3], [4, 5]];
 
 const FIRST_SHARD: [usize; 2] = SHARDS[0];
@@ -45,23 +46,23 @@ pub(crate) struct Cache<'a> {
     redis_server: &'a Path,
 }
 
-/// The name that a node's process, its log and its folder go by.
+/// Returns the name of a node, which its process, its log and its folder have.
 fn name(number: usize) -> String {
     format!("cache-{}", number + 1)
 }
 
-/// The numbers of the nodes that a stack in this folder has.
+/// Returns the numbers of the nodes that the stack in this folder has.
 pub(crate) fn present(folder: &Path) -> Vec<usize> {
     (0..NODES).filter(|number| folder.join(name(*number)).exists()).collect()
 }
 
 impl<'a> Cache<'a> {
-    /// The cache of `running`, whose nodes are this server's processes.
+    /// Returns the cache of `running`. `redis_server` is the program that its nodes run.
     pub(crate) fn of(running: &'a Running, redis_server: &'a Path) -> Self {
         Self { running, redis_server }
     }
 
-    /// Starts the nodes of a new stack and makes a cluster of them.
+    /// Starts the nodes of a new stack and forms a cluster of them.
     pub(crate) fn start(&self) -> anyhow::Result<()> {
         let shards = [FIRST_SHARD, SECOND_SHARD];
         for number in shards.into_iter().flatten() {
@@ -71,7 +72,7 @@ impl<'a> Cache<'a> {
         admin::form(&shards)
     }
 
-    /// Lets every primary hang.
+    /// Suspends every primary, so that it hangs.
     pub(crate) fn hang(&self) -> anyhow::Result<()> {
         for [primary, _] in self.shards()? {
             self.signal(primary, Signal::SIGSTOP)?;
@@ -79,7 +80,7 @@ impl<'a> Cache<'a> {
         Ok(())
     }
 
-    /// Lets every node go on.
+    /// Resumes every node, and waits until the cache is healthy.
     pub(crate) fn resume(&self) -> anyhow::Result<()> {
         for number in self.present() {
             self.signal(number, Signal::SIGCONT)?;
@@ -95,7 +96,7 @@ impl<'a> Cache<'a> {
             .try_for_each(|number| self.kill_node(number))
     }
 
-    /// Starts every node that does not run, with what it had.
+    /// Starts every node that does not run, with its data, and waits until the cache is healthy.
     pub(crate) fn start_again(&self) -> anyhow::Result<()> {
         for number in self.present() {
             if !self.listens(number) {
@@ -105,7 +106,7 @@ impl<'a> Cache<'a> {
         self.wait_until_healthy()
     }
 
-    /// Kills every node and starts it again without data, in its place in the cluster.
+    /// Kills every node and starts it again without data, in the same place in the cluster.
     pub(crate) fn lose(&self) -> anyhow::Result<()> {
         self.kill()?;
         for number in self.present() {
@@ -132,7 +133,8 @@ impl<'a> Cache<'a> {
         self.kill_node(replica)
     }
 
-    /// Starts another shard and moves half of the second shard's slots to it, with their keys, while all serve.
+    /// Starts another shard and moves half of the second shard's slots, with their keys, to it while all nodes serve
+    /// requests.
     pub(crate) fn add_shard(&self) -> anyhow::Result<()> {
         if self.present().contains(&ADDED_SHARD[0]) {
             bail!("the shard was added before");
@@ -165,7 +167,7 @@ impl<'a> Cache<'a> {
         self.signal(number, Signal::SIGKILL)
     }
 
-    /// A node, as its administrator sees it.
+    /// Returns a node with the login of its administrator.
     fn node(&self, number: usize) -> Node {
         let NodePorts { client, bus } = self.running.ports.cache[number];
         let administrator = Administrator {
@@ -180,7 +182,7 @@ impl<'a> Cache<'a> {
         Shard { primary: self.node(primary), replicas: vec![self.node(replica)] }
     }
 
-    /// The primary and the replica of a shard, as they are now.
+    /// Returns the current primary and the current replica of a shard, in this order.
     fn roles(&self, [one, other]: [usize; 2]) -> anyhow::Result<[usize; 2]> {
         if self.node(one).is_primary() {
             Ok([one, other])
@@ -191,12 +193,13 @@ impl<'a> Cache<'a> {
         }
     }
 
-    /// The shards of a new stack in their roles, without the one that may have been added.
+    /// Returns the current primary and replica of each shard of a new stack. The shard that can be added is not among
+    /// them.
     fn shards(&self) -> anyhow::Result<[[usize; 2]; 2]> {
         Ok([self.roles(FIRST_SHARD)?, self.roles(SECOND_SHARD)?])
     }
 
-    /// Waits until each shard has a primary and a replica that has copied what the primary has.
+    /// Waits until each shard has a primary that serves requests, and a replica that serves requests and is in sync.
     fn wait_until_healthy(&self) -> anyhow::Result<()> {
         let present = self.present();
         let shards = || SHARDS.into_iter().filter(|[number, _]| present.contains(number));
@@ -214,7 +217,7 @@ impl<'a> Cache<'a> {
         })
     }
 
-    /// What a node says of itself, for a person who wonders why the cache does not come about.
+    /// Describes the state of a node, for a person who wants to know why the cache does not become healthy.
     fn describe(&self, number: usize) -> String {
         let (name, node) = (name(number), self.node(number));
         if !self.listens(number) {
@@ -261,7 +264,7 @@ mod tests {
     use super::*;
     use crate::{certificates, files::random_password, running::Ports};
 
-    /// A stack without MiniStack.
+    /// A stack with a cache and without MiniStack.
     struct CacheAlone {
         running: Running,
         _folder: tempfile::TempDir,
@@ -295,13 +298,13 @@ mod tests {
 
     #[expect(
         clippy::disallowed_methods,
-        reason = "the task runner says where it found or installed the server"
+        reason = "the task runner passes the path of the server that it found or installed"
     )]
     fn redis_server() -> PathBuf {
         std::env::var("CUSTODY_REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()).into()
     }
 
-    /// Whether the key is in the cluster, wherever its slot is.
+    /// Returns whether the cluster has the key, in any slot.
     fn has_key(cache: &Cache<'_>, key: &str) -> bool {
         let nodes = cache.present().into_iter().map(|number| cache.node(number));
         let mut primaries = nodes.filter(Node::is_primary);
@@ -313,7 +316,7 @@ mod tests {
         let server = redis_server();
         let alone = CacheAlone::start(&server);
         let cache = Cache::of(&alone.running, &server);
-        // Enough for some in every quarter of the slots.
+        // Enough keys that every quarter of the slots has some.
         let keys: Vec<String> = (0..40).map(|number| format!("rec:{number}")).collect();
         for key in &keys {
             let nodes = [0, 1].map(|number| cache.node(number));

@@ -1,4 +1,4 @@
-//! The stack's own certificate authority, and the certificate that MiniStack and Redis show.
+//! Creates a stack's certificate authority, and the certificate that MiniStack and Redis present.
 
 use std::path::Path;
 
@@ -10,8 +10,8 @@ use rcgen::{
 
 use crate::files::write_private;
 
-/// Writes `tls/ca.pem`, `tls/cert.pem` and `tls/key.pem` into a stack's folder. The authority's key is not kept: it
-/// signs this one certificate.
+/// Writes `tls/ca.pem`, `tls/cert.pem` and `tls/key.pem` into a stack's folder. The authority's key is not stored,
+/// because it signs only this certificate.
 pub(crate) fn create(folder: &Path) -> anyhow::Result<()> {
     let tls = folder.join("tls");
     std::fs::create_dir_all(&tls).with_context(|| format!("make {}", tls.display()))?;

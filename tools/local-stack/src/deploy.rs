@@ -14,17 +14,17 @@ use serde::Deserialize;
 
 use crate::{Running, Workflows, progress, tools::Python, workspace};
 
-/// What clients need to know of a deployment.
+/// The data that clients need about a deployment.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Deployed {
     pub(crate) outputs: BTreeMap<String, String>,
     pub(crate) api_key: String,
 }
 
-/// The files of the workspace that a deployment is made from, beside the functions.
+/// The files and folders of the workspace that a deployment is made from, apart from the functions.
 const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 
-/// Changes when anything that is deployed changes.
+/// Returns a hash that changes when anything that is deployed changes.
 pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<String> {
     let mut files: Vec<PathBuf> = functions.iter().map(|(_, path)| path.clone()).collect();
     files.extend(SOURCES[..2].iter().map(|file| workspace::root().join(file)));
@@ -37,8 +37,8 @@ pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows)
     Ok(format!("{:016x}", hasher.finish()))
 }
 
-/// Deploys with `sam deploy` from a folder in which each function's `CodeUri` holds its binary, which is what
-/// `sam build` would have made. The template is the one of the workspace, by a link.
+/// Deploys with `sam deploy`. In the folder that is deployed, each function's `CodeUri` holds the function's binary, as
+/// `sam build` would have created it. The template there is a link to the workspace's template.
 pub(crate) fn deploy(
     running: &Running,
     python: &Python,
@@ -66,8 +66,8 @@ pub(crate) fn deploy(
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("StateMachineType={}", workflows.parameter()))
-        // Whoever tries what becomes of a stuck record need not wait two minutes, and where retries wait a tenth of their
-        // time an execution has ended long before five minutes.
+        // Shorter times than on AWS. A person who tests a stuck record does not have to wait two minutes. Retries wait
+        // a tenth of their time on the local stack, so an execution has ended long before five minutes.
         .args(["ReconcileAfterSeconds=10", "ExpressRestartAfterSeconds=45"]);
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
 
@@ -88,7 +88,7 @@ pub(crate) fn deploy(
     serde_json::from_slice(&output.stdout).context("read the deployment's outputs")
 }
 
-/// A tool that sees this stack and none of the person's own AWS settings.
+/// Returns a command for a tool that sees this stack and none of the person's own AWS settings.
 fn with_clean_environment(running: &Running, python: &Python, tool: &str) -> Command {
     let mut command = python.command(tool);
     command
@@ -99,6 +99,6 @@ fn with_clean_environment(running: &Running, python: &Python, tool: &str) -> Com
         .env("LANG", "C.UTF-8")
         .env("SAM_CLI_TELEMETRY", "0")
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    running.point_at_it(&mut command);
+    running.point_at_stack(&mut command);
     command
 }

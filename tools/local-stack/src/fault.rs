@@ -7,49 +7,49 @@ use clap::ValueEnum;
 
 use crate::{Stack, cache::Cache, ministack, process, tools};
 
-/// What can be broken, and mended again.
+/// A fault of a part of the stack, or the repair of a fault.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Fault {
     /// Kill every function process in the middle of its work.
     KillFunctions,
-    /// Let every primary of the cache hang.
+    /// Suspend every primary of the cache, so that it hangs.
     HangCache,
-    /// Let them go on.
+    /// Resume the suspended nodes of the cache.
     ResumeCache,
     /// Kill every node of the cache.
     KillCache,
-    /// Start the nodes that were killed again, with what they had.
+    /// Start the killed nodes of the cache again, with their data.
     StartCache,
-    /// Kill every node of the cache and start it again, empty.
+    /// Kill every node of the cache and start it again without data.
     LoseCache,
     /// Kill the primary of the first shard, let its replica take over, and start the old one as a replica.
     FailOverShard,
     /// Kill the replica of the first shard.
     KillReplica,
-    /// Start it again.
+    /// Start the killed replica of the first shard again.
     StartReplica,
     /// Add a shard to the cache, and move a quarter of all payloads to it while records come in.
     AddShard,
-    /// Stop MiniStack and start it again with what it had; workflows under way end as failed.
+    /// Stop MiniStack and start it again with its data; running workflows end as failed.
     RestartMinistack,
-    /// Let S3 answer 503 to everybody.
+    /// Make S3 answer 503 to every request.
     S3Away,
-    /// Let `DynamoDB` answer 503 to everybody.
+    /// Make `DynamoDB` answer 503 to every request.
     DynamodbAway,
-    /// Let SNS answer 503 to everybody.
+    /// Make SNS answer 503 to every request.
     SnsAway,
-    /// Let Step Functions answer 503 to everybody.
+    /// Make Step Functions answer 503 to every request.
     StatesAway,
-    /// Let Step Functions take half a minute to answer 503.
+    /// Make Step Functions answer 503 to every request, after half a minute.
     StatesHang,
-    /// Let every service answer again.
+    /// Make every service answer normally again.
     ServicesBack,
 }
 
 impl Stack {
-    /// Breaks a part of the stack, or mends it.
-    pub fn break_part(&self, fault: Fault) -> anyhow::Result<()> {
-        let Some(running) = self.known() else { bail!("stack `{}` is not running", self.name) };
+    /// Breaks a part of the stack, or repairs it.
+    pub fn apply_fault(&self, fault: Fault) -> anyhow::Result<()> {
+        let Some(running) = self.saved_data() else { bail!("stack `{}` is not running", self.name) };
         let redis_server = tools::redis_server()?;
         let cache = Cache::of(&running, &redis_server);
         match fault {
@@ -78,7 +78,7 @@ impl Stack {
         }
     }
 
-    /// Lets one service of the emulated AWS be away, or none.
+    /// Makes one service of the emulated AWS unavailable. With an empty name, all services are available again.
     fn set_away(&self, service: &str) -> anyhow::Result<()> {
         let file = self.folder.join("away");
         fs::write(&file, service).with_context(|| format!("write {}", file.display()))

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::Context as _;
 
-/// A password that only this stack has, from the kernel's randomness.
+/// Returns a random password from the kernel's random number generator.
 pub(crate) fn random_password() -> anyhow::Result<String> {
     let mut bytes = [0; 24];
     let mut source = fs::File::open("/dev/urandom").context("open /dev/urandom")?;

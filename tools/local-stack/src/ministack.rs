@@ -1,11 +1,11 @@
-//! MiniStack, with IAM enforced and TLS, as AWS has both.
+//! Runs MiniStack with TLS and with IAM enforced, as on AWS.
 
 use std::{process::Command, time::Duration};
 
 use crate::{Running, process, tools::Python, workspace};
 
-/// Starts MiniStack. It hands its own environment on to the functions it runs, so it gets a clean one, with
-/// what makes them trust the stack's authority.
+/// Starts MiniStack. MiniStack passes its own environment to the functions that it runs. It therefore gets a clean
+/// environment, with the variables that make functions trust the stack's authority.
 pub(crate) fn start(running: &Running, python: &Python) -> anyhow::Result<()> {
     let folder = &running.folder;
     let tls = folder.join("tls");
@@ -27,14 +27,15 @@ pub(crate) fn start(running: &Running, python: &Python) -> anyhow::Result<()> {
         .env("REDIS_HOST", "127.0.0.1")
         .env("REDIS_PORT", running.ports.cache[0].client.to_string())
         .env("S3_DATA_DIR", folder.join("s3"))
-        // What is stored outlives a restart, as it does in AWS.
+        // Stored data survives a restart, as on AWS.
         .env("S3_PERSIST", "1")
         .env("PERSIST_STATE", "1")
         .env("STATE_DIR", folder.join("state"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        // A burst would otherwise start hundreds of processes. Beyond this the API answers 429.
+        // The limit of functions that run at once: a burst of requests would otherwise start hundreds of processes.
+        // Above the limit, the API answers 429.
         .env("LAMBDA_ACCOUNT_CONCURRENCY", "96")
-        // Retries of the state machine wait a tenth of their time: long enough to outlast a burst.
+        // The retries of the state machine wait a tenth of their time, which is long enough to outlast a burst.
         .env("SFN_WAIT_SCALE", "0.1");
     process::start(folder, "ministack", &mut command)?;
     process::wait_for_port(running.ports.gateway, "MiniStack", Duration::from_secs(30))

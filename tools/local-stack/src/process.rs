@@ -1,5 +1,5 @@
-//! The processes of a stack: started in the background, found again by a mark in their environment or by the folder
-//! they work in.
+//! Starts the processes of a stack in the background, and finds them again by a variable in their environment or by
+//! their working folder.
 
 use std::{
     ffi::OsStr,
@@ -19,11 +19,12 @@ use nix::{
 };
 use procfs::process::Process;
 
-/// The variable that marks a process as one of the stack in the folder it names. Children inherit it.
-const MARK: &str = "CUSTODY_STACK";
+/// The environment variable that marks a process as part of a stack. Its value is the stack's folder. Child processes
+/// inherit it.
+const STACK_VARIABLE: &str = "CUSTODY_STACK";
 
-/// Starts a process that outlives this program. It gets no environment but what `command` sets, a folder for
-/// temporary files, and the mark. Its output goes to `logs/<name>.log`.
+/// Starts a process that outlives this program. Its environment contains only what `command` sets, folders for
+/// temporary files and for `HOME`, and the variable that marks it. Its output goes to `logs/<name>.log`.
 pub(crate) fn start(folder: &Path, name: &str, command: &mut Command) -> anyhow::Result<()> {
     let (logs, temporary) = (folder.join("logs"), folder.join("tmp"));
     fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
@@ -31,7 +32,7 @@ pub(crate) fn start(folder: &Path, name: &str, command: &mut Command) -> anyhow:
     let log =
         File::create(logs.join(format!("{name}.log"))).with_context(|| format!("write the log of {name}"))?;
     let mut child = command
-        .env(MARK, folder)
+        .env(STACK_VARIABLE, folder)
         .env("HOME", folder)
         .env("TMPDIR", &temporary)
         .current_dir(folder)
@@ -44,7 +45,7 @@ pub(crate) fn start(folder: &Path, name: &str, command: &mut Command) -> anyhow:
     let pid = pid_file(folder, name);
     fs::create_dir_all(pid.parent().unwrap_or(folder)).context("make the folder of process ids")?;
     fs::write(&pid, child.id().to_string()).with_context(|| format!("write {}", pid.display()))?;
-    // Gives an instant failure (a bad option, a missing library) the time to show.
+    // Waits a moment, so that an immediate failure (a bad option, a missing library) shows.
     thread::sleep(Duration::from_millis(50));
     if let Some(status) = child.try_wait()? {
         bail!("{name} ended at once with {status}; see {}", logs.join(format!("{name}.log")).display());
@@ -56,7 +57,8 @@ fn pid_file(folder: &Path, name: &str) -> PathBuf {
     folder.join("run").join(format!("{name}.pid"))
 }
 
-/// Sends a signal to one process of the stack, by the name it was started under. What is killed has ended on return.
+/// Sends a signal to one process of the stack, by the name under which it was started. After `SIGKILL`, returns only
+/// when the process has ended.
 pub(crate) fn signal(folder: &Path, name: &str, signal: Signal) -> anyhow::Result<()> {
     let pid = pid_of(folder, name)?;
     kill(pid, signal).with_context(|| format!("signal {name}"))?;
@@ -80,8 +82,8 @@ fn has_ended(pid: Pid) -> bool {
     is_zombie && process.tasks().map_or(0, Iterator::count) <= 1
 }
 
-/// Ends MiniStack politely, so that it saves what it has. It waits for the requests it is at, and those for functions, which
-/// wait for MiniStack in turn: so the functions are killed meanwhile.
+/// Ends MiniStack with `SIGTERM`, so that it saves its state. MiniStack waits for its running requests, also for those
+/// of functions, and the functions wait for MiniStack in turn. Therefore the functions are killed meanwhile.
 pub(crate) fn end_emulator(folder: &Path) -> anyhow::Result<()> {
     let pid = pid_of(folder, "ministack")?;
     kill(pid, Signal::SIGTERM).context("end MiniStack")?;
@@ -91,15 +93,15 @@ pub(crate) fn end_emulator(folder: &Path) -> anyhow::Result<()> {
     if politely.is_ok() {
         return Ok(());
     }
-    // It saves first, and then waits for threads that may never end.
+    // MiniStack saves its state first, and then waits for threads that may never end.
     kill(pid, Signal::SIGKILL).context("kill MiniStack")?;
     wait_until("the end of MiniStack", Duration::from_secs(10), || has_ended(pid))
 }
 
-/// Kills every function that runs, in the middle of whatever it does; how many there were.
+/// Kills every running function in the middle of its work. Returns how many there were.
 pub(crate) fn kill_functions(folder: &Path) -> anyhow::Result<usize> {
     let mut killed = 0;
-    for pid in of_stack(folder)? {
+    for pid in processes_of_stack(folder)? {
         let program = Process::new(pid.as_raw()).and_then(|process| process.exe());
         let is_function = program.is_ok_and(|program| program.ends_with("bootstrap"));
         if is_function && kill(pid, Signal::SIGKILL).is_ok() {
@@ -126,37 +128,39 @@ pub(crate) fn wait_until(what: &str, timeout: Duration, holds: impl Fn() -> bool
     Ok(())
 }
 
-/// Whether something listens on a loopback port.
+/// Returns whether something listens on a loopback port.
 pub(crate) fn listens(port: u16) -> bool {
     TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_millis(500)).is_ok()
 }
 
-/// The processes of the stack in `folder`. A shell that somebody has open in there is one, too.
-pub(crate) fn of_stack(folder: &Path) -> anyhow::Result<Vec<Pid>> {
+/// Returns the processes of the stack in `folder`. A shell whose working folder is in there counts as one of them.
+pub(crate) fn processes_of_stack(folder: &Path) -> anyhow::Result<Vec<Pid>> {
     let is_of_stack = |process: &Process| {
         // Processes of other users, and those that end meanwhile, cannot be read and belong to no stack of this user.
         let environment = process.environ().unwrap_or_default();
-        let is_marked = environment.get(OsStr::new(MARK)).is_some_and(|mark| mark == folder.as_os_str());
-        // A server may write its title over its environment, as Redis does.
+        let is_marked =
+            environment.get(OsStr::new(STACK_VARIABLE)).is_some_and(|mark| mark == folder.as_os_str());
+        // A server may overwrite its environment with its title, as Redis does. Its working folder still identifies it.
         is_marked || process.cwd().is_ok_and(|cwd| cwd.starts_with(folder))
     };
     let processes = procfs::process::all_processes().context("read /proc")?;
     Ok(processes.flatten().filter(is_of_stack).map(|process| Pid::from_raw(process.pid())).collect())
 }
 
-/// Ends every process of the stack, politely first; how many there were.
+/// Ends every process of the stack, with `SIGTERM` first and with `SIGKILL` after three seconds. Returns how many there
+/// were.
 pub(crate) fn end_all(folder: &Path) -> anyhow::Result<usize> {
-    let all = of_stack(folder)?;
+    let all = processes_of_stack(folder)?;
     for (signal, patience) in
         [(Signal::SIGTERM, Duration::from_secs(3)), (Signal::SIGKILL, Duration::from_secs(5))]
     {
         let deadline = Instant::now() + patience;
         loop {
-            let left = of_stack(folder)?;
+            let left = processes_of_stack(folder)?;
             if left.is_empty() {
                 return Ok(all.len());
             }
-            // A signal to a process that has just ended is no failure.
+            // An error is ignored: the process may have ended before the signal.
             for pid in left {
                 kill(pid, signal).ok();
             }
@@ -166,5 +170,5 @@ pub(crate) fn end_all(folder: &Path) -> anyhow::Result<usize> {
             thread::sleep(Duration::from_millis(50));
         }
     }
-    bail!("these processes of the stack do not end: {:?}", of_stack(folder)?)
+    bail!("these processes of the stack do not end: {:?}", processes_of_stack(folder)?)
 }

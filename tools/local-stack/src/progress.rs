@@ -1,4 +1,4 @@
-//! Long work, shown while it lasts.
+//! Shows the progress of long steps and the output of commands.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Runs `work` under a title: a spinner on a terminal, and a line with the time it took at its end.
+/// Runs `work` and shows its title: a spinner on a terminal while it runs, and a line with the elapsed time at its end.
 pub fn step<T>(title: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
     let started = Instant::now();
     let spinner = ProgressBar::new_spinner().with_message(title.to_owned());
@@ -25,7 +25,7 @@ pub fn step<T>(title: &str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow:
     result
 }
 
-/// Runs a command quietly. Its output goes to `log`; where it fails, the end of it is part of the error.
+/// Runs a command and writes its output to `log`. If the command fails, the error contains the last lines of the log.
 pub fn run_quietly(command: &mut Command, log: &Path) -> anyhow::Result<()> {
     if let Some(folder) = log.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -42,7 +42,7 @@ pub fn run_quietly(command: &mut Command, log: &Path) -> anyhow::Result<()> {
     bail!("{} ended with {status}; the end of {}:\n{tail}", name(command), log.display())
 }
 
-/// Runs a command whose output is for the person to see.
+/// Runs a command and shows its output.
 pub fn run_visibly(command: &mut Command) -> anyhow::Result<()> {
     let status = command.status().with_context(|| format!("run {}", name(command)))?;
     if status.success() {

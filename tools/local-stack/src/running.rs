@@ -13,16 +13,16 @@ use crate::{
     process, tools, workspace,
 };
 
-/// What is known of a stack that runs. Kept in `stack.json`, which only its owner may read.
+/// The data of a running stack. It is stored in `stack.json`, which only its owner may read.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Running {
     pub(crate) folder: PathBuf,
     pub(crate) ports: Ports,
-    /// Of the cache's user `custody`.
+    /// The password of the cache's user `custody`.
     pub(crate) cache_password: String,
-    /// Of the cache's user `admin`, whom only nodes and tests know.
+    /// The password of the cache's user `admin`, which only nodes and tests know.
     pub(crate) cache_admin_password: String,
-    /// Of what was deployed; empty before the first deployment.
+    /// The fingerprint of what was deployed; empty before the first deployment.
     pub(crate) fingerprint: String,
     pub(crate) outputs: BTreeMap<String, String>,
     pub(crate) api_key: String,
@@ -32,7 +32,7 @@ pub struct Running {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Ports {
     pub(crate) gateway: u16,
-    /// Of the nodes of the cache, those of a shard that may be added among them.
+    /// The ports of the cache's nodes, including those of the shard that can be added.
     pub(crate) cache: [NodePorts; cache::NODES],
 }
 
@@ -50,8 +50,8 @@ impl Running {
         write_private(&self.outputs_file(), &outputs)
     }
 
-    /// The first part of the stack that does not answer any more.
-    pub(crate) fn first_dead_part(&self) -> Option<String> {
+    /// Returns the first part of the stack that no longer listens on its port.
+    pub(crate) fn first_part_not_listening(&self) -> Option<String> {
         let cache = cache::present(&self.folder).into_iter();
         let nodes = cache
             .map(|number| (format!("node {} of the cache", number + 1), self.ports.cache[number].client));
@@ -71,8 +71,8 @@ impl Running {
         self.folder.join("tls/ca.pem")
     }
 
-    /// The variables that point AWS tools and the test client at this stack. The credentials are the emulator's
-    /// administrator, who exists nowhere else.
+    /// Returns the environment variables that point AWS tools and the test client at this stack. The credentials are
+    /// those of the emulator's administrator, and are valid only there.
     fn variables(&self) -> Vec<(&'static str, String)> {
         let ca_file = self.ca_file().display().to_string();
         vec![
@@ -88,17 +88,22 @@ impl Running {
         ]
     }
 
-    /// `command` with this stack as its AWS.
-    pub fn point_at_it<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+    /// Sets the environment of `command` so that it uses this stack as its AWS.
+    pub fn point_at_stack<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for foreign in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "SSL_CERT_DIR"] {
             command.env_remove(foreign);
         }
         command.envs(self.variables())
     }
 
-    /// The same for a test, which may also break and look into the stack.
-    pub fn point_test_at_it<'a>(&self, command: &'a mut Command, python: &tools::Python) -> &'a mut Command {
-        self.point_at_it(command)
+    /// Sets the environment of a test so that it uses this stack as its AWS, and so that it may also break and inspect
+    /// the stack.
+    pub fn point_test_at_stack<'a>(
+        &self,
+        command: &'a mut Command,
+        python: &tools::Python,
+    ) -> &'a mut Command {
+        self.point_at_stack(command)
             .env("CUSTODY_PYTHON", python.bin().join("python"))
             .env("CUSTODY_STACK_FOLDER", &self.folder)
             .env("CUSTODY_LOCAL_STACK", Stack::of(self).name)
@@ -107,7 +112,7 @@ impl Running {
             .env("CUSTODY_CACHE_ADMIN_PASSWORD", &self.cache_admin_password)
     }
 
-    /// The ports of the cache's nodes as text, separated by commas.
+    /// Returns the ports of the cache's nodes as text, separated by commas.
     fn cache_ports(&self) -> String {
         let ports = cache::present(&self.folder)
             .into_iter()
@@ -115,14 +120,14 @@ impl Running {
         ports.collect::<Vec<_>>().join(",")
     }
 
-    /// Prints the variables for a shell.
+    /// Prints the variables as `export` commands for a shell.
     pub fn print_exports(&self) {
         for (name, value) in self.variables() {
             println!("export {name}='{value}'");
         }
     }
 
-    /// Fails where anything of the stack still runs, as it must not after `down`.
+    /// Fails if any process of the stack still runs. Nothing must run after `down`.
     pub fn expect_gone(&self) -> anyhow::Result<()> {
         let cache = self.ports.cache.iter().map(|ports| ports.client);
         for port in [self.ports.gateway].into_iter().chain(cache) {
@@ -130,13 +135,13 @@ impl Running {
                 bail!("something still listens on port {port}, although the stack is down");
             }
         }
-        match process::of_stack(&self.folder)?.as_slice() {
+        match process::processes_of_stack(&self.folder)?.as_slice() {
             [] => Ok(()),
             left => bail!("these processes are left although the stack is down: {left:?}"),
         }
     }
 
-    /// What a person wants to know first.
+    /// Returns a summary for a person: addresses, API key and folder.
     pub fn summary(&self) -> String {
         let output = |name: &str| self.outputs.get(name).map_or("(not deployed)", String::as_str);
         format!(

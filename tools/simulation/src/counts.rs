@@ -1,4 +1,4 @@
-//! How often each fault and each situation came about: what never happens is never tested.
+//! Counts how often each fault and each situation occurred. What never occurs is never tested.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ impl Counts {
         *self.0.entry((group, name.into())).or_default() += 1;
     }
 
-    /// Adds what another schedule counted.
+    /// Adds the counts of another schedule.
     pub(crate) fn merge(&mut self, other: Self) {
         for (key, count) in other.0 {
             *self.0.entry(key).or_default() += count;

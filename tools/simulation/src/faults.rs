@@ -1,4 +1,4 @@
-//! Faults: what can go wrong at an effect, and the plan that has it happen.
+//! Defines the faults of effects, and the plan that decides which effects fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +11,20 @@ use rand::{SeedableRng as _, rngs::SmallRng};
 
 use crate::{chance::Chance as _, counts::Counts};
 
-/// What can go wrong at one effect.
+/// A fault of one effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// The service throttles, or answers that it cannot, and has done nothing.
+    /// The service throttles or reports an error, and has done nothing.
     Refuse,
     /// The service denies access, and has done nothing.
     Deny,
-    /// The service does it, and the answer is lost.
+    /// The service performs the effect, and the answer is lost.
     LoseReply,
-    /// The service does nothing, and the caller waits until its patience ends.
+    /// The service does nothing, and the caller waits until its timeout.
     TimeOut,
-    /// The service does it, and the caller waits in vain for the answer.
+    /// The service performs the effect, and the caller waits in vain for the answer until its timeout.
     TimeOutAfter,
-    /// The caller's patience ends, and the service does it later all the same.
+    /// The caller's timeout passes, and the service performs the effect later nevertheless.
     Late,
     /// The process dies before the effect.
     Kill,
@@ -44,8 +44,8 @@ impl Fault {
         Self::KillAfter,
     ];
 
-    /// The faults that pass by themselves.
-    pub(crate) const PASSING: [Self; 7] = [
+    /// The faults that end by themselves.
+    pub(crate) const TEMPORARY: [Self; 7] = [
         Self::Refuse,
         Self::LoseReply,
         Self::TimeOut,
@@ -56,7 +56,7 @@ impl Fault {
     ];
 }
 
-/// Who an effect is asked of.
+/// The service that an effect is requested from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Service {
     Cache,
@@ -90,7 +90,7 @@ impl Service {
         Self::Functions,
     ];
 
-    /// The error of a stage that cannot have this service.
+    /// Returns the error of a stage that cannot use this service.
     pub(crate) fn unavailable(self) -> ErrorName {
         match self {
             Self::Cache => ErrorName::CacheUnavailable,
@@ -105,41 +105,41 @@ impl Service {
         }
     }
 
-    /// How much later a late effect of this service may happen.
-    fn latest(self) -> Duration {
+    /// Returns the maximum delay of a late effect of this service.
+    fn max_late_effect_delay(self) -> Duration {
         match self {
-            // A request to Step Functions does not outlive the connection of the one who gave up on it for long: what an
-            // EXPRESS execution may overlap with rests on that.
+            // After a caller has given up and its connection has ended, a request to Step Functions takes effect soon
+            // or never. What an EXPRESS execution may overlap with depends on that.
             Self::StepFunctions => Duration::from_mins(1),
             _ => Duration::from_secs(400),
         }
     }
 }
 
-/// A time in which a service fails.
+/// A period in which services fail.
 #[derive(Clone, Debug)]
 pub(crate) struct Outage {
     pub(crate) services: Vec<Service>,
     pub(crate) from_ms: i64,
     pub(crate) to_ms: i64,
     pub(crate) fault: Fault,
-    /// How many of a hundred calls fail.
+    /// The percentage of calls that fail.
     pub(crate) percent: u64,
 }
 
-/// Which effects go wrong.
+/// The plan of which effects fail.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     /// Faults by the number of the call.
     pub(crate) single: BTreeMap<u64, Fault>,
-    /// How many of a thousand calls go wrong, whatever they are.
+    /// The number of calls in a thousand that fail, of any service.
     pub(crate) per_mille: u64,
-    /// In which ways.
+    /// The faults to choose from for these calls.
     pub(crate) faults: Vec<Fault>,
     pub(crate) outages: Vec<Outage>,
 }
 
-/// Counts calls, and breaks those that the plan has break.
+/// Counts calls, and makes those fail that the plan selects.
 pub(crate) struct Injector(Mutex<State>);
 
 struct State {
@@ -165,12 +165,12 @@ impl Injector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Breaks calls by this plan from now on.
+    /// Follows this plan from now on.
     pub(crate) fn follow(&self, plan: Plan) {
         self.state().plan = plan;
     }
 
-    /// The fault of the next call, if any.
+    /// Returns the fault of the next call, if any.
     pub(crate) fn next(&self, now_ms: i64, service: Service) -> Option<Fault> {
         let mut state = self.state();
         let call = state.calls;
@@ -197,20 +197,20 @@ impl Injector {
         Some(fault)
     }
 
-    /// How long an effect takes.
+    /// Returns the time that an effect takes.
     pub(crate) fn latency(&self) -> Duration {
         Duration::from_millis(1 + self.state().chance.below(20))
     }
 
-    /// How long a caller waits for an answer that does not come.
-    pub(crate) fn patience(&self) -> Duration {
+    /// Returns the time for which a caller waits for an answer that does not come.
+    pub(crate) fn caller_timeout(&self) -> Duration {
         Duration::from_millis(1000 + self.state().chance.below(6000))
     }
 
-    /// How much later a late effect happens.
-    pub(crate) fn lateness(&self, service: Service) -> Duration {
+    /// Returns the delay of a late effect after its caller's timeout.
+    pub(crate) fn late_effect_delay(&self, service: Service) -> Duration {
         let chance = &mut self.state().chance;
-        let limit = service.latest().as_millis().try_into().unwrap_or(u64::MAX);
+        let limit = service.max_late_effect_delay().as_millis().try_into().unwrap_or(u64::MAX);
         let scale = chance.one_of(&[200, 3_000, 20_000, 130_000, limit]).min(limit);
         Duration::from_millis(chance.below(scale))
     }

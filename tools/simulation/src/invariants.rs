@@ -1,4 +1,4 @@
-//! What must hold in the end, when every fault is mended and everything owed was done.
+//! Checks what must hold at the end of a schedule, when all faults have ended and everything owed was done.
 
 use custody_core::{
     attempt::Attempt,
@@ -10,13 +10,13 @@ use custody_core::{
 
 use crate::{watch, world::World};
 
-/// Whether nothing is under way, and every open record waits for a person.
-pub(crate) fn is_quiet(world: &World) -> bool {
-    world.executions().is_quiet() && why_not_quiet(world).is_none()
+/// Returns whether nothing is running, and every open record waits for a person.
+pub(crate) fn is_at_rest(world: &World) -> bool {
+    world.executions().is_at_rest() && first_pending_work(world).is_none()
 }
 
-/// What is still owed.
-pub(crate) fn why_not_quiet(world: &World) -> Option<String> {
+/// Returns something that is still owed, if there is anything.
+pub(crate) fn first_pending_work(world: &World) -> Option<String> {
     if let Some(attempt) = world.stores.markers.marked().first() {
         return Some(format!("there is a marker of {attempt}"));
     }
@@ -28,14 +28,17 @@ pub(crate) fn why_not_quiet(world: &World) -> Option<String> {
         }
         match &open.state {
             OpenState::InProgress => Some(format!("{attempt} is in progress")),
-            OpenState::Failed { owed, .. } if !owed.is_empty() => Some(format!("{attempt} owes {owed:?}")),
+            OpenState::Failed { pending_steps, .. } if !pending_steps.is_empty() => {
+                Some(format!("{attempt} owes {pending_steps:?}"))
+            }
             OpenState::Failed { .. } if waits_for_person(world, open) => None,
             OpenState::Failed { .. } => Some(format!("{attempt} failed, and no dead letter was sent")),
         }
     })
 }
 
-/// Whether an item tells that an attempt was discarded, not an earlier one that somebody insisted on redriving.
+/// Returns whether the item records a discard of this attempt. A discard of an earlier attempt does not count: somebody
+/// has forced a redrive after it.
 pub(crate) fn is_discarded(item: &Item, attempt: Attempt) -> bool {
     item.discarded.is_some_and(|discarded| discarded >= attempt.number())
 }
@@ -44,11 +47,11 @@ fn waits_for_person(world: &World, open: &OpenRecord) -> bool {
     world.ledger().record(open.id()).dead_letters.contains(&open.attempt().number())
 }
 
-/// Every accepted record is completed, announced and closed, or open as failed, or discarded; and what is kept is what was
-/// sent.
+/// Checks that every accepted record is completed, announced and closed, or is open as failed, or is discarded, and
+/// that the stored bytes are those that were sent.
 pub(crate) fn check(world: &World) {
-    if !is_quiet(world) {
-        let why = why_not_quiet(world).unwrap_or_else(|| "an execution is under way".to_owned());
+    if !is_at_rest(world) {
+        let why = first_pending_work(world).unwrap_or_else(|| "an execution is running".to_owned());
         world.ledger().violated(format!("stuck: {why}"));
     }
     let accepted: Vec<RecordId> = {
@@ -98,12 +101,13 @@ fn check_failed(world: &World, id: RecordId, open: &OpenRecord, is_lost: bool) -
         return Err(format!("lost, and FAILED for another reason, {}", failure.error_name));
     }
     if failure.payload_reference.is_none() && !is_lost {
-        return Err("FAILED, and the failure does not tell where the payload is".to_owned());
+        return Err("FAILED, and the failure has no reference to the payload".to_owned());
     }
     Ok(())
 }
 
-/// What is archived or preserved under a record's key is what the producer with the receipt sent.
+/// Checks that the payload that is archived or preserved under a record's key is the one that the producer with the
+/// receipt sent.
 fn check_contents(world: &World) {
     let receipts = world.ledger().receipts.clone();
     for acknowledged in receipts {
@@ -112,7 +116,7 @@ fn check_contents(world: &World) {
         let preserved = world.stores.failed_store.content(&id.preserved_key());
         for content in archived.iter().chain(&preserved) {
             if *content != acknowledged.content {
-                world.ledger().violated(format!("record {id} is kept with other bytes than were sent"));
+                world.ledger().violated(format!("record {id} is stored with other bytes than were sent"));
             }
         }
     }
@@ -124,17 +128,18 @@ fn check_contents(world: &World) {
     }
 }
 
-/// The cache keeps for good only the payloads of open records. What was never accepted expires.
+/// Checks that the cache holds only payloads of open records without an expiry. A payload that was never accepted must
+/// expire.
 fn check_cache(world: &World) {
     for id in world.stores.cache.records() {
         if world.stores.cache.is_persisted(id) && world.stores.open.get(id).is_none() {
-            world.ledger().violated(format!("the cache keeps the payload of record {id} for good"));
+            world.ledger().violated(format!("the cache holds the payload of record {id} without an expiry"));
         }
     }
 }
 
-/// Every accepted record is completed, and no dead letter was ever sent of one: an outage that was shorter than an hour and
-/// passed by itself needs no person.
+/// Checks that every accepted record is completed and never had a dead letter: an outage that is shorter than an hour
+/// and ends by itself needs no person.
 pub(crate) fn check_unattended(world: &World) {
     let accepted: Vec<_> = {
         let ledger = world.ledger();
@@ -148,7 +153,7 @@ pub(crate) fn check_unattended(world: &World) {
     }
 }
 
-/// A record whose payload is not lost, and that nobody discarded, is completed.
+/// Checks that a record is completed, unless its payload is lost or somebody discarded it.
 pub(crate) fn check_completed(world: &World, id: RecordId) {
     let known = world.ledger().record(id).clone();
     if (known.is_lost && !watch::is_in_s3(world, id)) || known.is_discarded {
@@ -156,11 +161,11 @@ pub(crate) fn check_completed(world: &World, id: RecordId) {
     }
     let states = world.stores.table.item(id).map(|item| item.status);
     if states != Some("COMPLETED") {
-        world.ledger().violated(format!("record {id} is {states:?} after every fault was mended"));
+        world.ledger().violated(format!("record {id} is {states:?} after all faults have ended"));
     }
 }
 
-/// How records ended.
+/// Counts how records ended.
 pub(crate) fn count_ends(world: &World) {
     let items = world.stores.table.items();
     let mut ledger = world.ledger();

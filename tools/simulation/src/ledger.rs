@@ -1,7 +1,7 @@
-//! The ledger: what the simulation knows happened, independently of what the stores say.
+//! The ledger: records what happened in the simulation, independently of what the stores report.
 //!
-//! Every effect is entered when it is done, also when its caller never learns of it. What must never happen at any time is
-//! checked then; what must have happened in the end is checked by [`crate::invariants`].
+//! Every effect is entered when it is done, even if its caller never receives the answer. What must never happen is
+//! checked at that moment. What must have happened at the end is checked by [`crate::invariants`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,22 +27,22 @@ pub(crate) struct Acknowledged {
     pub(crate) content: Bytes,
 }
 
-/// What is known of a record.
+/// The facts about a record.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
-    /// The digest of what was accepted, since it was.
+pub(crate) struct RecordFacts {
+    /// The digest of the accepted payload; `None` before the acceptance.
     pub(crate) accepted: Option<Sha256>,
     pub(crate) durability: Option<Durability>,
     pub(crate) key: Option<IdempotencyKey>,
-    /// How long the key stands for the record at least.
+    /// The time until which the key belongs to the record at least.
     pub(crate) claimed_until: Option<Timestamp>,
-    /// Whether all nodes that had the payload were lost at a level that does not survive it.
+    /// Whether all nodes with the payload were lost, at a durability level that does not survive such a loss.
     pub(crate) is_lost: bool,
     /// Whether the cache has ever answered as if it were empty while it had the payload.
-    pub(crate) was_hidden: bool,
-    /// When the record was closed last, and in which attempt.
+    pub(crate) was_temporarily_absent: bool,
+    /// The time at which the record was last closed, and the attempt in which it was closed.
     pub(crate) closed: Option<(i64, Attempt)>,
-    /// Whether an operator has discarded it.
+    /// Whether an operator has discarded the record.
     pub(crate) is_discarded: bool,
     /// The attempts whose dead letters were sent.
     pub(crate) dead_letters: BTreeSet<u32>,
@@ -55,24 +55,24 @@ pub(crate) struct Published {
     pub(crate) body: Value,
 }
 
-/// Everything that is known.
+/// The facts about a whole schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) violations: Vec<String>,
-    pub(crate) records: BTreeMap<RecordId, Known>,
+    pub(crate) records: BTreeMap<RecordId, RecordFacts>,
     pub(crate) receipts: Vec<Acknowledged>,
     pub(crate) published: BTreeMap<String, Published>,
     pub(crate) publications: usize,
     pub(crate) counts: Counts,
     pub(crate) trace: Option<Vec<String>>,
-    /// What the index listed before, by kind.
+    /// The previous listing of the index, by kind.
     pub(crate) listings: BTreeMap<OpenKind, IndexListing>,
-    /// When the cache answered last as if it were empty.
+    /// The last time at which the cache began to answer as if it were empty.
     pub(crate) answered_as_empty_ms: Option<i64>,
 }
 
-/// How long apart two times are at least in which the cache answers as if it were empty.
-const BETWEEN_EMPTY_ANSWERS_MS: i64 = 15 * 60_000;
+/// The minimum time between two starts of a period in which the cache answers as if it were empty.
+const MIN_INTERVAL_OF_EMPTY_ANSWERS_MS: i64 = 15 * 60_000;
 
 impl Ledger {
     pub(crate) fn violated(&mut self, what: String) {
@@ -86,27 +86,28 @@ impl Ledger {
         self.counts.add("situation", name);
     }
 
-    /// Notes what happened, for whoever replays the schedule.
+    /// Adds a line to the trace, for a person who replays the schedule.
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
         }
     }
 
-    /// Whether the cache may answer as if it were empty from now on, for a while.
+    /// Returns whether the cache may begin to answer as if it were empty. If it may, notes the time.
     pub(crate) fn may_answer_as_empty(&mut self, now_ms: i64) -> bool {
-        let may = self.answered_as_empty_ms.is_none_or(|last| now_ms - last > BETWEEN_EMPTY_ANSWERS_MS);
+        let may =
+            self.answered_as_empty_ms.is_none_or(|last| now_ms - last > MIN_INTERVAL_OF_EMPTY_ANSWERS_MS);
         if may {
             self.answered_as_empty_ms = Some(now_ms);
         }
         may
     }
 
-    pub(crate) fn record(&mut self, id: RecordId) -> &mut Known {
+    pub(crate) fn record(&mut self, id: RecordId) -> &mut RecordFacts {
         self.records.entry(id).or_default()
     }
 
-    /// Notes that a record is accepted now, by an open record or a marker.
+    /// Notes the acceptance of a record, by an open record or a marker.
     pub(crate) fn accepted(&mut self, record: &OpenRecord, claim: Option<&ClaimRequest>) {
         let known = self.record(record.id());
         known.accepted.get_or_insert(record.message.payload.sha256);
@@ -117,7 +118,7 @@ impl Ledger {
         }
     }
 
-    /// Notes a publication. Whatever is published under one id must be the same.
+    /// Notes a publication. All publications under one id must have the same content.
     pub(crate) fn published(&mut self, notification: &Notification) {
         self.publications += 1;
         let id = notification.body["id"].as_str().unwrap_or_default().to_owned();

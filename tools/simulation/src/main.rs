@@ -1,9 +1,9 @@
-//! The crash matrix: the real stages over stores in memory, with everything that can go wrong.
+//! The crash matrix runs the real stages over in-memory stores, with everything that can go wrong.
 //!
-//! First one record with one fault, for every fault at every call of its way. Then as many random schedules as wanted:
-//! several producers, repeated requests, faults, outages, losses of the cache, stopped executions, operators. After each
-//! schedule everything is mended, and every accepted record must be at one of its ends; what must never happen is checked
-//! all the time.
+//! It first runs systematic schedules: one record with one fault, for every fault at every call that processing a
+//! record makes. It then runs random schedules, with several producers, repeated requests, faults, outages, losses of
+//! the cache, stopped executions and operators. At the end of each schedule all faults end, and every accepted record
+//! must reach one of its ends. What must never happen is checked at every effect.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod chance;
@@ -43,22 +43,22 @@ use crate::{counts::Counts, faults::Fault, schedule::Schedule};
     about = "Drives the stages through faults, outages, losses and races. Exit status: 0 no violation, 1 violations, 2 wrong usage."
 )]
 struct Arguments {
-    /// How many random schedules to run, after the systematic ones.
+    /// The number of random schedules to run after the systematic ones.
     #[arg(long, default_value_t = 6000)]
     schedules: u64,
-    /// Where the random schedules begin; schedule n has the seed S + n.
+    /// The seed S of the random schedules; schedule n has the seed S + n.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many schedules to run at once.
+    /// The number of schedules to run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Leave out the systematic schedules.
+    /// Do not run the systematic schedules.
     #[arg(long)]
     only_random: bool,
-    /// Print what happened in every schedule; with `--schedules 1`, a replay.
+    /// Print what happened in every schedule. With `--schedules 1`, only the schedule of the seed runs: a replay.
     #[arg(long)]
     trace: bool,
-    /// Print how often each fault and each situation came about.
+    /// Print how often each fault and each situation occurred.
     #[arg(long)]
     counts: bool,
 }
@@ -71,7 +71,7 @@ struct Totals {
     counts: Counts,
 }
 
-/// How many violated schedules are shown; the others are counted.
+/// The maximum number of violated schedules to print. The others are only counted.
 const MAX_SHOWN: u64 = 5;
 
 fn main() -> ExitCode {
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             .collect();
         in_parallel(arguments.jobs, cases.len() as u64, |case| {
             let (fault, is_keyed, is_express) = cases[usize::try_from(case).unwrap_or(0)];
-            every_call(fault, is_keyed, is_express, &totals);
+            run_fault_at_every_call(fault, is_keyed, is_express, &totals);
         });
         let schedules = lock(&totals).schedules;
         println!("systematic: {schedules} schedules, each fault at every call of a record");
@@ -120,8 +120,8 @@ fn in_parallel(jobs: usize, cases: u64, work: impl Fn(u64) + Sync) {
     });
 }
 
-/// A fault at every call, as far as the way of a record goes.
-fn every_call(fault: Fault, is_keyed: bool, is_express: bool, totals: &Mutex<Totals>) {
+/// Runs one schedule for each call that processing a record makes, with the fault at that call.
+fn run_fault_at_every_call(fault: Fault, is_keyed: bool, is_express: bool, totals: &Mutex<Totals>) {
     let mut calls = 1;
     let mut call = 0;
     while call < calls {
@@ -130,7 +130,7 @@ fn every_call(fault: Fault, is_keyed: bool, is_express: bool, totals: &Mutex<Tot
     }
 }
 
-/// Runs one schedule; how many calls it made.
+/// Runs one schedule. Returns the number of calls that it made.
 fn run(schedule: &Schedule, trace: bool, totals: &Mutex<Totals>) -> u64 {
     let outcome = schedule.run(trace);
     let mut totals = lock(totals);
@@ -150,7 +150,8 @@ fn run(schedule: &Schedule, trace: bool, totals: &Mutex<Totals>) -> u64 {
             }
         }
         for violation in outcome.violations {
-            // Without the ids of this schedule.
+            // Leaves out the ids of this schedule, so that equal violations of different schedules are counted
+            // together.
             let words = violation.split_whitespace().filter(|word| !word.contains("-7")).collect::<Vec<_>>();
             totals.counts.add("violation", words.join(" "));
         }

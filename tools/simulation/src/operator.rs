@@ -1,4 +1,5 @@
-//! Operators: dead letters are redriven, records discarded; and SQS between them, which delivers late, twice and out of order.
+//! Simulates operators, who redrive dead letters and discard records, and SQS between them and the redrive function,
+//! which delivers late, twice and out of order.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +7,7 @@ use custody_core::{
     dead_letter::DeadLetter,
     open_record::OpenState,
     ports::{OpenRecords as _, RecordTable as _},
-    stages::redrive::{FORCE, Redrive},
+    stages::redrive::{FORCE_ATTRIBUTE, Redrive},
     testing::world::FIRST_LOOK,
 };
 use serde_json::json;
@@ -19,28 +20,29 @@ use crate::{
     world::World,
 };
 
-/// How often SQS hands out a message of the redrive queue before it goes to the dead-letter queue.
+/// The number of times that SQS delivers a message of the redrive queue before the message goes to the dead-letter
+/// queue.
 const MAX_RECEIVES: u32 = 4;
 
 /// Moves every dead letter to the redrive queue.
-pub(crate) fn redrive_all(world: &Arc<World>, forced: bool) {
+pub(crate) fn redrive_all_dead_letters(world: &Arc<World>, forced: bool) {
     for letter in world.stores.dead_letters.take() {
         deliver(world, &letter, forced);
     }
 }
 
-/// Has every failed record redriven, from the open record, where its dead letter may have expired.
-pub(crate) fn redrive_open(world: &Arc<World>) {
+/// Redrives every failed record from its open record, because its dead letter may have expired.
+pub(crate) fn redrive_from_open_records(world: &Arc<World>) {
     for open in world.stores.open.all() {
-        if let OpenState::Failed { failure, owed } = &open.state
-            && owed.is_empty()
+        if let OpenState::Failed { failure, pending_steps } = &open.state
+            && pending_steps.is_empty()
         {
             deliver(world, &DeadLetter::of_record(&open.message, failure.clone(), Vec::new()), true);
         }
     }
 }
 
-/// SQS delivers a message once at least.
+/// Delivers a dead letter to the redrive function, sometimes twice: SQS delivers a message at least once.
 fn deliver(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
     let twice = world.chance().percent(25);
     if twice {
@@ -61,8 +63,11 @@ fn deliver(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
 
 async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
     let Some(failed) = letter.attempt() else { return };
-    let attributes =
-        if forced { json!({FORCE: {"stringValue": "true", "dataType": "String"}}) } else { json!({}) };
+    let attributes = if forced {
+        json!({FORCE_ATTRIBUTE: {"stringValue": "true", "dataType": "String"}})
+    } else {
+        json!({})
+    };
     let event = json!({"Records": [{
         "messageId": "m-1", "body": json!(letter).to_string(), "messageAttributes": attributes,
     }]});
@@ -87,18 +92,19 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
         }
         world.scheduler.sleep(Duration::from_mins(6)).await;
     }
-    world.ledger().situation("SQS gave a message of the redrive queue up");
+    world.ledger().situation("SQS gave up on a message of the redrive queue");
     let queue = &world.stores.dead_letters;
     custody_core::ports::DeadLetters::send(&queue, letter).await.ok();
 }
 
-/// Discards every failed record that owes nothing, with a reason; then closes it. An operator who is interrupted in between
-/// leaves that to reconcile.
+/// Discards some of the failed records that owe nothing, with a reason, and then closes them. If an operator is
+/// interrupted before the close, reconcile closes the record.
 pub(crate) async fn discard_some(world: Arc<World>) {
     let process = Process::new(Role::Stage, world.scheduler.now_ms());
     let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
     for open in world.stores.open.all() {
-        let is_settled = matches!(&open.state, OpenState::Failed { owed, .. } if owed.is_empty());
+        let is_settled =
+            matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty());
         if !is_settled || world.chance().percent(50) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! Lambda: the functions as they are invoked, each over faulty ports.
+//! Simulates Lambda: invokes the functions over ports with faults.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use custody_core::{
         aggregate::{self, AggregateInput},
         archive::{self, Archive},
         failure::{self, FailedRecord, Failure, FailureReceipt},
-        ingest::{Ingest, TABLE_PAUSE},
+        ingest::{Ingest, TABLE_BREAKER_PAUSE},
         metadata,
         reconcile::{Reconcile, Report},
     },
@@ -29,7 +29,7 @@ use crate::{
     world::World,
 };
 
-/// A stage's function, as the workflow invokes it.
+/// The function of a stage, as the workflow invokes it.
 pub(crate) struct StageTask<T> {
     pub(crate) stage: &'static str,
     pub(crate) transient: &'static [ErrorName],
@@ -47,7 +47,7 @@ where
     StageTask { stage, transient, work: Arc::new(move |ports| Box::pin(work(ports))) }
 }
 
-/// The archive function.
+/// Returns the task that runs the archive function.
 pub(crate) fn archive(message: &InternalMessage) -> StageTask<ArchiveReceipt> {
     let message = message.clone();
     task("archive", archive::TRANSIENT, move |ports| {
@@ -64,7 +64,7 @@ pub(crate) fn archive(message: &InternalMessage) -> StageTask<ArchiveReceipt> {
     })
 }
 
-/// The metadata function.
+/// Returns the task that runs the metadata function.
 pub(crate) fn metadata(message: &InternalMessage) -> StageTask<MetadataReceipt> {
     let message = message.clone();
     task("metadata", metadata::TRANSIENT, move |ports| {
@@ -73,7 +73,7 @@ pub(crate) fn metadata(message: &InternalMessage) -> StageTask<MetadataReceipt> 
     })
 }
 
-/// The aggregate function.
+/// Returns the task that runs the aggregate function.
 pub(crate) fn aggregate(
     message: &InternalMessage,
     archive: ArchiveReceipt,
@@ -86,7 +86,7 @@ pub(crate) fn aggregate(
     })
 }
 
-/// The failure function.
+/// Returns the task that runs the failure function.
 pub(crate) fn failure(record: FailedRecord) -> StageTask<FailureReceipt> {
     task("failure", failure::TRANSIENT, move |ports| {
         let record = record.clone();
@@ -109,12 +109,13 @@ fn failure_stage(ports: &Faulty) -> Failure<Simulated> {
     }
 }
 
-/// Has the failure function run, as reconcile does.
+/// Runs the failure function, as reconcile does.
 pub(crate) fn handle_failure(
     world: Arc<World>,
     record: FailedRecord,
 ) -> Boxed<Result<FailureReceipt, Failed>> {
-    // Boxed, because reconcile has it run by way of a port, and the port's future must not contain its own kind.
+    // Boxed, because reconcile runs the function through a port, and the type of the port's future must not contain
+    // itself.
     Box::pin(async move {
         let process = Process::new(Role::Stage, world.scheduler.now_ms());
         let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
@@ -123,7 +124,7 @@ pub(crate) fn handle_failure(
     })
 }
 
-/// Runs reconcile once.
+/// Runs reconcile once. Returns its report, or `None` if it failed.
 pub(crate) async fn reconcile(world: Arc<World>, limit: Duration) -> Option<Report> {
     let process = Process::new(Role::Reconcile, world.scheduler.now_ms());
     let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
@@ -150,10 +151,10 @@ pub(crate) async fn reconcile(world: Arc<World>, limit: Duration) -> Option<Repo
     report.ok()
 }
 
-/// The environments of the ingest function that are free.
+/// The environments of the ingest function that process no request now.
 pub(crate) type Environments = Vec<Environment>;
 
-/// An environment of the ingest function: one process, which answers one request after the other.
+/// An environment of the ingest function: one process, which processes one request after the other.
 pub(crate) struct Environment {
     ingest: Ingest<Simulated>,
     process: Process,
@@ -174,15 +175,15 @@ impl Environment {
             dead_letters: ports.dead_letters(),
             rejected_requests: ports.rejected_requests(),
             clock: ports.clock(),
-            table_breaker: Breaker::new(TABLE_PAUSE),
+            table_breaker: Breaker::new(TABLE_BREAKER_PAUSE),
             first_look: FIRST_LOOK,
         };
         Self { ingest, process }
     }
 }
 
-/// Answers a request; `None` where the producer gets no answer. What is left for after the answer is done beside it, or
-/// never.
+/// Answers a request. Returns `None` if the producer gets no answer. The follow-up runs concurrently after the answer,
+/// or never.
 pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Option<ProxyResponse> {
     let known = world.environments().pop();
     let environment = known.unwrap_or_else(|| Environment::new(&world));
@@ -215,7 +216,7 @@ pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Optio
 }
 
 impl Faulty {
-    /// Has a function run, as the workflow does.
+    /// Runs a function, as the workflow does.
     pub(crate) async fn call_function<T, F>(
         &self,
         stage: &'static str,

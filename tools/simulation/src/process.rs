@@ -1,4 +1,5 @@
-//! Processes: a function's invocation ends with an answer, with its time, or with its process.
+//! Simulates the processes of functions. An invocation ends when the function answers, when its time limit is over, or
+//! when its process dies.
 
 use std::{
     future::Future,
@@ -16,27 +17,27 @@ use futures_util::future::poll_fn;
 
 use crate::scheduler::Scheduler;
 
-/// What a process is there for, as far as it matters to what it may do.
+/// The role of a process, on which the effects depend that the process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Answers producers.
+    /// Ingest, which answers producers.
     Ingest,
-    /// Does a step of the workflow.
+    /// The function of a stage, which does a step of the workflow.
     Stage,
-    /// The workflow itself: a service that calls other services, and no process that could die.
+    /// The workflow service itself, which calls other services. It is not a process that can die.
     Workflow,
-    /// Does what is owed.
+    /// Reconcile, which does what open records owe.
     Reconcile,
-    /// Redrives the dead letter of this attempt, perhaps because a person insists.
+    /// Redrive, which redrives a dead letter.
     Redrive {
-        /// The attempt that the dead letter tells of.
+        /// The attempt that the dead letter reports.
         failed: Attempt,
-        /// Whether a person insists.
+        /// Whether a person forces the redrive.
         forced: bool,
     },
 }
 
-/// One process.
+/// A simulated process. Clones are the same process.
 #[derive(Clone, Debug)]
 pub(crate) struct Process(Arc<State>);
 
@@ -44,7 +45,7 @@ pub(crate) struct Process(Arc<State>);
 struct State {
     role: Role,
     is_dead: AtomicBool,
-    /// Whether a producer waits for what the process does.
+    /// Whether a producer waits for the process's answer.
     is_answering: AtomicBool,
     began_ms: AtomicI64,
 }
@@ -68,7 +69,7 @@ impl Process {
         self.0.began_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// When the current invocation began.
+    /// Returns the time at which the current invocation began.
     pub(crate) fn began_ms(&self) -> i64 {
         self.0.began_ms.load(Ordering::Relaxed)
     }
@@ -85,28 +86,28 @@ impl Process {
         self.0.is_dead.load(Ordering::Relaxed)
     }
 
-    /// Ends the process. Whoever calls does not live to see it.
+    /// Ends the process. The returned future never completes, so the caller does not continue.
     pub(crate) async fn die<T>(&self) -> T {
         self.0.is_dead.store(true, Ordering::Relaxed);
         std::future::pending().await
     }
 }
 
-/// Why an invocation had no answer.
+/// The reason why an invocation had no result.
 #[derive(Clone, Debug)]
 pub(crate) enum Failed {
-    /// The stage gave this name and cause.
+    /// The stage returned an error with this name and this cause.
     Stage(&'static str, String),
-    /// The platform did not invoke the function, under this name.
+    /// The platform did not invoke the function, and returned this error name.
     Platform(&'static str),
     /// The process ended.
     Exit,
-    /// The time was up.
+    /// The time limit was over.
     TimedOut,
 }
 
 impl Failed {
-    /// The name under which Step Functions sees it.
+    /// Returns the error name that Step Functions receives.
     pub(crate) fn error_name(&self) -> &'static str {
         match self {
             Self::Stage(name, _) | Self::Platform(name) => name,
@@ -120,7 +121,7 @@ impl Failed {
             Self::Stage(_, cause) => cause.clone(),
             Self::Platform(_) => "the function was not invoked".to_owned(),
             Self::Exit => "the process ended".to_owned(),
-            Self::TimedOut => "the time was up".to_owned(),
+            Self::TimedOut => "the time limit was over".to_owned(),
         }
     }
 }
@@ -131,7 +132,8 @@ impl From<StageError> for Failed {
     }
 }
 
-/// Runs `work` in a process, until it ends, the process dies, or the time is up, which ends the process as well.
+/// Runs `work` in a process until `work` completes, the process dies, or the time limit is over. In the latter cases,
+/// `work` is abandoned.
 pub(crate) async fn invoke<T>(
     scheduler: &Scheduler,
     process: Process,

@@ -1,4 +1,4 @@
-//! Producers: who posts requests, and what they hold to be true of the answers.
+//! Simulates producers, which post requests and check the answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,8 +12,8 @@ use crate::{
     world::World,
 };
 
-/// Posts a request until there is an answer that is no "come again", or the producer gives up. Whether the request was
-/// taken.
+/// Posts a request until an answer does not ask for another try, or until the producer gives up. Returns whether the
+/// request was accepted.
 pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashes: u64) -> bool {
     for _ in 0..tries {
         let answer = platform::post(Arc::clone(&world), request.event.clone(), crashes).await;
@@ -33,7 +33,7 @@ pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashe
             }
             Some(answer) if answer.status_code < 500 => {
                 if request.form != Form::Malformed {
-                    world.ledger().violated(format!("a good request was refused: {}", answer.body));
+                    world.ledger().violated(format!("a valid request was rejected: {}", answer.body));
                 }
                 return false;
             }
@@ -43,13 +43,14 @@ pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashe
     false
 }
 
-/// A receipt is of this request's content, and its record is accepted and durable, also where it repeats another receipt.
+/// Checks that a receipt is for this request's content, and that its record is accepted and durable. This also applies
+/// to a receipt that repeats another one.
 fn check_receipt(world: &World, request: &Request, receipt: Receipt, replayed: bool) {
     let id = receipt.message_id;
     if receipt.payload.sha256 != request.digest() {
         world.ledger().violated(format!("record {id} has a receipt with another digest than its content"));
     }
-    watch::receipted(world, id, receipt.durability);
+    watch::check_receipt_given(world, id, receipt.durability);
     let mut ledger = world.ledger();
     if replayed {
         ledger.situation("a receipt was repeated");
@@ -58,7 +59,7 @@ fn check_receipt(world: &World, request: &Request, receipt: Receipt, replayed: b
     let first = known.durability;
     if first.is_some_and(|first| first != receipt.durability) {
         let text =
-            format!("record {id} was accepted as {first:?}, and its receipt says {:?}", receipt.durability);
+            format!("record {id}: accepted as {first:?}, but its receipt has {:?}", receipt.durability);
         ledger.violated(text);
     }
     ledger.note(|| format!("receipt of {id}, {:?}, replayed {replayed}", receipt.durability));

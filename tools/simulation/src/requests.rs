@@ -1,4 +1,5 @@
-//! Requests as API Gateway hands them to ingest, in every envelope, with the payload that each must be archived as.
+//! Creates requests as API Gateway passes them to ingest, in every envelope, each with the payload that must be
+//! archived.
 
 use base64_simd::STANDARD;
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::chance::Chance as _;
 
-/// The envelopes, and how the payload is written in each.
+/// The envelope of a request, and the form of the payload in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Base64,
@@ -18,7 +19,7 @@ pub(crate) enum Form {
     StructuredEvent,
     StructuredEventInBase64,
     BinaryEvent,
-    /// An envelope that nobody can read.
+    /// An envelope that cannot be read.
     Malformed,
 }
 
@@ -41,16 +42,17 @@ const FORMS: [Form; 12] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) form: Form,
-    /// Whether the request has an idempotency key, or is one.
+    /// Whether the request has an idempotency key. A CloudEvent always counts as one that has a key.
     pub(crate) is_keyed: bool,
-    /// The bytes that the payload stands for.
+    /// The bytes that the payload in the envelope encodes.
     pub(crate) content: Bytes,
-    /// The event.
+    /// The event that ingest receives.
     pub(crate) event: Bytes,
 }
 
 impl Request {
-    /// A request of this form. `number` tells payloads, and keys where `is_keyed`, of one schedule apart.
+    /// Creates a request of this form. `number` distinguishes the payloads of one schedule, and also the keys where
+    /// `is_keyed`.
     pub(crate) fn new(chance: &mut SmallRng, form: Form, number: u64, is_keyed: bool) -> Self {
         let salt = chance.below(u64::MAX);
         let mut headers = json!({"Content-Type": "application/json", "x-api-key": "secret"});
@@ -90,7 +92,7 @@ impl Request {
                 (text.into_bytes(), body)
             }
             Form::JsonValue => {
-                // With white space and spellings that a parser would not give back.
+                // Uses white space and spellings that are lost when JSON is parsed and written again.
                 let raw = format!("{{ \"n\" : 1.50,\t\"salt\": {salt}, \"t\":\"\\u00fc\" }}");
                 let body = envelope(json!("@"), Some("json")).replace("\"@\"", &raw);
                 (raw.into_bytes(), body)
@@ -142,14 +144,14 @@ impl Request {
         }
     }
 
-    /// A request of any form.
+    /// Creates a request of a random form.
     pub(crate) fn random(chance: &mut SmallRng, number: u64) -> Self {
         let form = chance.one_of(&FORMS);
         let is_keyed = chance.percent(50);
         Self::new(chance, form, number, is_keyed)
     }
 
-    /// The digest that a receipt for the request must have.
+    /// Returns the digest that a receipt for the request must have.
     pub(crate) fn digest(&self) -> Sha256 {
         Sha256::of(&self.content)
     }

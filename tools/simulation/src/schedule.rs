@@ -1,4 +1,5 @@
-//! One schedule: producers, operators, weather and faults, and then the time in which everything must come to its end.
+//! Runs one schedule: a period with producers, operators, store events and faults, and then the time in which every
+//! record must reach its end.
 
 mod plan;
 
@@ -18,37 +19,38 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// How many minutes what the faults left may take to come to its end.
-const HEALING_MINUTES: u64 = 200;
+/// The maximum time in minutes for everything that the faults have left behind to reach its end.
+const MAX_MINUTES_UNTIL_AT_REST: u64 = 200;
 
-/// Longer than reconcile leaves a record alone that waits for a person.
-const LONG_AFTER: Duration = Duration::from_mins(6 * 60 + 30);
+/// A time that is longer than reconcile waits between two looks at a record that waits for a person.
+const QUIET_PERIOD: Duration = Duration::from_mins(6 * 60 + 30);
 
-/// What a schedule is made of.
+/// A schedule and its parts.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
-    /// What names it, for a replay.
+    /// The name of the schedule, for a replay.
     pub(crate) name: String,
     seed: u64,
     setup: Setup,
     plan: Plan,
-    /// How long the faults last.
+    /// The time during which faults occur.
     window: Duration,
-    /// The time between two runs of reconcile meanwhile.
+    /// The time between two runs of reconcile during the window.
     tick: Duration,
     posts: Vec<Post>,
-    weather: Vec<(Duration, weather::Event)>,
+    weather: Vec<(Duration, weather::StoreEvent)>,
     operations: Vec<(Duration, Operation)>,
-    /// How many of a hundred answers are followed by a crash.
+    /// The percentage of answers that are followed by a crash.
     crashes: u64,
-    /// How many of a hundred runs of reconcile are killed, and how many have a second copy beside them.
+    /// The percentage of reconcile runs that are killed.
     killed_runs: u64,
+    /// The percentage of reconcile runs that run twice at the same time.
     doubled_runs: u64,
-    /// Whether everything that goes wrong passes by itself within an hour.
-    is_passing: bool,
+    /// Whether every fault ends by itself within an hour.
+    faults_end_within_an_hour: bool,
 }
 
-/// A request, sent at some time.
+/// A request, and the time at which a producer sends it.
 #[derive(Clone, Debug)]
 struct Post {
     at: Duration,
@@ -56,15 +58,15 @@ struct Post {
     tries: u64,
 }
 
-/// Something that an operator does.
+/// An action of an operator.
 #[derive(Clone, Copy, Debug)]
 enum Operation {
-    RedriveLetters { forced: bool },
+    RedriveDeadLetters { forced: bool },
     RedriveOpen,
     Discard,
 }
 
-/// What became of a schedule.
+/// The result of a schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
@@ -75,12 +77,12 @@ pub(crate) struct Outcome {
 }
 
 impl Schedule {
-    /// One record, one fault: at this call of its way.
+    /// Returns the schedule with one record and one fault, at this call of the record's processing.
     pub(crate) fn single(call: u64, fault: Fault, is_keyed: bool, is_express: bool) -> Self {
         plan::single(call, fault, is_keyed, is_express)
     }
 
-    /// The schedule that `seed` stands for.
+    /// Returns the random schedule of `seed`.
     pub(crate) fn random(seed: u64) -> Self {
         plan::random(seed)
     }
@@ -91,7 +93,7 @@ impl Schedule {
         let scheduler = world.scheduler.clone();
         let (schedule, there) = (self.clone(), Arc::clone(&world));
         scheduler.run(async move { schedule.drive(&there).await });
-        // They hold the world that holds them.
+        // The environments hold the world, and the world holds the environments: this breaks the cycle.
         world.environments().clear();
         let mut ledger = world.ledger();
         let mut counts = std::mem::take(&mut ledger.counts);
@@ -118,14 +120,14 @@ impl Schedule {
             self.tick(world);
             world.scheduler.sleep(self.tick).await;
         }
-        // A fault at a certain call comes when that call does.
-        world.mend(Plan { single: self.plan.single.clone(), ..Plan::default() });
-        heal(world).await;
+        // A fault at a certain call stays in the plan, because that call may still come.
+        world.end_faults(Plan { single: self.plan.single.clone(), ..Plan::default() });
+        wait_until_everything_ends(world).await;
         invariants::check(world);
-        if self.is_passing {
+        if self.faults_end_within_an_hour {
             invariants::check_unattended(world);
         }
-        self.insist(world).await;
+        self.force_redrives(world).await;
         invariants::check(world);
         invariants::count_ends(world);
     }
@@ -142,7 +144,7 @@ impl Schedule {
             let there = Arc::clone(world);
             world.scheduler.spawn(async move {
                 there.scheduler.sleep(at).await;
-                weather::happen(there, event).await;
+                weather::apply(there, event).await;
             });
         }
         for (at, operation) in self.operations.clone() {
@@ -151,15 +153,18 @@ impl Schedule {
                 there.scheduler.sleep(at).await;
                 there.note(|| format!("operator: {operation:?}"));
                 match operation {
-                    Operation::RedriveLetters { forced } => operator::redrive_all(&there, forced),
-                    Operation::RedriveOpen => operator::redrive_open(&there),
+                    Operation::RedriveDeadLetters { forced } => {
+                        operator::redrive_all_dead_letters(&there, forced);
+                    }
+                    Operation::RedriveOpen => operator::redrive_from_open_records(&there),
                     Operation::Discard => operator::discard_some(there).await,
                 }
             });
         }
     }
 
-    /// What happens in the deployment every so often: reconcile, and the expiry of what expires.
+    /// Runs what happens periodically in the deployment: reconcile, and the expiry of payloads in the cache and of
+    /// claims.
     fn tick(&self, world: &Arc<World>) {
         let now = world.now();
         world.stores.cache.expire(now);
@@ -181,13 +186,13 @@ impl Schedule {
         }
     }
 
-    /// An operator insists on every failed record: what is not lost completes now.
-    async fn insist(&self, world: &Arc<World>) {
+    /// Forces a redrive of every failed record: every record that is neither lost nor discarded must complete now.
+    async fn force_redrives(&self, world: &Arc<World>) {
         if world.stores.open.all().is_empty() {
             return;
         }
-        operator::redrive_open(world);
-        heal(world).await;
+        operator::redrive_from_open_records(world);
+        wait_until_everything_ends(world).await;
         let accepted: Vec<RecordId> = {
             let ledger = world.ledger();
             ledger.records.iter().filter(|(_, known)| known.accepted.is_some()).map(|(id, _)| *id).collect()
@@ -198,19 +203,20 @@ impl Schedule {
     }
 }
 
-/// Lets time pass until nothing is under way any more; then a long time more, in which nothing must come up again.
-async fn heal(world: &Arc<World>) {
-    bring_to_rest(world).await;
-    world.scheduler.sleep(LONG_AFTER).await;
-    bring_to_rest(world).await;
+/// Lets time pass until nothing is running any more. Then lets a long time pass, and waits again: nothing must come up
+/// in it that does not end.
+async fn wait_until_everything_ends(world: &Arc<World>) {
+    reconcile_until_at_rest(world).await;
+    world.scheduler.sleep(QUIET_PERIOD).await;
+    reconcile_until_at_rest(world).await;
 }
 
-async fn bring_to_rest(world: &Arc<World>) {
-    for _ in 0..HEALING_MINUTES {
+async fn reconcile_until_at_rest(world: &Arc<World>) {
+    for _ in 0..MAX_MINUTES_UNTIL_AT_REST {
         world.stores.cache.expire(world.now());
         platform::reconcile(Arc::clone(world), Duration::from_mins(2)).await;
         world.scheduler.sleep(MINUTE).await;
-        if invariants::is_quiet(world) {
+        if invariants::is_at_rest(world) {
             return;
         }
     }

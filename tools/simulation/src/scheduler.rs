@@ -1,6 +1,7 @@
-//! Virtual time: runs the tasks of one schedule on one thread, and jumps from one timer to the next when all of them wait.
+//! Runs the tasks of one schedule on one thread, in virtual time: when all tasks wait, the clock jumps to the next
+//! timer.
 //!
-//! *Invariant:* the order in which tasks run is a function of the schedule alone, so that a seed is a replay.
+//! *Invariant:* The order in which tasks run depends on the schedule alone, so that a seed can be replayed.
 
 use std::{
     cell::RefCell,
@@ -22,11 +23,11 @@ pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 thread_local! {
-    /// The tasks that this thread's schedule has spawned and not taken up.
+    /// The tasks that this thread's schedule has spawned but not run yet.
     static SPAWNED: RefCell<VecDeque<Task>> = const { RefCell::new(VecDeque::new()) };
 }
 
-/// When the virtual clock starts: 2026-11-20T22:21:00Z, in milliseconds.
+/// The start of the virtual clock: 2026-11-20T22:21:00Z, in milliseconds.
 pub(crate) const EPOCH_MS: i64 = 1_795_213_260_000;
 
 /// The tasks and the clock of one schedule.
@@ -70,20 +71,21 @@ impl Scheduler {
         Self(Arc::new(Shared { now_ms: AtomicI64::new(EPOCH_MS), queues: Mutex::default() }))
     }
 
-    /// The virtual time, in milliseconds since the Unix epoch.
+    /// Returns the virtual time, in milliseconds since the Unix epoch.
     pub(crate) fn now_ms(&self) -> i64 {
         self.0.now_ms.load(Ordering::Relaxed)
     }
 
-    /// Runs a future beside the others of this thread's schedule.
-    #[expect(clippy::unused_self, reason = "whoever spawns has the scheduler that runs it")]
+    /// Runs a future concurrently with the other tasks of this thread's schedule.
+    #[expect(clippy::unused_self, reason = "a caller with a scheduler spawns on that scheduler's thread")]
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         SPAWNED.with_borrow_mut(|spawned| spawned.push_back(Box::pin(task)));
     }
 
-    /// Runs a future beside the others, whether or not somebody still waits for its outcome.
-    pub(crate) fn spawn_joined<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> Joined<T> {
-        let joined = Joined(Arc::new(Mutex::new((None, None))));
+    /// Runs a future concurrently with the other tasks, to its end, whether or not somebody still waits for its
+    /// outcome.
+    pub(crate) fn spawn_joined<T: 'static>(&self, task: impl Future<Output = T> + 'static) -> JoinHandle<T> {
+        let joined = JoinHandle(Arc::new(Mutex::new((None, None))));
         let slot = Arc::clone(&joined.0);
         self.spawn(async move {
             let outcome = task.await;
@@ -102,7 +104,7 @@ impl Scheduler {
         Sleep { scheduler: self.clone(), until_ms: self.now_ms() + ms, set: None }
     }
 
-    /// Runs `root` to its end, with every task that is spawned meanwhile; those that have not ended then are dropped.
+    /// Runs `root` to its end, with every task that is spawned meanwhile. Then drops the tasks that have not ended.
     pub(crate) fn run(&self, root: impl Future<Output = ()> + 'static) {
         let mut tasks: Vec<Option<(Task, Arc<TaskWaker>)>> = Vec::new();
         let mut free = Vec::new();
@@ -126,7 +128,7 @@ impl Scheduler {
                 queues.ready.pop_front()
             };
             let Some(number) = next else {
-                self.jump();
+                self.advance_clock();
                 continue;
             };
             let Some((task, waker)) = &mut tasks[number] else { continue };
@@ -134,14 +136,15 @@ impl Scheduler {
             let waker = Waker::from(Arc::clone(waker));
             if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
                 tasks[number] = None;
-                // The root is the first task, and its number is not used again.
+                // The root is the first task, and no other task gets its number.
                 if number == 0 {
                     break;
                 }
                 free.push(number);
             }
         }
-        // Tasks that have not ended hold the scheduler, which holds them and their wakers.
+        // Unfinished tasks hold the scheduler, and the scheduler holds them and their wakers: dropping both breaks the
+        // cycle.
         let left = std::mem::take(&mut *self.0.queues());
         drop(tasks);
         drop(left);
@@ -149,7 +152,7 @@ impl Scheduler {
     }
 
     /// Moves the clock to the next timer.
-    fn jump(&self) {
+    fn advance_clock(&self) {
         let ((at_ms, _), waker) =
             self.0.queues().timers.pop_first().expect("the root waits for time or for a task that does");
         self.0.now_ms.fetch_max(at_ms, Ordering::Relaxed);
@@ -200,9 +203,9 @@ impl Drop for Sleep {
 }
 
 /// The outcome of a spawned task, to be awaited.
-pub(crate) struct Joined<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
+pub(crate) struct JoinHandle<T>(Arc<Mutex<(Option<T>, Option<Waker>)>>);
 
-impl<T> Future for Joined<T> {
+impl<T> Future for JoinHandle<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {

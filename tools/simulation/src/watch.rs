@@ -1,4 +1,4 @@
-//! What must never happen, at any time: checked at the moment when an effect is done, whoever has it done.
+//! Checks what must never happen. Each check runs at the moment of an effect, whichever process causes the effect.
 
 use custody_core::{
     attempt::Attempt,
@@ -17,7 +17,7 @@ use crate::{
     world::World,
 };
 
-/// Who asked for an effect, and since when that process is at it.
+/// The caller of an effect: its role, and the time at which its current invocation began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller {
     role: Role,
@@ -30,28 +30,28 @@ impl Caller {
     }
 }
 
-/// Whether some store has the payload of a record so that the loss of one node leaves it, or had it before a loss that the
-/// level of the cache does not promise to survive.
+/// Returns whether some store has the payload of a record in such a way that the loss of one node does not lose it.
+/// Also returns `true` after a loss that the durability level of the cache does not promise to survive.
 pub(crate) fn is_safe(world: &World, id: RecordId) -> bool {
     is_in_s3(world, id) || world.stores.cache.is_replicated(id) || world.ledger().record(id).is_lost
 }
 
-/// Whether the archive or the failed bucket has the payload of a record.
+/// Returns whether the archive or the failed bucket has the payload of a record.
 pub(crate) fn is_in_s3(world: &World, id: RecordId) -> bool {
     world.stores.archive.content(&id.archive_key()).is_some()
         || world.stores.failed_store.content(&id.preserved_key()).is_some()
 }
 
-/// A marker was stored: with it, the record is accepted.
-pub(crate) fn marked(world: &World, record: &OpenRecord) {
+/// Notes that a marker was stored, and checks that the payload is durable: the marker accepts the record.
+pub(crate) fn check_marker(world: &World, record: &OpenRecord) {
     check_durable(world, record.id(), "marked");
     let mut ledger = world.ledger();
     ledger.situation("accepted by a marker");
     ledger.accepted(record, None);
 }
 
-/// An acceptance found the record open, or opened it.
-pub(crate) fn accepted(
+/// Checks an acceptance that found the record open, or opened it.
+pub(crate) fn check_acceptance(
     world: &World,
     caller: Caller,
     before: Option<&OpenRecord>,
@@ -64,7 +64,7 @@ pub(crate) fn accepted(
         return;
     }
     if world.stores.open.get(id).is_none() {
-        // The claim shows that the record was accepted, and it has been closed since.
+        // The claim proves that the record was accepted before, and it has been closed since.
         world.ledger().situation("accepted again, and closed already");
         return;
     }
@@ -81,7 +81,7 @@ pub(crate) fn accepted(
             known.is_discarded = false;
             ledger.situation("reopened a discarded record");
         }
-        // Whoever accepts it looked at it before it was closed; nothing is started for it again.
+        // The caller began before the record was closed, and accepts it again. Nothing is started for the record again.
         (Some((closed_ms, _)), Role::Ingest | Role::Reconcile) if closed_ms >= caller.began_ms => {
             ledger.situation("closed while its acceptance was repeated");
         }
@@ -97,7 +97,7 @@ fn check_durable(world: &World, id: RecordId, how: &str) {
     }
 }
 
-/// One record per key as long as its claim lives: for a day, and as long as the record is open.
+/// Checks that a key belongs to one record while its claim lives: for a day, and as long as the record is open.
 fn check_key(world: &World, id: RecordId, request: &ClaimRequest) {
     let now = world.now();
     let mut ledger = world.ledger();
@@ -116,18 +116,18 @@ fn check_key(world: &World, id: RecordId, request: &ClaimRequest) {
     }
 }
 
-/// A record was noted to have its payload in no store.
-pub(crate) fn missed(world: &World, id: RecordId) {
+/// Checks a note that a record's payload is in no store.
+pub(crate) fn check_missing(world: &World, id: RecordId) {
     let mut ledger = world.ledger();
     ledger.situation("a payload was seen in no store");
     let known = ledger.record(id);
-    if !known.is_lost && !known.was_hidden {
-        ledger.violated(format!("record {id} was seen in no store, and has never left them"));
+    if !known.is_lost && !known.was_temporarily_absent {
+        ledger.violated(format!("record {id} was seen in no store, but no store has lost its payload"));
     }
 }
 
-/// An attempt was put to failed, or was before.
-pub(crate) fn failed(world: &World, before: Option<&OpenRecord>, stored: Option<&OpenRecord>) {
+/// Checks an attempt that was set to failed, now or before.
+pub(crate) fn check_failure(world: &World, before: Option<&OpenRecord>, stored: Option<&OpenRecord>) {
     let (Some(before), Some(stored)) = (before, stored) else { return };
     let OpenState::Failed { failure, .. } = &stored.state else { return };
     if before.kind() == OpenKind::Failed {
@@ -147,8 +147,8 @@ pub(crate) fn failed(world: &World, before: Option<&OpenRecord>, stored: Option<
     }
 }
 
-/// A failed attempt was followed by the next.
-pub(crate) fn redriven(
+/// Checks a redrive, by which the next attempt follows a failed one.
+pub(crate) fn check_redrive(
     world: &World,
     caller: Caller,
     before: Option<&OpenRecord>,
@@ -173,7 +173,7 @@ pub(crate) fn redriven(
     };
     if !is_due || before.attempt().next() != stored.attempt() {
         let role = caller.role;
-        ledger.violated(format!("{role:?} had {} begin after {}", stored.attempt(), before.attempt()));
+        ledger.violated(format!("{role:?} began {} after {}", stored.attempt(), before.attempt()));
     }
     ledger.situation(match caller.role {
         _ if is_complete => "a failed attempt's record was complete",
@@ -183,8 +183,8 @@ pub(crate) fn redriven(
     ledger.note(|| format!("{} begins, by {:?}", stored.attempt(), caller.role));
 }
 
-/// A record was closed, or was not open in that attempt.
-pub(crate) fn closed(world: &World, before: Option<&OpenRecord>) {
+/// Checks a record that was closed. Does nothing if the record was not open in that attempt.
+pub(crate) fn check_close(world: &World, before: Option<&OpenRecord>) {
     let Some(before) = before else { return };
     let (id, attempt) = (before.id(), before.attempt());
     if world.stores.open.get(id).is_some() {
@@ -196,7 +196,7 @@ pub(crate) fn closed(world: &World, before: Option<&OpenRecord>) {
     ledger.note(|| format!("{attempt} closed"));
     ledger.record(id).closed = Some((world.scheduler.now_ms(), attempt));
     if is_persisted {
-        ledger.violated(format!("record {id} was closed, and the cache keeps its payload for good"));
+        ledger.violated(format!("record {id} was closed, and the cache holds its payload without an expiry"));
     }
     match item {
         Some(item) if item.status == "COMPLETED" => check_announced(&mut ledger, attempt),
@@ -208,7 +208,7 @@ pub(crate) fn closed(world: &World, before: Option<&OpenRecord>) {
     }
 }
 
-/// All four announcements of an attempt have been made, `completed` after the others.
+/// Checks that all four announcements of an attempt were published, `completed` after the others.
 fn check_announced(ledger: &mut crate::ledger::Ledger, attempt: Attempt) {
     let mut places = Vec::new();
     for name in ["received", "archived", "metadata-stored", "completed"] {
@@ -223,24 +223,24 @@ fn check_announced(ledger: &mut crate::ledger::Ledger, attempt: Attempt) {
     }
 }
 
-/// An item was put to completed, or was before.
-pub(crate) fn completed(world: &World, message: &InternalMessage) {
+/// Checks an item that was set to completed, now or before.
+pub(crate) fn check_completion(world: &World, message: &InternalMessage) {
     let id = message.message_id;
     if world.stores.archive.content(&id.archive_key()).is_none() {
         world.ledger().violated(format!("record {id} is COMPLETED, and the archive does not have it"));
     }
 }
 
-/// An operator has discarded a record.
-pub(crate) fn discarded(world: &World, attempt: Attempt) {
+/// Notes that an operator has discarded a record.
+pub(crate) fn note_discard(world: &World, attempt: Attempt) {
     let mut ledger = world.ledger();
     ledger.situation("discarded");
     ledger.note(|| format!("{attempt} discarded"));
     ledger.record(attempt.record).is_discarded = true;
 }
 
-/// A dead letter was sent.
-pub(crate) fn sent(world: &World, letter: &DeadLetter) {
+/// Notes that a dead letter was sent.
+pub(crate) fn note_dead_letter(world: &World, letter: &DeadLetter) {
     let mut ledger = world.ledger();
     ledger.note(|| format!("dead letter: {:?} {}", letter.attempt(), letter.failure.error_name));
     if let Some(attempt) = letter.attempt() {
@@ -251,16 +251,16 @@ pub(crate) fn sent(world: &World, letter: &DeadLetter) {
     }
 }
 
-/// The cache has lost these payloads with all nodes that had them.
-pub(crate) fn lost(world: &World, records: &[RecordId]) {
+/// Notes that the cache has lost these payloads with all nodes that had them.
+pub(crate) fn note_loss(world: &World, records: &[RecordId]) {
     let mut ledger = world.ledger();
     for id in records {
         ledger.record(*id).is_lost = true;
     }
 }
 
-/// A producer was given a receipt for this record.
-pub(crate) fn receipted(world: &World, id: RecordId, durability: Durability) {
+/// Checks a receipt that a producer was given for this record.
+pub(crate) fn check_receipt_given(world: &World, id: RecordId, durability: Durability) {
     if !is_safe(world, id) {
         world.ledger().violated(format!("record {id} has a receipt, and no store has its payload durably"));
     }
@@ -272,7 +272,7 @@ pub(crate) fn receipted(world: &World, id: RecordId, durability: Durability) {
     }
 }
 
-/// What an operator writes when discarding.
+/// Returns what an operator writes when discarding.
 pub(crate) fn discard(world: &World) -> Discard {
     Discard { by: "operator".to_owned(), at: world.now(), reason: "seen".to_owned() }
 }

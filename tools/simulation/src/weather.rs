@@ -1,4 +1,4 @@
-//! Weather: what befalls the cache, the queues and the tables as wholes.
+//! Events that affect a whole store: failovers and losses of the cache, and the expiry of dead letters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,16 +6,16 @@ use custody_core::record_id::RecordId;
 
 use crate::{chance::Chance as _, watch, world::World};
 
-/// Something that befalls a store.
+/// An event that affects a whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// Replicas lag for a while, and catch up.
+pub(crate) enum StoreEvent {
+    /// Replicas lag for a while, and then catch up.
     ReplicasLag,
     /// Replicas lag for a while, and then the primaries are lost.
     FailOverWhileLagging,
-    /// The primaries are lost while the replicas have everything.
+    /// The primaries are lost while the replicas have all data.
     FailOver,
-    /// A primary comes up empty and answers, until its replica takes over.
+    /// A primary restarts without data and answers, until its replica takes over.
     AnswersAsEmpty,
     /// The cache is full for a while.
     Full,
@@ -24,75 +24,75 @@ pub(crate) enum Event {
     /// All nodes are lost.
     LoseAll,
     /// Every message on the dead-letter queue expires.
-    LettersExpire,
+    DeadLettersExpire,
 }
 
-/// Events that leave every promise of every level in force.
-pub(crate) const HARMLESS: [Event; 6] = [
-    Event::ReplicasLag,
-    Event::FailOverWhileLagging,
-    Event::FailOver,
-    Event::AnswersAsEmpty,
-    Event::Full,
-    Event::FailOverWhileLagging,
+/// Events that break no promise of any durability level.
+pub(crate) const HARMLESS: [StoreEvent; 6] = [
+    StoreEvent::ReplicasLag,
+    StoreEvent::FailOverWhileLagging,
+    StoreEvent::FailOver,
+    StoreEvent::AnswersAsEmpty,
+    StoreEvent::Full,
+    StoreEvent::FailOverWhileLagging,
 ];
 
-/// All events.
-pub(crate) const ALL: [Event; 8] = [
-    Event::ReplicasLag,
-    Event::FailOverWhileLagging,
-    Event::FailOver,
-    Event::AnswersAsEmpty,
-    Event::Full,
-    Event::LoseShard,
-    Event::LoseAll,
-    Event::LettersExpire,
+/// All events, including those that lose payloads or dead letters.
+pub(crate) const ALL: [StoreEvent; 8] = [
+    StoreEvent::ReplicasLag,
+    StoreEvent::FailOverWhileLagging,
+    StoreEvent::FailOver,
+    StoreEvent::AnswersAsEmpty,
+    StoreEvent::Full,
+    StoreEvent::LoseShard,
+    StoreEvent::LoseAll,
+    StoreEvent::DeadLettersExpire,
 ];
 
 const SHARDS: u8 = 3;
 
-/// Has an event happen, to its end.
-pub(crate) async fn happen(world: Arc<World>, event: Event) {
+/// Applies an event, and returns when it is over.
+pub(crate) async fn apply(world: Arc<World>, event: StoreEvent) {
     world.note(|| format!("weather: {event:?}"));
     world.ledger().counts.add("weather", format!("{event:?}"));
     let cache = &world.stores.cache;
     let ms = world.chance().below(90_000);
-    let while_ = world.scheduler.sleep(Duration::from_millis(ms));
+    let for_a_while = world.scheduler.sleep(Duration::from_millis(ms));
     match event {
-        Event::ReplicasLag => {
+        StoreEvent::ReplicasLag => {
             cache.set_replicas_lag(true);
-            while_.await;
+            for_a_while.await;
             cache.set_replicas_lag(false);
         }
-        Event::FailOverWhileLagging => {
+        StoreEvent::FailOverWhileLagging => {
             cache.set_replicas_lag(true);
-            while_.await;
+            for_a_while.await;
             fail_over(&world);
             cache.set_replicas_lag(false);
         }
-        Event::FailOver => fail_over(&world),
-        // Two in close succession are one that lasts longer than a failover does.
-        Event::AnswersAsEmpty if !world.ledger().may_answer_as_empty(world.scheduler.now_ms()) => {}
-        Event::AnswersAsEmpty => {
+        StoreEvent::FailOver => fail_over(&world),
+        // Two such events in close succession would be like one that lasts longer than a failover.
+        StoreEvent::AnswersAsEmpty if !world.ledger().may_answer_as_empty(world.scheduler.now_ms()) => {}
+        StoreEvent::AnswersAsEmpty => {
             for id in cache.records() {
-                world.ledger().record(id).was_hidden = true;
+                world.ledger().record(id).was_temporarily_absent = true;
             }
-            cache.set_answers_as_empty(true);
-            // Shorter than what counts as the longest failover.
+            cache.set_reports_absence(true);
+            // The event is shorter than the longest failover that is expected.
             world.scheduler.sleep(Duration::from_millis(ms.min(60_000))).await;
-            cache.set_answers_as_empty(false);
+            cache.set_reports_absence(false);
         }
-        Event::Full => {
+        StoreEvent::Full => {
             cache.set_capacity(Some(0));
-            while_.await;
+            for_a_while.await;
             cache.set_capacity(None);
         }
-        Event::LoseShard => {
+        StoreEvent::LoseShard => {
             let shard = world.chance().below(u64::from(SHARDS));
             lose(&world, |id| u64::from(id.partition() % SHARDS) == shard);
         }
-        Event::LoseAll => lose(&world, |_| true),
-        Event::LettersExpire => {
+        StoreEvent::LoseAll => lose(&world, |_| true),
+        StoreEvent::DeadLettersExpire => {
             if !world.stores.dead_letters.take().is_empty() {
                 world.ledger().situation("dead letters expired");
             }
@@ -109,7 +109,8 @@ fn fail_over(world: &World) {
     }
 }
 
-/// Loses all nodes of some shards. What is in the log of transactions comes back; at the level `replicated` there is none.
+/// Loses all nodes of some shards. At the level `durable`, the transaction log restores their data. At the level
+/// `replicated`, there is no such log.
 fn lose(world: &World, is_lost: impl Fn(RecordId) -> bool) {
     let cache = &world.stores.cache;
     if world.setup.is_durable {
@@ -122,5 +123,5 @@ fn lose(world: &World, is_lost: impl Fn(RecordId) -> bool) {
             world.ledger().situation("an accepted payload was lost");
         }
     }
-    watch::lost(world, &lost);
+    watch::note_loss(world, &lost);
 }

@@ -1,32 +1,32 @@
-//! The path of an execution through the state machine, as a function of what its states came to.
+//! Computes the path of an execution through the state machine from the outcomes of its states.
 //!
 //! The names are those of `statemachine/audit_record.asl.json`.
 
 /// Announces that the record was accepted.
 pub const ANNOUNCE_RECEIPT: &str = "Announce receipt";
-/// Notes that this could not be published.
+/// Notes that the announcement of the receipt is owed.
 pub const OWE_RECEIPT_ANNOUNCEMENT: &str = "Owe receipt announcement";
-/// Has the payload archived.
+/// Archives the payload.
 pub const ARCHIVE_PAYLOAD: &str = "Archive payload";
 /// Turns the failure of archive into a result.
 pub const KEEP_ARCHIVE_FAILURE: &str = "Keep archive failure";
 /// Announces that the payload is archived.
 pub const ANNOUNCE_ARCHIVED: &str = "Announce archived";
-/// Notes that this could not be published.
+/// Notes that the announcement of the archived payload is owed.
 pub const OWE_ARCHIVE_ANNOUNCEMENT: &str = "Owe archive announcement";
-/// Has the item of the record stored.
+/// Stores the item of the record.
 pub const STORE_METADATA: &str = "Store metadata";
 /// Turns the failure of metadata into a result.
 pub const KEEP_METADATA_FAILURE: &str = "Keep metadata failure";
 /// Announces that the item is stored.
 pub const ANNOUNCE_METADATA_STORED: &str = "Announce metadata stored";
-/// Notes that this could not be published.
+/// Notes that the announcement of the stored item is owed.
 pub const OWE_METADATA_ANNOUNCEMENT: &str = "Owe metadata announcement";
-/// Names the results of the branches.
+/// Gives names to the results of the branches.
 pub const GATHER: &str = "Gather branch results";
 /// Chooses between aggregate and failure.
 pub const DID_EVERY_BRANCH_SUCCEED: &str = "Did every branch succeed?";
-/// Has the record completed and its payload unlinked from the cache.
+/// Completes the record and unlinks its payload from the cache.
 pub const AGGREGATE_RECORD: &str = "Aggregate record";
 /// Chooses between closing the record and leaving it open.
 pub const IS_EVERYTHING_ANNOUNCED: &str = "Is everything announced?";
@@ -36,36 +36,36 @@ pub const ANNOUNCE_COMPLETION: &str = "Announce completion";
 pub const CLOSE_RECORD: &str = "Close record";
 /// Ends with nothing owed.
 pub const RECORD_COMPLETED: &str = "Record completed";
-/// Ends with announcements or an unlink owed, which reconcile makes up for.
+/// Ends with announcements or an unlink owed, which reconcile does later.
 pub const LEAVE_RECORD_OPEN: &str = "Leave record open";
-/// Has the failure secured and told.
+/// Runs the failure function, which preserves the payload and reports the failure.
 pub const HANDLE_FAILURE: &str = "Handle failure";
 /// Chooses between the two ends of a failure that was handled.
 pub const WAS_FAILURE_HANDLED: &str = "Was the failure handled completely?";
-/// Ends with nothing owed but a decision.
+/// Ends with nothing owed. What remains is the decision about the failed record.
 pub const RECORD_FAILED: &str = "Record failed";
-/// Ends with duties of the failure owed, which reconcile sees to.
+/// Ends while the failure still owes something, which reconcile does later.
 pub const FAILURE_UNFINISHED: &str = "Failure unfinished";
-/// Ends with the record open as it was: reconcile starts the attempt again.
+/// Ends with the open record unchanged: reconcile starts the attempt again.
 pub const FAILURE_NOT_HANDLED: &str = "Failure not handled";
 
-/// The states that the three branches begin with, in the definition's order.
+/// The first states of the three branches, in the definition's order.
 pub const BRANCHES: [&str; 3] = [ANNOUNCE_RECEIPT, ARCHIVE_PAYLOAD, STORE_METADATA];
 
-/// What a state came to, its retries included.
+/// The outcome of a state, after all of its retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what it is there for; of a choice: yes.
+    /// The state succeeded; for a choice: yes.
     Ok,
-    /// It failed, of transient errors until its retries were used up.
+    /// The state failed with transient errors until its retries were used up.
     Transient,
-    /// It failed of an error that is not tried again.
+    /// The state failed with an error that is not retried.
     Permanent,
-    /// It is an announcement that could not be published; of a choice: no.
+    /// The announcement could not be published; for a choice: no.
     Unpublished,
 }
 
-/// The state after `state`; `None` where its branch or the execution ends.
+/// Returns the state after `state`, or `None` if its branch or the execution ends.
 pub fn next(state: &str, outcome: Outcome) -> Option<&'static str> {
     let is_ok = outcome == Outcome::Ok;
     let either = |yes, no| Some(if is_ok { yes } else { no });
@@ -97,8 +97,8 @@ pub struct Path {
     pub after: Vec<&'static str>,
 }
 
-/// The path of an execution whose states came to `outcomes`. A state that is not among them came to `Ok`; the outcome of a
-/// choice that is not among them follows from those of the states before it.
+/// Returns the path of an execution whose states had these outcomes. A state that is not listed has the outcome `Ok`.
+/// The outcome of a choice that is not listed follows from the outcomes of the states before it.
 pub fn path(outcomes: &[(&str, Outcome)]) -> Path {
     let given = |state: &str| outcomes.iter().find(|(known, _)| *known == state).map(|(_, outcome)| *outcome);
     let outcome_of = |state: &str| given(state).unwrap_or(Outcome::Ok);

@@ -1,4 +1,4 @@
-//! A deployment in memory: its stores, its time, its faults, and what is known of it.
+//! A deployment in memory: its stores, its clock, its faults, and the ledger of what happened.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -23,17 +23,17 @@ use crate::{
     workflow::Executions,
 };
 
-/// How a schedule's deployment is set up.
+/// The configuration of a schedule's deployment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
-    /// Whether the workflow is an `EXPRESS` one.
+    /// Whether the workflow has the type `EXPRESS`.
     pub(crate) is_express: bool,
-    /// Whether the cache's level is `durable`, not `replicated`.
+    /// Whether the cache has the durability level `durable` instead of `replicated`.
     pub(crate) is_durable: bool,
     pub(crate) policy: RedrivePolicy,
-    /// How many of a hundred listings of the index are late.
+    /// The percentage of index listings that are out of date.
     pub(crate) lagging_listings: u64,
-    /// How many of a hundred executions are stopped, or cut off, at some state.
+    /// The percentage of executions that are stopped, or cut off, at some state.
     pub(crate) stopped_executions: u64,
 }
 
@@ -43,7 +43,7 @@ impl Setup {
     }
 }
 
-/// Everything there is in one schedule.
+/// Everything that exists in one schedule.
 pub(crate) struct World {
     pub(crate) setup: Setup,
     pub(crate) stores: Stores,
@@ -51,7 +51,7 @@ pub(crate) struct World {
     pub(crate) injector: Injector,
     pub(crate) executions: Mutex<Executions>,
     pub(crate) environments: Mutex<Environments>,
-    is_mended: AtomicBool,
+    have_faults_ended: AtomicBool,
     ledger: Mutex<Ledger>,
     chance: Mutex<SmallRng>,
 }
@@ -73,22 +73,23 @@ impl World {
             injector: Injector::new(seed ^ 0x5bd1_e995),
             executions: Mutex::default(),
             environments: Mutex::default(),
-            is_mended: AtomicBool::new(false),
+            have_faults_ended: AtomicBool::new(false),
             ledger: Mutex::new(Ledger { trace: trace.then(Vec::new), ..Ledger::default() }),
             chance: Mutex::new(SmallRng::seed_from_u64(seed ^ 0x9e37_79b9)),
         })
     }
 
-    /// Ends the faults: whatever goes wrong from now on is a consequence of what went wrong before.
-    pub(crate) fn mend(&self, rest: Plan) {
-        self.is_mended.store(true, Ordering::Relaxed);
+    /// Ends the faults, apart from those in the plan `rest`. Every later failure is a consequence of earlier faults.
+    pub(crate) fn end_faults(&self, rest: Plan) {
+        self.have_faults_ended.store(true, Ordering::Relaxed);
         self.injector.follow(rest);
-        self.note(|| "everything is mended".to_owned());
+        self.note(|| "the faults have ended".to_owned());
     }
 
-    /// Whether an execution that begins now is stopped by somebody on its way.
+    /// Decides whether an execution that begins now is stopped before its end.
     pub(crate) fn stops_execution(&self) -> bool {
-        !self.is_mended.load(Ordering::Relaxed) && self.chance().percent(self.setup.stopped_executions)
+        !self.have_faults_ended.load(Ordering::Relaxed)
+            && self.chance().percent(self.setup.stopped_executions)
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -111,7 +112,7 @@ impl World {
         Timestamp::from_unix_ms(self.scheduler.now_ms()).expect("a schedule stays in its century")
     }
 
-    /// Notes what happened, for whoever replays the schedule.
+    /// Adds a line to the trace, for a person who replays the schedule.
     pub(crate) fn note(&self, line: impl FnOnce() -> String) {
         let now = self.now();
         self.ledger().note(|| format!("{now} {}", line()));
@@ -130,6 +131,6 @@ impl Clock for SimulatedClock {
     fn mint(&self) -> RecordId {
         let mut bits = [0; 10];
         self.0.chance().fill_bytes(&mut bits);
-        RecordId::with_chance(self.now(), &bits)
+        RecordId::with_random_bits(self.now(), &bits)
     }
 }

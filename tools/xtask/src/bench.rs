@@ -1,4 +1,5 @@
-//! The benchmark, with all that it needs: release binaries, Redis, and Python with AWS's SDK to compare starts with.
+//! Runs the benchmark with everything that it needs: release binaries, Redis, and Python with the AWS SDK to compare
+//! start times with.
 
 use std::{path::Path, process::Command};
 
@@ -7,7 +8,7 @@ use custody_local_stack::tools::{self, Python};
 
 use crate::build::{self, Build};
 
-/// Runs the benchmark of what is built so. The result is its exit status.
+/// Builds the programs and runs the benchmark on them. Returns its exit status.
 pub(crate) fn run(build: Build, arguments: &[String]) -> anyhow::Result<Option<i32>> {
     let programs = build::programs(build)?;
     let redis_server = tools::redis_server()?;

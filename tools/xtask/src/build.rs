@@ -1,4 +1,4 @@
-//! Builds with cargo. Cargo's own progress is shown: it is the long part of a first run.
+//! Builds programs with cargo. Cargo's own progress is shown, because the build is the longest part of a first run.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +13,7 @@ use xshell::cmd;
 
 use crate::shell;
 
-/// The functions, as the folders under `functions/` name them.
+/// Returns the names of the functions: the names of the folders under `functions/`.
 pub(crate) fn function_names() -> anyhow::Result<Vec<String>> {
     let folder = workspace::root().join("functions");
     let mut names = Vec::new();
@@ -27,18 +27,19 @@ pub(crate) fn function_names() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is built, and how.
+/// The programs to build, and the profile to build them in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// What runs on a local stack, in the profile that compiles fast.
+    /// The programs that run on a local stack, in the profile that compiles fast.
     Local,
-    /// Everything in the workspace, in the same profile: after its tests were built, little is left to do.
+    /// All programs of the workspace, in the same profile. After the workspace's tests were built, little is left to
+    /// compile.
     Workspace,
-    /// What is measured, and what is deployed, in the profile that runs fast.
+    /// The programs that are measured and deployed, in the profile that runs fast.
     Release,
 }
 
-/// Programs that were built: those of all functions, by name, and the tools beside them.
+/// The paths of the programs that were built: all functions, by name, and the tools.
 pub(crate) struct Programs {
     pub(crate) functions: Vec<(String, PathBuf)>,
     pub(crate) test_client: PathBuf,
@@ -47,18 +48,18 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// The benchmark, whose baseline lies beside it, as the functions do.
+    /// Returns the path of the benchmark. The programs of the baseline and of the functions are in the same folder.
     pub(crate) fn bench(&self) -> anyhow::Result<&Path> {
         self.bench.as_deref().context("the benchmark was not built")
     }
 }
 
-/// The tools beside the functions: package and program.
+/// A tool, apart from the functions: its package and its program.
 const TEST_CLIENT: (&str, &str) = ("custody-test-client", "custody-test-client");
 const CLI: (&str, &str) = ("custody-cli", "custody");
 const BENCH: (&str, &str) = ("custody-bench", "custody-bench");
 
-/// The library that hides a processor's instructions for SHA-256 from what the benchmark measures.
+/// The package of the library that hides a processor's SHA-256 instructions from the measured programs.
 const NO_SHA: &str = "custody-no-sha";
 
 /// Builds programs in one call of cargo. Two calls would settle on two sets of features and build shared dependencies twice.
@@ -93,7 +94,7 @@ pub(crate) fn programs(build: Build) -> anyhow::Result<Programs> {
     })
 }
 
-/// The programs that a build made, by name.
+/// Runs a build and returns the programs that it has built, by name.
 fn executables(mut command: Command) -> anyhow::Result<BTreeMap<String, PathBuf>> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("run cargo build")?;
     if !output.status.success() {

@@ -45,7 +45,7 @@ impl Checks {
 }
 
 /// Runs every check, in the order in which they fail fastest: `cargo xtask test`.
-pub(crate) fn everything() -> anyhow::Result<()> {
+pub(crate) fn run_all_checks() -> anyhow::Result<()> {
     let mut checks = Checks::default();
     let sh = shell::in_workspace()?;
     checks.run("format", || format(&sh))?;

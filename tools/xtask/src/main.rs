@@ -1,7 +1,7 @@
-//! The task runner of Custody: `cargo xtask demo`, `cargo xtask test`, and what one needs between the two.
+//! The task runner of Custody: `cargo xtask demo`, `cargo xtask test`, and the other tasks of a developer.
 //!
-//! It installs the tools of the local stack, starts and ends it, and runs every check that CI runs. It prints for
-//! a person; only here is printing to standard output allowed.
+//! It installs the tools of the local stack, starts and ends the stack, and runs every check that CI runs. It is a
+//! program for a person, so it may print to standard output.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod bench;
@@ -28,7 +28,7 @@ use crate::build::{Build, Programs};
     disable_help_subcommand = true
 )]
 struct Arguments {
-    /// Which local stack: several can run side by side.
+    /// The name of the local stack. Several stacks can run side by side.
     #[arg(long, global = true, default_value = "default", value_parser = parse_name)]
     stack: String,
     #[command(subcommand)]
@@ -37,29 +37,29 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Set everything up, post one real record to a local deployment, and show what becomes of it.
+    /// Set everything up, post one real record to a local deployment, and show how it is processed.
     Demo,
     /// Run every check and test, as CI does.
     Test,
     /// Run the checks of the inner loop: format, clippy, unit tests, a short simulation.
     Check,
-    /// Run only the end-to-end suites, or some of them, on a stack of their own.
+    /// Run only the end-to-end suites, or some of them, on a separate stack.
     E2e {
         /// The type of workflow that the stack runs.
         #[arg(long, value_enum, default_value_t)]
         workflows: Workflows,
-        /// Which suites; all of them where none is named.
+        /// The suites to run; all of them if none is named.
         #[arg(value_parser = suites::parse)]
         suites: Vec<suites::Suite>,
     },
-    /// Drive the stages through every fault at every effect; `--help` tells more.
+    /// Run the stages with every fault at every effect; `--help` shows the options.
     #[command(disable_help_flag = true)]
     Simulate {
         /// Arguments of the simulation: `--schedules N --seed S`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Measure the functions against a baseline, what moving the bytes alone would cost; `--help` tells more.
+    /// Measure the functions against a baseline, which only moves the bytes; `--help` shows the options.
     #[command(disable_help_flag = true)]
     Bench {
         /// Arguments of the benchmark: `--json FILE`, `--svg FILE`, `--goal`.
@@ -74,30 +74,30 @@ enum Command {
     },
     /// Check the dependencies: advisories, licences, bans, sources.
     Deny,
-    /// Send records through a local stack of its own for a while; fails where one is lost, altered or stuck.
+    /// Send records through a separate local stack for a while. Fails if a record is lost, altered or stuck.
     Soak {
-        /// For how long to send.
+        /// The number of seconds to send records for.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
-        /// How many requests to have under way at once.
+        /// The number of concurrent requests.
         #[arg(long, default_value_t = 4)]
         concurrency: usize,
     },
-    /// Start the local stack and deploy the template to it. Does nothing where nothing changed.
+    /// Start the local stack and deploy the template to it. Does nothing if nothing has changed.
     Up,
-    /// End the local stack, every process of it, and forget its data.
+    /// End every process of the local stack and delete its data.
     Down,
-    /// Break a part of the stack, as tests and the curious do.
+    /// Break a part of the stack, or repair it.
     Break {
-        /// What.
+        /// The fault or the repair.
         #[arg(value_enum)]
         fault: Fault,
     },
-    /// Say what runs where.
+    /// Print the addresses of the stack's parts.
     Status,
-    /// Print the logs of the functions, oldest first, or those of the stack's own processes.
+    /// Print the logs of one or all functions, oldest lines first, or the log of one of the stack's own processes.
     Logs {
-        /// A function (`ingest`, `archive`, …), or `ministack`, `cache-1` to `cache-6`.
+        /// The name of a function (`ingest`, `archive`, …), or `ministack`, or `cache-1` to `cache-6`.
         #[arg(default_value = "functions")]
         of: String,
     },
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
     let stack = Stack::named(&stack);
     let result = match command {
         Command::Demo => demo(&stack),
-        Command::Test => checks::everything(),
+        Command::Test => checks::run_all_checks(),
         Command::Check => checks::inner_loop(),
         Command::Mutants { arguments } => mutants::all(&arguments),
         Command::Deny => deny::check(),
@@ -135,11 +135,11 @@ fn main() -> ExitCode {
             .and_then(|programs| stack.up(&programs.functions, Workflows::default()))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
-        Command::Break { fault } => stack.break_part(fault),
+        Command::Break { fault } => stack.apply_fault(fault),
         Command::Status => stack.status(),
         Command::Logs { of } => stack.logs(&of),
         Command::Send { arguments } => send(&stack, &arguments),
-        Command::Custody { arguments } => return operate(&stack, &arguments),
+        Command::Custody { arguments } => return run_operators_tool(&stack, &arguments),
         Command::Env => stack.running().map(|running| running.print_exports()),
     };
     match result {
@@ -155,15 +155,16 @@ fn demo(stack: &Stack) -> anyhow::Result<()> {
     let programs = set_up()?;
     let running = stack.up(&programs.functions, Workflows::default())?;
     let mut client = std::process::Command::new(programs.test_client);
-    progress::run_visibly(running.point_at_it(client.arg("show")))?;
+    progress::run_visibly(running.point_at_stack(client.arg("show")))?;
     println!();
     println!("The stack is still running. Send more:  cargo xtask send load --count 50");
-    println!("Look around:                            cargo xtask status, cargo xtask logs ingest");
+    println!("Inspect it:                             cargo xtask status, cargo xtask logs ingest");
     println!("End it:                                 cargo xtask down");
     Ok(())
 }
 
-/// Builds what runs on a local stack. The Python tools are installed meanwhile: that is mostly waiting for a network.
+/// Builds the programs that run on a local stack. Installs the Python tools at the same time, because installing mostly
+/// waits for the network.
 fn set_up() -> anyhow::Result<Programs> {
     thread::scope(|scope| {
         let tools = scope.spawn(Python::ready);
@@ -176,20 +177,20 @@ fn set_up() -> anyhow::Result<Programs> {
 fn send(stack: &Stack, arguments: &[String]) -> anyhow::Result<()> {
     let running = stack.running()?;
     let mut client = std::process::Command::new(build::programs(Build::Local)?.test_client);
-    progress::run_visibly(running.point_at_it(client.args(arguments)))
+    progress::run_visibly(running.point_at_stack(client.args(arguments)))
 }
 
-/// Runs the operator's tool on the stack. Its exit status is the tool's own.
-fn operate(stack: &Stack, arguments: &[String]) -> ExitCode {
+/// Runs the operator's tool on the stack. Returns the exit status of the tool.
+fn run_operators_tool(stack: &Stack, arguments: &[String]) -> ExitCode {
     let run = || -> anyhow::Result<Option<i32>> {
         let running = stack.running()?;
         let mut custody = std::process::Command::new(build::programs(Build::Local)?.cli);
-        Ok(running.point_at_it(custody.args(arguments)).status()?.code())
+        Ok(running.point_at_stack(custody.args(arguments)).status()?.code())
     };
     exit_code(run())
 }
 
-/// The exit status of a program that ran in this one's place.
+/// Converts the exit status of a program that this one has run into its own exit status.
 fn exit_code(status: anyhow::Result<Option<i32>>) -> ExitCode {
     match status {
         Ok(code) => ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),

@@ -20,33 +20,41 @@ pub(crate) struct Suite {
     title: &'static str,
     /// Whether the result may depend on the type of workflow. A test run takes these suites with both types; `cargo xtask e2e
     /// --workflows express` takes all.
-    differs: bool,
+    depends_on_workflow_type: bool,
 }
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
 pub(crate) const ALL: [Suite; 10] = [
-    Suite { test: "aws_contracts", title: "contracts of the AWS adapters", differs: false },
-    Suite { test: "workflow", title: "the workflow's model is the state machine", differs: false },
-    Suite { test: "records", title: "end to end: records", differs: true },
-    Suite { test: "requests", title: "end to end: requests", differs: false },
-    Suite { test: "faults", title: "end to end: faults", differs: true },
-    Suite { test: "recovery", title: "end to end: recovery", differs: true },
-    Suite { test: "crashes", title: "end to end: crashes", differs: false },
-    Suite { test: "outages", title: "end to end: outages", differs: true },
-    Suite { test: "operation", title: "end to end: operation", differs: false },
-    Suite { test: "secrets", title: "end to end: no secret in logs or notifications", differs: false },
+    Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
+    Suite {
+        test: "workflow",
+        title: "the workflow's model agrees with the state machine",
+        depends_on_workflow_type: false,
+    },
+    Suite { test: "records", title: "end to end: records", depends_on_workflow_type: true },
+    Suite { test: "requests", title: "end to end: requests", depends_on_workflow_type: false },
+    Suite { test: "faults", title: "end to end: faults", depends_on_workflow_type: true },
+    Suite { test: "recovery", title: "end to end: recovery", depends_on_workflow_type: true },
+    Suite { test: "crashes", title: "end to end: crashes", depends_on_workflow_type: false },
+    Suite { test: "outages", title: "end to end: outages", depends_on_workflow_type: true },
+    Suite { test: "operation", title: "end to end: operation", depends_on_workflow_type: false },
+    Suite {
+        test: "secrets",
+        title: "end to end: no secret in logs or notifications",
+        depends_on_workflow_type: false,
+    },
 ];
 
 /// Returns the suites whose result may depend on the type of workflow.
 pub(crate) fn differing() -> Vec<Suite> {
-    ALL.into_iter().filter(|suite| suite.differs).collect()
+    ALL.into_iter().filter(|suite| suite.depends_on_workflow_type).collect()
 }
 
 /// Returns the suite of this name.
 pub(crate) fn parse(name: &str) -> Result<Suite, String> {
     ALL.into_iter().find(|suite| suite.test == name).ok_or_else(|| {
         let names = ALL.map(|suite| suite.test);
-        format!("there is no suite of this name; there are {}", names.join(", "))
+        format!("there is no suite of this name; the suites are {}", names.join(", "))
     })
 }
 
@@ -71,7 +79,7 @@ pub(crate) fn on_a_stack(
     let mut cli = None;
     let result = checks
         .run(workflows.title(), || {
-            stack.forget()?;
+            stack.remove_leftovers()?;
             let programs = build::programs(build)?;
             running = Some(stack.up(&programs.functions, workflows)?);
             cli = Some(programs.cli);
@@ -83,7 +91,7 @@ pub(crate) fn on_a_stack(
         });
     if result.is_err() {
         println!("\nThe logs of the failed run are in .custody/failed-test-logs.");
-        stack.keep_logs(&workspace::state().join("failed-test-logs"));
+        stack.copy_logs(&workspace::state().join("failed-test-logs"));
     }
     stack.down()?;
     result?;
@@ -111,7 +119,7 @@ fn run(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
     let sh = shell::in_workspace()?;
     let test = cmd!(sh, "cargo test --package custody-e2e --features stack --locked --quiet --test {name}");
     let mut test = shell::cargo(test);
-    running.point_test_at_it(&mut test, &python);
+    running.point_test_at_stack(&mut test, &python);
     let this_program = std::env::current_exe().context("find this program")?;
     progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", cli))
 }

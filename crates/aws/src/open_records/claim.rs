@@ -1,7 +1,8 @@
 //! The item of a claim.
 //!
-//! `expiresAt` decides, in milliseconds. `timeToLive`, in seconds, is when DynamoDB may remove the item: a claim that has
-//! expired counts until then, where its record is open. Source: Amazon DynamoDB developer guide, "Using time to live (TTL)".
+//! `expiresAt`, in milliseconds, decides whether a claim has expired. `timeToLive`, in seconds, is the time after which
+//! DynamoDB may remove the item. Between the two times, an expired claim still counts if its record is open. Source:
+//! Amazon DynamoDB developer guide, "Using time to live (TTL)".
 
 use custody_core::{
     clock::Timestamp,
@@ -28,7 +29,7 @@ pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
 
 pub(super) fn decode(item: &Attributes) -> Option<Claim> {
     let claim: Claim = serde_json::from_str(text_of(item, "claim")?).ok()?;
-    // A claim that was renewed lives longer than it was made for.
+    // The attribute `expiresAt` is later than the time in the JSON text if the claim was renewed.
     Some(Claim { expires_at: time_of(item, "expiresAt")?, ..claim })
 }
 

@@ -1,5 +1,5 @@
-//! The item of an open record: what conditions and the index need is an attribute each, the rest is JSON text, which keeps
-//! every number and every order as it is.
+//! The item of an open record. Every value that conditions or the index need is an attribute of its own. The rest is
+//! JSON text, which preserves every number and the order of all fields exactly.
 
 use std::{collections::HashMap, fmt::Display};
 
@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
-    open_record::{FailureDuty, IndexEntry, OpenKind, OpenRecord, OpenState},
+    open_record::{FailureStep, IndexEntry, OpenKind, OpenRecord, OpenState},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -21,16 +21,16 @@ pub(super) fn number(value: impl Display) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
-/// A time, in milliseconds since the Unix epoch.
+/// Encodes a time as a number of milliseconds since the Unix epoch.
 pub(super) fn time(value: Timestamp) -> AttributeValue {
     number(value.unix_ms())
 }
 
-pub(super) fn duties(owed: &[FailureDuty]) -> AttributeValue {
-    AttributeValue::L(owed.iter().map(|duty| text(name_of(duty))).collect())
+pub(super) fn steps(pending_steps: &[FailureStep]) -> AttributeValue {
+    AttributeValue::L(pending_steps.iter().map(|step| text(name_of(step))).collect())
 }
 
-/// The name of a unit variant, as serde spells it.
+/// Returns the name of a unit variant in serde's spelling.
 fn name_of(value: &impl Serialize) -> String {
     let name = serde_json::to_value(value).expect("a unit variant always serializes");
     name.as_str().unwrap_or_default().to_owned()
@@ -60,10 +60,10 @@ pub(super) fn encode(record: &OpenRecord) -> Attributes {
     if let Some(since) = record.missing_since {
         item.insert("missingSince".to_owned(), time(since));
     }
-    if let OpenState::Failed { failure, owed } = &record.state {
+    if let OpenState::Failed { failure, pending_steps } = &record.state {
         let failure = serde_json::to_string(failure).expect("a summary always serializes");
         item.insert("failure".to_owned(), text(failure));
-        item.insert("owed".to_owned(), duties(owed));
+        item.insert("pendingSteps".to_owned(), steps(pending_steps));
     }
     item
 }
@@ -73,12 +73,12 @@ pub(super) fn decode(item: &Attributes) -> Option<OpenRecord> {
         state if state == OpenKind::InProgress.as_str() => OpenState::InProgress,
         state if state == OpenKind::Failed.as_str() => OpenState::Failed {
             failure: serde_json::from_str(text_of(item, "failure")?).ok()?,
-            owed: item
-                .get("owed")?
+            pending_steps: item
+                .get("pendingSteps")?
                 .as_l()
                 .ok()?
                 .iter()
-                .map(|duty| named(duty.as_s().ok()?))
+                .map(|step| named(step.as_s().ok()?))
                 .collect::<Option<_>>()?,
         },
         _ => return None,
@@ -113,19 +113,20 @@ pub(super) fn time_of(item: &Attributes, name: &str) -> Option<Timestamp> {
     number_of(item, name).and_then(Timestamp::from_unix_ms)
 }
 
-/// An item that is not of this format.
+/// Creates the error for an item that is not in the format of an open record.
 pub(super) fn unreadable(operation: &str) -> StageError {
     StageError::new(ErrorName::ServiceRefused, format!("{operation}: the item is not an open record"))
 }
 
-/// Whether the item that an acceptance met is the same record: accepted by a call whose reply was lost.
+/// Checks that the item that an acceptance found is the same record, accepted by a call whose reply was lost. Fails if
+/// that record has another payload.
 pub(super) fn expect_same_record(existing: &Attributes, record: &OpenRecord) -> Result<(), StageError> {
     let operation = || format!("accept record {}", record.id());
     let known = decode(existing).ok_or_else(|| unreadable(&operation()))?;
     if known.message.payload.sha256 == record.message.payload.sha256 {
         return Ok(());
     }
-    let text = format!("{}: it is open with another payload", operation());
+    let text = format!("{}: it is already open with another payload", operation());
     Err(StageError::new(ErrorName::MetadataConflict, text))
 }
 
@@ -144,7 +145,7 @@ mod tests {
         assert!(record.key.is_some());
         record.state = OpenState::Failed {
             failure: contract::failure_of(&record.message),
-            owed: FailureDuty::ALL.to_vec(),
+            pending_steps: FailureStep::ALL.to_vec(),
         };
         assert_eq!(decode(&encode(&record)), Some(record.clone()));
         for (name, value) in encode(&record) {

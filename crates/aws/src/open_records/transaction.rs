@@ -1,7 +1,8 @@
-//! An acceptance with a key: open record and claim in one transaction.
+//! The acceptance of a record with an idempotency key: the open record and the claim are written in one transaction.
 //!
-//! Only `ConditionalCheckFailed` on the claim decides about a key. Whatever else cancels the transaction is tried again, and
-//! ends in a consistent read of the claim. Source: Amazon DynamoDB API reference, `TransactWriteItems`.
+//! Only `ConditionalCheckFailed` on the claim decides which record holds a key. Any other transient reason for a
+//! cancellation is retried. If no try succeeds, a consistent read of the claim decides. Source: Amazon DynamoDB API
+//! reference, `TransactWriteItems`.
 
 use std::time::Duration;
 
@@ -24,19 +25,20 @@ use super::{
 };
 use crate::classify::stage_error;
 
-/// How often a transaction that was cancelled for a passing reason is tried.
+/// The number of tries of a transaction that is cancelled for transient reasons.
 const TRIES: u32 = 4;
 
-/// The pause before the second try; it doubles.
+/// The base of the pause before the second try. Each further pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What a cancelled transaction means.
+/// The meaning of a cancelled transaction.
 enum Cancelled {
-    /// The key stands for this record: this acceptance, or an earlier one whose reply was lost.
+    /// The key has a claim: the claim of this record, made by an earlier call whose reply was lost, or the claim of
+    /// another record.
     Held(Claim),
-    /// The record is open already.
+    /// The record is already open.
     Open,
-    /// Something passing.
+    /// The cancellation has a transient reason.
     Passing,
 }
 
@@ -51,7 +53,8 @@ impl DynamoOpenRecords {
         let mut last = None;
         for tried in 0..TRIES {
             if tried > 0 {
-                // Two requests with one key meet again at another time: the record's own bits are the jitter.
+                // Two requests with one key must not retry at the same time. The jitter comes from the id of the
+                // record.
                 let share = u32::from(record.id().partition()) + 1;
                 tokio::time::sleep(PAUSE * (1 << (tried - 1)) * share / 32).await;
             }
@@ -64,12 +67,13 @@ impl DynamoOpenRecords {
                 .await;
             let Err(error) = sent else { return Ok(Acceptance::Accepted) };
             match cancelled(&error) {
-                Some(Cancelled::Held(held)) => return Ok(of_holder(held, record)),
+                Some(Cancelled::Held(held)) => return Ok(acceptance_for(held, record)),
                 Some(Cancelled::Open) => return Ok(Acceptance::Accepted),
                 Some(Cancelled::Passing) => {
                     last = Some(stage_error(&error, ErrorName::TableUnavailable, operation()));
                 }
-                // A time-out, a refusal, a service that is away: what became of it, a read of the claim may tell.
+                // A time-out, a rejected request or an unavailable service. The read of the claim below may show
+                // whether the transaction was made.
                 None => {
                     last = Some(stage_error(&error, ErrorName::TableUnavailable, operation()));
                     break;
@@ -77,7 +81,7 @@ impl DynamoOpenRecords {
             }
         }
         match self.find_claim(&request.key).await {
-            Ok(Some(held)) if Some(&held) != request.replaces.as_ref() => Ok(of_holder(held, record)),
+            Ok(Some(held)) if Some(&held) != request.replaces.as_ref() => Ok(acceptance_for(held, record)),
             _ => Err(last.unwrap_or_else(|| StageError::new(ErrorName::TableUnavailable, operation()))),
         }
     }
@@ -98,7 +102,7 @@ impl DynamoOpenRecords {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         claim = match &request.replaces {
             None => claim.condition_expression("attribute_not_exists(idempotencyKey)"),
-            // What has expired may be removed at any moment.
+            // DynamoDB may remove an expired claim at any moment, so an absent claim is also accepted.
             Some(replaced) => claim
                 .condition_expression(
                     "attribute_not_exists(idempotencyKey) OR (messageID = :replaced AND expiresAt = :expired)",
@@ -118,18 +122,19 @@ impl DynamoOpenRecords {
     }
 }
 
-/// The token of this exact transaction, by which DynamoDB recognizes its repetition for ten minutes.
+/// Returns the idempotency token of this exact transaction. DynamoDB recognizes a repetition by it for ten minutes.
 fn token(record: &OpenRecord, request: &ClaimRequest) -> String {
     let replaced = request.replaces.as_ref().map(|claim| (claim.message_id, claim.expires_at.unix_ms()));
     let text = format!("{} {} {replaced:?}", record.id(), request.key);
     Sha256::of(text.as_bytes()).to_string()[..36].to_owned()
 }
 
-fn of_holder(held: Claim, record: &OpenRecord) -> Acceptance {
-    if held.message_id == record.id() { Acceptance::Accepted } else { Acceptance::Held(held) }
+fn acceptance_for(held: Claim, record: &OpenRecord) -> Acceptance {
+    if held.message_id == record.id() { Acceptance::Accepted } else { Acceptance::KeyTaken(held) }
 }
 
-/// What an error says, where the transaction was cancelled or is under way; `None` where the outcome is not known.
+/// Returns the meaning of an error if the transaction was cancelled or is in progress. `None` if the outcome of the
+/// transaction is not known.
 fn cancelled<R>(error: &SdkError<TransactWriteItemsError, R>) -> Option<Cancelled> {
     match error.as_service_error()? {
         TransactWriteItemsError::TransactionCanceledException(cancelled) => {
@@ -144,7 +149,7 @@ fn meaning(reasons: &[CancellationReason]) -> Option<Cancelled> {
     const FAILED: Option<&str> = Some("ConditionalCheckFailed");
     let [open, claim] = reasons else { return None };
     if claim.code() == FAILED {
-        // Without the item, the consistent read at the end tells.
+        // If the reason does not contain the item, the consistent read at the end decides.
         let held = claim.item.as_ref().and_then(claim::decode);
         return Some(held.map_or(Cancelled::Passing, Cancelled::Held));
     }

@@ -1,4 +1,5 @@
-//! Discards: a person decides that a record stays failed, with who, when and why kept as evidence.
+//! `custody dlq discard` and `custody rejected discard`: a person decides that a failed record gets no further attempt,
+//! or deletes a message from a queue. Who, when and why is stored as evidence.
 
 mod decision;
 
@@ -14,13 +15,13 @@ use custody_core::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::decision::{Decision, decide};
+use self::decision::{DiscardResult, decide};
 use super::Contents;
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
     output::Output,
-    queue::{Held, Queue},
+    queue::{Queue, ReceivedMessage},
     selection::Selection,
 };
 
@@ -28,10 +29,10 @@ use crate::{
 pub(crate) struct Options {
     #[command(flatten)]
     selection: Selection,
-    /// Why, for whoever asks later.
+    /// Reason, which is stored as evidence.
     #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
-    /// Say what would be done, and do nothing.
+    /// Only report what would be discarded.
     #[arg(long)]
     dry_run: bool,
 }
@@ -41,21 +42,21 @@ pub(crate) struct Options {
 struct Summary {
     dry_run: bool,
     discarded: Vec<String>,
-    /// Complete, discarded before, or at a later attempt: only the dead letter is gone.
+    /// Records that are complete, discarded before, or at a later attempt: only their dead letters were deleted.
     settled: Vec<String>,
     failed: Vec<String>,
 }
 
-/// A dead letter to discard, and where it is known from.
+/// A dead letter to discard: a message on the queue, or one that was rebuilt from an open record.
 struct Candidate {
-    /// What an operator calls it.
+    /// Id that operators use.
     id: String,
-    /// The name of its evidence.
+    /// Name in the evidence's key: SQS's id of the message, or the name of the attempt.
     name: String,
     letter: Option<DeadLetter>,
     content: Value,
     /// The message on the queue; `None` where the dead letter has expired.
-    held: Option<Held>,
+    held: Option<ReceivedMessage>,
 }
 
 pub(crate) async fn run(
@@ -64,7 +65,7 @@ pub(crate) async fn run(
     output: Output,
     options: Options,
     contents: Contents,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<CommandOutcome> {
     let caller = aws_sdk_sts::Client::new(deployment.aws.config()).get_caller_identity().send().await;
     let caller = caller.context("ask AWS who is discarding (sts:GetCallerIdentity)")?;
     let discard = Discard {
@@ -72,7 +73,7 @@ pub(crate) async fn run(
         at: SystemClock.now(),
         reason: options.reason,
     };
-    let meant = super::selected(queue, &options.selection).await?;
+    let meant = super::receive_selected(queue, &options.selection).await?;
     let mut is_missing = false;
     let mut expired = Vec::new();
     for id in options.selection.missing(&meant) {
@@ -82,7 +83,7 @@ pub(crate) async fn run(
                     expired.push(candidate);
                 } else {
                     eprintln!(
-                        "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` tells more"
+                        "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` shows its state"
                     );
                     is_missing = true;
                 }
@@ -97,29 +98,29 @@ pub(crate) async fn run(
     for candidate in meant.into_iter().map(Candidate::held).chain(expired) {
         let id = candidate.id.clone();
         if options.dry_run {
-            candidate.held.into_iter().for_each(|held| queue.leave(held));
+            candidate.held.into_iter().for_each(|held| queue.keep_on_queue(held));
             summary.discarded.push(id);
             continue;
         }
         match discard_one(deployment, queue, &candidate, &discard).await {
-            Ok(Decision::Settled) => summary.settled.push(id),
+            Ok(DiscardResult::NothingToDecide) => summary.settled.push(id),
             Ok(_) => summary.discarded.push(id),
             Err(error) => {
                 eprintln!("could not discard {id}: {error:#}");
-                candidate.held.into_iter().for_each(|held| queue.leave(held));
+                candidate.held.into_iter().for_each(|held| queue.keep_on_queue(held));
                 summary.failed.push(id);
             }
         }
     }
     output.print(&summary, |summary| summary.print(contents))?;
     Ok(match (is_missing, summary.failed.is_empty()) {
-        (true, _) => Done::NotFound,
-        (false, false) => Done::Partly,
-        (false, true) => Done::All,
+        (true, _) => CommandOutcome::NotFound,
+        (false, false) => CommandOutcome::Partial,
+        (false, true) => CommandOutcome::Complete,
     })
 }
 
-/// The dead letter that an undecided record would have, whose own has expired.
+/// Rebuilds the expired dead letter of a failed record from its open record; `None` if there is no failed open record.
 async fn from_open_record(deployment: &Deployment, id: &str) -> anyhow::Result<Option<Candidate>> {
     let Ok(record) = id.parse() else { return Ok(None) };
     let Some(open) = deployment.open_records()?.find(record).await? else { return Ok(None) };
@@ -135,7 +136,7 @@ async fn from_open_record(deployment: &Deployment, id: &str) -> anyhow::Result<O
 }
 
 impl Candidate {
-    fn held(held: Held) -> Self {
+    fn held(held: ReceivedMessage) -> Self {
         Self {
             id: held.id(),
             name: held.message_id.clone(),
@@ -146,18 +147,19 @@ impl Candidate {
     }
 }
 
-/// The evidence first, because a dead letter that is gone cannot be read any more; then the decision; the dead letter goes
-/// last, so that whatever fails before can be done again.
+/// Discards one dead letter in three steps. First the evidence is stored, because a deleted dead letter cannot be read
+/// any more. Then the decision is made. The dead letter is deleted last, so that the command can be repeated if a step
+/// before fails.
 async fn discard_one(
     deployment: &Deployment,
     queue: &Queue,
     candidate: &Candidate,
     discard: &Discard,
-) -> anyhow::Result<Decision> {
-    keep_evidence(&deployment.failed_store()?, candidate, discard).await?;
+) -> anyhow::Result<DiscardResult> {
+    store_evidence(&deployment.failed_store()?, candidate, discard).await?;
     let decision = match candidate.letter.as_ref().and_then(DeadLetter::attempt) {
         Some(attempt) => decide(&deployment.open_records()?, &deployment.table()?, attempt, discard).await?,
-        None => Decision::NoRecord,
+        None => DiscardResult::NoRecord,
     };
     if let Some(held) = &candidate.held {
         queue.remove(held).await?;
@@ -165,28 +167,33 @@ async fn discard_one(
     Ok(decision)
 }
 
-async fn keep_evidence(
+async fn store_evidence(
     store: &impl FailedStore,
     candidate: &Candidate,
     discard: &Discard,
 ) -> anyhow::Result<()> {
-    // The time keeps two discards of one dead letter apart: a key stands for one content.
+    // The key contains the time, so that two discards of one dead letter have two keys: a key must always have one
+    // content.
     let day = discard.at.format("%Y/%m/%d");
     let key = format!("discarded/{day}/{}-{}.json", candidate.name, discard.at.unix_ms());
     let evidence = json!({"discarded": discard, "letter": candidate.content});
-    store.keep(&key, Bytes::from(evidence.to_string())).await?;
+    store.preserve(&key, Bytes::from(evidence.to_string())).await?;
     Ok(())
 }
 
 impl Summary {
     fn print(&self, contents: Contents) {
         let verb = if self.dry_run { "would be discarded" } else { "discarded" };
-        println!("{} {verb}, {} left", contents.counted(self.discarded.len(), false), self.failed.len());
+        println!(
+            "{} {verb}, {} failed",
+            contents.format_count(self.discarded.len(), false),
+            self.failed.len()
+        );
         self.discarded.iter().take(20).for_each(|id| println!("  {id}"));
         if !self.settled.is_empty() {
-            let count = contents.counted(self.settled.len(), false);
+            let count = contents.format_count(self.settled.len(), false);
             println!(
-                "{count} taken off the queue: their records are complete, discarded before, or at a later attempt"
+                "{count} deleted from the queue: their records are complete, discarded before, or at a later attempt"
             );
             self.settled.iter().take(20).for_each(|id| println!("  {id}"));
         }

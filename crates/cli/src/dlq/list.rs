@@ -1,4 +1,4 @@
-//! Looking at dead letters.
+//! Lists and shows dead letters and rejected requests. Both stay on their queue.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::Contents;
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
-    output::{Output, human, shortened, table},
-    queue::{Held, Queue},
+    output::{Output, format_duration, table, truncated_text},
+    queue::{Queue, ReceivedMessage},
     selection::Selection,
 };
 
@@ -20,26 +20,26 @@ pub(crate) async fn list(
     output: Output,
     limit: usize,
     contents: Contents,
-) -> anyhow::Result<Done> {
-    let held = queue.all(&Selection::default(), limit).await?;
-    let mut lines: Vec<_> = held.iter().map(Held::line).collect();
-    queue.leave_all(held);
+) -> anyhow::Result<CommandOutcome> {
+    let held = queue.receive_until_found(&Selection::default(), limit).await?;
+    let mut lines: Vec<_> = held.iter().map(ReceivedMessage::line).collect();
+    queue.keep_all_on_queue(held);
     lines.sort_by_key(|line| line.failed_at);
     output.print(&lines, |lines| {
         if lines.is_empty() {
-            println!("The queue has no {}.", contents.counted(0, false).trim_start_matches("0 "));
+            println!("The queue has no {}.", contents.format_count(0, false).trim_start_matches("0 "));
             return;
         }
         let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE"]);
         for line in lines {
             let kind = if line.parked { format!("{}, parked", line.kind) } else { line.kind.clone() };
-            let reason = shortened(&line.reason, 120);
-            let age = human(Duration::from_secs(line.age_seconds));
+            let reason = truncated_text(&line.reason, 120);
+            let age = format_duration(Duration::from_secs(line.age_seconds));
             table.add_row([&line.id, &line.stage, &kind, &reason, &line.attempt.to_string(), &age]);
         }
-        println!("{table}\n{}", contents.counted(lines.len(), lines.len() >= limit));
+        println!("{table}\n{}", contents.format_count(lines.len(), lines.len() >= limit));
     })?;
-    Ok(Done::All)
+    Ok(CommandOutcome::Complete)
 }
 
 pub(crate) async fn show(
@@ -48,16 +48,16 @@ pub(crate) async fn show(
     output: Output,
     id: &str,
     contents: Contents,
-) -> anyhow::Result<Done> {
-    let found = super::selected(queue, &Selection::of_id(id)).await?;
-    queue.leave_all(found.clone());
+) -> anyhow::Result<CommandOutcome> {
+    let found = super::receive_selected(queue, &Selection::of_id(id)).await?;
+    queue.keep_all_on_queue(found.clone());
     if found.is_empty() {
         let hint = match contents {
-            Contents::DeadLetters => format!("; `custody trace {id}` tells what became of a record"),
+            Contents::DeadLetters => format!("; `custody trace {id}` shows the state of a record"),
             Contents::RejectedRequests => String::new(),
         };
-        eprintln!("the queue has nothing of {id}{hint}");
-        return Ok(Done::NotFound);
+        eprintln!("the queue has no message with the id {id}{hint}");
+        return Ok(CommandOutcome::NotFound);
     }
     let store = deployment.failed_store()?;
     let mut shown = Vec::new();
@@ -79,11 +79,11 @@ pub(crate) async fn show(
             println!("{}", serde_json::to_string_pretty(content).unwrap_or_default());
         }
     })?;
-    Ok(Done::All)
+    Ok(CommandOutcome::Complete)
 }
 
-/// What is kept of a request that never became a record.
-async fn stored_request(store: &impl FailedStore, held: &Held) -> anyhow::Result<Option<Value>> {
+/// Reads the stored parts of a request that never became a record; `None` for a record, or if nothing is stored.
+async fn stored_request(store: &impl FailedStore, held: &ReceivedMessage) -> anyhow::Result<Option<Value>> {
     let Some(letter) = held.letter.as_ref().filter(|letter| letter.message_id.is_none()) else {
         return Ok(None);
     };

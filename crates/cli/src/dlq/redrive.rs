@@ -1,4 +1,4 @@
-//! Redrives: failed records get their next attempt.
+//! `custody dlq redrive`: moves dead letters to the redrive queue, so that failed records get their next attempt.
 
 mod source;
 
@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::ensure;
 use clap::Args;
-use custody_aws::{DynamoTable, LetterQueue};
+use custody_aws::{DynamoTable, SqsDeadLetters};
 use custody_core::{
     attempt::Attempt,
     backoff,
@@ -18,10 +18,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::{
-    Done,
+    CommandOutcome,
     deployment::Deployment,
-    output::{Output, counted},
-    queue::{Held, Queue},
+    output::{Output, format_count},
+    queue::{Queue, ReceivedMessage},
     selection::Selection,
 };
 
@@ -29,16 +29,16 @@ use crate::{
 pub(crate) struct Options {
     #[command(flatten)]
     selection: Selection,
-    /// Say what would be done, and do nothing.
+    /// Only report what would be redriven.
     #[arg(long)]
     dry_run: bool,
-    /// How many records to send on their way per second.
+    /// Maximum number of records to redrive per second.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
     max_per_second: u32,
-    /// Also records that are parked because they were redriven as often as allowed; with --id, also discarded ones.
+    /// Also redrive parked records, which have used up their redrives; with --id, also redrive discarded records.
     #[arg(long)]
     force: bool,
-    /// At once, instead of after the growing, random delay that keeps records from failing together again.
+    /// Redrive at once, without the growing, random delay that keeps records from failing together again.
     #[arg(long)]
     now: bool,
 }
@@ -48,18 +48,18 @@ pub(crate) struct Options {
 struct Summary {
     dry_run: bool,
     redriven: Vec<String>,
-    /// Complete already: there is nothing to do but to discard their dead letters.
+    /// Records that are complete already: their dead letters can only be discarded.
     complete: Vec<String>,
-    /// Redriven as often as allowed; only `--force` moves them.
+    /// Parked records, which have used up their redrives: only `--force` redrives them.
     parked: Vec<String>,
-    /// Requests that never became records: their producers got no receipt and send again.
+    /// Requests that never became records: their producers got no receipt and send the request again.
     requests: Vec<String>,
-    /// No dead letters of Custody.
+    /// Messages that are not dead letters of Custody.
     foreign: Vec<String>,
     failed: Vec<String>,
 }
 
-/// How long a page of dead letters may take: well below the time for which what was read stays hidden.
+/// Time in which one page of dead letters is redriven: well below the visibility timeout of a received message.
 const PAGE_SECONDS: u32 = 100;
 const MAX_PAGE: u32 = 1000;
 
@@ -68,7 +68,7 @@ pub(super) async fn run(
     queue: &mut Queue,
     output: Output,
     options: Options,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<CommandOutcome> {
     let redrives = deployment.redrive_queue()?;
     let mut summary = Summary { dry_run: options.dry_run, ..Summary::default() };
     let mut seen = Vec::new();
@@ -82,7 +82,7 @@ pub(super) async fn run(
     }
     let mut interval = tokio::time::interval(Duration::from_secs(1) / options.max_per_second);
     loop {
-        let page = queue.next((options.max_per_second * PAGE_SECONDS).min(MAX_PAGE) as usize).await?;
+        let page = queue.receive_new((options.max_per_second * PAGE_SECONDS).min(MAX_PAGE) as usize).await?;
         if page.is_empty() {
             break;
         }
@@ -91,70 +91,71 @@ pub(super) async fn run(
             bar.inc(1);
             bar.set_message(summary.redriven.len().to_string());
             if !options.selection.selects(&held) {
-                queue.leave(held);
+                queue.keep_on_queue(held);
                 continue;
             }
-            // A record that fails again at once comes back while this still reads: once is enough.
+            // A redriven record that fails again at once has a new dead letter while this command still reads the
+            // queue. Each record is redriven once per command.
             if !ids.insert(held.id()) {
-                queue.leave(held);
+                queue.keep_on_queue(held);
                 continue;
             }
             seen.push(held.clone());
-            match sort(&held, &mut summary, &complete, options.force) {
+            match redrivable(&held, &mut summary, &complete, options.force) {
                 Some((letter, attempt)) if !options.dry_run => {
                     interval.tick().await;
                     let delay = if options.now { Duration::ZERO } else { backoff::delay_after(attempt) };
-                    match hand_over(&redrives, queue, &held, letter, delay, options.force).await {
+                    match move_to_redrive_queue(&redrives, queue, &held, letter, delay, options.force).await {
                         Ok(()) => summary.redriven.push(held.id()),
                         Err(error) => {
-                            bar.suspend(|| eprintln!("left {} on the queue: {error:#}", held.id()));
+                            bar.suspend(|| eprintln!("could not redrive {}: {error:#}", held.id()));
                             summary.failed.push(held.id());
-                            queue.leave(held);
+                            queue.keep_on_queue(held);
                         }
                     }
                 }
                 Some(_) => {
                     summary.redriven.push(held.id());
-                    queue.leave(held);
+                    queue.keep_on_queue(held);
                 }
-                None => queue.leave(held),
+                None => queue.keep_on_queue(held),
             }
         }
-        if options.selection.is_exhausted_by(&seen) {
+        if options.selection.all_ids_found_in(&seen) {
             break;
         }
     }
     bar.finish_and_clear();
     let mut missing = false;
     for id in options.selection.missing(&seen) {
-        missing |= !without_dead_letter(deployment, &redrives, id, &options, &mut summary).await?;
+        missing |= !redrive_without_dead_letter(deployment, &redrives, id, &options, &mut summary).await?;
     }
     output.print(&summary, Summary::print)?;
-    Ok(match (missing, summary.leaves_some()) {
-        (true, _) => Done::NotFound,
-        (false, true) => Done::Partly,
-        (false, false) => Done::All,
+    Ok(match (missing, summary.leaves_dead_letters()) {
+        (true, _) => CommandOutcome::NotFound,
+        (false, true) => CommandOutcome::Partial,
+        (false, false) => CommandOutcome::Complete,
     })
 }
 
-/// Redrives a record whose dead letter is gone: after 14 days the queue forgets it, and the open record does not. Whether
-/// there is such a record.
-async fn without_dead_letter(
+/// Redrives a record that has no dead letter on the queue: SQS deletes a dead letter after 14 days, but the open record
+/// stays. Returns whether the record can be redriven.
+async fn redrive_without_dead_letter(
     deployment: &Deployment,
-    redrives: &LetterQueue,
+    redrives: &SqsDeadLetters,
     id: &str,
     options: &Options,
     summary: &mut Summary,
 ) -> anyhow::Result<bool> {
     let found = match id.parse() {
         Ok(id) => source::dead_letter_of(deployment, id, options.force).await?,
-        Err(_) => Err("it is no messageID".to_owned()),
+        Err(_) => Err("the id is not a messageID".to_owned()),
     };
     let letter = match found {
         Ok(letter) => letter,
         Err(why) => {
             eprintln!(
-                "there is no dead letter of {id} on the queue, and it cannot be redriven without: {why}"
+                "there is no dead letter of {id} on the queue, and it cannot be redriven without one: {why}"
             );
             return Ok(false);
         }
@@ -166,10 +167,10 @@ async fn without_dead_letter(
     Ok(true)
 }
 
-/// Which of the records that are meant are complete.
+/// Returns the selected records of a page that are complete.
 async fn completed(
     table: &DynamoTable,
-    page: &[Held],
+    page: &[ReceivedMessage],
     selection: &Selection,
 ) -> anyhow::Result<BTreeSet<RecordId>> {
     let meant = page.iter().filter(|held| selection.selects(held));
@@ -184,9 +185,10 @@ async fn completed(
     Ok(complete)
 }
 
-/// The dead letter to redrive; what cannot be redriven is noted.
-fn sort<'a>(
-    held: &'a Held,
+/// Returns the dead letter and its attempt if the record can be redriven. Otherwise adds its id to the list of
+/// `summary` that names the reason.
+fn redrivable<'a>(
+    held: &'a ReceivedMessage,
     summary: &mut Summary,
     complete: &BTreeSet<RecordId>,
     force: bool,
@@ -210,48 +212,49 @@ fn sort<'a>(
     Some((letter, attempt))
 }
 
-/// First there, then gone from here: dying in between leaves two dead letters, and an attempt is begun once.
-async fn hand_over(
-    redrives: &LetterQueue,
+/// Moves a dead letter to the redrive queue. It is sent there before it is deleted here: a crash in between leaves two
+/// copies of the dead letter, and the redrive function begins an attempt only once.
+async fn move_to_redrive_queue(
+    redrives: &SqsDeadLetters,
     queue: &Queue,
-    held: &Held,
+    held: &ReceivedMessage,
     letter: &DeadLetter,
     delay: Duration,
     force: bool,
 ) -> anyhow::Result<()> {
-    ensure!(letter.schema_version == custody_core::SCHEMA_VERSION, "it is of a later version than this tool");
+    ensure!(letter.schema_version == custody_core::SCHEMA_VERSION, "this tool is of another schema version");
     redrives.deliver(letter, delay, force).await?;
     queue.remove(held).await
 }
 
 impl Summary {
-    fn leaves_some(&self) -> bool {
+    fn leaves_dead_letters(&self) -> bool {
         [&self.complete, &self.parked, &self.requests, &self.foreign, &self.failed]
             .iter()
             .any(|list| !list.is_empty())
     }
 
     fn print(&self) {
-        let verb = if self.dry_run { "would be redriven" } else { "on the redrive queue" };
-        println!("{} {verb}", counted(self.redriven.len(), false, "record", "records"));
+        let verb = if self.dry_run { "would be redriven" } else { "sent to the redrive queue" };
+        println!("{} {verb}", format_count(self.redriven.len(), false, "record", "records"));
         if self.dry_run {
             self.redriven.iter().for_each(|id| println!("  {id}"));
         }
         for (list, what) in [
             (
                 &self.complete,
-                "COMPLETED already: nothing to do; `custody dlq discard` takes their dead letters off the queue",
+                "COMPLETED already: nothing to redrive; `custody dlq discard` deletes their dead letters",
             ),
-            (&self.parked, "parked: redriven as often as allowed; `--force` gives them one more attempt"),
+            (&self.parked, "parked: their redrives are used up; `--force` gives them one more attempt"),
             (
                 &self.requests,
-                "requests that never became records; their producers got no receipt and send again",
+                "requests that never became records; their producers got no receipt and send the request again",
             ),
-            (&self.foreign, "messages that are not Custody's; look at them with `custody dlq show`"),
-            (&self.failed, "could not be redriven and are still on the queue"),
+            (&self.foreign, "not dead letters of Custody; `custody dlq show` shows them"),
+            (&self.failed, "their redrives failed, see the errors above"),
         ] {
             if !list.is_empty() {
-                println!("{} left: {what}", list.len());
+                println!("{} left on the queue: {what}", list.len());
                 list.iter().take(10).for_each(|id| println!("  {id}"));
             }
         }

@@ -1,12 +1,13 @@
-//! The audit: every object of the archive has its record, and every record its payload. Both stores are read page by page, so
-//! that memory is bounded whatever they hold.
+//! The audit: checks that every object of the archive has its record, and that every record has its payload. Both
+//! stores are read page by page, so that memory use does not depend on their size.
 //!
-//! Neither store can be merged with the other: the archive's keys are in the order of time, and a scan of the table is in none.
-//! So each is read on its own and the other one is asked by key. The archive costs one list call for 1,000 objects, and ten
-//! batches of items; what that proves of an object is that it has a record and the right size. The table costs one look at
-//! the object of each completed item, and it is this look that compares digests, which a list does not have. So every object
-//! is looked at once, not twice. The order of the passes does not matter: what changes while they read is read again before
-//! it is reported, in the direction in which records move.
+//! The two stores cannot be merged: the archive lists its keys in the order of time, and a scan of the table has no
+//! order. So the audit reads each store in a separate pass, and asks the other store by key. The pass over the archive
+//! costs one list call and ten batches of items for 1,000 objects; it proves that each object has a record and the
+//! right size. The pass over the table costs one look-up of the object of each completed item; it compares the digests,
+//! which a list call does not return. So every object is looked up once, not twice. The order of the passes does not
+//! matter: a record that changes during a pass is read again before it is reported, in the order in which records move
+//! through the stores.
 
 use custody_aws::{
     ArchiveListing, AuditedItem, DynamoOpenRecords, ListedObject, RecordIndex, S3AcceptanceMarkers,
@@ -25,25 +26,25 @@ use serde::Serialize;
 
 use super::{
     Options, Progress,
-    compare::{self, Claim, Known, Object, Patience},
+    compare::{self, ExpectedPlace, Known, ObjectCheck, StuckThreshold},
     findings::{Finding, Findings, Kind},
-    pace::{Pace, patiently},
+    pace::{Pace, retry_transient},
 };
-use crate::{deployment::Deployment, output::counted};
+use crate::{deployment::Deployment, output::format_count};
 
-/// How many records are looked at at once.
+/// Number of records that are checked concurrently.
 const CONCURRENCY: usize = 32;
 
-/// How many items the record table is asked for at once, its limit.
+/// Number of items in one read of the record table: DynamoDB's limit.
 const BATCH: usize = 100;
 
-/// What was compared.
+/// Counts of what the audit compared.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Audited {
     objects: usize,
     items: usize,
-    /// Young objects that nobody was promised.
+    /// Young objects without an accepted record.
     leftovers: usize,
 }
 
@@ -55,7 +56,7 @@ struct Audit {
     markers: S3AcceptanceMarkers,
     index: RecordIndex,
     pace: Pace,
-    patience: Patience,
+    patience: StuckThreshold,
     options: Options,
 }
 
@@ -74,7 +75,7 @@ pub(super) async fn run(
         markers: deployment.markers()?,
         index: deployment.index()?,
         pace: Pace::new(options.max_per_second),
-        patience: Patience { now, stuck_after: options.stuck_after },
+        patience: StuckThreshold { now, stuck_after: options.stuck_after },
         options,
     };
     let mut audited = Audited::default();
@@ -86,17 +87,17 @@ pub(super) async fn run(
 }
 
 impl Audit {
-    /// Reads the archive, and asks for the record of each object.
+    /// Lists the archive, and compares each object with its record.
     async fn objects(
         &self,
         progress: &Progress,
         findings: &mut Findings,
         audited: &mut Audited,
     ) -> Result<(), StageError> {
-        // Keys begin with the time, so that a time is a place in the list.
+        // Keys begin with the time, so a time is also a position in the listing.
         let mut after = self.options.since.map(|since| since.format("%Y/%m/%d/%H/%M"));
         loop {
-            let page = patiently(async || self.listing.page(after.as_deref()).await).await?;
+            let page = retry_transient(async || self.listing.page(after.as_deref()).await).await?;
             let mut records = Vec::new();
             for object in &page.objects {
                 match compare::record_of(&object.key) {
@@ -128,15 +129,15 @@ impl Audit {
         audited: &mut Audited,
     ) -> Result<(), StageError> {
         let ids: Vec<_> = objects.iter().map(|(id, _)| *id).collect();
-        self.pace.turn().await;
-        let items = patiently(async || self.index.audit_items(&ids).await).await?;
+        self.pace.wait().await;
+        let items = retry_transient(async || self.index.audit_items(&ids).await).await?;
         let looks = objects.iter().map(|(id, object)| self.compare_object(*id, object, items.get(id)));
         let looks: Vec<_> = stream::iter(looks).buffer_unordered(CONCURRENCY).collect().await;
         for look in looks {
             match look {
-                Object::Promised => {}
-                Object::Leftover => audited.leftovers += 1,
-                Object::Wrong(finding) => findings.add(finding),
+                ObjectCheck::Accepted => {}
+                ObjectCheck::Leftover => audited.leftovers += 1,
+                ObjectCheck::Wrong(finding) => findings.add(finding),
             }
         }
         Ok(())
@@ -147,37 +148,38 @@ impl Audit {
         id: RecordId,
         listed: &ListedObject,
         item: Option<&AuditedItem>,
-    ) -> Object {
+    ) -> ObjectCheck {
         let now = self.patience.now;
         if let Some(item) = item {
             return compare::object(listed, id, &Known::Item(item), now);
         }
-        self.pace.turn().await;
+        self.pace.wait().await;
         match self.accepted(id).await {
-            Ok(Accepted::As(known)) => {
+            Ok(Accepted::OpenOrMarked(known)) => {
                 compare::object(listed, id, &Known::Accepted(&known.message.payload), now)
             }
             Ok(Accepted::Item(item)) => compare::object(listed, id, &Known::Item(&item), now),
-            Ok(Accepted::Not) => compare::object(listed, id, &Known::Nothing, now),
-            Err(error) => Object::Wrong(not_checked(id, &error)),
+            Ok(Accepted::NotFound) => compare::object(listed, id, &Known::Nothing, now),
+            Err(error) => ObjectCheck::Wrong(not_checked(id, &error)),
         }
     }
 
-    /// What tells that a record was accepted that had no item, or one that is not final, when it was read before. In the
-    /// direction in which records move: what is adopted, or closed, in between is seen in the later place.
+    /// Looks for the proof that a record was accepted, after an earlier read found no item or an item that is not
+    /// final. It reads the stores in the order in which records move through them, so a record that is adopted or
+    /// closed in between is found in the later store.
     async fn accepted(&self, id: RecordId) -> Result<Accepted, StageError> {
-        let marker = patiently(async || self.markers.find(Attempt::first(id)).await).await?;
+        let marker = retry_transient(async || self.markers.find(Attempt::first(id)).await).await?;
         if let Some(marker) = marker {
-            return Ok(Accepted::As(Box::new(marker)));
+            return Ok(Accepted::OpenOrMarked(Box::new(marker)));
         }
-        if let Some(open) = patiently(async || self.open.find(id).await).await? {
-            return Ok(Accepted::As(Box::new(open)));
+        if let Some(open) = retry_transient(async || self.open.find(id).await).await? {
+            return Ok(Accepted::OpenOrMarked(Box::new(open)));
         }
-        let item = patiently(async || self.index.audit_items(&[id]).await).await?.remove(&id);
-        Ok(item.map_or(Accepted::Not, Accepted::Item))
+        let item = retry_transient(async || self.index.audit_items(&[id]).await).await?.remove(&id);
+        Ok(item.map_or(Accepted::NotFound, Accepted::Item))
     }
 
-    /// Reads the table, and asks for the payload, or the open record, of each item.
+    /// Scans the record table, and compares each item with its payload, or with its open record.
     async fn items(
         &self,
         progress: &Progress,
@@ -186,9 +188,9 @@ impl Audit {
     ) -> Result<(), StageError> {
         let mut cursor = None;
         loop {
-            let page = patiently(async || self.index.audit_page(cursor.clone()).await).await?;
+            let page = retry_transient(async || self.index.audit_page(cursor.clone()).await).await?;
             for key in page.unreadable {
-                findings.add(Finding::new(Kind::UnreadableItem, key, "the item is not a record's"));
+                findings.add(Finding::new(Kind::UnreadableItem, key, "the item has another format"));
             }
             let items: Vec<_> = page.items.iter().filter(|item| self.is_of_interest(item.id)).collect();
             let looks = items.iter().map(|item| async move {
@@ -210,59 +212,62 @@ impl Audit {
     }
 
     async fn compare_item(&self, item: &AuditedItem) -> Result<Option<Finding>, StageError> {
-        match compare::claim(item, self.patience) {
-            Claim::Nothing => Ok(None),
-            Claim::Archived => {
-                self.pace.turn().await;
+        match compare::expected_place(item, self.patience) {
+            ExpectedPlace::Nothing => Ok(None),
+            ExpectedPlace::Archived => {
+                self.pace.wait().await;
                 let stored = self.archived(item).await?;
                 Ok(compare::payload(item, stored, Kind::ItemWithoutObject))
             }
-            Claim::Open => {
-                self.pace.turn().await;
+            ExpectedPlace::Open => {
+                self.pace.wait().await;
                 match self.accepted(item.id).await? {
-                    Accepted::As(_) if item.is_secure => {
+                    Accepted::OpenOrMarked(_) if item.is_secure => {
                         let stored = match self.preserved(item).await? {
                             Some(stored) => Some(stored),
                             None => self.archived(item).await?,
                         };
                         Ok(compare::payload(item, stored, Kind::PayloadGone))
                     }
-                    Accepted::As(_) => Ok(None),
+                    Accepted::OpenOrMarked(_) => Ok(None),
                     Accepted::Item(latest) => Ok(compare::not_open(&latest, self.patience)),
-                    Accepted::Not => Ok(compare::not_open(item, self.patience)),
+                    Accepted::NotFound => Ok(compare::not_open(item, self.patience)),
                 }
             }
         }
     }
 
-    /// Digest and size of the archived payload.
+    /// Returns the digest and the size of the archived payload; `None` if it is not archived.
     async fn archived(&self, item: &AuditedItem) -> Result<Option<(Sha256, u64)>, StageError> {
         let key = item.id.archive_key();
-        let Some(found) = patiently(async || self.archive.find(&key).await).await? else { return Ok(None) };
+        let Some(found) = retry_transient(async || self.archive.find(&key).await).await? else {
+            return Ok(None);
+        };
         let sha256 = if self.options.read {
-            patiently(async || self.archive.digest_of_content(&key).await).await?
+            retry_transient(async || self.archive.digest_of_content(&key).await).await?
         } else {
             found.sha256
         };
         Ok(Some((sha256, found.size_bytes)))
     }
 
-    /// Digest and size of the preserved payload. Failed records are few: each is read.
+    /// Returns the digest and the size of the preserved payload; `None` if it is not preserved. It reads the whole
+    /// payload, because failed records are few.
     async fn preserved(&self, item: &AuditedItem) -> Result<Option<(Sha256, u64)>, StageError> {
         let key = item.id.preserved_key();
-        let content = patiently(async || self.failed_store.fetch(&key).await).await?;
+        let content = retry_transient(async || self.failed_store.fetch(&key).await).await?;
         Ok(content.map(|content| (Sha256::of(&content), content.len() as u64)))
     }
 }
 
-/// What tells that a record was accepted.
+/// Proof that a record was accepted.
 enum Accepted {
-    /// An acceptance marker, or the open record.
-    As(Box<custody_core::open_record::OpenRecord>),
-    /// An item, of a record that is closed.
+    /// The open record, or the one in the acceptance marker.
+    OpenOrMarked(Box<custody_core::open_record::OpenRecord>),
+    /// The item of a record that is not open.
     Item(AuditedItem),
-    /// Nothing.
-    Not,
+    /// No proof was found.
+    NotFound,
 }
 
 fn not_checked(id: RecordId, error: &StageError) -> Finding {
@@ -271,9 +276,9 @@ fn not_checked(id: RecordId, error: &StageError) -> Finding {
 
 impl Audited {
     pub(super) fn text(&self) -> String {
-        let objects = counted(self.objects, false, "archived object", "archived objects");
-        let items = counted(self.items, false, "item", "items");
-        let leftovers = counted(self.leftovers, false, "leftover", "leftovers");
-        format!("compared {objects} and {items}; {leftovers} that nobody was promised")
+        let objects = format_count(self.objects, false, "archived object", "archived objects");
+        let items = format_count(self.items, false, "item", "items");
+        let leftovers = format_count(self.leftovers, false, "leftover", "leftovers");
+        format!("compared {objects} and {items}; {leftovers} without an accepted record")
     }
 }

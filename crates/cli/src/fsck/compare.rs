@@ -1,4 +1,4 @@
-//! The comparisons of `fsck`, apart from the calls that bring what is compared.
+//! The comparisons of `fsck`, without any call: the callers read the stores.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
     digest::Sha256,
-    idempotency::CLAIM_LIFE,
+    idempotency::CLAIM_LIFETIME,
     message::PayloadDescriptor,
     open_record::{OpenRecord, OpenState},
     ports::ItemState,
@@ -15,45 +15,52 @@ use custody_core::{
 };
 
 use super::findings::{Finding, Kind};
-use crate::{failed::owed_text, output::human};
+use crate::{failed::pending_text, output::format_duration};
 
-/// How old an archived object that nobody was promised must be to be reported. The archive keeps what a replay, a conflict or an
-/// acceptance without an answer leaves behind: its producer repeats the request within the life of a claim, or not at all.
-const LEFTOVER_AGE: Duration = CLAIM_LIFE;
+/// Minimum age of an archived object without an accepted record to be reported. A replay, a conflict or an acceptance
+/// without an answer leaves such an object in the archive. Its producer repeats the request within the life of a claim,
+/// or not at all.
+const LEFTOVER_AGE: Duration = CLAIM_LIFETIME;
 
-/// How late is too late.
+/// Limit of the time for which a record may wait: longer than `stuck_after` at the time `now` is too long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct StuckThreshold {
     pub(super) now: Timestamp,
     pub(super) stuck_after: Duration,
 }
 
-impl Patience {
-    pub(super) fn is_over(self, since: Timestamp) -> bool {
+impl StuckThreshold {
+    pub(super) fn is_exceeded_since(self, since: Timestamp) -> bool {
         self.now.since(since) > self.stuck_after
     }
 
     fn age(self, since: Timestamp) -> String {
-        human(self.now.since(since))
+        format_duration(self.now.since(since))
     }
 }
 
-/// What an open record comes to.
+/// Result of comparing an open record with its item.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// The record is on its way.
-    Moving,
-    /// The record has failed, and nothing but a decision is owed: a person's, or an automatic redrive's. Whether its dead
-    /// letter is on the queue does not matter, because dead letters expire, and are hidden from others while somebody looks.
+pub(super) enum OpenRecordCheck {
+    /// The record has not waited for too long.
+    InTime,
+    /// The record has failed, and only a decision is pending: a person's, or an automatic redrive. The comparison ignores
+    /// whether its dead letter is on the queue, because dead letters expire, and are hidden while another reader has
+    /// them.
     WaitsForDecision,
     /// The record is stuck.
     Stuck(Finding),
 }
 
 /// Compares an open record with its item.
-pub(super) fn open_record(open: &OpenRecord, item: Option<&AuditedItem>, patience: Patience) -> Progress {
+pub(super) fn open_record(
+    open: &OpenRecord,
+    item: Option<&AuditedItem>,
+    patience: StuckThreshold,
+) -> OpenRecordCheck {
     let (id, attempt) = (open.id(), open.attempt().number());
-    // Since when reconcile should have closed it; the epoch where nothing tells.
+    // Why and since when reconcile should have closed the record. A discard without a time counts from the record's
+    // receipt.
     let settled = item.and_then(|item| match &item.state {
         ItemState::Completed(completed) => Some(("COMPLETED", completed.times.completed_at)),
         ItemState::Failed { attempt: of, discarded: true } if *of >= attempt => {
@@ -62,10 +69,10 @@ pub(super) fn open_record(open: &OpenRecord, item: Option<&AuditedItem>, patienc
         ItemState::Failed { .. } | ItemState::Received => None,
     });
     let stuck = |kind, since, detail: String| {
-        if patience.is_over(since) {
-            Progress::Stuck(Finding::new(kind, id, detail))
+        if patience.is_exceeded_since(since) {
+            OpenRecordCheck::Stuck(Finding::new(kind, id, detail))
         } else {
-            Progress::Moving
+            OpenRecordCheck::InTime
         }
     };
     match (settled, &open.state) {
@@ -73,12 +80,16 @@ pub(super) fn open_record(open: &OpenRecord, item: Option<&AuditedItem>, patienc
             let detail = format!("{what} for {}, and still open", patience.age(since));
             stuck(Kind::NotClosed, since, detail)
         }
-        (None, OpenState::Failed { owed, .. }) if owed.is_empty() => Progress::WaitsForDecision,
-        (None, OpenState::Failed { owed, failure }) => {
-            let (since, owed) = (failure.failed_at, owed_text(owed));
-            let detail =
-                format!("attempt {attempt} failed {} ago, and still owes: {owed}", patience.age(since));
-            stuck(Kind::DutyOwed, since, detail)
+        (None, OpenState::Failed { pending_steps, .. }) if pending_steps.is_empty() => {
+            OpenRecordCheck::WaitsForDecision
+        }
+        (None, OpenState::Failed { pending_steps, failure }) => {
+            let (since, pending_steps) = (failure.failed_at, pending_text(pending_steps));
+            let detail = format!(
+                "attempt {attempt} failed {} ago, and these steps are pending: {pending_steps}",
+                patience.age(since)
+            );
+            stuck(Kind::FailureUnfinished, since, detail)
         }
         (None, OpenState::InProgress) => {
             let since = open.message.begun_at();
@@ -96,13 +107,13 @@ pub(super) fn open_record(open: &OpenRecord, item: Option<&AuditedItem>, patienc
 }
 
 /// Whether an acceptance marker has waited for its adoption for too long.
-pub(super) fn marker(marker: Attempt, patience: Patience) -> Option<Finding> {
+pub(super) fn marker(marker: Attempt, patience: StuckThreshold) -> Option<Finding> {
     let since = marker.record.received_at();
-    let detail = format!("accepted {} ago, and not adopted: reconcile's log tells why", patience.age(since));
-    patience.is_over(since).then(|| Finding::new(Kind::MarkerNotAdopted, marker.record, detail))
+    let detail = format!("accepted {} ago, and not adopted: see reconcile's log", patience.age(since));
+    patience.is_exceeded_since(since).then(|| Finding::new(Kind::MarkerNotAdopted, marker.record, detail))
 }
 
-/// What is known of the record of an archived object.
+/// What the other stores have of an archived object's record.
 #[derive(Debug)]
 pub(super) enum Known<'a> {
     Item(&'a AuditedItem),
@@ -111,69 +122,72 @@ pub(super) enum Known<'a> {
     Nothing,
 }
 
-/// What an archived object comes to.
+/// Result of comparing an archived object with its record.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Object {
-    /// A record's payload.
-    Promised,
-    /// A payload that nobody was promised, and young enough to be nothing else.
+pub(super) enum ObjectCheck {
+    /// The object is the payload of an accepted record.
+    Accepted,
+    /// The object has no accepted record, and is younger than [`LEFTOVER_AGE`].
     Leftover,
-    /// Something else.
+    /// The object has another size than its record, or is an old object without an accepted record.
     Wrong(Finding),
 }
 
-/// Compares an archived object with what is known of its record. Its digest is compared where its item is looked at.
-pub(super) fn object(listed: &ListedObject, id: RecordId, known: &Known<'_>, now: Timestamp) -> Object {
+/// Compares an archived object with its record, without the digest: [`payload`] compares the digest when the item is
+/// checked.
+pub(super) fn object(listed: &ListedObject, id: RecordId, known: &Known<'_>, now: Timestamp) -> ObjectCheck {
     let promised = match known {
         Known::Item(item) => item.size_bytes,
         Known::Accepted(payload) => payload.size_bytes,
-        Known::Nothing if now.since(id.received_at()) < LEFTOVER_AGE => return Object::Leftover,
+        Known::Nothing if now.since(id.received_at()) < LEFTOVER_AGE => return ObjectCheck::Leftover,
         Known::Nothing => {
-            let detail = "archived, with neither item, open record nor marker: nobody was promised it, or its item is gone";
-            return Object::Wrong(Finding::new(Kind::ObjectWithoutItem, id, detail));
+            let detail = "archived, without item, open record or marker: never accepted, or the item is gone";
+            return ObjectCheck::Wrong(Finding::new(Kind::ObjectWithoutItem, id, detail));
         }
     };
     if promised == listed.size_bytes {
-        return Object::Promised;
+        return ObjectCheck::Accepted;
     }
     let detail = format!("the record has {promised} bytes, the archived object {}", listed.size_bytes);
-    Object::Wrong(Finding::new(Kind::SizeMismatch, id, detail))
+    ObjectCheck::Wrong(Finding::new(Kind::SizeMismatch, id, detail))
 }
 
-/// The record that an object of this key belongs to.
+/// Returns the record to which the object with this key belongs; a finding if there is none.
 pub(super) fn record_of(key: &str) -> Result<RecordId, Finding> {
     let id: Option<RecordId> = key.rsplit('/').next().and_then(|name| name.parse().ok());
     id.filter(|id| id.archive_key() == key).ok_or_else(|| {
-        Finding::new(Kind::ForeignObject, key, "the archive has an object that is no record's")
+        Finding::new(Kind::ForeignObject, key, "the key of the archived object is of no record")
     })
 }
 
-/// What an item is to be held against.
+/// What an item reports of its record, which the audit checks in the other stores.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum ExpectedPlace {
     /// The payload is archived.
     Archived,
-    /// The record is open, and its payload is secure where the failure reports so.
+    /// The record is open, and its payload is secure if the failure reports that.
     Open,
-    /// Nothing: the record is too young, or was discarded.
+    /// Nothing to check: the record is too young, or was discarded.
     Nothing,
 }
 
-/// What an item claims.
-pub(super) fn claim(item: &AuditedItem, patience: Patience) -> Claim {
+/// Returns what must be checked for an item.
+pub(super) fn expected_place(item: &AuditedItem, patience: StuckThreshold) -> ExpectedPlace {
     match item.state {
-        ItemState::Completed(_) => Claim::Archived,
-        ItemState::Failed { discarded: true, .. } => Claim::Nothing,
-        ItemState::Failed { .. } if patience.is_over(item.failed_at.unwrap_or(item.id.received_at())) => {
-            Claim::Open
+        ItemState::Completed(_) => ExpectedPlace::Archived,
+        ItemState::Failed { discarded: true, .. } => ExpectedPlace::Nothing,
+        ItemState::Failed { .. }
+            if patience.is_exceeded_since(item.failed_at.unwrap_or(item.id.received_at())) =>
+        {
+            ExpectedPlace::Open
         }
-        ItemState::Received if patience.is_over(item.id.received_at()) => Claim::Open,
-        ItemState::Failed { .. } | ItemState::Received => Claim::Nothing,
+        ItemState::Received if patience.is_exceeded_since(item.id.received_at()) => ExpectedPlace::Open,
+        ItemState::Failed { .. } | ItemState::Received => ExpectedPlace::Nothing,
     }
 }
 
-/// Compares an item with an object of its payload, in the archive or in the failed bucket. `absent` is the finding where
-/// there is none.
+/// Compares an item with the object of its payload, in the archive or in the failed bucket. `absent` is the kind of the
+/// finding if there is no object.
 pub(super) fn payload(item: &AuditedItem, stored: Option<(Sha256, u64)>, absent: Kind) -> Option<Finding> {
     let Some((sha256, size_bytes)) = stored else {
         let detail = match absent {
@@ -190,14 +204,14 @@ pub(super) fn payload(item: &AuditedItem, stored: Option<(Sha256, u64)>, absent:
     (size_bytes != item.size_bytes).then(|| Finding::new(Kind::SizeMismatch, item.id, detail()))
 }
 
-/// Judges an item that claims to be open and is not: neither an open record nor a marker is there, and the item, read again
-/// after that, is `latest`.
-pub(super) fn not_open(latest: &AuditedItem, patience: Patience) -> Option<Finding> {
-    if claim(latest, patience) != Claim::Open {
+/// Returns the finding for an item whose record should be open, and has neither an open record nor a marker. `latest`
+/// is the item, read again after these.
+pub(super) fn not_open(latest: &AuditedItem, patience: StuckThreshold) -> Option<Finding> {
+    if expected_place(latest, patience) != ExpectedPlace::Open {
         return None;
     }
     let (kind, detail) = match latest.state {
-        ItemState::Received => (Kind::StuckRecord, "RECEIVED, and not open: nothing goes on with it"),
+        ItemState::Received => (Kind::StuckRecord, "RECEIVED, and not open: nothing continues the record"),
         _ => (Kind::FailedNotOpen, "FAILED, and neither open nor discarded: nobody is asked to decide"),
     };
     Some(Finding::new(kind, latest.id, detail))
@@ -206,7 +220,7 @@ pub(super) fn not_open(latest: &AuditedItem, patience: Patience) -> Option<Findi
 #[cfg(test)]
 mod tests {
     use custody_core::{
-        open_record::FailureDuty,
+        open_record::FailureStep,
         ports::{CompletedItem, CompletionTimes},
         testing::{contract, samples},
     };
@@ -216,7 +230,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
 
     /// An open record, its item, and the time at which it is `minutes` old.
-    fn record(minutes: u32) -> (OpenRecord, AuditedItem, Patience) {
+    fn record(minutes: u32) -> (OpenRecord, AuditedItem, StuckThreshold) {
         let open = samples::open_record(&samples::message(b"payload"));
         let item = AuditedItem {
             id: open.id(),
@@ -228,7 +242,7 @@ mod tests {
             is_secure: false,
         };
         let now = open.message.received_at.after(MINUTE * minutes);
-        (open, item, Patience { now, stuck_after: MINUTE * 10 })
+        (open, item, StuckThreshold { now, stuck_after: MINUTE * 10 })
     }
 
     fn completed(at: Timestamp) -> ItemState {
@@ -240,10 +254,10 @@ mod tests {
         })
     }
 
-    fn kind(progress: Progress) -> Option<Kind> {
+    fn kind(progress: OpenRecordCheck) -> Option<Kind> {
         match progress {
-            Progress::Stuck(finding) => Some(finding.kind),
-            Progress::Moving | Progress::WaitsForDecision => None,
+            OpenRecordCheck::Stuck(finding) => Some(finding.kind),
+            OpenRecordCheck::InTime | OpenRecordCheck::WaitsForDecision => None,
         }
     }
 
@@ -257,7 +271,7 @@ mod tests {
         let (mut open, _, patience) = record(15);
         // Redriven ten minutes after it was accepted.
         open.message = samples::redriven(&open.message);
-        assert_eq!(open_record(&open, None, patience), Progress::Moving);
+        assert_eq!(open_record(&open, None, patience), OpenRecordCheck::InTime);
     }
 
     #[test]
@@ -274,23 +288,27 @@ mod tests {
         }
         let mut next = open;
         next.message = samples::redriven(&next.message);
-        // The discard was of the attempt before: this one was forced, and is undecided again.
+        // The discard applies to the attempt before. The current attempt was forced, and waits for a decision of its
+        // own.
         let failure = contract::failure_of(&next.message);
-        next.state = OpenState::Failed { failure, owed: Vec::new() };
-        assert_eq!(open_record(&next, Some(&item), patience), Progress::WaitsForDecision);
+        next.state = OpenState::Failed { failure, pending_steps: Vec::new() };
+        assert_eq!(open_record(&next, Some(&item), patience), OpenRecordCheck::WaitsForDecision);
     }
 
     #[test]
-    fn a_failed_record_may_wait_for_a_decision_for_ever_but_not_for_its_duties() {
+    fn a_failed_record_may_wait_for_a_decision_for_ever_but_not_for_what_is_owed() {
         let (mut open, _, _) = record(0);
         let failure = contract::failure_of(&open.message);
-        let patience =
-            |minutes| Patience { now: failure.failed_at.after(MINUTE * minutes), stuck_after: MINUTE * 10 };
-        open.state = OpenState::Failed { failure: failure.clone(), owed: Vec::new() };
-        assert_eq!(open_record(&open, None, patience(60 * 24 * 15)), Progress::WaitsForDecision);
-        open.state = OpenState::Failed { failure: failure.clone(), owed: vec![FailureDuty::DeadLetter] };
-        assert_eq!(open_record(&open, None, patience(10)), Progress::Moving);
-        assert_eq!(kind(open_record(&open, None, patience(11))), Some(Kind::DutyOwed));
+        let patience = |minutes| StuckThreshold {
+            now: failure.failed_at.after(MINUTE * minutes),
+            stuck_after: MINUTE * 10,
+        };
+        open.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
+        assert_eq!(open_record(&open, None, patience(60 * 24 * 15)), OpenRecordCheck::WaitsForDecision);
+        open.state =
+            OpenState::Failed { failure: failure.clone(), pending_steps: vec![FailureStep::DeadLetter] };
+        assert_eq!(open_record(&open, None, patience(10)), OpenRecordCheck::InTime);
+        assert_eq!(kind(open_record(&open, None, patience(11))), Some(Kind::FailureUnfinished));
     }
 
     #[test]
@@ -302,21 +320,21 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_a_records_a_young_leftover_or_wrong() {
+    fn an_archived_object_is_accepted_a_young_leftover_or_a_finding() {
         let (open, item, patience) = record(60);
         let id = item.id;
         let listed = |size_bytes| ListedObject { key: id.archive_key(), size_bytes };
         let (right, wrong) = (listed(7), listed(8));
         let kind = |listed: &ListedObject, known: &Known<'_>, now| match object(listed, id, known, now) {
-            Object::Wrong(finding) => Some(finding.kind),
-            Object::Promised | Object::Leftover => None,
+            ObjectCheck::Wrong(finding) => Some(finding.kind),
+            ObjectCheck::Accepted | ObjectCheck::Leftover => None,
         };
         let (now, tomorrow) = (patience.now, patience.now.after(LEFTOVER_AGE));
-        assert_eq!(object(&right, id, &Known::Item(&item), now), Object::Promised);
-        assert_eq!(object(&right, id, &Known::Accepted(&open.message.payload), now), Object::Promised);
+        assert_eq!(object(&right, id, &Known::Item(&item), now), ObjectCheck::Accepted);
+        assert_eq!(object(&right, id, &Known::Accepted(&open.message.payload), now), ObjectCheck::Accepted);
         assert_eq!(kind(&wrong, &Known::Item(&item), now), Some(Kind::SizeMismatch));
         assert_eq!(kind(&wrong, &Known::Accepted(&open.message.payload), now), Some(Kind::SizeMismatch));
-        assert_eq!(object(&right, id, &Known::Nothing, now), Object::Leftover);
+        assert_eq!(object(&right, id, &Known::Nothing, now), ObjectCheck::Leftover);
         assert_eq!(kind(&right, &Known::Nothing, tomorrow), Some(Kind::ObjectWithoutItem));
         assert_eq!(record_of(&id.archive_key()), Ok(id));
         for key in [id.to_string(), id.preserved_key(), "2026/x".to_owned()] {
@@ -338,18 +356,27 @@ mod tests {
     fn an_item_that_is_not_final_claims_an_open_record_once_it_is_old() {
         let (_, mut item, patience) = record(11);
         let (_, _, early) = record(10);
-        let early = Patience { now: item.id.received_at().after(MINUTE * 10), ..early };
-        assert_eq!((claim(&item, early), claim(&item, patience)), (Claim::Nothing, Claim::Open));
+        let early = StuckThreshold { now: item.id.received_at().after(MINUTE * 10), ..early };
+        assert_eq!(
+            (expected_place(&item, early), expected_place(&item, patience)),
+            (ExpectedPlace::Nothing, ExpectedPlace::Open)
+        );
         assert_eq!(not_open(&item, patience).unwrap().kind, Kind::StuckRecord);
         item.state = ItemState::Failed { attempt: 1, discarded: false };
         item.failed_at = Some(item.id.received_at().after(MINUTE));
-        assert_eq!(claim(&item, patience), Claim::Nothing, "it failed ten minutes ago");
+        assert_eq!(expected_place(&item, patience), ExpectedPlace::Nothing, "it failed ten minutes ago");
         item.failed_at = Some(item.id.received_at());
         assert_eq!(not_open(&item, patience).unwrap().kind, Kind::FailedNotOpen);
-        // What is settled by the time it is read again is no finding.
+        // A record that is complete or discarded when it is read again is no finding.
         item.state = ItemState::Failed { attempt: 1, discarded: true };
-        assert_eq!((claim(&item, patience), not_open(&item, patience)), (Claim::Nothing, None));
+        assert_eq!(
+            (expected_place(&item, patience), not_open(&item, patience)),
+            (ExpectedPlace::Nothing, None)
+        );
         item.state = completed(patience.now);
-        assert_eq!((claim(&item, patience), not_open(&item, patience)), (Claim::Archived, None));
+        assert_eq!(
+            (expected_place(&item, patience), not_open(&item, patience)),
+            (ExpectedPlace::Archived, None)
+        );
     }
 }

@@ -1,15 +1,15 @@
-//! The disagreements that were found: all are counted, and as many are kept as somebody may read.
+//! The disagreements that `fsck` finds: all are counted, and the first ones are listed.
 
 use std::{collections::BTreeMap, fmt::Display};
 
 use serde::Serialize;
 
-/// How many findings are kept. An audit of millions of records, all of them wrong, ends all the same.
-const MAX_KEPT: usize = 1000;
+/// Maximum number of listed findings. It bounds the memory of an audit in which millions of records are wrong.
+const MAX_LISTED_FINDINGS: usize = 1000;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// What does not agree.
+        /// Kind of a disagreement.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
         pub(super) enum Kind {
             $($(#[$doc])* #[serde(rename = $text)] $name,)*
@@ -30,8 +30,8 @@ kinds! {
     Overdue = "overdue",
     /// A record is open although it is complete, or discarded.
     NotClosed = "not-closed",
-    /// A failed record is owed more than a decision.
-    DutyOwed = "duty-owed",
+    /// Effects of a failure are not done yet.
+    FailureUnfinished = "step-owed",
     /// An acceptance marker is not adopted.
     MarkerNotAdopted = "marker-not-adopted",
     /// An item is `RECEIVED`, and the record is not open.
@@ -40,19 +40,19 @@ kinds! {
     FailedNotOpen = "failed-not-open",
     /// A failed record's payload is in no bucket, although its failure reports that it is secure.
     PayloadGone = "payload-gone",
-    /// A completed record has no object.
+    /// A completed record has no object in the archive.
     ItemWithoutObject = "item-without-object",
-    /// An object belongs to no record that is known.
+    /// An archived object has neither an item nor an open record nor a marker.
     ObjectWithoutItem = "object-without-item",
     /// An object has another digest than its record.
     DigestMismatch = "digest-mismatch",
     /// An object has another size than its record.
     SizeMismatch = "size-mismatch",
-    /// The archive has an object that is no record's.
+    /// The key of an archived object is of no record.
     ForeignObject = "foreign-object",
     /// The record table has an item that cannot be read.
     UnreadableItem = "unreadable-item",
-    /// A store could not be asked, so nothing is known.
+    /// A store could not be read, so the record was not checked.
     NotChecked = "not-checked",
 }
 
@@ -60,7 +60,7 @@ kinds! {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) struct Finding {
     pub(super) kind: Kind,
-    /// The record, or the object that belongs to none.
+    /// Id of the record, or key of an object or item that belongs to no record.
     pub(super) subject: String,
     pub(super) detail: String,
 }
@@ -71,20 +71,20 @@ impl Finding {
     }
 }
 
-/// What was found.
+/// All disagreements of one run of `fsck`.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Findings {
-    /// How many of each kind there are.
+    /// Number of disagreements of each kind.
     counts: BTreeMap<Kind, usize>,
-    /// The first of them.
+    /// The first disagreements, at most a fixed number.
     findings: Vec<Finding>,
 }
 
 impl Findings {
     pub(super) fn add(&mut self, finding: Finding) {
         *self.counts.entry(finding.kind).or_default() += 1;
-        if self.findings.len() < MAX_KEPT {
+        if self.findings.len() < MAX_LISTED_FINDINGS {
             self.findings.push(finding);
         }
     }
@@ -111,16 +111,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_are_counted_and_some_are_kept() {
+    fn all_findings_are_counted_and_the_first_are_listed() {
         let mut findings = Findings::default();
         assert!(findings.is_empty());
-        for i in 0..=MAX_KEPT {
+        for i in 0..=MAX_LISTED_FINDINGS {
             findings.add(Finding::new(Kind::Overdue, i, ""));
         }
         findings.add(Finding::new(Kind::NotClosed, "x", ""));
-        assert_eq!((findings.count(), findings.shown().len()), (MAX_KEPT + 2, MAX_KEPT));
+        assert_eq!(
+            (findings.count(), findings.shown().len()),
+            (MAX_LISTED_FINDINGS + 2, MAX_LISTED_FINDINGS)
+        );
         let counts: Vec<_> = findings.counts().collect();
-        assert_eq!(counts, [(Kind::Overdue, MAX_KEPT + 1), (Kind::NotClosed, 1)]);
+        assert_eq!(counts, [(Kind::Overdue, MAX_LISTED_FINDINGS + 1), (Kind::NotClosed, 1)]);
         let json = serde_json::to_value(&findings).unwrap();
         assert_eq!(json["counts"]["not-closed"], 1);
         assert_eq!(json["findings"][0]["kind"], "overdue");

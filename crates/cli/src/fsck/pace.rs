@@ -1,4 +1,4 @@
-//! How hard an audit works: calls per second, and patience with services that are busy.
+//! Limits the calls per second of an audit, and repeats calls that fail for a transient reason.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval, sleep},
 };
 
-/// How many times a call is made before its failure counts.
+/// Number of times that a call is made before its transient failure is returned.
 const TRIES: u32 = 5;
 
-/// The pause after the first failure; it doubles.
+/// Pause after the first failure. It doubles after each further failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A limit of calls per second.
@@ -25,14 +25,17 @@ impl Pace {
         Self(Mutex::new(interval))
     }
 
-    /// Waits for the turn of one call.
-    pub(super) async fn turn(&self) {
+    /// Waits until one further call may be made.
+    pub(super) async fn wait(&self) {
         self.0.lock().await.tick().await;
     }
 }
 
-/// Repeats a call as long as its failure is transient: an audit that takes hours is not to end over a throttled call.
-pub(super) async fn patiently<T>(call: impl AsyncFn() -> Result<T, StageError>) -> Result<T, StageError> {
+/// Repeats a call while its failure is transient, up to a limit, so that a throttled call does not end an audit that
+/// takes hours.
+pub(super) async fn retry_transient<T>(
+    call: impl AsyncFn() -> Result<T, StageError>,
+) -> Result<T, StageError> {
     for doublings in 0..TRIES - 1 {
         match call().await {
             Err(error) if error.kind() == ErrorKind::Transient => sleep(PAUSE * (1 << doublings)).await,

@@ -1,4 +1,4 @@
-//! What is stuck, by acceptance markers and open records: no scan of anything that is finished.
+//! Finds stuck records among acceptance markers and open records, without reading finished records.
 
 use std::time::Duration;
 
@@ -9,35 +9,33 @@ use serde::Serialize;
 
 use super::{
     Options, Progress,
-    compare::{self, Patience},
+    compare::{self, StuckThreshold},
     findings::Findings,
-    pace::patiently,
+    pace::retry_transient,
 };
 use crate::{
     deployment::Deployment,
-    output::{counted, human},
-    survey::{self, Survey, survey},
+    output::{format_count, format_duration},
+    survey::{self, OpenRecordIds, survey},
 };
 
-/// How many items the record table is asked for at once, its limit.
+/// Number of items in one read of the record table: DynamoDB's limit.
 const BATCH: usize = 100;
 
-/// What is open.
+/// Counts of acceptance markers and open records.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Open {
-    /// How many acceptance markers there are.
     markers: usize,
     markers_at_least: bool,
-    /// How many records are in progress.
     in_progress: usize,
     in_progress_at_least: bool,
-    /// How many records have failed and are not decided.
+    /// Number of failed records that are open.
     failed: usize,
     failed_at_least: bool,
-    /// How many of these are owed nothing but a decision.
+    /// Number of failed records for which only a decision is pending.
     waiting_for_decision: usize,
-    /// The time since the oldest open record was accepted.
+    /// Time since the oldest open record was received.
     oldest_age_seconds: u64,
 }
 
@@ -48,11 +46,12 @@ pub(super) async fn find(
     progress: &Progress,
     findings: &mut Findings,
 ) -> anyhow::Result<Open> {
-    let patience = Patience { now, stuck_after: options.stuck_after };
+    let patience = StuckThreshold { now, stuck_after: options.stuck_after };
     let (open, markers) = (deployment.open_records()?, deployment.markers()?);
     progress.begin("acceptance markers");
-    // Markers first: what is adopted meanwhile is then seen in both places, and not in neither.
-    let marked = patiently(async || markers.list(options.limit.saturating_add(1)).await).await?;
+    // Markers are listed before open records: a record that is adopted in between is then seen in both lists. In the
+    // other order, it could be seen in neither.
+    let marked = retry_transient(async || markers.list(options.limit.saturating_add(1)).await).await?;
     marked
         .iter()
         .filter_map(|marker| compare::marker(*marker, patience))
@@ -64,7 +63,8 @@ pub(super) async fn find(
         ..Open::default()
     };
     for kind in OpenKind::ALL {
-        let Survey { ids, at_least } = patiently(async || survey(&open, kind, options.limit).await).await?;
+        let OpenRecordIds { ids, at_least } =
+            retry_transient(async || survey(&open, kind, options.limit).await).await?;
         let oldest = ids.first().map_or(0, |id| now.since(id.received_at()).as_secs());
         seen.oldest_age_seconds = seen.oldest_age_seconds.max(oldest);
         match kind {
@@ -75,8 +75,10 @@ pub(super) async fn find(
             OpenKind::InProgress => "records in progress",
             OpenKind::Failed => "failed records",
         });
-        // A record cannot be stuck for longer than it exists. Young failed records are read to count those that wait.
-        let is_of_interest = |id: &RecordId| kind == OpenKind::Failed || patience.is_over(id.received_at());
+        // A record cannot be stuck for longer than it exists, so young records in progress are not read. Young failed
+        // records are read, too, to count those that wait for a decision.
+        let is_of_interest =
+            |id: &RecordId| kind == OpenKind::Failed || patience.is_exceeded_since(id.received_at());
         let ids: Vec<_> = ids.into_iter().filter(is_of_interest).collect();
         for batch in ids.chunks(BATCH) {
             seen.waiting_for_decision += look_at(deployment, batch, kind, patience, findings).await?;
@@ -86,42 +88,44 @@ pub(super) async fn find(
     Ok(seen)
 }
 
-/// Compares open records with their items; how many wait for a decision.
+/// Compares open records with their items, and returns how many wait for a decision.
 async fn look_at(
     deployment: &Deployment,
     ids: &[RecordId],
     kind: OpenKind,
-    patience: Patience,
+    patience: StuckThreshold,
     findings: &mut Findings,
 ) -> anyhow::Result<usize> {
     let (open, index) = (deployment.open_records()?, deployment.index()?);
-    // Open records first: what is completed in between is complete just now, and not for long.
-    let records = patiently(async || survey::read(&open, ids, kind).await).await?;
-    let items = patiently(async || index.audit_items(ids).await).await?;
+    // Open records are read before items: a record that is completed in between has been complete for a moment only,
+    // and is not reported as not closed.
+    let records = retry_transient(async || survey::read(&open, ids, kind).await).await?;
+    let items = retry_transient(async || index.audit_items(ids).await).await?;
     let mut waiting = 0;
     for record in &records {
         match compare::open_record(record, items.get(&record.id()), patience) {
-            compare::Progress::Moving => {}
-            compare::Progress::WaitsForDecision => waiting += 1,
-            compare::Progress::Stuck(finding) => findings.add(finding),
+            compare::OpenRecordCheck::InTime => {}
+            compare::OpenRecordCheck::WaitsForDecision => waiting += 1,
+            compare::OpenRecordCheck::Stuck(finding) => findings.add(finding),
         }
     }
     Ok(waiting)
 }
 
 impl Open {
-    /// Whether there are more open records than were looked at.
+    /// Returns whether there are more markers or open records than were checked.
     pub(super) fn at_least(&self) -> bool {
         self.markers_at_least || self.in_progress_at_least || self.failed_at_least
     }
 
     pub(super) fn text(&self) -> String {
-        let markers = counted(self.markers, self.markers_at_least, "acceptance marker", "acceptance markers");
-        let in_progress = counted(self.in_progress, self.in_progress_at_least, "record", "records");
-        let failed = counted(self.failed, self.failed_at_least, "has", "have");
-        let oldest = human(Duration::from_secs(self.oldest_age_seconds));
+        let markers =
+            format_count(self.markers, self.markers_at_least, "acceptance marker", "acceptance markers");
+        let in_progress = format_count(self.in_progress, self.in_progress_at_least, "record", "records");
+        let failed = format_count(self.failed, self.failed_at_least, "has", "have");
+        let oldest = format_duration(Duration::from_secs(self.oldest_age_seconds));
         let more = if self.at_least() {
-            "\nThere are more open records than were looked at; --limit looks at more."
+            "\nThere are more open records than were checked; a larger --limit checks more."
         } else {
             ""
         };
@@ -138,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_is_honest_about_what_was_not_looked_at() {
+    fn the_summary_marks_counts_that_stopped_at_a_limit() {
         let mut open = Open { in_progress: 3, failed: 1, waiting_for_decision: 1, ..Open::default() };
         assert_eq!(
             open.text(),

@@ -6,10 +6,10 @@ use custody_aws::{StateMachine, WorkflowType};
 use custody_core::{attempt::Attempt, clock::Timestamp, record_id::RecordId};
 use serde::Serialize;
 
-use super::Attempts;
+use super::KnownAttempts;
 use crate::deployment::Deployment;
 
-/// What Step Functions knows.
+/// The executions of a record, as Step Functions reports them.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Executions {
@@ -31,7 +31,7 @@ pub(super) struct Execution {
     pub(super) states: Vec<State>,
 }
 
-/// A state that an execution went through.
+/// A state that an execution entered, and how long it took.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct State {
@@ -40,12 +40,13 @@ pub(super) struct State {
     pub(super) duration_ms: Option<u64>,
 }
 
-/// The executions of all attempts and starts: those that are known to have been, and those after them as long as there are any.
-/// Step Functions forgets an execution after 90 days, so one that is known may be gone.
+/// Finds the executions of all attempts and starts. It asks for each attempt and start that is known, and then for
+/// further ones until one does not exist. Step Functions deletes an execution after 90 days, so a known execution may
+/// be missing.
 pub(super) async fn find(
     deployment: &Deployment,
     id: RecordId,
-    known: Attempts,
+    known: KnownAttempts,
 ) -> anyhow::Result<Executions> {
     if deployment.workflow_type()? == WorkflowType::Express {
         return Ok(Executions { history: false, list: Vec::new() });

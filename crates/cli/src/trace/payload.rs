@@ -1,9 +1,9 @@
-//! Where the payload of a record is: in the archive, in the failed bucket, and, as far as it can be told, in the cache.
+//! Finds the payload of a record in the archive and in the failed bucket, and derives whether the cache should have it.
 
 use custody_core::{
     digest::Sha256,
     message::S3Reference,
-    open_record::{FailureDuty, OpenRecord, OpenState},
+    open_record::{FailureStep, OpenRecord, OpenState},
     ports::{FailedStore as _, ItemState, PayloadArchive as _},
     receipt::Durability,
     record_id::RecordId,
@@ -12,17 +12,17 @@ use serde::Serialize;
 
 use crate::deployment::Deployment;
 
-/// Where the payload is.
+/// Places where the payload is, or should be.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Payload {
     pub(super) archived: Option<Place>,
     pub(super) preserved: Option<Place>,
-    /// What the cache should have: only functions reach it.
+    /// What the cache should have, derived from other stores: only functions can reach the cache.
     pub(super) cached: Cached,
 }
 
-/// An object, and what is in it.
+/// An object with the digest and the size of its content.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Place {
@@ -32,47 +32,52 @@ pub(super) struct Place {
     pub(super) size_bytes: u64,
 }
 
-/// What the cache should have of a record, by what is written of it elsewhere.
+/// What the cache should have of a record, derived from its open record, its item and the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Cached {
-    /// The payload: it was accepted there, and is not secure elsewhere yet.
+    /// The cache should have the payload: it was stored there at acceptance, and is not archived yet.
     Expected,
-    /// Perhaps the payload, which is secure elsewhere and is to be forgotten.
-    Leaving,
-    /// Nothing.
-    Empty,
-    /// Nothing tells.
+    /// The cache may still have the payload, which is secure elsewhere and is to be unlinked.
+    #[serde(rename = "leaving")]
+    ToBeUnlinked,
+    /// The cache should not have the payload.
+    #[serde(rename = "empty")]
+    NotExpected,
+    /// The other stores do not show whether the cache should have the payload.
     Unknown,
 }
 
 impl Cached {
-    /// What the cache should have of a record with this open record and this item.
+    /// Derives what the cache should have of a record with this open record and this item.
     fn expected(open: Option<&OpenRecord>, item: Option<&ItemState>, is_archived: bool) -> Self {
         match (open, item) {
-            // A completed record is closed after its payload was unlinked.
-            (Some(_), Some(ItemState::Completed(_))) => Self::Leaving,
+            // A completed record is closed only after its payload was unlinked, so the payload of an open one may be
+            // there.
+            (Some(_), Some(ItemState::Completed(_))) => Self::ToBeUnlinked,
             (Some(open), _) => match &open.state {
-                OpenState::Failed { owed, .. } if owed.contains(&FailureDuty::Unlink) => Self::Leaving,
-                // Every other failed record was unlinked, or its payload was in no store.
-                OpenState::Failed { .. } => Self::Empty,
-                OpenState::InProgress if open.durability == Durability::Archived => Self::Empty,
-                OpenState::InProgress if is_archived => Self::Leaving,
+                OpenState::Failed { pending_steps, .. } if pending_steps.contains(&FailureStep::Unlink) => {
+                    Self::ToBeUnlinked
+                }
+                // The payload of every other failed record was unlinked, or was in no store.
+                OpenState::Failed { .. } => Self::NotExpected,
+                OpenState::InProgress if open.durability == Durability::Archived => Self::NotExpected,
+                OpenState::InProgress if is_archived => Self::ToBeUnlinked,
                 OpenState::InProgress => Self::Expected,
             },
-            (None, Some(ItemState::Completed(_) | ItemState::Failed { .. })) => Self::Empty,
+            (None, Some(ItemState::Completed(_) | ItemState::Failed { .. })) => Self::NotExpected,
             (None, Some(ItemState::Received) | None) => Self::Unknown,
         }
     }
 
     pub(super) const fn text(self) -> &'static str {
         match self {
-            Self::Expected => "it should be there: the payload was accepted there and is not archived yet",
-            Self::Leaving => {
-                "it may be there still: the payload is secure elsewhere, and the cache is to forget it"
+            Self::Expected => "should have the payload, which was stored there and is not archived yet",
+            Self::ToBeUnlinked => {
+                "may still have the payload, which is secure elsewhere and is to be unlinked from the cache"
             }
-            Self::Empty => "it should not be there",
-            Self::Unknown => "nothing tells",
+            Self::NotExpected => "should not have the payload",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -93,7 +98,7 @@ pub(super) async fn find(
         }),
         None => None,
     };
-    // Last, because payloads move there.
+    // The archive is read last, because payloads move there: a payload that moves in between is found.
     let archived = deployment.archive()?.find(&id.archive_key()).await?.map(|object| Place {
         object: object.reference,
         sha256: object.sha256,
@@ -114,19 +119,19 @@ mod tests {
         let in_progress = samples::open_record(&samples::message(b"payload"));
         let archived = OpenRecord { durability: Durability::Archived, ..in_progress.clone() };
         let failure = contract::failure_of(&in_progress.message);
-        let failed = |owed: &[FailureDuty]| OpenRecord {
-            state: OpenState::Failed { failure: failure.clone(), owed: owed.to_vec() },
+        let failed = |pending_steps: &[FailureStep]| OpenRecord {
+            state: OpenState::Failed { failure: failure.clone(), pending_steps: pending_steps.to_vec() },
             ..in_progress.clone()
         };
-        let (owing, undecided) = (failed(&FailureDuty::ALL), failed(&[]));
+        let (with_pending_steps, undecided) = (failed(&FailureStep::ALL), failed(&[]));
         let discarded = ItemState::Failed { attempt: 1, discarded: true };
         for (open, item, is_archived, expected) in [
             (Some(&in_progress), None, false, Cached::Expected),
-            (Some(&in_progress), Some(&ItemState::Received), true, Cached::Leaving),
-            (Some(&archived), None, true, Cached::Empty),
-            (Some(&owing), None, false, Cached::Leaving),
-            (Some(&undecided), None, false, Cached::Empty),
-            (None, Some(&discarded), false, Cached::Empty),
+            (Some(&in_progress), Some(&ItemState::Received), true, Cached::ToBeUnlinked),
+            (Some(&archived), None, true, Cached::NotExpected),
+            (Some(&with_pending_steps), None, false, Cached::ToBeUnlinked),
+            (Some(&undecided), None, false, Cached::NotExpected),
+            (None, Some(&discarded), false, Cached::NotExpected),
             (None, Some(&ItemState::Received), false, Cached::Unknown),
             (None, None, true, Cached::Unknown),
         ] {

@@ -1,4 +1,4 @@
-//! A trace as text.
+//! Prints a trace as text.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::{Open, Trace, payload::Place};
 use crate::{
-    failed::owed_text,
-    open::place_of,
-    output::{human, table},
+    failed::pending_text,
+    open::payload_store_name,
+    output::{format_duration, table},
 };
 
 impl Trace {
@@ -20,10 +20,10 @@ impl Trace {
         if let Some(open) = &self.open {
             open.print(now);
         } else if !self.marker {
-            println!("not open: nothing is owed");
+            println!("no open record: nothing is pending");
         }
         if self.marker {
-            println!("an acceptance marker waits for its adoption by reconcile");
+            println!("the acceptance marker is not adopted by reconcile yet");
         }
         self.print_failure(status);
         self.print_executions();
@@ -40,7 +40,11 @@ impl Trace {
             ("failedAt", "failed"),
         ] {
             if let Some(time) = self.item[name].as_str().and_then(Timestamp::parse) {
-                times.add_row([time.to_string(), human(time.since(self.received_at)), what.to_owned()]);
+                times.add_row([
+                    time.to_string(),
+                    format_duration(time.since(self.received_at)),
+                    what.to_owned(),
+                ]);
             }
         }
         println!("{times}");
@@ -81,10 +85,10 @@ impl Trace {
         }
         if !self.executions.history {
             println!(
-                "\nexecutions: EXPRESS keeps no history; the log group of the state machine has its errors"
+                "\nexecutions: EXPRESS keeps no history; the log group of the state machine has the errors"
             );
         } else if self.executions.list.is_empty() {
-            println!("\nno execution: Step Functions never had one, or has forgotten it after 90 days");
+            println!("\nno execution: none was started, or Step Functions deleted it after 90 days");
         }
     }
 
@@ -95,25 +99,28 @@ impl Trace {
                 println!("  {what}: s3://{bucket}/{key}, {size_bytes} bytes, sha256 {sha256}");
             }
         }
-        println!("  cache: {} (only functions reach it)", self.payload.cached.text());
+        println!("  cache: {} (only functions can reach the cache)", self.payload.cached.text());
     }
 }
 
 impl Open {
     fn print(&self, now: Timestamp) {
-        let age = human(now.since(self.begun_at));
+        let age = format_duration(now.since(self.begun_at));
         let state = match &self.state {
             OpenState::InProgress => "in progress".to_owned(),
-            OpenState::Failed { owed, .. } => format!("failed, owed: {}", owed_text(owed)),
+            OpenState::Failed { pending_steps, .. } => {
+                format!("failed, pending: {}", pending_text(pending_steps))
+            }
         };
         println!("open: attempt {}, {state}; begun {age} ago", self.attempt);
         let next = self.look_at.since(now);
-        let next = if next == Duration::ZERO { "due".to_owned() } else { format!("in {}", human(next)) };
+        let next =
+            if next == Duration::ZERO { "due".to_owned() } else { format!("in {}", format_duration(next)) };
         println!(
             "  {} starts, {} looks, next look {next}; payload when the attempt began: {}",
             self.starts,
             self.looks,
-            place_of(self.durability)
+            payload_store_name(self.durability)
         );
         if let Some(since) = self.missing_since {
             println!("  the payload has been missing from every store since {since}");

@@ -1,4 +1,4 @@
-//! The real clock.
+//! The clock of a deployed function.
 
 use super::{Clock, Timestamp};
 
@@ -7,7 +7,7 @@ use super::{Clock, Timestamp};
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the one `Clock` that reads the time")]
+    #[expect(clippy::disallowed_methods, reason = "only this `Clock` reads the system time")]
     fn now(&self) -> Timestamp {
         let unix_ms = jiff::Timestamp::now().as_millisecond();
         Timestamp::from_unix_ms(unix_ms).expect("the system clock is between 1970 and 9999")

@@ -1,8 +1,8 @@
 //! CloudEvents 1.0 over HTTP, in structured and in binary mode.
 //!
-//! An event's `type`, `source`, `id` and `time` are the record's `messageType`, `sourceSystemID`,
-//! `sourceTransactionID` and `dateTime`; its other attributes are kept under their own names.
-//! Source: CloudEvents 1.0.2, "JSON event format" and "HTTP protocol binding".
+//! An event's `type`, `source`, `id` and `time` are the record's `messageType`, `sourceSystemID`, `sourceTransactionID`
+//! and `dateTime`; its other attributes are stored under their own names. Source: CloudEvents 1.0.2, "JSON event
+//! format" and "HTTP protocol binding".
 
 use serde_json::{Map, Value, value::RawValue};
 
@@ -19,7 +19,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
     let mut attributes = Map::new();
     for (name, raw) in fields.iter().filter(|(name, _)| !matches!(*name, "data" | "data_base64")) {
-        // In the JSON format, null says that an attribute is not set.
+        // In the JSON format, null means that an attribute is not set.
         if raw.get() != "null" {
             attributes.insert(name.to_owned(), attribute(name, raw)?);
         }
@@ -73,7 +73,7 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
     Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload, is_cloud_event: true })
 }
 
-/// The record's metadata from an event's attributes. `prefix` is how the request spells attribute names.
+/// Returns the record's metadata from an event's attributes. `prefix` is how the request spells attribute names.
 fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageMetaData, Problem> {
     let size_bytes: usize = attributes.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
     if size_bytes > MAX_METADATA_BYTES {
@@ -102,7 +102,7 @@ fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<Message
         let Some(value) = attributes.shift_remove(attribute) else {
             return Err(Problem::new(
                 ProblemKind::InvalidMetadata,
-                format!("the event has no `{prefix}{attribute}`; send it (the record keeps it as {field})"),
+                format!("the event has no `{prefix}{attribute}`; send it (it is the record's {field})"),
             )
             .at(format!("{prefix}{attribute}")));
         };
@@ -112,7 +112,7 @@ fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<Message
     MessageMetaData::from_fields(fields)
 }
 
-/// A media type that the archive can keep as an object's header.
+/// Returns `content_type` if the archive can store it as an object's header.
 fn storable(content_type: String, path: &str) -> Result<String, Problem> {
     let well_formed = content_type.len() <= 255
         && content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte))
@@ -129,14 +129,16 @@ fn storable(content_type: String, path: &str) -> Result<String, Problem> {
     .at(path))
 }
 
-/// A context attribute: a string, an integer or a boolean.
+/// Reads a context attribute: a string, an integer or a boolean.
 fn attribute(name: &str, raw: &RawValue) -> Result<Value, Problem> {
-    // The names of the record's own fields are not among these, so that no extension can stand in for them.
+    // The names of the record's own fields do not match this pattern, so no extension can replace them.
     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) || name.is_empty() {
         let name = json::excerpt(name);
         return Err(Problem::new(
             ProblemKind::InvalidMetadata,
-            format!("`{name}` is no name of a CloudEvents attribute; send lower-case letters and digits"),
+            format!(
+                "`{name}` is not a valid name of a CloudEvents attribute; send lower-case letters and digits"
+            ),
         )
         .at(format!("$.{name}")));
     }

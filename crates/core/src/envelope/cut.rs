@@ -1,13 +1,13 @@
-//! Large payloads, cut out of the event before it is parsed.
+//! Cuts a large payload out of an event before the event is parsed.
 //!
-//! Most of a large event is one run of base64. It is found without parsing, between the last of the quotation marks and
-//! backslashes before it and the first of those after it, and a short stand-in takes its place; the small event that is
-//! left is parsed as any other. Where the payload of that turns out to be the stand-in, the run is the payload, as far as it
-//! is base64.
+//! Most of a large event is one run of base64. The run is found without parsing: it lies between the last quotation
+//! mark or backslash before it and the first one after it. A short placeholder replaces the run, and the small event
+//! that remains is parsed like any other. If the payload of that event is the placeholder, the run is the payload,
+//! provided that it is base64.
 //!
-//! *Invariant:* the stand-in is random, new for every event, and stands in one place, right after a quotation mark, so that no
-//! escape of the producer's takes part of it. A payload that decodes to it *is* in that place, whatever a producer sends. In
-//! any other case the whole event is parsed.
+//! *Invariant:* the placeholder is random, new for every event, and occurs in one place, directly after a quotation
+//! mark, so that no escape of the producer includes a part of it. A payload that decodes to the placeholder *is* in
+//! that place, whatever a producer sends. In every other case the whole event is parsed.
 
 use std::ops::Range;
 
@@ -21,78 +21,82 @@ use crate::{
     proxy::ProxyEvent,
 };
 
-/// The shortest run that is worth it.
+/// The minimum length of a run that is cut out, in bytes.
 const MIN_RUN_BYTES: usize = 8 * 1024;
 
-/// How many quotation marks and backslashes to look at, before an event counts as one of many small parts.
+/// The maximum number of quotation marks and backslashes to examine on each side. An event with more of them has many
+/// small parts.
 const MAX_MARKS: usize = 4096;
 
-/// An event without its largest run, which may be base64.
+/// An event in which a placeholder replaces the largest run, which may be base64.
 #[derive(Debug)]
 pub(super) struct Cut {
     run: Range<usize>,
-    /// The event with the stand-in.
+    /// The event with the placeholder.
     remainder: Bytes,
-    /// What the stand-in decodes to.
-    stand_in: [u8; 30],
+    /// The bytes to which the placeholder decodes.
+    placeholder: [u8; 30],
 }
 
 impl Cut {
-    /// Cuts the run out of an event; `None` where there is no large one.
+    /// Cuts the run out of an event. Returns `None` if the event has no large run that may be base64.
     pub(super) fn of(event: &[u8]) -> Option<Self> {
         let run = large_run(event)?;
-        // After a backslash, the run's first character would be the end of an escape.
+        // After a backslash, the run's first character would belong to an escape.
         if event[..run.start].last() != Some(&b'"') || !begins_as_base64(&event[run.clone()]) {
             return None;
         }
-        let mut stand_in = [0; 30];
-        for half in stand_in.chunks_exact_mut(15) {
+        let mut placeholder = [0; 30];
+        for half in placeholder.chunks_exact_mut(15) {
             half.copy_from_slice(&Uuid::new_v4().as_bytes()[..15]);
         }
-        // It begins with `A`, which no escape of JSON does.
-        stand_in[0] = 0;
-        let text = base64_simd::STANDARD.encode_to_string(stand_in);
+        // The text of the placeholder begins with `A`, with which no JSON escape begins.
+        placeholder[0] = 0;
+        let text = base64_simd::STANDARD.encode_to_string(placeholder);
         let remainder = [&event[..run.start], text.as_bytes(), &event[run.end..]].concat().into();
-        Some(Self { run, remainder, stand_in })
+        Some(Self { run, remainder, placeholder })
     }
 
-    /// Where in the event the run is.
+    /// Returns the position of the run in the event.
     pub(super) fn run(&self) -> Range<usize> {
         self.run.clone()
     }
 
-    /// The request, whose payload is the stand-in. `None` where the payload is something else, or there is any problem. `event` is
-    /// what the run was cut out of.
+    /// Returns the request if its payload is the placeholder, or `None` if the payload is something else or there is
+    /// any problem. `event` is the event from which the run was cut out.
     pub(super) fn request(&self, event: &[u8]) -> Option<Request> {
         let mut proxied: ProxyEvent<'_> = serde_json::from_slice(&self.remainder).ok()?;
         let digest_of = |body: &[u8]| self.digest_of_whole(body, &event[self.run()]);
         let request = super::request(&mut proxied, &self.remainder, digest_of).ok()?;
         let is_decoded =
             matches!(request.payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
-        (is_decoded && request.payload.content == self.stand_in.as_slice()).then_some(request)
+        (is_decoded && request.payload.content == self.placeholder.as_slice()).then_some(request)
     }
 }
 
 impl Cut {
-    /// The digest of a body with the run in the place of the stand-in; of the body itself where the stand-in is not in it as text.
+    /// Returns the digest of a body in which the run replaces the placeholder, or of the body itself if the text of the
+    /// placeholder is not in it.
     fn digest_of_whole(&self, body: &[u8], run: &[u8]) -> Sha256 {
-        let stand_in = base64_simd::STANDARD.encode_to_string(self.stand_in);
-        let Some(start) = memchr::memmem::find(body, stand_in.as_bytes()) else { return Sha256::of(body) };
+        let placeholder = base64_simd::STANDARD.encode_to_string(self.placeholder);
+        let Some(start) = memchr::memmem::find(body, placeholder.as_bytes()) else { return Sha256::of(body) };
         let mut hasher = Hasher::default();
-        for part in [&body[..start], run, &body[start + stand_in.len()..]] {
+        for part in [&body[..start], run, &body[start + placeholder.len()..]] {
             hasher.update(part);
         }
         hasher.finish()
     }
 }
 
-/// Whether a large run may be base64, by its length and its first characters: most text shows there that it is none.
+/// Returns whether a large run may be base64, by its length and its first characters. Most other text already differs
+/// from base64 there.
 fn begins_as_base64(run: &[u8]) -> bool {
     run.len().is_multiple_of(4) && base64_simd::STANDARD.check(&run[..MIN_RUN_BYTES / 2]).is_ok()
 }
 
-/// From the end of the first large run's last mark before it to the last large run's first mark after it. A mark is a
-/// quotation mark or a backslash: there is one on either side of every JSON string, and none in base64.
+/// Returns the range from the last mark before the first large run to the first mark after the last large run, without
+/// the two marks. A mark is a quotation mark or a backslash: every JSON string has one on either side, and base64 has
+/// none.
 fn large_run(event: &[u8]) -> Option<Range<usize>> {
     let (mut start, mut end) = (0, event.len());
     for _ in 0..MAX_MARKS {
@@ -125,20 +129,20 @@ mod tests {
         json!({"headers": headers, "body": body, "isBase64Encoded": is_base64_encoded}).to_string()
     }
 
-    /// The payload as read with the run cut out, and as read in whole.
+    /// Returns the payload as read with the run cut out, and as read from the whole event.
     fn both_ways(event: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         let payload = |read: ReadEvent| {
-            assert_eq!(read.original.to_bytes(), event.as_bytes(), "the event can be had again");
+            assert_eq!(read.original.to_bytes(), event.as_bytes(), "the original event can be restored");
             read.request.ok().map(|request| request.payload.content.to_vec())
         };
         let cut = read_cut(event.to_owned().into());
         if let Err(untouched) = &cut {
-            assert_eq!(untouched, event.as_bytes(), "what is read in whole is as it was");
+            assert_eq!(untouched, event.as_bytes(), "an event that is read as a whole is unchanged");
         }
         (cut.ok().and_then(payload), payload(read_whole(event.to_owned().into())))
     }
 
-    /// Whether an event is read with its run cut out.
+    /// Returns whether an event is read with its run cut out.
     fn is_cut(event: &str) -> bool {
         read_cut(event.to_owned().into()).is_ok()
     }
@@ -172,7 +176,8 @@ mod tests {
 
     #[test]
     fn text_that_is_base64_step_by_step_and_not_as_a_whole_stays_text() {
-        // The parts of a producer that encodes block by block: padding within, at every place where a step may end.
+        // The text of a producer that encodes block by block: padding inside the text, at every place where a step may
+        // end.
         for blocks in 1..6 {
             let text = format!("{}AA=={}", "AAAA".repeat(blocks * 16 * 1024 - 1), "AAAA".repeat(3_000));
             let body = format!("{{{HEAD},\"messagePayload\":\"{text}\"}}");
@@ -198,7 +203,8 @@ mod tests {
         let run = "A".repeat(20_000);
         let json = json!({"content-type": "application/json"});
         for (event, payload) in [
-            // In the metadata, in a header, beside the payload, as a part of it, and in a payload that is text or JSON.
+            // The run is after an escape, in a payload that is text or JSON, in a header, in another field, and after
+            // the body.
             (event(&json, &format!("{{{HEAD},\"messagePayload\":\"\\u0041{run}\"}}"), false), Some(20_001)),
             (
                 event(
@@ -232,13 +238,13 @@ mod tests {
     #[test]
     fn an_escape_before_the_run_is_no_part_of_it() {
         let json = json!({"content-type": "application/json"});
-        // With each, the run would be canonical base64 if its first characters were not the escape's.
+        // In each case, the run would be canonical base64 if its first characters did not belong to the escape.
         for (escape, rest) in [("n", 3), ("t", 3), ("/", 3), ("q", 3), ("u002B", 3), ("u0041", 3)] {
             let run = "A".repeat(20_000 + rest);
             let sent = format!("{{{HEAD},\"messagePayload\":\"\\{escape}{run}\"}}");
             let event = event(&json, &sent, false);
             assert!(!is_cut(&event), "{escape}");
-            // Likewise where the escape is the proxy event's own.
+            // The same is true if the escape belongs to the proxy event itself.
             let raw = event.replacen("\\\\", "\\", 1);
             assert!(!is_cut(&raw), "{escape}");
         }
@@ -271,7 +277,8 @@ mod tests {
                     let payload = format!("{before}{}{after}", "A".repeat(length));
                     let sent = format!("{{{HEAD},\"messagePayload\":\"{payload}\"}}");
                     let proper = event(&json, &sent, false);
-                    // The same without the escapes that the proxy event should have, which makes another or no event of it.
+                    // The same without the escapes that the proxy event needs; the result is another event, or no event
+                    // at all.
                     let careless =
                         proper.replace(&json!(payload).to_string().trim_matches('"').to_owned(), &payload);
                     for event in [proper, careless] {

@@ -13,13 +13,13 @@ const ENCODING: &str = "payloadEncoding";
 
 pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
-    // A field that nobody reads would be lost without a word.
+    // A field that is not read would be lost without notice.
     if let Some((name, _)) = fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, ENCODING].contains(name)) {
         let name = json::excerpt(name);
         return Err(Problem::new(
             ProblemKind::MalformedRequest,
             format!(
-                "`{name}` is not a field of the envelope; move it into {META_DATA}, which keeps every field"
+                "`{name}` is not a field of the envelope; move it into {META_DATA}, which may have any field"
             ),
         )
         .at(format!("$.{name}")));
@@ -37,11 +37,11 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     Ok(Envelope { meta_data, payload, is_cloud_event: false })
 }
 
-/// Reads the body as one object, or says where it stops being one.
+/// Reads the body as one JSON object, or returns the problem and its offset.
 pub(super) fn read_object(body: &str) -> Result<RawObject<'_>, Problem> {
     let start = body.len() - body.trim_ascii_start().len();
     if !body[start..].starts_with('{') {
-        // The parser's own words would quote the value it found, which may be a whole record.
+        // The parser's own message would quote the value that it found, which may be a whole record.
         return Err(Problem::new(
             ProblemKind::MalformedRequest,
             "the body is not a JSON object; send an object (a body in quotation marks was encoded twice)",

@@ -1,7 +1,7 @@
-//! From a request to a record: which envelope it is in, its metadata, and its payload as a block of bytes.
+//! Envelopes: finds a request's metadata, and its payload as a block of bytes.
 //!
-//! *Invariant:* a payload is never parsed beyond what finding its end takes. What is archived is what the
-//! producer's payload bytes were, or the request is refused.
+//! *Invariant:* a payload is parsed only as far as finding its end requires. The archived bytes are the producer's
+//! payload bytes, or the request is rejected.
 
 mod cloud_events;
 mod cut;
@@ -27,21 +27,21 @@ use crate::{
     proxy::{ProxyEvent, RequestContext},
 };
 
-/// An event that was read.
+/// The result of reading an event.
 #[derive(Debug)]
 pub struct ReadEvent {
-    /// The request in it, or what is wrong with it.
+    /// The request in the event, or the problem with it.
     pub request: Result<Request, Problem>,
     /// API Gateway's id of the request, where the event has one.
     pub request_id: Option<String>,
-    /// The event, from which a request is stored that is rejected.
+    /// The original event. If the request is rejected, a part of it is stored.
     pub original: OriginalEvent,
 }
 
-/// A request that was understood.
+/// A request that could be read.
 #[derive(Debug)]
 pub struct Request {
-    /// API Gateway's account of it.
+    /// API Gateway's context of the request.
     pub context: RequestContext,
     /// The value of the header `Idempotency-Key`.
     pub idempotency_key: Option<String>,
@@ -49,22 +49,22 @@ pub struct Request {
     pub meta_data: MessageMetaData,
     /// The payload.
     pub payload: Payload,
-    /// Whether it came as a CloudEvent, whose source and id identify it.
+    /// Whether the request is a CloudEvent, which is identified by its source and id.
     pub is_cloud_event: bool,
 }
 
-/// A payload that nobody has hashed yet.
+/// A payload without its digest.
 #[derive(Debug)]
 pub struct Payload {
-    /// The bytes to keep. They share the event's memory wherever that can be.
+    /// The bytes of the payload. They share the event's memory if possible.
     pub content: Bytes,
-    /// Their media type.
+    /// The media type of the payload.
     pub content_type: String,
-    /// How the request carried them.
+    /// How the request carried the payload.
     pub encoding: PayloadEncoding,
 }
 
-/// The content of a body. It borrows from the body, as the body holds it, wherever that can be.
+/// The content of a body. It borrows from the body if possible.
 #[derive(Debug)]
 struct Envelope<'a> {
     meta_data: MessageMetaData,
@@ -85,13 +85,13 @@ const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
 
 /// Reads an API Gateway proxy event, given as the JSON text that Lambda delivered.
 ///
-/// A large payload in base64 is decoded where it is, without parsing the text around it twice; where that cannot be done, and
-/// where there is a problem to tell the place of, the whole event is parsed.
+/// A large payload in base64 is decoded in place, without parsing the text around it twice. If that is not possible, or
+/// if there is a problem whose position must be reported, the whole event is parsed.
 pub fn read(event: Bytes) -> ReadEvent {
     read_cut(event).unwrap_or_else(read_whole)
 }
 
-/// Reads an event whose payload can be cut out. `Err` has an event that must be read in whole.
+/// Reads an event whose payload can be cut out. `Err` returns the unchanged event, which must be read as a whole.
 fn read_cut(event: Bytes) -> Result<ReadEvent, Bytes> {
     if within_limit(&event).is_err() {
         return Err(event);
@@ -123,8 +123,8 @@ fn read_whole(event: Bytes) -> ReadEvent {
     ReadEvent { request, request_id, original: OriginalEvent::Whole(event) }
 }
 
-/// The request in a proxy event, which was read from `event` and loses its body. `digest_of` tells the digest of the body that
-/// the producer sent, where that is asked for.
+/// Returns the request in a proxy event that was read from `event`, and takes the body out of `proxied`. `digest_of`
+/// computes the digest of the body that the producer sent, if the digest is needed.
 fn request(
     proxied: &mut ProxyEvent<'_>,
     event: &Bytes,
@@ -160,9 +160,9 @@ fn within_limit(event: &[u8]) -> Result<(), Problem> {
     ))
 }
 
-/// The body of a request as the bytes that the producer sent.
+/// Returns the body of a request as the bytes that the producer sent.
 ///
-/// API Gateway encodes bodies of binary content types as base64; those are decoded here.
+/// API Gateway encodes bodies of binary content types as base64; this function decodes them.
 fn body(proxied: &mut ProxyEvent<'_>, event: &Bytes) -> Result<Bytes, Problem> {
     let text = match proxied.body.take() {
         None => Bytes::new(),
@@ -180,7 +180,7 @@ fn body(proxied: &mut ProxyEvent<'_>, event: &Bytes) -> Result<Bytes, Problem> {
     })
 }
 
-/// Reads a body under the headers of its request.
+/// Reads a body according to the headers of its request.
 fn open<'a>(
     event: &ProxyEvent<'_>,
     body: &'a [u8],
@@ -207,9 +207,9 @@ fn open<'a>(
             ProblemKind::UnsupportedMediaType,
             "batches of CloudEvents are not taken; send one event per request as application/cloudevents+json",
         )),
-        // After the structured mode, whose requests may repeat the attributes as headers.
+        // This arm comes after the structured mode, because structured requests may repeat the attributes as headers.
         _ if event.header("ce-specversion").is_some() => cloud_events::open_binary(event, body),
-        // Existing clients send JSON without saying so.
+        // Existing clients send JSON without a content type.
         None | Some("application/json") => json_envelope::open(text(body)?),
         Some(other) => Err(Problem::new(
             ProblemKind::UnsupportedMediaType,
@@ -222,8 +222,8 @@ fn open<'a>(
     }
 }
 
-/// Refuses text in another character encoding than UTF-8: API Gateway hands every text body on as UTF-8, so what was sent
-/// could not be kept. Of bytes that are no text, `charset` says nothing.
+/// Rejects text in another character encoding than UTF-8: API Gateway passes every text body on as UTF-8, so the bytes
+/// that were sent would be lost. If the content is not text, `charset` has no meaning.
 fn refuse_foreign_charset(content_type: Option<&str>) -> Result<(), Problem> {
     let Some(essence) = media_type(content_type) else { return Ok(()) };
     let is_text = essence.starts_with("text/")
@@ -252,7 +252,7 @@ fn refuse_foreign_charset(content_type: Option<&str>) -> Result<(), Problem> {
     }
 }
 
-/// The media type without its parameters, in lower case; `None` when there is none.
+/// Returns the media type without its parameters, in lower case; `None` if there is none.
 fn media_type(content_type: Option<&str>) -> Option<String> {
     let essence = content_type?.split(';').next()?.trim().to_ascii_lowercase();
     (!essence.is_empty()).then_some(essence)
@@ -271,8 +271,9 @@ fn text(body: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-/// API Gateway hands a body on as text unless its content type is configured as binary, and puts U+FFFD where the
-/// bytes were no UTF-8. Such a body may have been altered on its way here; only a digest can tell.
+/// Rejects a text body that contains U+FFFD. API Gateway passes a body on as text unless its content type is configured
+/// as binary, and replaces bytes that are not UTF-8 by U+FFFD. Such a body may have been altered on its way here; only
+/// a digest can tell.
 fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(), Problem> {
     let replaced =
         if event.is_base64_encoded { None } else { memchr::memmem::find(body, "\u{fffd}".as_bytes()) };
@@ -286,8 +287,8 @@ fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(),
     })
 }
 
-/// Checks `Content-Digest: sha-256=:…:` (RFC 9530), which covers the body as sent, and says whether it was there.
-/// Other algorithms are left alone, as the RFC asks.
+/// Checks `Content-Digest: sha-256=:…:` (RFC 9530), which covers the body as sent. Returns whether the header has such
+/// a digest. Other algorithms are ignored, as the RFC demands.
 fn verify_content_digest(
     event: &ProxyEvent<'_>,
     body: &[u8],
@@ -312,14 +313,14 @@ fn verify_content_digest(
     Err(Problem::new(
         ProblemKind::DigestMismatch,
         format!(
-            "Content-Digest says sha-256 {stated} and the {} bytes that arrived have {actual}; \
+            "Content-Digest states sha-256 {stated} and the {} bytes that arrived have {actual}; \
              send the record again, with the digest of the request body",
             body.len()
         ),
     ))
 }
 
-/// Where `part`, a slice of `whole`, begins in it.
+/// Returns the offset at which `part`, a slice of `whole`, begins.
 fn offset_in(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize)
 }

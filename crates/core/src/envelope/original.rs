@@ -1,4 +1,4 @@
-//! The event of a request, as it is stored where the request is rejected.
+//! The original event of a request, for storing a request that is rejected.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use bytes::{Bytes, BytesMut};
 
 use super::in_place;
 
-/// An event as Lambda delivered it, or the parts that it can be put together from.
+/// An event as Lambda delivered it, or the parts from which it can be restored.
 #[derive(Clone, Debug)]
 pub enum OriginalEvent {
-    /// The event itself: nothing of it was decoded.
+    /// The event itself; no part of it was decoded.
     Whole(Bytes),
     /// An event of which a run of base64 was decoded.
     Decoded {
         /// The text before the run.
         before: Bytes,
-        /// The bytes that the run stands for.
+        /// The decoded bytes of the run.
         payload: Bytes,
         /// The text after the run.
         after: Bytes,
@@ -24,10 +24,11 @@ pub enum OriginalEvent {
 }
 
 impl OriginalEvent {
-    /// Decodes a run of base64 in the event's own memory, and has the bytes that it stands for. `Err` has the event as it was,
-    /// where the run is no base64.
+    /// Decodes a run of base64 in the event's own memory, and returns the event and the decoded bytes. `Err` returns
+    /// the event unchanged, if the run is not base64.
     pub(super) fn decode(event: Bytes, run: Range<usize>) -> Result<(Self, Bytes), Bytes> {
-        // Nobody else holds it, unless it came in the same piece as other messages: then it is small.
+        // The event has no other owner, unless it came in the same piece as other messages. In that case it is small,
+        // and is copied.
         let mut buffer = event.try_into_mut().unwrap_or_else(|shared| BytesMut::from(shared.as_ref()));
         let Some(length) = in_place::decode(&mut buffer[run.clone()]) else { return Err(buffer.freeze()) };
         let event = buffer.freeze();
@@ -36,7 +37,7 @@ impl OriginalEvent {
         Ok((Self::Decoded { before, payload: payload.clone(), after }, payload))
     }
 
-    /// The event as Lambda delivered it.
+    /// Returns the event as Lambda delivered it.
     pub fn to_bytes(&self) -> Bytes {
         match self {
             Self::Whole(event) => event.clone(),

@@ -1,4 +1,4 @@
-//! The payload inside a JSON envelope, as the bytes to keep.
+//! The payload inside a JSON envelope, as the bytes to archive.
 
 use std::borrow::Cow;
 
@@ -12,15 +12,15 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-/// The deepest nesting of a JSON payload. It is kept as bytes, but whoever reads it back parses it, and
-/// common readers stop at a few hundred to a thousand levels.
+/// The maximum nesting of a JSON payload. The payload is archived as bytes, but its consumers parse it, and common
+/// readers stop at a few hundred to a thousand levels.
 const MAX_DEPTH: usize = 512;
 
 pub(super) const OCTETS: &str = "application/octet-stream";
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 
-/// Reads `payloadEncoding`; `None` leaves the choice to the payload.
+/// Reads `payloadEncoding`. `None`: the encoding follows from the payload.
 pub(super) fn declared_encoding(raw: Option<&RawValue>) -> Result<Option<PayloadEncoding>, Problem> {
     let Some(raw) = raw else { return Ok(None) };
     match raw.get() {
@@ -39,8 +39,8 @@ pub(super) fn declared_encoding(raw: Option<&RawValue>) -> Result<Option<Payload
     }
 }
 
-/// The payload of a JSON value: base64 strings are decoded, other strings are text, any other value is its
-/// own JSON text.
+/// Returns the payload of a JSON value. Unless `encoding` is declared, a base64 string is decoded, another string is
+/// text, and any other value is its own JSON text.
 pub(super) fn from_json_value<'a>(
     raw: Option<&'a RawValue>,
     encoding: Option<PayloadEncoding>,
@@ -63,11 +63,11 @@ pub(super) fn from_json_value<'a>(
             })
         }
         (Some(PayloadEncoding::Base64), true) => base64(&unescape(raw, path)?, path),
-        // `Binary` is no declarable encoding.
+        // A producer cannot declare `Binary`.
         (Some(PayloadEncoding::Utf8 | PayloadEncoding::Binary), true) => Ok(plain_text(unescape(raw, path)?)),
         (Some(_), false) => Err(Problem::new(
             ProblemKind::InvalidPayloadEncoding,
-            "payloadEncoding says that the payload is a string, and it is not; \
+            "payloadEncoding declares a string, and the payload is not a string; \
              send a string, or payloadEncoding \"json\"",
         )
         .at(path)),
@@ -83,7 +83,7 @@ pub(super) fn base64(text: &str, path: &str) -> Result<PayloadPart<'static>, Pro
              correct it, or send it as text with payloadEncoding \"utf8\"",
         )
         .at(path)
-        .at_offset(first_foreign_byte(text))
+        .at_offset(first_invalid_byte(text))
     })?;
     if content.is_empty() { Err(missing(path, "is empty")) } else { Ok(decoded(content)) }
 }
@@ -100,8 +100,8 @@ fn plain_text(text: Cow<'_, str>) -> PayloadPart<'_> {
     PayloadPart { content: into_bytes(text), content_type: TEXT.to_owned(), encoding: PayloadEncoding::Utf8 }
 }
 
-/// The first byte outside the alphabet; the end, where only length or padding are wrong.
-fn first_foreign_byte(text: &str) -> usize {
+/// Returns the position of the first byte outside the alphabet, or the end if only the length or the padding is wrong.
+fn first_invalid_byte(text: &str) -> usize {
     let content = text.trim_end_matches('=');
     content
         .bytes()
@@ -128,14 +128,14 @@ pub(super) fn json_text<'a>(raw: &'a str, path: &str) -> Result<PayloadPart<'a>,
     })
 }
 
-/// The text of a JSON string, borrowed unless it has escapes.
+/// Returns the text of a JSON string, borrowed unless it has escapes.
 pub(super) fn unescape<'a>(raw: &'a str, path: &str) -> Result<Cow<'a, str>, Problem> {
     let inner = &raw[1..raw.len() - 1];
     if !inner.as_bytes().contains(&b'\\') {
         return Ok(Cow::Borrowed(inner));
     }
     serde_json::from_str(raw).map(Cow::Owned).map_err(|error| {
-        // The envelope was read to its end, so only an escape can be wrong: half of a surrogate pair.
+        // The whole envelope was parsed, so only an escape can be wrong: half of a surrogate pair.
         Problem::new(
             ProblemKind::MalformedRequest,
             format!("the payload is not text ({}); send it as base64", json::error_text(&error)),

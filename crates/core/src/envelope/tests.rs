@@ -1,4 +1,4 @@
-//! One table per envelope: what is sent, and what it is taken for.
+//! Tests of each envelope: a table of requests, and the payload or problem that each of them results in.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
-//! Looks over JSON text without parsing it: how deep it nests, and which numbers readers would change.
+//! Scans JSON text without parsing it: for its nesting depth, and for numbers that readers would change.
 
-/// The deepest nesting of arrays and objects in well-formed JSON text.
+/// Returns the deepest nesting of arrays and objects in well-formed JSON text.
 ///
-/// Iterative, because the text comes from outside and may nest as deep as it is long.
+/// The scan is iterative, because the text comes from a producer and may be nested as deep as it is long.
 pub fn nesting_depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -28,11 +28,11 @@ pub fn nesting_depth(json: &str) -> usize {
     deepest
 }
 
-/// The first number in well-formed JSON text that a reader with 64-bit floats would not keep exactly, or that
-/// DynamoDB would refuse.
+/// Returns the first number in well-formed JSON text that a reader with 64-bit floats would change, or that DynamoDB
+/// would reject.
 ///
-/// Kept are integers up to 2^53 - 1 (RFC 7493, I-JSON) and decimals of at most 15 significant digits, which a 64-bit
-/// float reproduces, of a magnitude from 1E-125 to 9E+125 or zero.
+/// Exact numbers are integers up to 2^53 - 1 (RFC 7493, I-JSON) and decimals of at most 15 significant digits, which a
+/// 64-bit float reproduces, of a magnitude from 1E-125 to 9E+125 or zero.
 pub fn first_inexact_number(json: &str) -> Option<&str> {
     let bytes = json.as_bytes();
     let mut at = 0;
@@ -54,7 +54,7 @@ pub fn first_inexact_number(json: &str) -> Option<&str> {
     None
 }
 
-/// The position after the string that begins at `start`.
+/// Returns the position after the string that begins at `start`.
 fn end_of_string(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while at < bytes.len() && bytes[at] != b'"' {

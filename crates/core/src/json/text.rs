@@ -1,8 +1,9 @@
-//! JSON and its errors as text that people and queues can take.
+//! Text for people and for queues, made from JSON and from JSON errors.
 
 use std::borrow::Cow;
 
-/// At most 64 characters of a text that a producer sent, for an error message.
+/// Returns at most 64 characters of a producer's text, for an error message. Control characters and noncharacters are
+/// replaced.
 pub fn excerpt(text: &str) -> String {
     let mut shown: String = text
         .chars()
@@ -15,13 +16,15 @@ pub fn excerpt(text: &str) -> String {
     shown
 }
 
-/// The two characters that are valid in JSON and in Rust, and that SQS and SNS refuse in a message. Source: the
-/// reference of SQS `SendMessage`, "A message can include only XML, JSON, and unformatted text".
+/// Whether a character is U+FFFE or U+FFFF. Both are valid in JSON and in Rust, but SQS and SNS reject a message that
+/// contains them. Source: the reference of SQS `SendMessage`, "A message can include only XML, JSON, and unformatted
+/// text".
 pub fn is_noncharacter(c: char) -> bool {
     matches!(c, '\u{fffe}' | '\u{ffff}')
 }
 
-/// JSON text that SQS and SNS take: the two characters that they refuse are escaped. They occur inside strings only.
+/// Returns JSON text that SQS and SNS accept: U+FFFE and U+FFFF, which they reject, are escaped. They occur inside
+/// strings only.
 pub fn for_messages(json: &str) -> Cow<'_, str> {
     if json.contains(is_noncharacter) {
         Cow::Owned(json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff"))
@@ -30,7 +33,7 @@ pub fn for_messages(json: &str) -> Cow<'_, str> {
     }
 }
 
-/// The byte offset in `text` of an error's line and column.
+/// Returns the byte offset in `text` of an error's line and column.
 pub fn error_offset(text: &str, error: &serde_json::Error) -> usize {
     let line_start = match error.line() {
         0 | 1 => 0,
@@ -44,7 +47,7 @@ pub fn error_offset(text: &str, error: &serde_json::Error) -> usize {
     (line_start + error.column().saturating_sub(1)).min(text.len())
 }
 
-/// What an error says, without the position that `serde_json` appends to it.
+/// Returns an error's message without the position that `serde_json` appends to it.
 pub fn error_text(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {

@@ -1,4 +1,4 @@
-//! A lookup: what has a receipt is found, wherever it is on its way.
+//! Tests of the lookup: a record that has a receipt is found, wherever it is in the pipeline.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,13 +15,13 @@ use crate::{
     testing::{samples, world::World},
 };
 
-/// From its marker to the open-record table, as reconcile does.
+/// Moves a record from its marker to the open-record table, as reconcile does.
 async fn adopt(world: &World, record: &OpenRecord) {
     (&world.open).accept(record, None).await.unwrap();
     (&world.markers).clear(record.attempt()).await.unwrap();
 }
 
-/// From there to its completion, as the workflow does.
+/// Moves a record from the open-record table to its completion, as the workflow does.
 async fn complete(world: &World, record: &OpenRecord) {
     let now = world.clock.now();
     (&world.table).put_received(&record.message, now).await.unwrap();
@@ -30,7 +30,7 @@ async fn complete(world: &World, record: &OpenRecord) {
     (&world.open).close(record.attempt()).await.unwrap();
 }
 
-/// Lets a lookup do so many of its reads.
+/// Lets a lookup make `count` of its reads.
 async fn reads<T>(mut looking: Pin<&mut impl Future<Output = T>>, count: usize) {
     for _ in 0..count {
         let is_done = poll_fn(|context| Poll::Ready(looking.as_mut().poll(context).is_ready())).await;
@@ -38,7 +38,7 @@ async fn reads<T>(mut looking: Pin<&mut impl Future<Output = T>>, count: usize) 
     }
 }
 
-/// How many reads a lookup makes: one of each store.
+/// The number of reads that a lookup makes: one of each store.
 const READS: usize = 3;
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The API Gateway REST proxy event, as much of it as Custody reads.
+//! The part of the API Gateway REST proxy event that Custody reads.
 
 use std::collections::BTreeMap;
 
@@ -18,21 +18,21 @@ pub struct ProxyEvent<'a> {
     /// The body as text, or as base64 where `is_base64_encoded`.
     #[serde(borrow, default)]
     pub body: Option<Text<'a>>,
-    /// Whether API Gateway took the content type as binary and encoded the body.
+    /// Whether API Gateway treated the content type as binary and encoded the body.
     #[serde(default)]
     pub is_base64_encoded: bool,
-    /// Who asked, from where, and under which key.
+    /// API Gateway's context of the request: the caller, its address and its API key.
     #[serde(default)]
     pub request_context: RequestContext,
 }
 
-/// API Gateway's account of a request. The key's *value* is deliberately not among the fields.
+/// API Gateway's context of a request. The *value* of the API key is deliberately not among the fields.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RequestContext {
     /// API Gateway's id of the request.
     pub request_id: Option<String>,
-    /// When it was received, in milliseconds since the Unix epoch.
+    /// When API Gateway received the request, in milliseconds since the Unix epoch.
     pub request_time_epoch: Option<i64>,
     /// The deployment stage.
     pub stage: Option<String>,
@@ -40,7 +40,7 @@ pub struct RequestContext {
     pub path: Option<String>,
     /// The caller.
     pub identity: Identity,
-    /// What an authorizer said of the caller.
+    /// What an authorizer reported about the caller, if the API has an authorizer.
     pub authorizer: Option<Authorizer>,
 }
 
@@ -52,7 +52,7 @@ pub struct Identity {
     pub api_key_id: Option<String>,
     /// The caller's address.
     pub source_ip: Option<String>,
-    /// The caller's program.
+    /// The caller's user agent.
     pub user_agent: Option<String>,
     /// The IAM principal, where the API uses IAM authorization.
     pub user_arn: Option<String>,
@@ -67,12 +67,12 @@ pub struct Authorizer {
 }
 
 impl ProxyEvent<'_> {
-    /// The value of a header. Header names compare without regard to case.
+    /// Returns the value of a header. Header names are compared without regard to case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// All headers that have a value.
+    /// Returns all headers that have a value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers
             .iter()

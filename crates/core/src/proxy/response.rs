@@ -16,28 +16,28 @@ pub struct ProxyResponse {
     pub headers: BTreeMap<&'static str, String>,
     /// The body, always text.
     pub body: String,
-    /// Always false.
+    /// Whether the body is base64: always false.
     pub is_base64_encoded: bool,
 }
 
-/// Seconds after which a producer may try again when no store could take its record.
+/// The number of seconds after which a producer may try again, in every answer with status 503.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
 impl ProxyResponse {
-    /// The answer to a record that is durable.
+    /// Creates the answer to an accepted record.
     pub fn accepted(receipt: &Receipt) -> Self {
         let body = serde_json::to_string(receipt).expect("a receipt always serializes");
         Self::new(200, "application/json", body)
     }
 
-    /// The same answer, to a request that was sent before.
+    /// Marks the answer as the repetition of an earlier one.
     #[must_use]
     pub fn replayed(mut self) -> Self {
         self.headers.insert("Idempotency-Replayed", "true".to_owned());
         self
     }
 
-    /// The answer to a request that was not taken. `request_id` is API Gateway's.
+    /// Creates the answer to a request that is not accepted. `request_id` is API Gateway's.
     pub fn refused(problem: &Problem, request_id: Option<&str>) -> Self {
         let mut response =
             Self::new(problem.kind.status(), "application/problem+json", problem.to_json(request_id));

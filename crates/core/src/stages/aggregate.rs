@@ -1,4 +1,4 @@
-//! Aggregate: brings both branches together and completes the record.
+//! Aggregate: combines the results of both branches and completes the record.
 
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -14,10 +14,10 @@ use crate::{
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
 pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
 
-/// What the branches of the workflow produced.
+/// The results of the workflow's branches.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AggregateInput {
-    /// The record.
+    /// The message of the record.
     pub message: InternalMessage,
     /// The archive stage's receipt.
     pub archive: ArchiveReceipt,
@@ -25,8 +25,9 @@ pub struct AggregateInput {
     pub metadata: MetadataReceipt,
 }
 
-/// Completes a record: its item gets the final references and state, then the cache forgets the payload, which is
-/// archived and verified. Where the cache cannot, the record stays open, and reconcile has the payload forgotten.
+/// Completes a record: writes the final references and the state `COMPLETED` to its item, then removes the payload from
+/// the cache, because the payload is archived and verified. If the cache fails, the record stays open, and reconcile
+/// removes the payload.
 pub async fn run(
     table: &impl RecordTable,
     cache: &impl PayloadCache,
@@ -55,9 +56,10 @@ pub async fn run(
     context.persistence.meta_data = true;
 
     let times = CompletionTimes { archived_at: archive.archived_at, completed_at: clock.now() };
-    // The item's own time, where this stage wrote it before: whoever announces the record announces the same.
+    // If this stage has completed the item before, this is the item's own time, so that all announcements of the record
+    // have the same content.
     let completed_at = table.complete(&message, times).await?.completed_at;
-    // Also a payload that the cache did not confirm may be in it.
+    // The cache may have the payload even if it did not confirm the write.
     let unlinked = cache.unlink(id).await.inspect_err(|error| {
         warn!(record.id = %id, error.name = error.name.as_str(), %error, "left the cached payload to reconcile");
     });

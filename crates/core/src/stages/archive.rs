@@ -1,4 +1,4 @@
-//! Archive: moves a payload from where it is into the archive.
+//! Archive: copies a payload from the cache or the failed bucket to the archive.
 
 use tracing::{info, warn};
 
@@ -22,27 +22,28 @@ pub const TRANSIENT: &[ErrorName] = &[
 
 /// The archive stage over its ports.
 pub struct Archive<D: Deployment> {
-    /// Has the payload of a new record.
+    /// The cache, which has the payload of a new record.
     pub cache: D::Cache,
-    /// Has the payload of a record that failed.
+    /// The failed bucket, which has the payload of a failed record.
     pub failed_store: D::Failed,
-    /// Takes the payload.
+    /// The archive, which stores the payload.
     pub archive: D::Archive,
-    /// Tells the time.
     pub clock: D::Time,
 }
 
 impl<D: Deployment> Archive<D> {
-    /// Archives the payload of `message`. The object's key derives from the record's id and the write is conditional, so
-    /// running twice, late or concurrently leaves one object.
+    /// Archives the payload of `message`. The object's key derives from the record's id and the write is conditional,
+    /// so repeated, late or concurrent runs leave one object.
     pub async fn run(&self, message: &InternalMessage) -> Result<ArchiveReceipt, StageError> {
         let id = message.message_id;
         let object = match self.store(message).await {
             Ok(Some(object)) => object,
-            // It could not be asked a moment ago, and this function's time is dear while it is away.
+            // The archive failed a moment ago. Asking it again would only cost this function's time, while it is not
+            // available.
             Err(error) if error.name == ErrorName::ArchiveUnavailable => return Err(error),
-            // Looked at last: what left the cache meanwhile went there. It is the normal case of a late repetition, too.
-            stored => match (confirm(&self.archive, message).await?, stored) {
+            // The archive is asked last, because a payload that has left the cache meanwhile went there. A late
+            // repetition of this stage normally finds the payload there, too.
+            stored => match (find_verified(&self.archive, message).await?, stored) {
                 (Some(object), _) => object,
                 (None, Err(error)) => return Err(error),
                 (None, Ok(_)) => {
@@ -62,76 +63,87 @@ impl<D: Deployment> Archive<D> {
         })
     }
 
-    /// Stores the payload from the cache, else from the failed bucket. `None` where neither has it. A store that cannot be
-    /// asked, or has other bytes, is passed over where the other one has the payload.
+    /// Archives the payload from the cache, else from the failed bucket. Returns `None` if neither store has it. If one
+    /// store cannot be asked or has corrupted bytes, the payload comes from the other one.
     async fn store(&self, message: &InternalMessage) -> Result<Option<ArchivedObject>, StageError> {
-        // Ingest archived the payload itself where the cache could not take it.
+        // Ingest has archived the payload itself, because the cache could not take it.
         if message.storage_context.s3_reference.is_some() {
             return Ok(None);
         }
-        let from_cache = match self.put(message, Holder::Cache).await {
+        let from_cache = match self.put(message, PayloadStore::Cache).await {
             Ok(Some(object)) => return Ok(Some(object)),
-            Err(NotPut::Refused(error)) => return Err(error),
+            Err(CopyError::Archive(error)) => return Err(error),
             Ok(None) => Ok(None),
-            Err(NotPut::Unusable(error)) => Err(error),
+            Err(CopyError::Source(error)) => Err(error),
         };
-        match self.put(message, Holder::FailedStore).await {
+        match self.put(message, PayloadStore::FailedStore).await {
             Ok(Some(object)) => Ok(Some(object)),
-            Err(NotPut::Unusable(error)) if error.name != ErrorName::PayloadCorrupted => Err(error),
-            Err(NotPut::Refused(error)) => Err(error),
-            Ok(None) | Err(NotPut::Unusable(_)) => from_cache,
+            Err(CopyError::Source(error)) if error.name != ErrorName::PayloadCorrupted => Err(error),
+            Err(CopyError::Archive(error)) => Err(error),
+            Ok(None) | Err(CopyError::Source(_)) => from_cache,
         }
     }
 
-    /// The payload that a store has; `None` where it has none.
-    async fn source(&self, id: RecordId, holder: Holder) -> Result<Option<PayloadSource>, StageError> {
+    /// Opens the payload in a store; `None` if the store does not have it.
+    async fn source(&self, id: RecordId, holder: PayloadStore) -> Result<Option<PayloadSource>, StageError> {
         match holder {
-            Holder::Cache => self.cache.source(id).await,
-            Holder::FailedStore => self.failed_store.source(&id.preserved_key()).await,
+            PayloadStore::Cache => self.cache.source(id).await,
+            PayloadStore::FailedStore => self.failed_store.source(&id.preserved_key()).await,
         }
     }
 
-    /// Puts the payload that a store has under the record's key; `None` where the store has none.
-    async fn put(&self, message: &InternalMessage, holder: Holder) -> Result<Option<ArchivedObject>, NotPut> {
-        let payload = self.source(message.message_id, holder).await.map_err(NotPut::Unusable)?;
+    /// Copies the payload from a store to the archive, under the record's key. Returns `None` if the store does not
+    /// have the payload.
+    async fn put(
+        &self,
+        message: &InternalMessage,
+        holder: PayloadStore,
+    ) -> Result<Option<ArchivedObject>, CopyError> {
+        let payload = self.source(message.message_id, holder).await.map_err(CopyError::Source)?;
         let Some(payload) = payload else { return Ok(None) };
-        let (key, now, broken_off) =
-            (message.message_id.archive_key(), self.clock.now(), payload.broken_off());
+        let (key, now, read_failure) =
+            (message.message_id.archive_key(), self.clock.now(), payload.read_failure());
         match self.archive.store(&key, payload, &message.payload, now).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.name == ErrorName::PayloadCorrupted => {
-                Err(self.why_corrupted(message, error, holder).await)
+                Err(self.diagnose_corruption(message, error, holder).await)
             }
-            // It was the holder that failed, not the archive.
-            Err(_) if let Some(cause) = broken_off.error() => {
+            // The store from which the payload was read has failed, not the archive.
+            Err(_) if let Some(cause) = read_failure.error() => {
                 let operation = format!("read the payload of record {}", message.message_id);
-                Err(NotPut::Unusable(StageError::new(holder.unavailable(), operation).caused_by(cause)))
+                Err(CopyError::Source(StageError::new(holder.unavailable(), operation).caused_by(cause)))
             }
-            Err(error) => Err(NotPut::Refused(error)),
+            Err(error) => Err(CopyError::Archive(error)),
         }
     }
 
-    /// Finds out why the archive refused the bytes that a store has: they were altered there, or on their way from there. Only
-    /// then are they hashed here: the archive does it on every write.
-    async fn why_corrupted(&self, message: &InternalMessage, refused: StageError, holder: Holder) -> NotPut {
+    /// Finds out why the archive refused the bytes of a store: they are corrupted in the store, or were altered on the
+    /// way from it. Only in this case does this stage hash the payload, because the archive verifies the digest on
+    /// every write.
+    async fn diagnose_corruption(
+        &self,
+        message: &InternalMessage,
+        refused: StageError,
+        holder: PayloadStore,
+    ) -> CopyError {
         let (id, promised) = (message.message_id, message.payload.sha256);
         let another_try = |cause: Box<dyn std::error::Error + Send + Sync>| {
             let operation = format!("archive record {id}: the payload was altered on its way to the archive");
-            NotPut::Refused(StageError::new(ErrorName::ArchiveUnavailable, operation).caused_by(cause))
+            CopyError::Archive(StageError::new(ErrorName::ArchiveUnavailable, operation).caused_by(cause))
         };
         let found = match self.source(id, holder).await {
             Ok(Some(payload)) => payload.sha256().await,
-            // It has moved meanwhile: the next try finds it elsewhere.
+            // The payload has moved meanwhile. The next try finds it in another store.
             Ok(None) => return another_try(refused.into()),
-            Err(error) => return NotPut::Unusable(error),
+            Err(error) => return CopyError::Source(error),
         };
         match found {
             Ok(found) if found != promised => {
                 warn!(record.id = %id, "a payload has another digest than its receipt");
                 let operation = format!(
-                    "archive record {id}: its payload has SHA-256 {found}, the receipt says {promised}"
+                    "archive record {id}: its payload has SHA-256 {found}, the receipt has {promised}"
                 );
-                NotPut::Unusable(StageError::new(ErrorName::PayloadCorrupted, operation))
+                CopyError::Source(StageError::new(ErrorName::PayloadCorrupted, operation))
             }
             Ok(_) => another_try(refused.into()),
             Err(error) => another_try(error.into()),
@@ -139,14 +151,14 @@ impl<D: Deployment> Archive<D> {
     }
 }
 
-/// A store that may have a payload which is not archived yet.
+/// A store that may have a payload that is not archived yet.
 #[derive(Clone, Copy)]
-enum Holder {
+enum PayloadStore {
     Cache,
     FailedStore,
 }
 
-impl Holder {
+impl PayloadStore {
     const fn unavailable(self) -> ErrorName {
         match self {
             Self::Cache => ErrorName::CacheUnavailable,
@@ -155,16 +167,17 @@ impl Holder {
     }
 }
 
-/// The reason why the payload that a store has was not put into the archive.
-enum NotPut {
-    /// The store cannot be asked, or has other bytes than the receipt promised.
-    Unusable(StageError),
-    /// The archive did not take it.
-    Refused(StageError),
+/// The reason why a payload was not copied from a store to the archive.
+enum CopyError {
+    /// The store that has the payload cannot be asked, or its bytes do not have the digest in the receipt.
+    Source(StageError),
+    /// The archive did not store the payload.
+    Archive(StageError),
 }
 
-/// The record's object in the archive, when it is there with the record's digest.
-pub(crate) async fn confirm(
+/// Returns the record's object in the archive, or `None` if there is none. An object with another digest or size is an
+/// `ArchiveConflict`.
+pub(crate) async fn find_verified(
     archive: &impl PayloadArchive,
     message: &InternalMessage,
 ) -> Result<Option<ArchivedObject>, StageError> {
@@ -174,7 +187,7 @@ pub(crate) async fn confirm(
         return Err(StageError::new(
             ErrorName::ArchiveConflict,
             format!(
-                "archive record {id}: the archive holds {} under its key, the receipt says {}",
+                "archive record {id}: the archive has {} under its key, the receipt has {}",
                 object.sha256, message.payload.sha256
             ),
         ));

@@ -1,4 +1,4 @@
-//! Every file in `events/` does what its name tells, but those of `reconcile/` and `redrive/`.
+//! Tests that every file in `events/` has the effect that its name states, except those of `reconcile/` and `redrive/`.
 
 use std::{
     collections::BTreeMap,
@@ -95,7 +95,7 @@ async fn archive_takes_every_event_as_expected() {
         let key = message.message_id.archive_key();
         match message.storage_context.redis_reference {
             Some(_) => (&world.cache).put(message.message_id, PAYLOAD).await.unwrap(),
-            None => world.archive.plant(&key, PAYLOAD),
+            None => world.archive.insert_unconditionally(&key, PAYLOAD),
         }
         for time in ["first", "second"] {
             let receipt = world.archive_stage().run(&message).await.expect(time);
@@ -151,7 +151,7 @@ async fn aggregate_takes_every_event_as_expected() {
         }
         assert_eq!(times[0], times[1], "{name}");
 
-        // A cache that is away keeps the record open, and fails nothing.
+        // A cache that is not available leaves the record open, and the stage succeeds.
         cache.fail_with(Some(ErrorName::CacheUnavailable));
         assert!(!aggregate::run(&table, &cache, &clock, input).await.unwrap().unlinked, "{name}");
     }
@@ -169,7 +169,10 @@ async fn failure_takes_every_event_as_expected() {
         assert!(stage.run(record).await.expect(&name).finished, "{name}");
         let letters = world.dead_letters.letters();
         assert_eq!(letters.len(), 1, "{name}");
-        assert!(letters[0].failure.payload_reference.is_some(), "{name}: the bytes are kept");
+        assert!(
+            letters[0].failure.payload_reference.is_some(),
+            "{name}: the payload is archived or preserved"
+        );
         assert_eq!(world.table.item(id).unwrap().status, "FAILED", "{name}");
         assert_eq!(world.topic.published().len(), 1, "{name}");
     }

@@ -1,7 +1,9 @@
-//! Failure: brings a record whose workflow failed to where a person, or a redrive, can decide about it.
+//! Failure: secures the payload of a record whose workflow failed, and reports the failure, so that an operator or a
+//! redrive can decide about the record.
 //!
-//! *Invariant:* the payload is archived or preserved before anything tells of the failure, or the failure tells that it is
-//! not. Whatever is not done is listed in the open record, and reconcile has it done.
+//! *Invariant:* the payload is archived or preserved before the failure is reported, or the report states that the
+//! payload is missing. Steps that could not be done are listed as pending in the open record, and reconcile has them
+//! done.
 
 mod input;
 mod secure;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
 pub use self::input::FailedRecord;
-use self::secure::Secured;
+use self::secure::SecuredPayload;
 use crate::{
     backoff,
     clock::{Clock as _, Timestamp},
@@ -20,7 +22,7 @@ use crate::{
     error::{ErrorName, StageError},
     message::InternalMessage,
     notification::Notification,
-    open_record::{FailureDuty, OpenRecord, OpenState},
+    open_record::{FailureStep, OpenRecord, OpenState},
     ports::{
         DeadLetters as _, Deployment, FailedItem, Notifier as _, OpenRecords as _, PayloadCache as _,
         RecordTable as _,
@@ -37,42 +39,41 @@ pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::TableUnavailable,
 ];
 
-/// How long after a payload was first seen in no store it is looked for again, before it counts as lost: longer than a
-/// failover of the cache takes. Source: Amazon ElastiCache user guide, "Minimizing downtime with Multi-AZ", which has a
-/// failover end within seconds to a minute.
+/// How long after a payload was first found to be missing it is looked for again, before it counts as lost: longer than
+/// a failover of the cache takes. Source: Amazon ElastiCache user guide, "Minimizing downtime with Multi-AZ", where a
+/// failover ends within seconds to a minute.
 pub const LOSS_CONFIRMATION: Duration = Duration::from_secs(75);
 
-/// When reconcile looks at a failed record whose duties are not all done.
-const DUTY_INTERVAL: Duration = Duration::from_mins(2);
+/// How long after a failure reconcile looks at a record with pending steps.
+const PENDING_STEPS_INTERVAL: Duration = Duration::from_mins(2);
 
-/// What the failure function did.
+/// The result of the failure function.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureReceipt {
-    /// The record.
+    /// The id of the record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// Whether nothing is left to do, for now, but to decide. Where it is not so, reconcile does the rest.
+    /// Whether all steps are done and only a decision is pending. If `false`, reconcile does the rest.
     pub finished: bool,
 }
 
 /// The failure stage over its ports.
 pub struct Failure<D: Deployment> {
-    /// May have the payload.
+    /// The cache, which may have the payload.
     pub cache: D::Cache,
-    /// May have the payload, or takes it.
+    /// The failed bucket, which may have the payload, or receives it.
     pub failed_store: D::Failed,
-    /// May have the payload already.
+    /// The archive, which may have the payload already.
     pub archive: D::Archive,
-    /// Lists what is owed.
+    /// The open-record table, which lists the pending steps.
     pub open: D::Open,
-    /// Takes the state.
+    /// The record table, which stores the state `FAILED`.
     pub table: D::Table,
-    /// Tells operators.
-    pub dead_letters: D::Letters,
-    /// Tells subscribers.
+    /// The dead-letter queue, which informs operators.
+    pub dead_letters: D::DeadLetterQueue,
+    /// The notification topic, which informs subscribers.
     pub topic: D::Topic,
-    /// Tells the time.
     pub clock: D::Time,
     /// The deployment's CloudEvents source.
     pub event_source: String,
@@ -83,16 +84,17 @@ pub struct Failure<D: Deployment> {
 impl<D: Deployment> Failure<D> {
     /// Handles one failure. Every step may be repeated.
     ///
-    /// `Err`: the payload could not be secured for now, or the open record not written; nothing tells of the failure yet.
+    /// `Err`: the payload could not be secured, or the open record could not be read or written. Nothing reports the
+    /// failure before the open record is failed.
     pub async fn run(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
         let id = record.message.message_id;
         let attempt = record.message.attempt();
         let Some(open) = self.open.find(id).await? else {
-            info!(record.id = %id, "left a record alone that is closed");
+            info!(record.id = %id, "ignored the failure of a closed record");
             return Ok(FailureReceipt { message_id: id, finished: true });
         };
         if open.attempt() != attempt {
-            info!(record.id = %id, attempt = attempt.number(), "left an attempt alone that a later one superseded");
+            info!(record.id = %id, attempt = attempt.number(), "ignored the failure of a superseded attempt");
             return Ok(FailureReceipt { message_id: id, finished: true });
         }
         let failed = match open.state {
@@ -100,20 +102,21 @@ impl<D: Deployment> Failure<D> {
             OpenState::InProgress => self.fail(record, open).await?,
         };
         let Some(failed) = failed else { return Ok(FailureReceipt { message_id: id, finished: false }) };
-        let finished = self.do_duties(&failed).await?;
+        let finished = self.do_pending_steps(&failed).await?;
         Ok(FailureReceipt { message_id: id, finished })
     }
 
-    /// Puts the open record to failed, once the payload is secure. `None` where it is too early to say so.
+    /// Changes the open record to failed, after the payload is secured. Returns `None` if a missing payload does not
+    /// count as lost yet, or if the attempt is no longer open.
     async fn fail(&self, record: FailedRecord, open: OpenRecord) -> Result<Option<OpenRecord>, StageError> {
         let FailedRecord { message, archive, metadata, mut failures, execution_arn } = record;
         let (attempt, now) = (message.attempt(), self.clock.now());
-        // First the bytes: everything after this only talks about them.
+        // The payload is secured first, because all later steps refer to it.
         let secured = match archive {
-            Some(receipt) => Secured::Archived(receipt.s3_reference),
+            Some(receipt) => SecuredPayload::Archived(receipt.s3_reference),
             None => self.secure_payload(&message).await?,
         };
-        if matches!(secured, Secured::Nowhere) {
+        if matches!(secured, SecuredPayload::Missing) {
             let since = self.open.note_missing(attempt, now, now.after(LOSS_CONFIRMATION)).await?;
             let Some(since) = since else { return Ok(None) };
             if now.since(since) < LOSS_CONFIRMATION {
@@ -139,72 +142,78 @@ impl<D: Deployment> Failure<D> {
             "record failed"
         );
         let redriven = self.policy.redrives(&message, &failure);
-        let owed: Vec<_> = FailureDuty::ALL
+        let pending_steps: Vec<_> = FailureStep::ALL
             .into_iter()
-            .filter(|duty| match duty {
-                FailureDuty::DeadLetter => !redriven,
-                FailureDuty::Unlink => secured.reference().is_some(),
-                FailureDuty::Item | FailureDuty::Announcement => true,
+            .filter(|step| match step {
+                FailureStep::DeadLetter => !redriven,
+                FailureStep::Unlink => secured.reference().is_some(),
+                FailureStep::Item | FailureStep::Announcement => true,
             })
             .collect();
         let message = InternalMessage { storage_context: context, ..message };
-        let look_at = now.after(DUTY_INTERVAL);
-        let failed =
-            OpenRecord { message, look_at, looks: 0, state: OpenState::Failed { failure, owed }, ..open };
+        let look_at = now.after(PENDING_STEPS_INTERVAL);
+        let failed = OpenRecord {
+            message,
+            look_at,
+            looks: 0,
+            state: OpenState::Failed { failure, pending_steps },
+            ..open
+        };
         self.open.fail(&failed).await
     }
 
-    /// Does what a failed attempt still owes, in order; whether nothing is left.
-    async fn do_duties(&self, failed: &OpenRecord) -> Result<bool, StageError> {
-        let OpenState::Failed { failure, owed } = &failed.state else { return Ok(false) };
-        if owed.is_empty() {
+    /// Does the pending steps of a failed attempt, in order. Returns whether none is left.
+    async fn do_pending_steps(&self, failed: &OpenRecord) -> Result<bool, StageError> {
+        let OpenState::Failed { failure, pending_steps } = &failed.state else { return Ok(false) };
+        if pending_steps.is_empty() {
             return Ok(true);
         }
         let (attempt, now) = (failed.attempt(), self.clock.now());
         let mut left = Vec::new();
         let mut remarks = Vec::new();
-        for duty in owed {
-            let done = match duty {
-                FailureDuty::Item => match self.table.fail(&failed.message, failure).await {
-                    Ok(FailedItem::Marked) => Ok(()),
+        for step in pending_steps {
+            let done = match step {
+                FailureStep::Item => match self.table.fail(&failed.message, failure).await {
+                    Ok(FailedItem::Failed) => Ok(()),
                     // Another execution of the attempt has completed the record: reconcile announces and closes it.
                     Ok(FailedItem::AlreadyCompleted) => {
-                        info!(record.id = %attempt.record, "left a failure untold: the record is complete");
-                        self.open.owe(attempt, &[], now).await?;
+                        info!(record.id = %attempt.record, "did not report a failure, because the record is complete");
+                        self.open.set_pending_steps(attempt, &[], now).await?;
                         return Ok(false);
                     }
                     Ok(FailedItem::Superseded) => return Ok(true),
                     Err(error) => Err(error),
                 },
-                FailureDuty::Unlink => self.cache.unlink(attempt.record).await,
-                FailureDuty::DeadLetter => {
+                FailureStep::Unlink => self.cache.unlink(attempt.record).await,
+                FailureStep::DeadLetter => {
                     self.dead_letters.send(&self.dead_letter(failed, failure, remarks.clone(), now)).await
                 }
-                FailureDuty::Announcement => {
+                FailureStep::Announcement => {
                     let told = Notification::failed(&self.event_source, &failed.message, failure);
                     self.topic.publish(&told).await
                 }
             };
             if let Err(error) = done {
-                warn!(record.id = %attempt.record, ?duty, error.name = error.name.as_str(), %error, "left a duty of a failure to reconcile");
-                remarks.push(format!("{duty:?} is still owed ({}: {error})", error.name.as_str()));
-                left.push(*duty);
+                warn!(record.id = %attempt.record, ?step, error.name = error.name.as_str(), %error, "left a pending step of a failure to reconcile");
+                remarks.push(format!("{step:?} is still pending ({}: {error})", error.name.as_str()));
+                left.push(*step);
             }
         }
-        self.open.owe(attempt, &left, self.next_look(failed, failure, &left, now)).await?;
+        self.open.set_pending_steps(attempt, &left, self.next_look(failed, failure, &left, now)).await?;
         Ok(left.is_empty())
     }
 
-    /// When the failed record is looked at next: to do the rest, to redrive it, or to see whether it was decided.
+    /// Returns when reconcile looks at the failed record next: to do pending steps, to redrive the record, or to see
+    /// whether an operator has decided.
     fn next_look(
         &self,
         failed: &OpenRecord,
         failure: &FailureSummary,
-        left: &[FailureDuty],
+        left: &[FailureStep],
         now: Timestamp,
     ) -> Timestamp {
         now.after(if !left.is_empty() {
-            DUTY_INTERVAL
+            PENDING_STEPS_INTERVAL
         } else if self.policy.redrives(&failed.message, failure) {
             backoff::delay_after(failed.attempt())
         } else {

@@ -1,7 +1,8 @@
-//! Ingest: from a request to a receipt.
+//! Ingest: accepts a request and answers it with a receipt.
 //!
-//! *Invariant:* a receipt is sent only after acceptance: one conditional write, made after the payload is durable. Whatever a
-//! receipt does not promise is left to the [`FollowUp`], which runs after the response has been sent.
+//! *Invariant:* ingest sends a receipt only after the acceptance: one conditional write, made after the payload is
+//! durable. Work that a receipt does not promise is left to the [`FollowUp`], which runs after the response has been
+//! sent.
 
 mod acceptance;
 mod follow_up;
@@ -24,63 +25,62 @@ use crate::{
     record_id::RecordId,
 };
 
-/// How long requests leave the open-record table alone after it failed: long enough to keep an outage from costing every
-/// request a time-out, short enough that producers who are asked to wait find it mended.
-pub const TABLE_PAUSE: Duration = Duration::from_secs(3);
+/// How long requests do not ask the open-record table after it failed: long enough that an outage does not cost every
+/// request a time-out, short enough that producers who wait as they are asked to find the table available again.
+pub const TABLE_BREAKER_PAUSE: Duration = Duration::from_secs(3);
 
 /// The ingest stage over its ports.
 pub struct Ingest<D: Deployment> {
-    /// Takes the payload.
+    /// The cache, which stores the payload.
     pub cache: D::Cache,
-    /// Takes the payload when the cache cannot.
+    /// The archive, which stores the payload if the cache cannot.
     pub archive: D::Archive,
-    /// Takes the acceptance.
+    /// The open-record table, which stores the acceptance.
     pub open: D::Open,
-    /// Knows which record an idempotency key stands for.
+    /// The idempotency table, which has the claim of each idempotency key.
     pub claims: D::Claims,
-    /// Takes the acceptance while the open-record table is away.
+    /// The acceptance markers, which store the acceptance while the open-record table is not available.
     pub markers: D::Markers,
-    /// Takes the record to its end.
+    /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
-    /// Takes what can be kept of rejected requests.
+    /// The failed bucket, which stores requests that were not accepted.
     pub failed_store: D::Failed,
-    /// Tells operators of requests that no store could take.
-    pub dead_letters: D::Letters,
-    /// Tells operators of requests that their producers must change.
-    pub rejected_requests: D::Letters,
-    /// Tells the time.
+    /// The dead-letter queue, for requests that no store could take.
+    pub dead_letters: D::DeadLetterQueue,
+    /// The queue of rejected requests, for requests that their producers must change.
+    pub rejected_requests: D::DeadLetterQueue,
     pub clock: D::Time,
-    /// Remembers that the open-record table was away a moment ago.
+    /// The breaker that remembers a recent failure of the open-record table.
     pub table_breaker: Breaker,
-    /// How long after its acceptance reconcile looks at a record first.
+    /// How long after its acceptance reconcile first looks at a record.
     pub first_look: Duration,
 }
 
-/// What ingest has to say, and what it has to do after that was said.
+/// The result of ingest: the answer to a request, and the work to do after the answer was sent.
 #[derive(Debug)]
 pub struct Answer {
     /// The answer for the producer.
     pub response: ProxyResponse,
-    /// The work that the answer does not wait for.
+    /// The work to do after the response was sent.
     pub follow_up: FollowUp,
 }
 
-/// A request that was taken.
-struct Taken {
+/// A request that is answered with a receipt.
+struct AcknowledgedRequest {
     receipt: Receipt,
     /// Whether the receipt is that of an earlier request.
     replayed: bool,
     follow_up: FollowUp,
 }
 
-/// A request that was not taken.
-struct Refusal {
+/// A request that is answered with a problem.
+struct ProblemAnswer {
     problem: Problem,
-    /// The payload that the cache holds in vain.
+    /// The id under which the cache may have a payload that no record needs.
     unlink: Option<RecordId>,
 }
 
-impl From<Problem> for Refusal {
+impl From<Problem> for ProblemAnswer {
     fn from(problem: Problem) -> Self {
         Self { problem, unlink: None }
     }
@@ -89,20 +89,22 @@ impl From<Problem> for Refusal {
 impl<D: Deployment> Ingest<D> {
     /// Answers one API Gateway proxy event, given as the JSON text that Lambda delivered.
     ///
-    /// Always an answer: what is wrong with a request or with the stores is told to the producer as a problem.
+    /// Ingest always returns an answer. Problems of the request or of the stores are reported to the producer as
+    /// problem details.
     pub async fn run(&self, event: Bytes) -> Answer {
         let ReadEvent { request, request_id, original } = envelope::read(event);
         let taken = match request {
-            // Boxed: the nested futures of SDK calls are otherwise more than the compiler lays out.
-            Ok(request) => Box::pin(self.take(request)).await,
+            // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK
+            // calls.
+            Ok(request) => Box::pin(self.accept_request(request)).await,
             Err(problem) => Err(problem.into()),
         };
         match taken {
-            Ok(Taken { receipt, replayed, follow_up }) => {
+            Ok(AcknowledgedRequest { receipt, replayed, follow_up }) => {
                 let response = ProxyResponse::accepted(&receipt);
                 Answer { response: if replayed { response.replayed() } else { response }, follow_up }
             }
-            Err(Refusal { problem, unlink }) => {
+            Err(ProblemAnswer { problem, unlink }) => {
                 let response = ProxyResponse::refused(&problem, request_id.as_deref());
                 let follow_up = FollowUp::rejected(original, request_id, problem, self.clock.now());
                 Answer { response, follow_up: follow_up.and_unlink(unlink) }
@@ -110,10 +112,10 @@ impl<D: Deployment> Ingest<D> {
         }
     }
 
-    async fn take(&self, request: Request) -> Result<Taken, Refusal> {
+    async fn accept_request(&self, request: Request) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let taken = match idempotency_key(&request)? {
-            None => Box::pin(self.accept(request)).await?,
-            Some(key) => Box::pin(self.accept_once(key, request)).await?,
+            None => Box::pin(self.accept_without_key(request)).await?,
+            Some(key) => Box::pin(self.accept_with_key(key, request)).await?,
         };
         info!(
             record.id = %taken.receipt.message_id,
@@ -127,7 +129,7 @@ impl<D: Deployment> Ingest<D> {
     }
 }
 
-/// The request's key: the header's, else the CloudEvent's own identity.
+/// Returns the request's idempotency key: that of the header, else that of the CloudEvent.
 fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
     let Request { context, idempotency_key, meta_data, is_cloud_event, .. } = request;
     let authorized = context.authorizer.as_ref().and_then(|authorizer| authorizer.principal_id.as_deref());

@@ -1,4 +1,4 @@
-//! Metadata: writes the record's item into the index.
+//! Metadata: writes the record's item to the record table.
 
 use tracing::info;
 
@@ -13,7 +13,7 @@ use crate::{
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
 pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
 
-/// Stores the metadata of `message`. The write is conditional: an item that was written before stays, with its time.
+/// Stores the metadata of `message`. The write is conditional: an existing item stays unchanged, with its own time.
 pub async fn run(
     table: &impl RecordTable,
     clock: &impl Clock,

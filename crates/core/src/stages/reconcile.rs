@@ -1,7 +1,8 @@
-//! Reconcile: does for every open record that is due what it is owed.
+//! Reconcile: does the pending work of every open record that is due.
 //!
-//! *Invariant:* before anything is done for a record, its turn is taken: a conditional write moves the time of its next look,
-//! and counts the start. So two copies of reconcile never act on one look, and never start one execution twice.
+//! *Invariant:* reconcile takes the turn of a record before it acts on the record: a conditional write moves the time
+//! of its next look, and counts the start. Therefore two copies of reconcile never act on the same look, and never
+//! start the same execution twice.
 
 mod adopt;
 mod look;
@@ -14,8 +15,8 @@ use futures_util::{StreamExt as _, stream};
 use tracing::{info, warn};
 
 pub(in crate::stages) use self::look::Budget;
-use self::look::Item;
-pub use self::report::{Looked, Report};
+use self::look::ItemLookup;
+pub use self::report::{LookResult, Report};
 use crate::{
     clock::{Clock as _, Timestamp},
     error::StageError,
@@ -25,69 +26,71 @@ use crate::{
     redrive_policy::RedrivePolicy,
 };
 
-/// How reconcile works through what is open.
+/// The settings of reconcile.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long after its acceptance, or its redrive, a record is looked at first.
+    /// How long after its acceptance or its redrive reconcile first looks at a record.
     pub first_look: Duration,
-    /// How long after a start an execution of a workflow that does not recognize names has certainly ended.
+    /// How long after its start an execution has certainly ended, if the workflow does not recognize names.
     pub restart_after: Duration,
-    /// For how long executions are started before the record counts as one that the workflow cannot finish.
+    /// How long executions of an attempt are started before the workflow counts as unable to finish the record.
     pub patience: Duration,
     /// How long one run of reconcile begins new work.
     pub budget: Duration,
-    /// How many records to look at at once.
+    /// How many records one run looks at concurrently.
     pub concurrency: usize,
-    /// How many executions one run of reconcile starts at most, so that a backlog does not starve new records of starts.
+    /// The maximum number of executions that one run of reconcile starts, so that a backlog leaves starts for new
+    /// records.
     pub max_starts: usize,
-    /// How many entries of the index, of each kind, one run reads. What is beyond is counted as "at least".
+    /// The maximum number of index entries of each kind that one run reads. If there are more, the counts are reported
+    /// as "at least".
     pub max_listed: usize,
-    /// How many acceptance markers one run adopts.
+    /// The maximum number of acceptance markers that one run adopts.
     pub max_adopted: usize,
     /// When failed records are redriven automatically.
     pub policy: RedrivePolicy,
 }
 
-/// The longest time between two looks at a record in progress: what is only in the cache is missed within minutes.
+/// The maximum time between two looks at a record in progress, so that the loss of a payload that was only in the cache
+/// is noticed within minutes.
 pub const MAX_LOOK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// How many items the record table is asked for at once, its limit.
+/// The maximum number of items in one request to the record table.
 const TABLE_BATCH: usize = 100;
 
 /// The reconcile stage over its ports.
 pub struct Reconcile<D: Deployment> {
-    /// Has payloads that are not archived.
+    /// The cache, which has payloads that are not archived.
     pub cache: D::Cache,
-    /// Has payloads of failed records.
+    /// The failed bucket, which has payloads of failed records.
     pub failed_store: D::Failed,
-    /// Has payloads that are archived.
+    /// The archive, which has archived payloads.
     pub archive: D::Archive,
-    /// Lists what is owed.
+    /// The open-record table, which lists the records with pending work.
     pub open: D::Open,
-    /// Knows which record an idempotency key stands for.
+    /// The idempotency table, which has the claim of each idempotency key.
     pub claims: D::Claims,
-    /// Has the acceptances of a time without the open-record table.
+    /// The acceptance markers, written while the open-record table was not available.
     pub markers: D::Markers,
-    /// Knows what is complete.
+    /// The record table, which reports the records that are complete.
     pub table: D::Table,
-    /// Takes records to their end.
+    /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
-    /// Handles failures.
+    /// The failure function, which handles failures.
     pub failure_handler: D::Handler,
-    /// Tells subscribers.
+    /// The notification topic, which informs subscribers.
     pub topic: D::Topic,
-    /// Tells the time.
     pub clock: D::Time,
     /// The deployment's CloudEvents source.
     pub event_source: String,
-    /// How to go about it.
     pub settings: Settings,
 }
 
 impl<D: Deployment> Reconcile<D> {
-    /// Does what is due, as far as the time goes. What is not reached, or cannot be helped now, is due again later.
+    /// Does the work that is due, within the time budget. Work that is not reached, or cannot be done now, is due again
+    /// later.
     ///
-    /// It fails where the open-record table cannot be asked.
+    /// `Err`: the open-record table could not be asked.
     pub async fn run(&self) -> Result<Report, StageError> {
         let began = self.clock.now();
         let mut report = Report::default();
@@ -115,11 +118,12 @@ impl<D: Deployment> Reconcile<D> {
         let records: Vec<RecordId> = batch.iter().map(|entry| entry.id).collect();
         let items = self.table.states(&records).await;
         if let Err(error) = &items {
-            // Without it, what is complete would be started again.
-            warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; records are kept, and nothing is done for them before the next run");
+            // Without the items, reconcile would start completed records again.
+            warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; until the next run, due records are neither started nor closed");
         }
         let looks = records.into_iter().map(|id| {
-            let item = items.as_ref().map_or(Item::Unknown, |items| Item::Known(items.get(&id)));
+            let item =
+                items.as_ref().map_or(ItemLookup::Unavailable, |items| ItemLookup::Answered(items.get(&id)));
             self.look(id, item, budget)
         });
         let mut looks = stream::iter(looks).buffer_unordered(self.settings.concurrency);
@@ -128,7 +132,8 @@ impl<D: Deployment> Reconcile<D> {
         }
     }
 
-    /// When a record in progress is looked at after this many looks: the time between looks doubles, up to a limit.
+    /// Returns when a record in progress is looked at after `looks` looks. The time between looks doubles, up to a
+    /// limit.
     fn next_look(&self, looks: u32, now: Timestamp) -> Timestamp {
         let doubled = self.settings.first_look.saturating_mul(1 << looks.min(16));
         now.after(doubled.min(MAX_LOOK_INTERVAL))

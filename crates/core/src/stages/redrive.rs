@@ -1,7 +1,8 @@
-//! Redrive: gives a failed record its next attempt, under its own id and with its own bytes.
+//! Redrive: gives a failed record its next attempt, with the same id and the same payload.
 //!
-//! *Invariant:* a dead letter leaves the redrive queue only when its record is complete, discarded, at a later attempt, or
-//! the dead letter is on the dead-letter queue again. The payload stays where it is: archive reads it from there.
+//! *Invariant:* a dead letter leaves the redrive queue only when its record is complete, discarded or at a later
+//! attempt, or when the dead letter is on the dead-letter queue again. The payload is not moved: the archive stage
+//! reads it where it is.
 
 mod batch;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use tracing::{info, warn};
 
-use super::reconcile::{Budget, Looked, Reconcile};
+use super::reconcile::{Budget, LookResult, Reconcile};
 use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
@@ -23,44 +24,42 @@ use crate::{
     redrive_policy::{DECISION_INTERVAL, RedrivePolicy},
 };
 
-/// The message attribute by which a person insists on another attempt of a record that has used up its redrives, or was
-/// discarded.
-pub const FORCE: &str = "force";
+/// The message attribute by which an operator forces another attempt of a record that is parked or discarded.
+pub const FORCE_ATTRIBUTE: &str = "force";
 
-/// How the payload of a failed record is durable: in the archive or in the failed bucket, which is as good.
-const PRESERVED: Durability = Durability::Archived;
+/// The durability of a failed record's payload. It is in the archive or in the failed bucket, which is as durable.
+const FAILED_PAYLOAD_DURABILITY: Durability = Durability::Archived;
 
 /// The redrive stage over its ports.
 pub struct Redrive<D: Deployment> {
-    /// Lists what is owed.
+    /// The open-record table, which stores the next attempt.
     pub open: D::Open,
-    /// Knows what became of a record that is closed.
+    /// The record table, which reports what became of a closed record.
     pub table: D::Table,
-    /// Takes the record to its end.
+    /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
-    /// Gets dead letters back that must not, or cannot, be redriven.
-    pub dead_letters: D::Letters,
-    /// Tells the time.
+    /// The dead-letter queue, which gets back the dead letters that must not, or cannot, be redriven.
+    pub dead_letters: D::DeadLetterQueue,
     pub clock: D::Time,
-    /// How often a record may be tried again.
+    /// The rules by which failed records are redriven.
     pub policy: RedrivePolicy,
-    /// How long after its redrive reconcile looks at a record first.
+    /// How long after its redrive reconcile first looks at a record.
     pub first_look: Duration,
 }
 
-/// What became of a dead letter.
+/// The result of redriving a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Redriven {
-    /// The record is on its way again.
+    /// The record has its next attempt, which is this one.
     InProgress(Attempt),
-    /// The record is complete; there is nothing to do.
+    /// The record is complete already.
     AlreadyCompleted,
-    /// A later attempt of the record was made, and has failed or not on its own account.
+    /// The record has a later attempt, or is closed; this dead letter is out of date.
     Superseded,
-    /// An operator has decided to leave the record as it is.
+    /// An operator has discarded the record.
     Discarded,
-    /// The dead letter is back on the dead-letter queue, with this remark.
-    PutBack(String),
+    /// The dead letter was sent to the dead-letter queue again, with this remark.
+    ReturnedToDeadLetterQueue(String),
 }
 
 impl<D: Deployment> Redrive<D> {
@@ -69,7 +68,7 @@ impl<D: Deployment> Redrive<D> {
         let Some(failed) = letter.attempt() else {
             let remark = "a rejected request is no record: its producer got an error and no receipt, and sends it again; \
                           discard this dead letter when it has been seen";
-            return self.put_back(letter, remark.to_owned()).await;
+            return self.return_to_dead_letter_queue(letter, remark.to_owned()).await;
         };
         let waited = self.clock.now().since(letter.first_failed_at());
         if self.policy.is_parked(letter.failure.kind, failed.number(), waited) && !forced {
@@ -77,7 +76,7 @@ impl<D: Deployment> Redrive<D> {
                 "parked after {} redrives; find out why it fails, then redrive it with --force",
                 self.policy.max_attempts
             );
-            return self.put_back(DeadLetter { parked: true, ..letter }, remark).await;
+            return self.return_to_dead_letter_queue(DeadLetter { parked: true, ..letter }, remark).await;
         }
         match self.open.find(failed.record).await? {
             Some(open) => self.redrive_open(open, letter, failed).await,
@@ -93,31 +92,32 @@ impl<D: Deployment> Redrive<D> {
     ) -> Result<Redriven, StageError> {
         let (id, current) = (failed.record, open.attempt());
         if current > failed.next() {
-            info!(record.id = %id, attempt = failed.number(), "left a dead letter alone that a later attempt superseded");
+            info!(record.id = %id, attempt = failed.number(), "ignored a dead letter that a later attempt superseded");
             return Ok(Redriven::Superseded);
         }
         match &open.state {
-            // This dead letter, or another copy of it, was delivered before.
+            // This dead letter, or a copy of it, was delivered before.
             _ if current == failed.next() => {
                 if self.workflow.recognizes_names() && open.state == OpenState::InProgress {
                     self.start(&open).await;
                 }
                 Ok(Redriven::InProgress(current))
             }
-            OpenState::Failed { owed, .. } if current == failed && !owed.is_empty() => {
+            OpenState::Failed { pending_steps, .. } if current == failed && !pending_steps.is_empty() => {
                 let remark =
-                    "reconcile does first what the failure still owes; redrive it again in some minutes";
-                self.put_back(letter, remark.to_owned()).await
+                    "reconcile first does the steps that are still pending; redrive it again in some minutes";
+                self.return_to_dead_letter_queue(letter, remark.to_owned()).await
             }
             OpenState::Failed { failure, .. } if current == failed => {
-                // Two deliveries at the same time would begin the attempt in the same words, and each would start it.
+                // Two concurrent deliveries would begin the attempt with equal content, and each of them would start
+                // it. The turn allows only one of them to do so.
                 let turn =
                     Turn { look_at: self.clock.now().after(self.first_look), start: None, is_missing: false };
                 if !self.open.take_turn(&open, turn).await? {
-                    let operation = format!("redrive attempt {failed}: somebody else has its turn");
+                    let operation = format!("redrive attempt {failed}: another caller has taken its turn");
                     return Err(StageError::new(ErrorName::TableUnavailable, operation));
                 }
-                match begin_next(
+                match begin_next_attempt(
                     &self.open,
                     &self.workflow,
                     &open,
@@ -133,12 +133,13 @@ impl<D: Deployment> Redrive<D> {
             }
             _ => {
                 let remark = format!("attempt {} of the record has not failed", current.number());
-                self.put_back(letter, remark).await
+                self.return_to_dead_letter_queue(letter, remark).await
             }
         }
     }
 
-    /// A record that is closed is complete or discarded. A person may insist on another attempt of a discarded one.
+    /// Handles the dead letter of a closed record, which is complete or discarded. An operator may force another
+    /// attempt of a discarded record.
     async fn redrive_closed(
         &self,
         letter: DeadLetter,
@@ -148,37 +149,38 @@ impl<D: Deployment> Redrive<D> {
         let id = failed.record;
         match self.table.states(&[id]).await?.remove(&id) {
             Some(ItemState::Completed(_)) => {
-                info!(record.id = %id, "left a record alone that is COMPLETED already");
+                info!(record.id = %id, "ignored the dead letter of a record that is COMPLETED already");
                 Ok(Redriven::AlreadyCompleted)
             }
             Some(ItemState::Failed { attempt, .. }) if attempt > failed.number() => Ok(Redriven::Superseded),
             Some(ItemState::Failed { discarded: true, .. }) if !forced => {
-                info!(record.id = %id, "left a record alone that was discarded");
+                info!(record.id = %id, "ignored the dead letter of a discarded record");
                 Ok(Redriven::Discarded)
             }
             Some(ItemState::Failed { discarded: true, .. }) => self.reopen(letter).await,
             _ => {
                 let remark = "the record is not open, and its item reports neither completion nor discard; \
                               `custody trace` shows what is known of it";
-                self.put_back(letter, remark.to_owned()).await
+                self.return_to_dead_letter_queue(letter, remark.to_owned()).await
             }
         }
     }
 
-    /// Adopts the dead letter of a discarded record, as the acceptance of its next attempt.
+    /// Reopens a discarded record: accepts its next attempt, made from the message in the dead letter.
     async fn reopen(&self, letter: DeadLetter) -> Result<Redriven, StageError> {
         let message = match InternalMessage::deserialize(&letter.request) {
             Ok(message) if Some(message.message_id) == letter.message_id => message,
             _ => {
                 let remark = "the dead letter has no message that could be redriven".to_owned();
-                return self.put_back(letter, remark).await;
+                return self.return_to_dead_letter_queue(letter, remark).await;
             }
         };
         let now = self.clock.now();
         let message = message.redriven(&letter.failure, now);
-        let mut open = OpenRecord::begin(message, PRESERVED, None, now, now.after(self.first_look));
-        // Another delivery of the dead letter may do the same at this moment. Where names are not recognized, both would start
-        // it: reconcile does, in its turn.
+        let mut open =
+            OpenRecord::begin(message, FAILED_PAYLOAD_DURABILITY, None, now, now.after(self.first_look));
+        // Another delivery of the dead letter may do the same at this moment. If the workflow does not recognize names,
+        // both would start the attempt; therefore reconcile starts it, in its turn.
         if self.workflow.recognizes_names() {
             self.open.accept(&open, None).await?;
             self.start(&open).await;
@@ -193,46 +195,52 @@ impl<D: Deployment> Redrive<D> {
         start(&self.workflow, open).await;
     }
 
-    async fn put_back(&self, letter: DeadLetter, remark: String) -> Result<Redriven, StageError> {
+    async fn return_to_dead_letter_queue(
+        &self,
+        letter: DeadLetter,
+        remark: String,
+    ) -> Result<Redriven, StageError> {
         let id = letter.message_id.map(|id| id.to_string());
-        self.dead_letters.send(&letter.remarked(remark.clone())).await?;
+        self.dead_letters.send(&letter.with_remark(remark.clone())).await?;
         warn!(record.id = id, remark, "put a dead letter back on the dead-letter queue");
-        Ok(Redriven::PutBack(remark))
+        Ok(Redriven::ReturnedToDeadLetterQueue(remark))
     }
 }
 
-/// Redrives a failed record that reconcile looks at, where the policy has it redriven automatically.
-pub(super) async fn automatically<D: Deployment>(
+/// Redrives a failed record at which reconcile looks, if the policy allows an automatic redrive.
+pub(super) async fn redrive_automatically<D: Deployment>(
     reconcile: &Reconcile<D>,
     open: &OpenRecord,
     failure: &FailureSummary,
     budget: &Budget,
     now: Timestamp,
-) -> Result<Looked, StageError> {
+) -> Result<LookResult, StageError> {
     let settings = &reconcile.settings;
     if !settings.policy.redrives(&open.message, failure) {
         let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None, is_missing: false };
         return Ok(if reconcile.open.take_turn(open, turn).await? {
-            Looked::Undecided
+            LookResult::Undecided
         } else {
-            Looked::NotDue
+            LookResult::NotDue
         });
     }
     if !budget.take_start() {
         return reconcile.postpone(open, now).await;
     }
-    // Two copies of reconcile at the same time would begin the attempt in the same words, and each would start it.
+    // Two concurrent copies of reconcile would begin the attempt with equal content, and each of them would start it.
+    // The turn allows only one of them to do so.
     let turn = Turn { look_at: now.after(settings.first_look), start: None, is_missing: false };
     if !reconcile.open.take_turn(open, turn).await? {
-        return Ok(Looked::NotDue);
+        return Ok(LookResult::NotDue);
     }
     let begun =
-        begin_next(&reconcile.open, &reconcile.workflow, open, failure, now, settings.first_look).await?;
-    Ok(if begun.is_some() { Looked::Redriven } else { Looked::NotDue })
+        begin_next_attempt(&reconcile.open, &reconcile.workflow, open, failure, now, settings.first_look)
+            .await?;
+    Ok(if begun.is_some() { LookResult::Redriven } else { LookResult::NotDue })
 }
 
-/// Begins the attempt after a failed one, and starts it. `None` where the record is not open any more.
-async fn begin_next(
+/// Begins the attempt after a failed one, and starts it. Returns `None` if the record is no longer open.
+async fn begin_next_attempt(
     open_records: &impl OpenRecords,
     workflow: &impl Workflow,
     open: &OpenRecord,
@@ -241,10 +249,10 @@ async fn begin_next(
     first_look: Duration,
 ) -> Result<Option<Attempt>, StageError> {
     let message = open.message.redriven(failure, now);
-    let next = OpenRecord::begin(message, PRESERVED, open.key, now, now.after(first_look));
+    let next = OpenRecord::begin(message, FAILED_PAYLOAD_DURABILITY, open.key, now, now.after(first_look));
     let Some(current) = open_records.redrive(&next).await? else { return Ok(None) };
     let attempt = current.attempt();
-    // Somebody else's attempt is started by whoever began it.
+    // If another caller has begun the attempt, that caller starts it.
     if current.message == next.message {
         start(workflow, &current).await;
         info!(record.id = %attempt.record, attempt = attempt.number(), stage = "redrive", "redrove record");
@@ -252,7 +260,7 @@ async fn begin_next(
     Ok(Some(attempt))
 }
 
-/// The attempt is on the list: a start that fails is made up for by reconcile.
+/// Starts the workflow for an attempt that the open-record table has. Reconcile makes up for a start that fails.
 async fn start(workflow: &impl Workflow, open: &OpenRecord) {
     if let Err(error) = workflow.start(&open.message, open.starts).await {
         let id = open.id();

@@ -1,4 +1,4 @@
-//! What the stage tests share: requests, and records in every state.
+//! Helpers of the stage tests: requests, and records in every state.
 
 use bytes::Bytes;
 use serde_json::json;

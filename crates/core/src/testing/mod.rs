@@ -1,5 +1,5 @@
-//! Test support: in-memory doubles of the ports, the contract suites that a double and its real adapter both
-//! pass, and samples to run them with.
+//! Test support: in-memory doubles of the ports, the contract suites that each double and its real adapter must pass,
+//! and sample data for tests.
 
 pub mod contract;
 pub mod doubles;

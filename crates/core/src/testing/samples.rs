@@ -14,7 +14,7 @@ use crate::{
 
 use super::world::FIRST_LOOK;
 
-/// A clock that a test owns. It starts at 2026-11-20T22:21:00Z and stands still until moved.
+/// A clock that a test controls. It starts at 2026-11-20T22:21:00Z and changes only when a test moves it.
 #[derive(Debug)]
 pub struct TestClock(AtomicI64);
 
@@ -25,7 +25,7 @@ impl Default for TestClock {
 }
 
 impl TestClock {
-    /// Moves the clock; a negative number moves it back.
+    /// Moves the clock forward. A negative number moves it backward.
     pub fn advance_ms(&self, ms: i64) {
         self.0.fetch_add(ms, Ordering::Relaxed);
     }
@@ -43,17 +43,17 @@ impl Clock for &TestClock {
     }
 }
 
-/// A fresh record id, at the test clock's start.
+/// Creates a new record id with the start time of the test clock.
 pub fn record_id() -> RecordId {
     RecordId::mint(TestClock::default().now())
 }
 
-/// The message of a fresh record with this payload, which is stored nowhere.
+/// Creates the message of a new record with this payload. The payload is stored nowhere.
 pub fn message(payload: &[u8]) -> InternalMessage {
     message_of(record_id(), payload)
 }
 
-/// The message of record `id` with this payload.
+/// Creates the message of record `id` with this payload.
 pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
     let meta_data = r#"{"messageType":"sample","sourceSystemID":"contract-suite","sourceTransactionID":"tx-1",
         "dateTime":"2026-11-20 22:20:59.5","note":{"nested":[1,2.5,true,null,"ü"]}}"#;
@@ -67,7 +67,7 @@ pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
     InternalMessage::new(id, meta_data, descriptor, SecurityContext::default())
 }
 
-/// The message of the next attempt of the same record.
+/// Creates the message of the next attempt of the same record.
 pub fn redriven(message: &InternalMessage) -> InternalMessage {
     let redriven_at =
         Timestamp::from_unix_ms(message.received_at.unix_ms() + 600_000).expect("ten minutes on");
@@ -75,7 +75,7 @@ pub fn redriven(message: &InternalMessage) -> InternalMessage {
     InternalMessage { redrive: Some(redrive), ..message.clone() }
 }
 
-/// The open record of an attempt that has just begun, to be looked at in two minutes.
+/// Creates the open record of an attempt that has just begun. Its first look is due after [`FIRST_LOOK`].
 pub fn open_record(message: &InternalMessage) -> OpenRecord {
     let now = message.begun_at();
     OpenRecord::begin(message.clone(), Durability::Replicated, None, now, now.after(FIRST_LOOK))

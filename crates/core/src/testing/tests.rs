@@ -1,4 +1,4 @@
-//! The in-memory doubles keep the same contracts as the real adapters.
+//! The contract suites, run against the in-memory doubles.
 
 use crate::testing::{contract, doubles};
 

@@ -1,4 +1,4 @@
-//! A deployment in memory: every store once, and the stages over them.
+//! A deployment in memory: one double of each store and service, and the stages that use them.
 
 use std::{marker::PhantomData, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     stages::{
         archive::Archive,
         failure::Failure,
-        ingest::{Ingest, TABLE_PAUSE},
+        ingest::{Ingest, TABLE_BREAKER_PAUSE},
         reconcile::{Reconcile, Settings},
         redrive::Redrive,
     },
@@ -26,10 +26,10 @@ use super::{
 /// The CloudEvents source of a deployment in memory.
 pub const EVENT_SOURCE: &str = "urn:custody:test";
 
-/// How long after its acceptance a record is looked at first in a deployment in memory.
+/// The time from a record's acceptance to reconcile's first look at it, in a deployment in memory.
 pub const FIRST_LOOK: Duration = Duration::from_mins(2);
 
-/// Every store and service of a deployment.
+/// The doubles of all stores and services of a deployment.
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field is named after the double in it")]
 pub struct World {
@@ -47,7 +47,7 @@ pub struct World {
     pub clock: TestClock,
 }
 
-/// The deployment whose stores are those of a [`World`].
+/// The deployment whose ports are the doubles of a [`World`].
 #[derive(Debug)]
 pub struct InMemory<'a>(PhantomData<&'a World>);
 
@@ -61,15 +61,15 @@ impl<'a> Deployment for InMemory<'a> {
     type Table = &'a MemoryTable;
     type Workflow = &'a MemoryWorkflow;
     type Handler = &'a MemoryFailureHandler;
-    type Letters = &'a MemoryDeadLetters;
+    type DeadLetterQueue = &'a MemoryDeadLetters;
     type Topic = &'a MemoryNotifier;
     type Time = &'a TestClock;
 }
 
-/// The redrive policy of production.
+/// The redrive policy of a production deployment.
 pub const POLICY: RedrivePolicy = RedrivePolicy { automatic: true, max_attempts: 3, patience: PATIENCE };
 
-/// The settings of reconcile in production.
+/// The settings of reconcile for tests in memory.
 pub const SETTINGS: Settings = Settings {
     first_look: FIRST_LOOK,
     restart_after: Duration::from_mins(7),
@@ -83,7 +83,7 @@ pub const SETTINGS: Settings = Settings {
 };
 
 impl World {
-    /// The ingest stage.
+    /// Creates the ingest stage over these doubles.
     pub fn ingest(&self) -> Ingest<InMemory<'_>> {
         Ingest {
             cache: &self.cache,
@@ -96,12 +96,12 @@ impl World {
             dead_letters: &self.dead_letters,
             rejected_requests: &self.rejected_requests,
             clock: &self.clock,
-            table_breaker: Breaker::new(TABLE_PAUSE),
+            table_breaker: Breaker::new(TABLE_BREAKER_PAUSE),
             first_look: FIRST_LOOK,
         }
     }
 
-    /// The archive stage.
+    /// Creates the archive stage over these doubles.
     pub fn archive_stage(&self) -> Archive<InMemory<'_>> {
         Archive {
             cache: &self.cache,
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// The failure stage, under this policy.
+    /// Creates the failure stage over these doubles, with this redrive policy.
     pub fn failure(&self, policy: RedrivePolicy) -> Failure<InMemory<'_>> {
         Failure {
             cache: &self.cache,
@@ -127,7 +127,7 @@ impl World {
         }
     }
 
-    /// The reconcile stage, with these settings.
+    /// Creates the reconcile stage over these doubles, with these settings.
     pub fn reconcile(&self, settings: Settings) -> Reconcile<InMemory<'_>> {
         Reconcile {
             cache: &self.cache,
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// The redrive stage.
+    /// Creates the redrive stage over these doubles.
     pub fn redrive(&self) -> Redrive<InMemory<'_>> {
         Redrive {
             open: &self.open,

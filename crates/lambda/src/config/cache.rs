@@ -1,4 +1,4 @@
-//! The configuration of the cache.
+//! The configuration keys of the cache.
 
 use std::path::PathBuf;
 
@@ -6,51 +6,53 @@ use custody_redis::Level;
 
 use super::Reader;
 
-/// Where the cache is, how to be let in, and what makes a payload in it durable.
+/// The configuration of the cache: its address, its credentials, and the level of durability.
 #[derive(Clone, Debug)]
 pub struct CacheConfig {
     /// The host name of the cluster's configuration endpoint.
     pub host: String,
-    /// Its TLS port.
+    /// The TLS port of the configuration endpoint.
     pub port: u16,
-    /// The Secrets Manager secret that holds user and password.
+    /// The ARN of the Secrets Manager secret with the user name and the password.
     pub secret_arn: String,
     /// The PEM file of the authorities that may sign the nodes' certificates.
     pub ca_bundle: PathBuf,
-    /// What makes a payload durable.
+    /// The condition under which a payload counts as durable.
     pub level: Level,
-    /// Whether the cache takes new payloads.
-    pub admits: bool,
+    /// Whether the cache accepts new payloads.
+    pub accepts_payloads: bool,
 }
 
 impl CacheConfig {
-    /// Reads the keys.
+    /// Reads the configuration keys of the cache.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let host = reader.text("CACHE_HOST");
         let port = reader.parsed("CACHE_PORT", "a port number", |text| text.parse().ok()).unwrap_or_default();
         let secret_arn = reader.text("CACHE_SECRET_ARN");
         let ca_bundle = PathBuf::from(reader.text("CACHE_CA_BUNDLE"));
-        // What is in effect, as ElastiCache reports it, whatever was asked for: a receipt must not promise more.
+        // The durability that is in effect, as ElastiCache reports it, not the one that the template requested: a
+        // receipt must not promise more than is in effect.
         let durability =
             reader.parsed("CACHE_DURABILITY", "`sync`, `async` or `disabled`", |text| match text {
                 "sync" | "async" | "disabled" => Some(text.to_owned()),
                 _ => None,
             });
-        // With none to confirm a payload, a receipt would promise what nobody keeps.
+        // With 0 replicas to confirm a payload, a receipt would promise a copy that does not exist.
         let replicas = reader.parsed("CACHE_REPLICAS", "a number of replicas, at least 1", |text| {
             text.parse().ok().filter(|replicas| *replicas > 0)
         });
         let level = match durability.as_deref() {
             Some("sync") => Level::Sync,
-            // A log that is written later has not got the payload when the receipt is sent.
+            // An asynchronous log may not contain the payload yet when the receipt is sent, so replicas must confirm
+            // it.
             _ => Level::Replicas(replicas.unwrap_or(1)),
         };
-        let admits = reader.parsed("CACHE_ADMISSION", "`open` or `closed`", |text| match text {
+        let accepts_payloads = reader.parsed("CACHE_ADMISSION", "`open` or `closed`", |text| match text {
             "open" => Some(true),
             "closed" => Some(false),
             _ => None,
         });
-        Self { host, port, secret_arn, ca_bundle, level, admits: admits.unwrap_or(true) }
+        Self { host, port, secret_arn, ca_bundle, level, accepts_payloads: accepts_payloads.unwrap_or(true) }
     }
 }
 
@@ -73,7 +75,7 @@ mod tests {
     #[test]
     fn the_level_is_what_is_in_effect() {
         assert_eq!(read("sync", "1").unwrap().level, Level::Sync);
-        assert!(!read("sync", "1").unwrap().admits);
+        assert!(!read("sync", "1").unwrap().accepts_payloads);
         for weaker in ["async", "disabled"] {
             assert_eq!(read(weaker, "2").unwrap().level, Level::Replicas(2), "{weaker}");
         }

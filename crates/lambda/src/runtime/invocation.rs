@@ -1,15 +1,15 @@
-//! What belongs to one invocation: the bytes of its event, past the runtime's own reading of them, and the work that is left for
-//! after its response. A function may have several invocations under way at once.
+//! The state of one invocation: the bytes of its event, which bypass the runtime's own parsing, and the work that the
+//! handler leaves for the time after the response. A function may have several invocations in progress at once.
 //!
-//! The runtime hands a handler what serde makes of an event, which for an event of megabytes is a pass over it and a copy. This
-//! layer keeps the bytes aside before that, and gives the runtime an empty event to read. It is outside the layer that posts the
-//! response to Lambda, so the work that it does afterwards runs when the caller has its answer, and before the next event is
-//! asked for.
+//! The runtime parses each event with serde before it calls the handler. For an event of several megabytes this costs
+//! one pass over the event and one copy. The layer in this module stores the bytes first and gives the runtime an empty
+//! event to parse. The layer wraps the layer that posts the response to Lambda. Therefore the work after the response
+//! runs when the caller has its answer, and before the process requests the next event.
 //!
-//! Lambda counts an invocation as running until the next event is asked for, and freezes nothing before. Source: AWS Lambda
-//! developer guide, "Building a custom runtime" ("Clean up" follows "Return response" in the task loop), and the AWS Compute
-//! Blog, "Running code after returning a response from an AWS Lambda function". The function's timeout covers both, so the
-//! work ends before that.
+//! Lambda counts an invocation as running until the process requests the next event, and does not freeze the process
+//! before that. Source: AWS Lambda developer guide, "Building a custom runtime" ("Clean up" follows "Return response"
+//! in the task loop), and the AWS Compute Blog, "Running code after returning a response from an AWS Lambda function".
+//! The function's timeout covers the response and the work after it, so the work is stopped before that timeout.
 
 use std::{
     cell::RefCell,
@@ -24,10 +24,10 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use lambda_runtime::{Error, LambdaInvocation, Service, tower::Layer};
 use tracing::{error, warn};
 
-/// What the runtime reads instead of the event.
-const NULL: Bytes = Bytes::from_static(b"null");
+/// The JSON that the runtime parses instead of the event.
+const EMPTY_EVENT: Bytes = Bytes::from_static(b"null");
 
-/// The time that is left unused before the function's timeout, for asking for the next event.
+/// The time that is left before the function's timeout for the request of the next event.
 const RESERVE: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
@@ -37,21 +37,21 @@ struct Invocation {
 }
 
 tokio::task_local! {
-    /// The invocation that the current task deals with.
+    /// The invocation that the current task handles.
     static CURRENT: RefCell<Invocation>;
 }
 
-/// The current event's bytes, once.
+/// Takes the bytes of the current event. A second call returns no bytes.
 pub(super) fn take_event() -> Bytes {
     CURRENT.with(|current| std::mem::take(&mut current.borrow_mut().event))
 }
 
-/// Leaves work for after the current response.
-pub(super) fn leave(follow_up: BoxFuture<'static, ()>) {
+/// Stores the work to do after the response of the current invocation.
+pub(super) fn set_follow_up(follow_up: BoxFuture<'static, ()>) {
     CURRENT.with(|current| current.borrow_mut().follow_up = Some(follow_up));
 }
 
-/// The layer that keeps an event's bytes aside and does the work after the response.
+/// The layer that stores an event's bytes before they are parsed, and does the work after the response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct InvocationLayer;
 
@@ -63,7 +63,8 @@ impl<S> Layer<S> for InvocationLayer {
     }
 }
 
-/// The runtime's service, which gets its events without their bytes and is followed by the work that the handler has left.
+/// A wrapper of the runtime's service. It hides the event's bytes from the runtime, and runs the work that the handler
+/// has left after the response.
 #[derive(Clone, Debug)]
 pub(super) struct InvocationService<S>(S);
 
@@ -82,23 +83,23 @@ where
 
     fn call(&mut self, mut invocation: LambdaInvocation) -> Self::Future {
         let deadline = i64::try_from(invocation.context.deadline).ok().and_then(Timestamp::from_unix_ms);
-        let event = std::mem::replace(&mut invocation.body, NULL);
+        let event = std::mem::replace(&mut invocation.body, EMPTY_EVENT);
         let responded = self.0.call(invocation);
         let whole = async move {
-            // An error here would end the place in which the process waits for events, one of several, for good. Where the Runtime
-            // API is away, asking it for the next event fails, too.
+            // The error is logged, not returned. A returned error would permanently end this event loop, which is one
+            // of several in the process. If the Runtime API is unavailable, the request for the next event fails too.
             if let Err(error) = responded.await {
                 error!(%error, "could not post a response");
             }
-            // Also where the response could not be posted: what was accepted is accepted.
+            // The work is also done if the response could not be posted: an accepted record stays accepted.
             if let Some(work) = CURRENT.with(|current| current.borrow_mut().follow_up.take()) {
                 let time = time_left(deadline, SystemClock.now());
                 match AssertUnwindSafe(tokio::time::timeout(time, work)).catch_unwind().await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => {
-                        warn!("the work after the response took too long; what it left is for reconcile");
+                        warn!("the work after the response took too long; reconcile will do the rest");
                     }
-                    Err(_) => error!("the work after the response panicked; what it left is for reconcile"),
+                    Err(_) => error!("the work after the response panicked; reconcile will do the rest"),
                 }
             }
             Ok(())
@@ -107,7 +108,7 @@ where
     }
 }
 
-/// The time until the function's timeout, less the reserve.
+/// Returns the time until the function's timeout, minus [`RESERVE`].
 fn time_left(deadline: Option<Timestamp>, now: Timestamp) -> Duration {
     deadline.map_or(Duration::MAX, |deadline| deadline.since(now)).saturating_sub(RESERVE)
 }

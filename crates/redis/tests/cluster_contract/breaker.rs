@@ -1,13 +1,13 @@
-//! Puts while a shard lacks replicas or hangs.
+//! Tests of puts while a shard lacks replicas or its primary hangs.
 
 use std::time::Duration;
 
 use custody_core::{ports::payload_cache::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level};
 
-use crate::fixture::{Fixture, put_error, put_in_the_end, settings};
+use crate::fixture::{Fixture, put_error, put_until_ok, settings};
 
-/// A pause that no test sees the end of.
+/// Returns settings with a breaker pause that does not end during a test.
 fn with_long_pause(level: Level) -> CacheSettings {
     CacheSettings { breaker_pause: Duration::from_hours(1), ..settings(level) }
 }
@@ -27,13 +27,13 @@ async fn a_replica_that_is_away_is_waited_for_once() {
         assert!(text.contains("paused") && text.contains("too few of its replicas"), "{text}");
     }
     assert_eq!(fixture.cluster.node(0).calls("set").unwrap(), sent, "no payload is sent in vain");
-    assert!(cache.payload(id).await.unwrap().is_some(), "reads go on");
+    assert!(cache.payload(id).await.unwrap().is_some(), "reads must succeed while puts are paused");
 }
 
 #[tokio::test]
 async fn a_put_after_the_pause_asks_for_replicas_before_it_sends_its_payload() {
     let mut fixture = Fixture::plain(1, 1);
-    // With no pause, each put after the first is one after the pause.
+    // The pause is zero, so each put after the first one comes after the pause.
     let cache = fixture.cache(Level::Replicas(1));
     let id = samples::record_id();
     fixture.cluster.kill(1).unwrap();
@@ -44,10 +44,10 @@ async fn a_put_after_the_pause_asks_for_replicas_before_it_sends_its_payload() {
         put_error(&cache, id).await;
     }
     assert_eq!(fixture.cluster.node(0).calls("set").unwrap(), sent, "no payload is sent in vain");
-    assert!(fixture.cluster.node(0).calls("info").unwrap() >= asked + 20, "each put asks");
+    assert!(fixture.cluster.node(0).calls("info").unwrap() >= asked + 20, "each put must send a probe");
 
     fixture.cluster.restart(1).unwrap();
-    put_in_the_end(&cache, id).await;
+    put_until_ok(&cache, id).await;
 }
 
 #[tokio::test]
@@ -72,7 +72,8 @@ async fn a_node_that_hangs_is_waited_for_once() {
         assert!(text.contains("paused") && text.contains("did not answer"), "{text}");
     }
     fixture.cluster.resume(0).unwrap();
-    // It runs what it was sent meanwhile: the first of the 20 puts, on the idle connection and on a new one.
+    // The resumed node runs the commands that it received while it hung: the first of the 20 puts, which was sent on
+    // the idle connection and on a new one.
     assert!(fixture.cluster.node(0).calls("set").unwrap() <= 3, "no payload is sent in vain");
 }
 
@@ -85,5 +86,5 @@ async fn a_node_that_hung_is_used_again_once_it_answers() {
     fixture.cluster.hang(0).unwrap();
     put_error(&cache, id).await;
     fixture.cluster.resume(0).unwrap();
-    put_in_the_end(&cache, id).await;
+    put_until_ok(&cache, id).await;
 }

@@ -1,4 +1,4 @@
-//! Connections that were left in the middle of something.
+//! Tests of connections whose last exchange was not completed.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, future::join_all};
 use redis::cmd;
 
 use crate::{
-    fixture::{Fixture, put_in_the_end, read_in_the_end, settings},
+    fixture::{Fixture, put_until_ok, read_until_answered, settings},
     proxy::Proxy,
 };
 
@@ -23,22 +23,23 @@ async fn an_answer_that_comes_after_a_time_out_is_not_taken_for_that_to_the_next
     };
     let cache = fixture.cache_with(limits);
     let (late, next) = (samples::record_id(), samples::record_id());
-    put_in_the_end(&cache, late).await;
-    put_in_the_end(&cache, next).await;
+    put_until_ok(&cache, late).await;
+    put_until_ok(&cache, next).await;
     fixture.cluster.hang(0).unwrap();
     let resume = async {
-        // The call has asked more than once by then, and gets more than one answer.
+        // By then the call has sent its command more than once, and will get more than one answer.
         tokio::time::sleep(limits.stall_limit * 5).await;
         fixture.cluster.resume(0).unwrap();
     };
     let (read, ()) = tokio::join!(cache.payload(late), resume);
     assert_eq!(read.unwrap().unwrap(), late.to_string());
-    // The late answers are there now, and no others come. Together, so that every connection that was kept is used.
+    // The late answers have arrived now, and no others will. The reads run together, so that every idle connection is
+    // used.
     fixture.cluster.hang(0).unwrap();
     let reads = join_all((0..8).map(|_| cache.payload(next))).await;
-    assert!(reads.iter().all(Result::is_err), "a late answer is taken for that to this call: {reads:?}");
+    assert!(reads.iter().all(Result::is_err), "a late answer must not answer this call: {reads:?}");
     fixture.cluster.resume(0).unwrap();
-    assert_eq!(read_in_the_end(&cache, next).await, Some(next.to_string().into_bytes()));
+    assert_eq!(read_until_answered(&cache, next).await, Some(next.to_string().into_bytes()));
 }
 
 #[tokio::test]
@@ -46,13 +47,13 @@ async fn an_answer_to_a_call_that_was_dropped_is_not_taken_for_that_to_the_next_
     let fixture = Fixture::plain(1, 0);
     let cache = fixture.cache(Level::Sync);
     let (dropped, next) = (samples::record_id(), samples::record_id());
-    put_in_the_end(&cache, dropped).await;
-    put_in_the_end(&cache, next).await;
+    put_until_ok(&cache, dropped).await;
+    put_until_ok(&cache, next).await;
     fixture.cluster.hang(0).unwrap();
     let call = tokio::time::timeout(Duration::from_millis(50), cache.payload(dropped)).await;
-    assert!(call.is_err(), "the caller gave up first");
+    assert!(call.is_err(), "the caller must stop waiting before the node answers");
     fixture.cluster.resume(0).unwrap();
-    assert_eq!(read_in_the_end(&cache, next).await, Some(next.to_string().into_bytes()));
+    assert_eq!(read_until_answered(&cache, next).await, Some(next.to_string().into_bytes()));
 }
 
 #[tokio::test]
@@ -61,7 +62,7 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced_in_the_same_c
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
     for _ in 0..3 {
-        cache.put(id, b"payload").await.expect("a function that has slept finds its cache");
+        cache.put(id, b"payload").await.expect("a put must succeed after the server closed all connections");
         assert!(cache.payload(id).await.unwrap().is_some());
         for node in fixture.cluster.nodes() {
             node.run::<()>(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
@@ -81,12 +82,12 @@ async fn a_payload_that_was_read_in_pieces_leaves_its_connection_for_the_next_ca
     for _ in 0..5 {
         let source = cache.source(id).await.unwrap().unwrap();
         let (mut pieces, mut read) = (source.pieces(), 0);
-        // An upload knows the size, and asks for no piece after the last one.
+        // Like an upload, the reader knows the size and polls for no piece after the last one.
         while read < payload.len() {
             read += pieces.next().await.unwrap().unwrap().len();
         }
     }
-    // This question makes a connection, too.
+    // The call that reads this number opens one connection, too.
     assert_eq!(connections_received(node), others + 1);
 }
 
@@ -108,7 +109,7 @@ async fn a_connection_that_the_network_forgot_meanwhile_is_replaced_in_the_same_
     let id = samples::record_id();
     cache.put(id, b"payload").await.unwrap();
     proxy.forget_connections();
-    cache.put(id, b"payload").await.expect("the node answers on a new connection");
+    cache.put(id, b"payload").await.expect("the put must succeed on a new connection");
     proxy.forget_connections();
     assert!(cache.payload(id).await.unwrap().is_some());
 }
@@ -130,5 +131,5 @@ async fn calls_that_follow_one_another_share_one_connection() {
         assert!(cache.payload(id).await.unwrap().is_some());
         assert!(cache.persist(id).await.unwrap());
     }
-    assert_eq!(connections(), before + 1, "the one that counts them");
+    assert_eq!(connections(), before + 1, "only the call that counts the connections may open a new one");
 }

@@ -1,4 +1,4 @@
-//! The contract, on each kind of cluster.
+//! The contract suite of the payload cache on each kind of cluster, and tests of single properties.
 
 use custody_core::{
     ports::payload_cache::PayloadCache,
@@ -45,8 +45,8 @@ async fn at_the_level_sync_the_answer_of_the_primary_is_enough() {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a skipped check is loud")]
-#[expect(clippy::disallowed_methods, reason = "the one who runs the test says where the server is")]
+#[expect(clippy::print_stderr, reason = "a skipped test must be visible in the output")]
+#[expect(clippy::disallowed_methods, reason = "the environment names the server program to test with")]
 async fn the_cache_keeps_the_contract_on_a_cluster_of_valkey() {
     let Ok(program) = std::env::var("CUSTODY_VALKEY_SERVER") else {
         eprintln!("SKIPPED: set CUSTODY_VALKEY_SERVER to a valkey-server to run the contract suite on it");

@@ -1,4 +1,4 @@
-//! A cluster, and caches on it.
+//! A cluster for tests, and caches that use it.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use custody_redis_cluster::{PASSWORD, RedisCluster, USERNAME, admin::Node, certi
 
 pub(crate) type Cache = ClusterCache<Fixed>;
 
-/// Credentials that are known without asking.
+/// Fixed credentials.
 #[derive(Clone, Debug)]
 pub(crate) struct Fixed(pub(crate) Option<&'static str>);
 
@@ -30,7 +30,7 @@ impl CredentialSource for Fixed {
     }
 }
 
-/// A cluster with the files that its clients need.
+/// A cluster, and the certificates that its clients need.
 pub(crate) struct Fixture {
     pub(crate) cluster: RedisCluster,
     pub(crate) certificates: Option<Certificates>,
@@ -47,7 +47,7 @@ impl Fixture {
         Self { cluster, certificates: Some(certificates) }
     }
 
-    /// A cache as functions have it, with shorter waits.
+    /// Creates a cache with the settings of functions, but with shorter time limits.
     pub(crate) fn cache(&self, level: Level) -> Cache {
         self.cache_with(settings(level))
     }
@@ -71,8 +71,8 @@ impl Fixture {
         self.cache_from(self.cluster.node(0), tls, password, settings)
     }
 
-    /// A cache that finds the cluster through this node.
-    #[expect(clippy::unused_self, reason = "a cache outlives no cluster")]
+    /// Creates a cache that finds the cluster through the node `seed`.
+    #[expect(clippy::unused_self, reason = "ties a cache to its cluster")]
     pub(crate) fn cache_from(
         &self,
         seed: &Node,
@@ -85,7 +85,7 @@ impl Fixture {
         ClusterCache::new(connection, settings)
     }
 
-    /// A new record whose payload belongs to this shard.
+    /// Returns a new record id whose key belongs to a slot of this shard.
     pub(crate) fn record_of(&self, shard: usize) -> RecordId {
         loop {
             let id = samples::record_id();
@@ -95,13 +95,13 @@ impl Fixture {
         }
     }
 
-    /// The shard of a record, as the cluster was formed.
+    /// Returns the shard of a record, according to the slot ranges at the start of the cluster.
     pub(crate) fn shard_of(&self, id: RecordId) -> usize {
         let shards = self.cluster.replica_of(0);
         usize::from(self.slot_of(id)) * shards / 16_384
     }
 
-    /// The slot of a record, as a server works it out.
+    /// Returns the slot of a record's key, as a node calculates it.
     pub(crate) fn slot_of(&self, id: RecordId) -> u16 {
         let key = format!("rec:{id}");
         let node = self.cluster.nodes().find(|node| node.is_serving()).unwrap();
@@ -109,7 +109,8 @@ impl Fixture {
     }
 }
 
-/// The settings of functions, with shorter waits and without breaks that a test would have to sit out.
+/// Returns the settings of functions with shorter time limits, and with a breaker pause of zero, so that no test has to
+/// wait for its end.
 pub(crate) fn settings(level: Level) -> CacheSettings {
     CacheSettings {
         replication_timeout: Duration::from_millis(300),
@@ -118,7 +119,7 @@ pub(crate) fn settings(level: Level) -> CacheSettings {
     }
 }
 
-/// The text of a put's failure.
+/// Puts a payload that must be refused, and returns the error message.
 pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
     let error = cache.put(id, b"payload").await.unwrap_err();
     assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
@@ -127,17 +128,17 @@ pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
     text
 }
 
-/// Puts until it succeeds: the cluster is changing.
-pub(crate) async fn put_in_the_end(cache: &Cache, id: RecordId) {
+/// Repeats a `put` until it succeeds, because the cluster is changing.
+pub(crate) async fn put_until_ok(cache: &Cache, id: RecordId) {
     let deadline = Instant::now() + Duration::from_mins(1);
     while let Err(error) = cache.put(id, id.to_string().as_bytes()).await {
-        assert!(Instant::now() < deadline, "the put is refused for good: {error}");
+        assert!(Instant::now() < deadline, "the put did not succeed within a minute: {error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Reads until there is an answer: the cluster is changing. Absence is an answer.
-pub(crate) async fn read_in_the_end(cache: &Cache, id: RecordId) -> Option<Vec<u8>> {
+/// Repeats a read until the cache answers, because the cluster is changing. Absence is an answer.
+pub(crate) async fn read_until_answered(cache: &Cache, id: RecordId) -> Option<Vec<u8>> {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match cache.payload(id).await {

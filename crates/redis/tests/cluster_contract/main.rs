@@ -1,4 +1,4 @@
-//! The payload cache on a real cluster: its contract, what it follows, and where it must refuse.
+//! Tests of the payload cache on a real cluster: its contract, changes of the cluster, and the calls that must fail.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod breaker;

@@ -1,4 +1,4 @@
-//! A network between a client and a node that can forget connections.
+//! A TCP proxy between a client and a node. It simulates a network that drops the state of its connections.
 
 use std::{
     io::{Read as _, Write as _},
@@ -10,15 +10,15 @@ use std::{
     thread,
 };
 
-/// A port that leads to another one.
+/// A proxy that forwards its port to another port.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    /// How many times the connections of that time were forgotten.
+    /// The number of calls of [`forget_connections`](Self::forget_connections).
     epoch: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    /// A proxy to a port of this machine.
+    /// Starts a proxy to a port of this machine.
     pub(crate) fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -38,13 +38,13 @@ impl Proxy {
         Self { port, epoch }
     }
 
-    /// Forgets all connections: they stay open, and what is sent on them goes nowhere.
+    /// Stops forwarding on all current connections. They stay open, and all data that is sent on them is discarded.
     pub(crate) fn forget_connections(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// Passes on what comes, or swallows it once the connection was forgotten.
+/// Forwards data, or discards it if its connection is older than the last call of `forget_connections`.
 fn forward(mut from: TcpStream, mut to: TcpStream, current: &AtomicUsize) {
     let made_in = current.load(Ordering::SeqCst);
     let mut buffer = [0; 16 * 1024];

@@ -1,4 +1,4 @@
-//! Where the cache must refuse, and how clearly.
+//! Tests of calls that must fail, and of their error messages.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ async fn a_wrong_password_is_a_clear_error_that_shows_no_password() {
 }
 
 #[tokio::test]
-async fn a_server_that_a_foreign_authority_vouches_for_is_not_trusted() {
+async fn a_certificate_of_another_authority_is_rejected() {
     let fixture = Fixture::encrypted(1, 0);
     let ca_bundle = fixture.certificates.as_ref().unwrap().file("foreign-ca.pem");
     let cache = fixture.cache_of(Tls::Verified { ca_bundle }, Some(PASSWORD), settings(Level::Replicas(0)));
@@ -61,7 +61,7 @@ async fn a_full_server_refuses_and_forgets_nothing() {
         assert!(put_error(&cache, other).await.contains("OOM"));
     }
     configure("0");
-    cache.put(other, b"payload").await.expect("it takes payloads again when it has room");
+    cache.put(other, b"payload").await.expect("the server must accept payloads again when it has memory");
     assert_eq!(cache.payload(kept).await.unwrap().unwrap(), b"kept".as_slice());
 }
 
@@ -81,7 +81,8 @@ async fn a_cache_that_is_closed_to_new_payloads_gives_what_it_has_and_drains() {
     let fixture = Fixture::plain(1, 0);
     let (open, id) = (fixture.cache(Level::Replicas(0)), samples::record_id());
     open.put(id, b"payload").await.unwrap();
-    let closed = fixture.cache_with(CacheSettings { admits: false, ..settings(Level::Replicas(0)) });
+    let closed =
+        fixture.cache_with(CacheSettings { accepts_payloads: false, ..settings(Level::Replicas(0)) });
     let text = put_error(&closed, id).await;
     assert!(text.contains("closed to new payloads"), "{text}");
     assert!(closed.payload(id).await.unwrap().is_some());

@@ -1,9 +1,9 @@
-//! The baseline: what a function's bytes cost to move, with nothing else done to them.
+//! The baseline: moves the bytes of a function and does nothing else with them.
 //!
-//! `custody-bench-baseline ingest` takes an event from the Runtime API, writes as many bytes as its payload has to the cache,
-//! waits for the replica, puts one item of the open record's size to DynamoDB, and answers. `custody-bench-baseline archive`
-//! reads a payload from the cache and puts it to S3. Both use one thread, one buffer that is never given back, and the TLS
-//! library of the functions. They sign nothing.
+//! `custody-bench-baseline ingest` takes an event from the Runtime API, writes as many bytes as its payload has to the
+//! cache, waits for the replica, puts one item of the open record's size to DynamoDB, and answers.
+//! `custody-bench-baseline archive` reads a payload from the cache and puts it to S3. Both use one thread, one buffer
+//! that is never freed, and the TLS library of the functions. They sign nothing.
 
 use std::{
     io::{BufReader, Write as _},
@@ -21,9 +21,9 @@ use custody_bench::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// The function.
+    /// The function whose baseline runs.
     #[arg(value_enum)]
-    of: Of,
+    of: BaselineFunction,
     #[arg(long, env = "AWS_LAMBDA_RUNTIME_API")]
     runtime_api: String,
     #[arg(long, env = "CACHE_PORT")]
@@ -35,7 +35,7 @@ struct Arguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Of {
+enum BaselineFunction {
     Ingest,
     Archive,
 }
@@ -56,8 +56,8 @@ fn main() -> anyhow::Result<()> {
         let Some(head) = http::read_head(&mut api)? else { return Ok(()) };
         http::read_body(&mut api, &head, &mut event)?;
         let answer = match of {
-            Of::Ingest => stores.ingest(&head, &event)?,
-            Of::Archive => stores.archive(&event)?,
+            BaselineFunction::Ingest => stores.ingest(&head, &event)?,
+            BaselineFunction::Archive => stores.archive(&event)?,
         };
         let id = head.header("lambda-runtime-aws-request-id").context("the event has no request id")?;
         let length = answer.len();
@@ -71,7 +71,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Connections, made when they are first needed.
+/// The connections to the stores, which are made when they are first needed.
 struct Stores {
     cache_port: u16,
     endpoint: String,
@@ -81,7 +81,7 @@ struct Stores {
     payload: Vec<u8>,
 }
 
-fn made<T>(slot: &mut Option<T>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<&mut T> {
+fn get_or_make<T>(slot: &mut Option<T>, make: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<&mut T> {
     if slot.is_none() {
         *slot = Some(make()?);
     }
@@ -95,14 +95,14 @@ impl Stores {
         };
         let payload_bytes = told("custody-bench-payload-bytes")?;
         let acceptance_bytes = told("custody-bench-acceptance-bytes")?;
-        let cache = made(&mut self.cache, || connect_to_cache(self.cache_port, &self.ca_file))?;
+        let cache = get_or_make(&mut self.cache, || connect_to_cache(self.cache_port, &self.ca_file))?;
         cache.send(&[b"SET", b"rec:baseline", &event[..payload_bytes], b"PX", b"604800000"])?;
         cache.send(&[b"WAIT", b"1", b"1500"])?;
         cache.receive(&mut self.payload)?;
         if cache.receive(&mut self.payload)? != Reply::Integer(1) {
             bail!("the replica did not confirm the payload");
         }
-        let aws = made(&mut self.aws, || connect_to_aws(&self.endpoint, &self.ca_file))?;
+        let aws = get_or_make(&mut self.aws, || connect_to_aws(&self.endpoint, &self.ca_file))?;
         let request = format!(
             "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-amz-json-1.0\r\n\
              x-amz-target: DynamoDB_20120810.PutItem\r\ncontent-length: {acceptance_bytes}\r\n\r\n\
@@ -111,18 +111,18 @@ impl Stores {
         );
         aws.get_mut().write_all(request.as_bytes())?;
         receive(aws)?;
-        // As long as a receipt.
+        // The answer is as long as a receipt.
         Ok(format!("\"replicated{:500}\"", ""))
     }
 
     fn archive(&mut self, event: &[u8]) -> anyhow::Result<String> {
         let key = cache_key(event)?;
-        let cache = made(&mut self.cache, || connect_to_cache(self.cache_port, &self.ca_file))?;
+        let cache = get_or_make(&mut self.cache, || connect_to_cache(self.cache_port, &self.ca_file))?;
         cache.send(&[b"GET", key.as_bytes()])?;
         if cache.receive(&mut self.payload)? != Reply::Done {
             bail!("the cache has no payload under {key}");
         }
-        let s3 = made(&mut self.aws, || connect_to_aws(&self.endpoint, &self.ca_file))?;
+        let s3 = get_or_make(&mut self.aws, || connect_to_aws(&self.endpoint, &self.ca_file))?;
         let length = self.payload.len();
         write!(
             s3.get_mut(),
@@ -134,7 +134,7 @@ impl Stores {
     }
 }
 
-/// The key in the event, by position: the baseline does not parse.
+/// Finds the key in the text of the event, because the baseline does not parse JSON.
 fn cache_key(event: &[u8]) -> anyhow::Result<String> {
     const BEFORE: &str = "\"key\":\"";
     let text = std::str::from_utf8(event)?;

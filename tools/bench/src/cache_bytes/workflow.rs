@@ -1,4 +1,4 @@
-//! The state machine, as far as the cache is concerned: archive, metadata, aggregate.
+//! Runs the steps of the state machine that matter to the cache: archive, metadata, aggregate.
 
 use std::{path::Path, sync::mpsc::Receiver, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     runtime_api::Invocation,
 };
 
-/// The longest that an execution may keep the workflow waiting.
+/// The maximum time to wait for the next execution.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The functions of the workflow, which deals with one record after the other.
+/// The functions of the workflow. The workflow processes one record after the other.
 pub(super) struct Workflow {
     archive: Function,
     metadata: Function,
@@ -29,7 +29,7 @@ pub(super) struct Workflow {
 }
 
 impl Workflow {
-    /// Starts the functions. Each execution's archive step comes `delay` after its start.
+    /// Starts the functions. The archive step of each execution begins `delay` after the start of the execution.
     pub(super) fn start(
         deployment: &Deployment,
         folder: &Path,
@@ -43,7 +43,7 @@ impl Workflow {
         Ok(Self { archive, metadata, aggregate, redis, executions, delay, retention })
     }
 
-    /// Takes so many executions to their end.
+    /// Runs `count` executions to their end.
     pub(super) fn run(&mut self, count: u32) -> anyhow::Result<()> {
         for _ in 0..count {
             let Execution { started, input } =

@@ -1,4 +1,4 @@
-//! The cache behind faults.
+//! The port of the cache, with faults.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use custody_core::{
     error::StageError,
     message::RedisReference,
-    payload_source::{PayloadSource, opened_later},
+    payload_source::{PayloadSource, open_on_first_read},
     ports::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
@@ -40,11 +40,11 @@ impl PayloadCache for Faulty {
     async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
         let find = move |world: Arc<World>| async move { (&world.stores.cache).source(id).await };
         let Some(found) = self.effect(Service::Cache, "source", find).await? else { return Ok(None) };
-        // Reading it is an effect of its own, which may fail when half of it is on its way.
+        // Reading the pieces is a separate effect, which may fail after half of the payload was read.
         let ports = self.clone();
         let read = move || {
             let ports = ports.clone();
-            opened_later(async move {
+            open_on_first_read(async move {
                 let pieces = move |world: Arc<World>| async move {
                     Ok((&world.stores.cache).source(id).await?.map(|source| source.pieces()))
                 };

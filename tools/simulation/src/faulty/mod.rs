@@ -1,4 +1,4 @@
-//! The fault port: every effect of every stage goes through here on its way to the store in memory.
+//! Ports with faults: every effect of every stage passes through here on its way to the in-memory store.
 
 mod cache;
 mod open_records;
@@ -18,14 +18,14 @@ use crate::{
     world::{SimulatedClock, World},
 };
 
-/// The stores and services of a deployment, as one process has them.
+/// The stores and services of a deployment, as one process sees them.
 #[derive(Clone)]
 pub(crate) struct Faulty {
     pub(crate) world: Arc<World>,
     pub(crate) process: Process,
 }
 
-/// One of the two queues of dead letters, as one process has it.
+/// The queue of dead letters or the queue of rejected requests, as one process sees it.
 #[derive(Clone)]
 pub(crate) struct FaultyQueue {
     pub(crate) ports: Faulty,
@@ -33,7 +33,7 @@ pub(crate) struct FaultyQueue {
     pub(crate) is_for_rejected: bool,
 }
 
-/// The deployment whose every port is faulty.
+/// The deployment in which every port has faults.
 pub(crate) struct Simulated;
 
 impl Deployment for Simulated {
@@ -46,7 +46,7 @@ impl Deployment for Simulated {
     type Table = Faulty;
     type Workflow = Faulty;
     type Handler = Faulty;
-    type Letters = FaultyQueue;
+    type DeadLetterQueue = FaultyQueue;
     type Topic = Faulty;
     type Time = SimulatedClock;
 }
@@ -64,7 +64,7 @@ impl Faulty {
         SimulatedClock(Arc::clone(&self.world))
     }
 
-    /// Has `call` done by the world, unless the plan has something else in mind.
+    /// Runs `call` on the world, or the fault that the plan has for this call.
     pub(crate) async fn effect<T, F>(
         &self,
         service: Service,
@@ -101,17 +101,17 @@ impl Faulty {
                 process.die().await
             }
             Some(Fault::TimeOut | Fault::Kill) => {
-                world.scheduler.sleep(world.injector.patience()).await;
+                world.scheduler.sleep(world.injector.caller_timeout()).await;
                 failure(service.unavailable())
             }
             Some(Fault::TimeOutAfter | Fault::KillAfter) => {
                 call.await.ok();
-                world.scheduler.sleep(world.injector.patience()).await;
+                world.scheduler.sleep(world.injector.caller_timeout()).await;
                 failure(service.unavailable())
             }
             Some(Fault::Late) => {
-                let patience = world.injector.patience();
-                let later = patience + world.injector.lateness(service);
+                let caller_timeout = world.injector.caller_timeout();
+                let later = caller_timeout + world.injector.late_effect_delay(service);
                 let scheduler = world.scheduler.clone();
                 world.executions().begin_late();
                 let there = Arc::clone(world);
@@ -121,7 +121,7 @@ impl Faulty {
                     call.await.ok();
                     there.executions().end_late();
                 });
-                world.scheduler.sleep(patience).await;
+                world.scheduler.sleep(caller_timeout).await;
                 failure(service.unavailable())
             }
         }

@@ -1,11 +1,11 @@
-//! The open-record table and the idempotency table behind faults.
+//! The ports of the open-record table and the idempotency table, with faults.
 
 use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
     error::StageError,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
-    open_record::{FailureDuty, IndexListing, OpenKind, OpenRecord},
+    open_record::{FailureStep, IndexListing, OpenKind, OpenRecord},
     ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
     record_id::RecordId,
 };
@@ -25,7 +25,7 @@ impl OpenRecords for Faulty {
             let before = world.stores.open.get(record.id());
             let accepted = (&world.stores.open).accept(&record, claim.as_ref()).await?;
             if accepted == Acceptance::Accepted {
-                watch::accepted(&world, caller, before.as_ref(), &record, claim.as_ref());
+                watch::check_acceptance(&world, caller, before.as_ref(), &record, claim.as_ref());
             }
             Ok(accepted)
         })
@@ -75,7 +75,7 @@ impl OpenRecords for Faulty {
         self.effect(Service::OpenTable, "note missing", move |world| async move {
             let since = (&world.stores.open).note_missing(attempt, now, look_at).await?;
             if since.is_some() {
-                watch::missed(&world, attempt.record);
+                watch::check_missing(&world, attempt.record);
             }
             Ok(since)
         })
@@ -87,21 +87,21 @@ impl OpenRecords for Faulty {
         self.effect(Service::OpenTable, "fail", move |world| async move {
             let before = world.stores.open.get(failed.id());
             let stored = OpenRecords::fail(&&world.stores.open, &failed).await?;
-            watch::failed(&world, before.as_ref(), stored.as_ref());
+            watch::check_failure(&world, before.as_ref(), stored.as_ref());
             Ok(stored)
         })
         .await
     }
 
-    async fn owe(
+    async fn set_pending_steps(
         &self,
         attempt: Attempt,
-        owed: &[FailureDuty],
+        pending_steps: &[FailureStep],
         look_at: Timestamp,
     ) -> Result<(), StageError> {
-        let owed = owed.to_vec();
+        let pending_steps = pending_steps.to_vec();
         self.effect(Service::OpenTable, "owe", move |world| async move {
-            (&world.stores.open).owe(attempt, &owed, look_at).await
+            (&world.stores.open).set_pending_steps(attempt, &pending_steps, look_at).await
         })
         .await
     }
@@ -112,7 +112,7 @@ impl OpenRecords for Faulty {
         self.effect(Service::OpenTable, "redrive", move |world| async move {
             let before = world.stores.open.get(next.id());
             let stored = (&world.stores.open).redrive(&next).await?;
-            watch::redriven(&world, caller, before.as_ref(), stored.as_ref());
+            watch::check_redrive(&world, caller, before.as_ref(), stored.as_ref());
             Ok(stored)
         })
         .await
@@ -122,7 +122,7 @@ impl OpenRecords for Faulty {
         self.effect(Service::OpenTable, "close", move |world| async move {
             let before = world.stores.open.get(attempt.record);
             (&world.stores.open).close(attempt).await?;
-            watch::closed(&world, before.as_ref());
+            watch::check_close(&world, before.as_ref());
             Ok(())
         })
         .await

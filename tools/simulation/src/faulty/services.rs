@@ -1,4 +1,4 @@
-//! Topic, queues, workflow and failure function behind faults.
+//! The ports of topic, queues, workflow and failure function, with faults.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl DeadLetters for FaultyQueue {
                 if is_for_rejected {
                     return (&world.stores.rejected_requests).send(&letter).await;
                 }
-                watch::sent(&world, &letter);
+                watch::note_dead_letter(&world, &letter);
                 (&world.stores.dead_letters).send(&letter).await
             })
             .await
@@ -58,7 +58,7 @@ impl FailureHandler for Faulty {
     async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
         let failed = failed.clone();
         self.effect(Service::FailureFunction, "handle", move |world| async move {
-            // The function runs on where whoever asked for it does not.
+            // The function continues even if its caller does not.
             let handled = platform::handle_failure(Arc::clone(&world), failed);
             world.scheduler.spawn_joined(handled).await.map_err(|failure| {
                 let text = format!("{}: {}", failure.error_name(), failure.cause());

@@ -1,4 +1,4 @@
-//! Buckets, markers and the record table behind faults.
+//! The ports of buckets, markers and the record table, with faults.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use custody_core::{
     error::{ErrorName, StageError},
     message::{InternalMessage, PayloadDescriptor, S3Reference},
     open_record::OpenRecord,
-    payload_source::{PayloadSource, opened_later},
+    payload_source::{PayloadSource, open_on_first_read},
     ports::{
         AcceptanceMarkers, ArchivedObject, CompletionTimes, Discard, FailedItem, FailedStore, ItemState,
         PayloadArchive, RecordTable, StoredMetadata,
@@ -30,7 +30,7 @@ impl PayloadArchive for Faulty {
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
-        // The bytes have left the process before the archive does anything with them, now or late.
+        // The process has sent all bytes before the archive does anything with them, even if the effect is late.
         let sent: Vec<Bytes> = payload.pieces().try_collect().await.map_err(|error| {
             StageError::new(ErrorName::ArchiveUnavailable, "send a payload").caused_by(error)
         })?;
@@ -51,10 +51,10 @@ impl PayloadArchive for Faulty {
 }
 
 impl FailedStore for Faulty {
-    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+    async fn preserve(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         let key = key.to_owned();
         self.effect(Service::FailedBucket, "keep", move |world| async move {
-            (&world.stores.failed_store).keep(&key, content).await
+            (&world.stores.failed_store).preserve(&key, content).await
         })
         .await
     }
@@ -75,7 +75,7 @@ impl FailedStore for Faulty {
         let ports = self.clone();
         let read = move || {
             let (ports, key) = (ports.clone(), Arc::clone(&key));
-            opened_later(async move {
+            open_on_first_read(async move {
                 let pieces = move |world: Arc<World>| async move {
                     Ok((&world.stores.failed_store).source(&key).await?.map(|source| source.pieces()))
                 };
@@ -99,7 +99,7 @@ impl AcceptanceMarkers for Faulty {
         let record = record.clone();
         self.effect(Service::Markers, "mark", move |world| async move {
             (&world.stores.markers).mark(&record).await?;
-            watch::marked(&world, &record);
+            watch::check_marker(&world, &record);
             Ok(())
         })
         .await
@@ -148,7 +148,7 @@ impl RecordTable for Faulty {
         let message = message.clone();
         self.effect(Service::RecordTable, "complete", move |world| async move {
             let completed = (&world.stores.table).complete(&message, times).await?;
-            watch::completed(&world, &message);
+            watch::check_completion(&world, &message);
             Ok(completed)
         })
         .await
@@ -173,7 +173,7 @@ impl RecordTable for Faulty {
         self.effect(Service::RecordTable, "discard", move |world| async move {
             let is_discarded = (&world.stores.table).discard(attempt, &discard).await?;
             if is_discarded {
-                watch::discarded(&world, attempt);
+                watch::note_discard(&world, attempt);
             }
             Ok(is_discarded)
         })

@@ -1,4 +1,4 @@
-//! What a seed stands for.
+//! Creates the schedule of a seed.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::{
     world::Setup,
 };
 
-/// The kinds of schedules.
+/// The kind of a random schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Profile {
-    /// Everything that goes wrong passes by itself within an hour.
-    Passing,
-    /// Anything may go wrong, for some hours.
-    Rough,
-    /// Stores are away for days.
-    Long,
+    /// Every fault ends by itself within an hour.
+    TemporaryFaults,
+    /// Any fault may occur, for some hours.
+    AnyFaults,
+    /// Stores are unavailable for days.
+    LongOutages,
 }
 
 pub(super) fn single(call: u64, fault: Fault, is_keyed: bool, is_express: bool) -> Schedule {
@@ -55,7 +55,7 @@ pub(super) fn single(call: u64, fault: Fault, is_keyed: bool, is_express: bool) 
         crashes: 0,
         killed_runs: 0,
         doubled_runs: 0,
-        is_passing: fault != Fault::Deny,
+        faults_end_within_an_hour: fault != Fault::Deny,
     }
 }
 
@@ -63,18 +63,18 @@ pub(super) fn random(seed: u64) -> Schedule {
     let mut chance = SmallRng::seed_from_u64(seed);
     let chance = &mut chance;
     let profile = match chance.below(100) {
-        0..40 => Profile::Passing,
-        40..88 => Profile::Rough,
-        _ => Profile::Long,
+        0..40 => Profile::TemporaryFaults,
+        40..88 => Profile::AnyFaults,
+        _ => Profile::LongOutages,
     };
     let minutes = match profile {
-        Profile::Passing => 2 + chance.below(54),
-        Profile::Rough => 5 + chance.below(150),
-        Profile::Long => 60 * (26 + chance.one_of(&[0, 0, 160]) + chance.below(40)),
+        Profile::TemporaryFaults => 2 + chance.below(54),
+        Profile::AnyFaults => 5 + chance.below(150),
+        Profile::LongOutages => 60 * (26 + chance.one_of(&[0, 0, 160]) + chance.below(40)),
     };
     let window = Duration::from_mins(minutes);
     let posts = posts(chance, profile, window);
-    let is_automatic = profile == Profile::Passing || chance.percent(60);
+    let is_automatic = profile == Profile::TemporaryFaults || chance.percent(60);
     let policy = RedrivePolicy { automatic: is_automatic, ..POLICY };
     Schedule {
         name: format!("--seed {seed} --schedules 1"),
@@ -88,37 +88,37 @@ pub(super) fn random(seed: u64) -> Schedule {
         },
         plan: faults(chance, profile, window, &posts),
         window,
-        tick: Duration::from_mins(if profile == Profile::Long { 20 } else { 1 }),
+        tick: Duration::from_mins(if profile == Profile::LongOutages { 20 } else { 1 }),
         weather: events(chance, profile, window, &posts),
         posts,
         operations: operations(chance, profile, window),
         crashes: chance.one_of(&[0, 0, 20, 80]),
         killed_runs: chance.one_of(&[0, 10, 40]),
         doubled_runs: chance.one_of(&[0, 30, 60]),
-        is_passing: profile == Profile::Passing,
+        faults_end_within_an_hour: profile == Profile::TemporaryFaults,
     }
 }
 
-/// The stores of payloads that outlive a long outage only in the cache.
+/// The buckets of payloads. In a long outage of both, payloads exist only in the cache.
 const BUCKETS: [Service; 2] = [Service::Archive, Service::FailedBucket];
 
-/// How long everything else is away at the longest, all outages of a schedule together: five days.
+/// The maximum time for which everything else is unavailable, in all outages of a schedule together: five days.
 const LONGEST_OUTAGE_MS: i64 = 5 * 24 * 3_600_000;
 
 fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Post]) -> Plan {
-    let faults = if profile == Profile::Passing || chance.percent(60) {
-        Fault::PASSING.to_vec()
+    let faults = if profile == Profile::TemporaryFaults || chance.percent(60) {
+        Fault::TEMPORARY.to_vec()
     } else {
         Fault::ALL.to_vec()
     };
     let mut plan = Plan {
         per_mille: chance.one_of(&[0, 3, 15, 50]),
-        // One kind of fault, many times, gets to places that a mixture does not.
+        // Many faults of one kind reach situations that a mixture of faults does not reach.
         faults: if chance.percent(30) { vec![chance.one_of(&faults)] } else { faults },
         ..Plan::default()
     };
     let window_ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-    if profile == Profile::Long && chance.percent(50) {
+    if profile == Profile::LongOutages && chance.percent(50) {
         plan.outages.push(Outage {
             services: BUCKETS.to_vec(),
             from_ms: EPOCH_MS,
@@ -144,8 +144,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
             Fault::TimeOutAfter,
             Fault::Late,
         ];
-        let is_denied = profile != Profile::Passing && chance.percent(25);
-        // Where nothing is under way, nothing can go wrong: most outages have begun when a request comes.
+        let is_denied = profile != Profile::TemporaryFaults && chance.percent(25);
+        // A fault has no effect while nothing is running, so most outages begin shortly before or with a request.
         let post_ms = i64::try_from(chance.one_of(posts).at.as_millis()).unwrap_or(0);
         let from_ms = match chance.below(10) {
             0..7 => EPOCH_MS + (post_ms + chance.between(-20_000, 300)).max(0),
@@ -153,8 +153,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
         };
         let length_ms =
             if chance.percent(30) { chance.between(0, 120_000) } else { chance.between(0, window_ms) };
-        // Buckets may be away for longer than a payload lives that was never accepted. Where reconcile cannot work for as
-        // long as that, there is no pipeline.
+        // An outage of the buckets may last longer than an unaccepted payload lives. Other outages are shorter: the
+        // pipeline cannot work if reconcile cannot work for that long.
         let is_only_buckets = services.iter().all(|service| BUCKETS.contains(service));
         let length_ms = if is_only_buckets { length_ms } else { length_ms.min(left_ms) };
         left_ms -= if is_only_buckets { 0 } else { length_ms };
@@ -169,8 +169,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
     plan
 }
 
-/// The time of something in the window, sooner rather than later.
-fn some_time(chance: &mut SmallRng, window: Duration) -> Duration {
+/// Returns a random time in the window. Early times are more likely.
+fn random_time(chance: &mut SmallRng, window: Duration) -> Duration {
     let minutes = chance.one_of(&[1, 10, 60, 100_000]);
     let limit = window.min(Duration::from_mins(minutes));
     Duration::from_millis(chance.below(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)))
@@ -179,10 +179,10 @@ fn some_time(chance: &mut SmallRng, window: Duration) -> Duration {
 fn posts(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<Post> {
     let mut posts = Vec::new();
     for _ in 0..=chance.below(4) {
-        // Few numbers, so that keys meet.
+        // Uses few numbers, so that several requests have the same key.
         let number = chance.below(3);
         let request = Request::random(chance, number);
-        let at = some_time(chance, window);
+        let at = random_time(chance, window);
         let tries = 1 + chance.below(4);
         posts.push(Post { at, request: request.clone(), tries });
         if !request.is_keyed {
@@ -192,7 +192,7 @@ fn posts(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<Post>
             let later = match chance.below(3) {
                 0 => Duration::from_millis(chance.below(80)),
                 1 => Duration::from_secs(chance.below(600)),
-                _ if profile == Profile::Long && chance.percent(50) => {
+                _ if profile == Profile::LongOutages && chance.percent(50) => {
                     Duration::from_mins(23 * 60 + chance.below(180))
                 }
                 _ => Duration::from_millis(chance.below(u64::try_from(window.as_millis()).unwrap_or(0))),
@@ -208,8 +208,8 @@ fn events(
     profile: Profile,
     window: Duration,
     posts: &[Post],
-) -> Vec<(Duration, weather::Event)> {
-    let kinds = if profile == Profile::Passing || chance.percent(40) {
+) -> Vec<(Duration, weather::StoreEvent)> {
+    let kinds = if profile == Profile::TemporaryFaults || chance.percent(40) {
         &weather::HARMLESS[..]
     } else {
         &weather::ALL[..]
@@ -222,20 +222,20 @@ fn events(
     };
     (0..chance.below(5))
         .map(|_| {
-            let at = if chance.percent(70) { near_a_post(chance) } else { some_time(chance, window) };
+            let at = if chance.percent(70) { near_a_post(chance) } else { random_time(chance, window) };
             (at, chance.one_of(kinds))
         })
         .collect()
 }
 
 fn operations(chance: &mut SmallRng, profile: Profile, window: Duration) -> Vec<(Duration, Operation)> {
-    if profile == Profile::Passing {
+    if profile == Profile::TemporaryFaults {
         return Vec::new();
     }
     let kinds = [
-        Operation::RedriveLetters { forced: false },
-        Operation::RedriveLetters { forced: false },
-        Operation::RedriveLetters { forced: true },
+        Operation::RedriveDeadLetters { forced: false },
+        Operation::RedriveDeadLetters { forced: false },
+        Operation::RedriveDeadLetters { forced: true },
         Operation::RedriveOpen,
         Operation::Discard,
     ];

@@ -1,4 +1,4 @@
-//! One execution: the states of the state machine over the real stages.
+//! Runs one execution: the states of the state machine over the real stages.
 
 use std::{
     sync::{
@@ -29,15 +29,15 @@ use crate::{
     world::World,
 };
 
-/// After how long an `EXPRESS` execution is cut off.
+/// The time after which an `EXPRESS` execution is cut off.
 pub(crate) const EXPRESS_LIMIT: Duration = Duration::from_mins(5);
 
 const STANDARD_LIMIT: Duration = Duration::from_hours(24 * 365);
 
-/// How often a task is tried again.
+/// The number of retries of a task.
 const RETRIES: u32 = 6;
 
-/// Runs an execution to its end, the name of its last state.
+/// Runs an execution to its end. Returns the name of its last state.
 pub(crate) fn execute(
     world: Arc<World>,
     message: InternalMessage,
@@ -72,7 +72,7 @@ struct Execution {
     failures: Mutex<Vec<StageFailure>>,
 }
 
-/// What a branch has to show: a receipt, and whether what it announces is published.
+/// The result of a branch: its receipt, and whether its announcement is published.
 struct Branch<T> {
     receipt: Option<T>,
     is_published: bool,
@@ -145,7 +145,7 @@ impl Execution {
         }
     }
 
-    /// Publishes the announcement of this number; whether it could.
+    /// Publishes the announcement with this number. Returns whether it could be published.
     async fn publish(&self, number: usize, item: &CompletedItem) -> bool {
         let all = Notification::of_completed(EVENT_SOURCE, &self.message, item);
         let published = self.retried(async || self.ports.publish(&all[number]).await).await;
@@ -157,7 +157,7 @@ impl Execution {
 
     async fn receipt(&self) -> Branch<()> {
         let announcement = |()| (0, self.item(None, None));
-        // It was given before the workflow began: there is nothing to do but to announce it.
+        // Ingest gave the receipt before the workflow began, so this branch only announces it.
         self.branch(model::ANNOUNCE_RECEIPT, Some(()), async || None, announcement).await
     }
 
@@ -173,8 +173,9 @@ impl Execution {
         self.branch(model::STORE_METADATA, None, task, announcement).await
     }
 
-    /// Runs a branch from its first state to its last, as the model has them. `receipt` is what it has to show from the
-    /// beginning; `announcement` is the number of what it announces, and what this tells.
+    /// Runs a branch from its first state to its last, as defined by the model. `receipt` is the receipt that the
+    /// branch has from the beginning, if any. `announcement` returns the number of the branch's announcement and the
+    /// item that its content comes from.
     async fn branch<T: Clone>(
         &self,
         first: &'static str,
@@ -226,7 +227,8 @@ impl Execution {
         self.publish(3, &item).await
     }
 
-    /// Has the failure handled; whether completely, where it was handled.
+    /// Runs the failure function. Returns whether it handled the failure completely, or `None` if it did not handle the
+    /// failure.
     async fn handle_failure(
         &self,
         archive: &Branch<ArchiveReceipt>,
@@ -243,7 +245,7 @@ impl Execution {
         Some(self.task(platform::failure(record)).await?.finished)
     }
 
-    /// Calls a service until it works, or is not worth another try.
+    /// Calls a service until the call succeeds, or until its error is not worth another try.
     async fn retried(&self, call: impl AsyncFn() -> Result<(), StageError>) -> Result<(), StageError> {
         for tries in 0.. {
             match call().await {
@@ -256,7 +258,8 @@ impl Execution {
         unreachable!("the last try returns")
     }
 
-    /// Runs a stage's function until it works, or is not worth another try; then the failure is kept.
+    /// Runs a stage's function until it succeeds, or until its error is not worth another try. In the latter case,
+    /// stores the failure.
     async fn task<T: Send + 'static>(&self, task: StageTask<T>) -> Option<T> {
         for tries in 0.. {
             let failed = match self.invoke(&task).await {
@@ -277,7 +280,7 @@ impl Execution {
         None
     }
 
-    /// Runs a stage's function once. It runs on where the execution does not.
+    /// Runs a stage's function once. The function continues even if the execution does not.
     async fn invoke<T: Send + 'static>(&self, task: &StageTask<T>) -> Result<T, Failed> {
         let work = Arc::clone(&task.work);
         let answer = self.ports.call_function(task.stage, move |world| {

@@ -1,4 +1,4 @@
-//! The workflow service: executions by name (`STANDARD`) or by start (`EXPRESS`).
+//! Simulates Step Functions. Executions are distinguished by name (`STANDARD`) or by start (`EXPRESS`).
 
 mod execution;
 
@@ -8,26 +8,26 @@ use custody_core::{attempt::Attempt, message::InternalMessage, ports::Start};
 
 use crate::{chance::Chance as _, workflow::execution::EXPRESS_LIMIT, world::World};
 
-/// How many of a hundred starts of an `EXPRESS` workflow the platform doubles.
-const DOUBLED: u64 = 10;
+/// The percentage of starts of an `EXPRESS` workflow that the platform doubles.
+const DOUBLED_STARTS_PERCENT: u64 = 10;
 
-/// All executions.
+/// All executions of a schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Executions {
-    by_name: BTreeMap<String, Known>,
+    by_name: BTreeMap<String, NamedExecution>,
     last_starts: BTreeMap<Attempt, (String, i64)>,
     running: usize,
     late: usize,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct NamedExecution {
     running: usize,
 }
 
 impl Executions {
-    /// Whether no execution and no late effect is under way.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Returns whether no execution is running and no late effect is pending.
+    pub(crate) fn is_at_rest(&self) -> bool {
         self.running == 0 && self.late == 0
     }
 
@@ -49,7 +49,7 @@ impl Executions {
         self.by_name.entry(name.to_owned()).or_default().running -= 1;
     }
 
-    /// Whether the start before this one may still be under way.
+    /// Notes this start. Returns whether the start before it may still be running.
     fn overlaps(&mut self, attempt: Attempt, name: &str, now_ms: i64, is_express: bool) -> bool {
         let before = self.last_starts.insert(attempt, (name.to_owned(), now_ms));
         before.is_some_and(|(before, began_ms)| {
@@ -72,10 +72,10 @@ pub(crate) fn start(world: &Arc<World>, message: &InternalMessage, start: u32) -
     }
     let overlaps = world.executions().overlaps(attempt, &name, world.scheduler.now_ms(), is_express);
     if overlaps {
-        let text = format!("{name} was started while the execution before it may be under way");
+        let text = format!("{name} was started while the execution before it may still be running");
         world.ledger().violated(text);
     }
-    let copies = if is_express && world.chance().percent(DOUBLED) { 2 } else { 1 };
+    let copies = if is_express && world.chance().percent(DOUBLED_STARTS_PERCENT) { 2 } else { 1 };
     for copy in 0..copies {
         if copy > 0 {
             world.ledger().situation("the platform started an execution twice");

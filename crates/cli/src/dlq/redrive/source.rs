@@ -1,4 +1,4 @@
-//! The dead letter of a record whose own has expired: built from the open record, or from the item of a discarded record.
+//! Rebuilds the expired dead letter of a record: from the open record, or from the item of a discarded record.
 
 use anyhow::Context as _;
 use custody_core::{
@@ -11,10 +11,10 @@ use custody_core::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{deployment::Deployment, failed::owed_text};
+use crate::{deployment::Deployment, failed::pending_text};
 
-/// The dead letter of a record that waits for a decision, or, where a person insists, of one that was discarded. The inner
-/// error tells why there is none.
+/// Rebuilds the dead letter of a failed record that waits for a decision or, with `force`, of a discarded record. The
+/// inner `Err` is the reason why the record cannot be redriven.
 pub(super) async fn dead_letter_of(
     deployment: &Deployment,
     id: RecordId,
@@ -37,18 +37,19 @@ pub(super) async fn dead_letter_of(
 fn of_open_record(open: &OpenRecord) -> Result<DeadLetter, String> {
     match &open.state {
         OpenState::InProgress => Err(format!("attempt {} is in progress", open.attempt().number())),
-        OpenState::Failed { failure, owed } if owed.is_empty() => {
+        OpenState::Failed { failure, pending_steps } if pending_steps.is_empty() => {
             Ok(DeadLetter::of_record(&open.message, failure.clone(), Vec::new()))
         }
-        // The next attempt takes the place of this one, and with it what is owed would be forgotten.
-        OpenState::Failed { owed, .. } => {
-            Err(format!("reconcile does first what is owed ({}), within minutes", owed_text(owed)))
-        }
+        // The next attempt replaces this one in the open record, so the list of what this attempt owes would be lost.
+        OpenState::Failed { pending_steps, .. } => Err(format!(
+            "these steps are pending: {}; reconcile completes them within minutes",
+            pending_text(pending_steps)
+        )),
     }
 }
 
-/// The dead letter of a discarded record, as its item remembers it. A discard is of the attempt that it names: what has failed
-/// since is open, and undecided.
+/// Rebuilds the dead letter of a discarded record from its item. A discard applies to the attempt that it names: a
+/// record that has failed in a later attempt is open, and waits for a decision.
 fn of_discarded(item: &Value) -> anyhow::Result<Result<DeadLetter, String>> {
     let (discarded, failed) = (item["discarded"]["attempt"].as_u64(), item["failure"]["attempt"].as_u64());
     let is_discarded = item["status"] == "FAILED" && discarded.is_some() && discarded >= failed;
@@ -63,7 +64,7 @@ fn of_discarded(item: &Value) -> anyhow::Result<Result<DeadLetter, String>> {
 #[cfg(test)]
 mod tests {
     use custody_core::{
-        open_record::FailureDuty,
+        open_record::FailureStep,
         testing::{contract, samples},
     };
     use serde_json::json;
@@ -71,13 +72,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_record_is_as_good_as_its_dead_letter_once_nothing_is_owed() {
+    fn a_failed_open_record_replaces_an_expired_dead_letter_once_nothing_is_owed() {
         let mut open = samples::open_record(&samples::redriven(&samples::message(b"payload")));
         of_open_record(&open).unwrap_err();
         let failure = contract::failure_of(&open.message);
-        open.state = OpenState::Failed { failure: failure.clone(), owed: vec![FailureDuty::Announcement] };
+        open.state =
+            OpenState::Failed { failure: failure.clone(), pending_steps: vec![FailureStep::Announcement] };
         assert!(of_open_record(&open).unwrap_err().contains("announcement"));
-        open.state = OpenState::Failed { failure, owed: Vec::new() };
+        open.state = OpenState::Failed { failure, pending_steps: Vec::new() };
         let letter = of_open_record(&open).unwrap();
         assert_eq!(letter.attempt(), Some(open.attempt()));
         assert_eq!(letter.request, serde_json::to_value(&open.message).unwrap());
@@ -87,7 +89,7 @@ mod tests {
     fn a_discarded_record_is_redriven_from_its_item_and_one_that_failed_since_is_not() {
         let message = samples::redriven(&samples::message(b"payload"));
         let mut item = serde_json::to_value(&message).unwrap();
-        // As the table keeps it.
+        // The record table does not store the field `redrive`.
         item.as_object_mut().unwrap().remove("redrive");
         item["status"] = json!("FAILED");
         item["failure"] = serde_json::to_value(contract::failure_of(&message)).unwrap();

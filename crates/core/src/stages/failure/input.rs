@@ -1,4 +1,4 @@
-//! What the failure function is invoked with: by the state machine, or by reconcile.
+//! The input of the failure function, from the state machine or from reconcile.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,23 +14,23 @@ use crate::{
 pub struct FailedRecord {
     /// The message of the attempt that failed.
     pub message: InternalMessage,
-    /// The archive stage's receipt, where it came that far.
+    /// The archive stage's receipt, if the stage succeeded.
     pub archive: Option<ArchiveReceipt>,
-    /// The metadata stage's receipt, where it came that far.
+    /// The metadata stage's receipt, if the stage succeeded.
     pub metadata: Option<MetadataReceipt>,
-    /// What failed.
+    /// The failures of the attempt's stages.
     pub failures: Vec<StageFailure>,
-    /// The execution.
+    /// The ARN of the execution; `None` if reconcile found the failure.
     pub execution_arn: Option<String>,
 }
 
 impl FailedRecord {
-    /// A failure that reconcile found, outside of any stage.
+    /// Creates the input for a failure that reconcile found, outside of any stage.
     pub fn found(message: InternalMessage, failure: StageFailure) -> Self {
         Self { message, archive: None, metadata: None, failures: vec![failure], execution_arn: None }
     }
 
-    /// The failure function's input.
+    /// Returns the JSON text of the input.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a record always serializes")
     }

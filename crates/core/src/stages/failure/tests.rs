@@ -1,4 +1,5 @@
-//! Failure: the payload is secured before anything is told, losing is a verdict, and what is owed is listed.
+//! Tests of the failure stage: it secures the payload before it reports the failure, confirms the loss of a payload at
+//! a second look, and lists pending steps.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use crate::{
     clock::Clock as _,
     error::ErrorName,
     message::InternalMessage,
-    open_record::{FailureDuty, OpenState},
+    open_record::{FailureStep, OpenState},
     ports::{CompletionTimes, OpenRecords as _, PayloadCache as _, RecordTable as _},
     redrive_policy::{PATIENCE, RedrivePolicy},
     stages::{
@@ -16,7 +17,7 @@ use crate::{
     testing::world::{POLICY, World},
 };
 
-/// Makes a store fail, or ends that.
+/// Makes a store fail, or lets it succeed again.
 type Fail<'a> = &'a dyn Fn(Option<ErrorName>);
 
 const MANUAL: RedrivePolicy = RedrivePolicy { automatic: false, ..POLICY };
@@ -39,11 +40,15 @@ async fn a_failed_record_is_preserved_marked_told_of_and_stays_open() {
     assert!(!world.cache.holds(id), "what is preserved leaves the cache");
     assert_eq!(world.table.item(id).unwrap().status, "FAILED");
     assert_eq!((world.dead_letters.letters().len(), world.topic.published().len()), (1, 1));
-    let open = world.open.get(id).expect("a decision is owed");
-    assert!(matches!(&open.state, OpenState::Failed { owed, .. } if owed.is_empty()));
+    let open = world.open.get(id).expect("a decision is pending");
+    assert!(matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty()));
 
     assert!(fail(&world, &record.message, "AccessDenied").await, "handling may be repeated");
-    assert_eq!((world.dead_letters.letters().len(), world.topic.published().len()), (1, 1), "and tells once");
+    assert_eq!(
+        (world.dead_letters.letters().len(), world.topic.published().len()),
+        (1, 1),
+        "and reports once"
+    );
 }
 
 #[tokio::test]
@@ -88,8 +93,8 @@ async fn a_payload_that_turns_up_between_the_two_looks_is_not_lost() {
     let record = accepted(&world).await;
     world.cache.lose_everything();
     assert!(!fail(&world, &record.message, "PayloadMissing").await);
-    // A late execution had it, and archives it now.
-    world.archive.plant(&record.id().archive_key(), PAYLOAD);
+    // A late execution had read the payload, and archives it now.
+    world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
     advance(&world, LOSS_CONFIRMATION);
     assert!(fail(&world, &record.message, "PayloadMissing").await);
     let letter = &world.dead_letters.letters()[0];
@@ -117,28 +122,28 @@ async fn only_definite_absence_counts_towards_a_loss() {
 }
 
 #[tokio::test]
-async fn a_duty_that_cannot_be_done_is_owed_and_done_later_and_none_is_done_twice() {
+async fn a_step_that_fails_stays_pending_and_is_done_once_later() {
     let world = World::default();
     let record = accepted(&world).await;
     let id = record.id();
-    let owed = || match world.open.get(id).unwrap().state {
-        OpenState::Failed { owed, .. } => owed,
+    let pending_steps = || match world.open.get(id).unwrap().state {
+        OpenState::Failed { pending_steps, .. } => pending_steps,
         OpenState::InProgress => panic!("it has failed"),
     };
     world.topic.fail_with(Some(ErrorName::AccessDenied));
     world.table.fail_with(Some(ErrorName::TableUnavailable));
     assert!(!fail(&world, &record.message, "AccessDenied").await);
-    assert_eq!(owed(), [FailureDuty::Item, FailureDuty::Announcement]);
+    assert_eq!(pending_steps(), [FailureStep::Item, FailureStep::Announcement]);
     let letters = world.dead_letters.letters();
     assert_eq!(letters.len(), 1, "a table that denies access does not keep the dead letter back");
     assert!(letters[0].unfinished.iter().any(|remark| remark.contains("TableUnavailable")));
 
     world.table.fail_with(None);
     assert!(!fail(&world, &record.message, "AccessDenied").await);
-    assert_eq!(owed(), [FailureDuty::Announcement]);
+    assert_eq!(pending_steps(), [FailureStep::Announcement]);
     world.topic.fail_with(None);
     assert!(fail(&world, &record.message, "AccessDenied").await);
-    assert!(owed().is_empty());
+    assert!(pending_steps().is_empty());
     assert_eq!((world.dead_letters.letters().len(), world.topic.published().len()), (1, 1));
 }
 
@@ -194,7 +199,7 @@ async fn a_transient_failure_is_redriven_without_a_dead_letter_until_patience_an
     let open = world.open.get(record.id()).unwrap();
     assert!(open.look_at <= world.clock.now().after(Duration::from_secs(30)));
 
-    // What needs a person is not redriven automatically.
+    // A failure that needs an operator is not redriven automatically.
     let other = accepted(&world).await;
     automatic.run(failure(&other.message, "archive", "AccessDenied")).await.unwrap();
     assert_eq!(world.dead_letters.letters().len(), 1);
@@ -238,8 +243,8 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_seen_at_one_of_its_ends(
             for _ in 0..delay {
                 (&world.open).find(record.id()).await.unwrap();
             }
-            // All at once: whoever looks is slow.
-            world.archive.plant(&record.id().archive_key(), PAYLOAD);
+            // Both stores change at once, as they do for a slow reader.
+            world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
             world.cache.lose(|id| id == record.id());
         };
         let stage = world.failure(MANUAL);

@@ -1,4 +1,5 @@
-//! Acceptance: the payload is made durable, then one conditional write makes the record the deployment's to finish.
+//! Acceptance: makes the payload durable, then accepts the record with one conditional write. From then on, the
+//! deployment must bring the record to its end.
 
 use std::pin::pin;
 
@@ -6,10 +7,10 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use tracing::{error, info, warn};
 
-use super::{FollowUp, Ingest, Refusal, Taken};
+use super::{AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer};
 use crate::{
     clock::Clock as _,
-    digest::{Sha256, hash_beside},
+    digest::{Sha256, hash_during},
     envelope::{Payload, Request},
     error::StageError,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
@@ -24,37 +25,42 @@ use crate::{
     record_id::RecordId,
 };
 
-/// Where a payload was made durable.
+/// Where and how a payload was made durable.
 struct Stored {
     durability: Durability,
     place: StorageContext,
 }
 
 impl<D: Deployment> Ingest<D> {
-    /// Takes a request without a key.
-    pub(super) async fn accept(
+    /// Accepts a request without an idempotency key.
+    pub(super) async fn accept_without_key(
         &self,
         Request { context, meta_data, payload, .. }: Request,
-    ) -> Result<Taken, Refusal> {
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let id = self.clock.mint();
-        let (cached, sha256) = hash_beside(&payload.content, self.cache.put(id, &payload.content)).await;
+        let (cached, sha256) = hash_during(&payload.content, self.cache.put(id, &payload.content)).await;
         let (content, payload) = describe(payload, sha256);
         let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
         let stored = self.stored(cached, &message, content).await?;
         let record = self.open_record(message, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);
         if self.open_without_claim(&record).await {
-            return Ok(Taken { receipt, replayed: false, follow_up: FollowUp::accepted(record) });
+            return Ok(AcknowledgedRequest {
+                receipt,
+                replayed: false,
+                follow_up: FollowUp::accepted(record),
+            });
         }
-        // Reconcile adopts the marker before anything is started.
+        // The marker is the acceptance. Reconcile adopts it before anything is started.
         self.markers.mark(&record).await.map_err(|error| {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the acceptance");
             no_durable_store()
         })?;
-        Ok(Taken { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
+        Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
     }
 
-    /// Whether the open-record table has taken the acceptance. `false` where it has not, or may not have.
+    /// Returns whether the open-record table has stored the acceptance. `false` if it has not, or if the outcome is
+    /// unknown.
     async fn open_without_claim(&self, record: &OpenRecord) -> bool {
         if self.table_breaker.is_open(self.clock.now()) {
             return false;
@@ -73,46 +79,50 @@ impl<D: Deployment> Ingest<D> {
         }
     }
 
-    /// Takes a request with a key, or repeats the receipt of the record that the key stands for.
+    /// Accepts a request with an idempotency key, or repeats the receipt of the record that the key stands for.
     ///
-    /// The claim is read while the cache stores the payload. The archive, which forgets nothing, is asked only after that.
-    pub(super) async fn accept_once(
+    /// The claim is read while the cache stores the payload. The archive, which never deletes anything, is used only
+    /// after the claim was read.
+    pub(super) async fn accept_with_key(
         &self,
         key: IdempotencyKey,
         Request { context, meta_data, payload, .. }: Request,
-    ) -> Result<Taken, Refusal> {
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         if self.table_breaker.is_open(self.clock.now()) {
             return Err(keys_unavailable().into());
         }
         let id = self.clock.mint();
         let put_and_look_up = async {
-            // A receipt that is repeated waits for no cache: once the claim is found, the put is given up.
+            // A repeated receipt does not wait for the cache: once the claim of a record is found, the put is
+            // abandoned.
             let put = pin!(self.cache.put(id, &payload.content));
-            match future::select(put, pin!(self.holder_of(&key))).await {
+            match future::select(put, pin!(self.key_state(&key))).await {
                 Either::Left((cached, claim)) => (cached, claim.await),
-                Either::Right((holder @ Ok(Holder::Nobody | Holder::Expired(_)), put)) => (put.await, holder),
+                Either::Right((holder @ Ok(KeyState::Free | KeyState::Expired(_)), put)) => {
+                    (put.await, holder)
+                }
                 Either::Right((holder, _)) => (Ok(()), holder),
             }
         };
-        let ((cached, holder), sha256) = hash_beside(&payload.content, put_and_look_up).await;
+        let ((cached, holder), sha256) = hash_during(&payload.content, put_and_look_up).await;
         let (content, payload) = describe(payload, sha256);
         let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
-        // The payload is unlinked in every case but acceptance and an outcome that nobody knows. A put that failed, or was given
-        // up, may have had its effect.
-        let in_vain = Some(id);
-        let refused = |problem: Problem| Refusal { problem, unlink: in_vain };
+        // The payload is unlinked, unless the record is accepted or the outcome is unknown. This includes a put that
+        // failed or was abandoned, because it may have stored the payload nevertheless.
+        let unlink_id = Some(id);
+        let refused = |problem: Problem| ProblemAnswer { problem, unlink: unlink_id };
         let holder = holder.map_err(|error| {
             self.table_breaker.trip(self.clock.now());
             error!(error.name = error.name.as_str(), %error, "the idempotency table cannot be asked");
             refused(keys_unavailable())
         })?;
         let replaces = match holder {
-            Holder::Nobody => None,
-            Holder::Expired(claim) => Some(claim),
-            Holder::Record(claim) => {
+            KeyState::Free => None,
+            KeyState::Expired(claim) => Some(claim),
+            KeyState::Claimed(claim) => {
                 let holder = claim.message_id;
-                let repeated = repeat(claim, &message, in_vain).map_err(refused)?;
-                self.make_up_for_loss(holder, content).await.map_err(refused)?;
+                let repeated = repeat_receipt(claim, &message, unlink_id).map_err(refused)?;
+                self.preserve_if_lost(holder, content).await.map_err(refused)?;
                 return Ok(repeated);
             }
         };
@@ -124,10 +134,12 @@ impl<D: Deployment> Ingest<D> {
             Ok(Acceptance::Accepted) => {
                 self.table_breaker.reset();
                 let receipt = Receipt::new(&record.message, record.durability);
-                Ok(Taken { receipt, replayed: false, follow_up: FollowUp::accepted(record) })
+                Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::accepted(record) })
             }
-            Ok(Acceptance::Held(claim)) => repeat(claim, &record.message, in_vain).map_err(refused),
-            // The record may be accepted: its payload stays.
+            Ok(Acceptance::KeyTaken(claim)) => {
+                repeat_receipt(claim, &record.message, unlink_id).map_err(refused)
+            }
+            // The record may have been accepted, so its payload stays in the cache.
             Err(error) => {
                 self.table_breaker.trip(self.clock.now());
                 error!(record.id = %id, error.name = error.name.as_str(), %error, "a keyed acceptance has no known outcome");
@@ -136,9 +148,9 @@ impl<D: Deployment> Ingest<D> {
         }
     }
 
-    /// Preserves a payload that is sent again, where that of the key's record was lost: its producer is who can make up for
-    /// that, and a redrive takes it from there.
-    async fn make_up_for_loss(&self, holder: RecordId, content: Bytes) -> Result<(), Problem> {
+    /// Preserves the payload of a repeated request if the payload of the key's record was lost. Only the producer can
+    /// replace a lost payload. A redrive then reads it from the failed bucket.
+    async fn preserve_if_lost(&self, holder: RecordId, content: Bytes) -> Result<(), Problem> {
         let open = self.open.find(holder).await.ok().flatten();
         let is_lost = open.is_some_and(|open| match open.state {
             OpenState::Failed { failure, .. } => failure.payload_reference.is_none(),
@@ -147,7 +159,7 @@ impl<D: Deployment> Ingest<D> {
         if !is_lost {
             return Ok(());
         }
-        let kept = self.failed_store.keep(&holder.preserved_key(), content).await;
+        let kept = self.failed_store.preserve(&holder.preserved_key(), content).await;
         kept.map_err(|error| {
             error!(record.id = %holder, error.name = error.name.as_str(), %error, "could not preserve a lost payload that was sent again");
             no_durable_store()
@@ -156,16 +168,17 @@ impl<D: Deployment> Ingest<D> {
         Ok(())
     }
 
-    /// What a key stands for now. A claim outlives its time as long as its record is open.
-    async fn holder_of(&self, key: &IdempotencyKey) -> Result<Holder, StageError> {
-        let Some(claim) = self.claims.find(key).await? else { return Ok(Holder::Nobody) };
+    /// Returns what an idempotency key stands for now. An expired claim is valid as long as its record is open.
+    async fn key_state(&self, key: &IdempotencyKey) -> Result<KeyState, StageError> {
+        let Some(claim) = self.claims.find(key).await? else { return Ok(KeyState::Free) };
         if claim.is_expired(self.clock.now()) && self.open.find(claim.message_id).await?.is_none() {
-            return Ok(Holder::Expired(claim));
+            return Ok(KeyState::Expired(claim));
         }
-        Ok(Holder::Record(claim))
+        Ok(KeyState::Claimed(claim))
     }
 
-    /// Where the payload of a message is durable: in the cache, which was asked first, or else in the archive.
+    /// Returns where the payload of a message is durable: in the cache if it stored the payload (`cached`), else in the
+    /// archive, where this function stores it.
     async fn stored(
         &self,
         cached: Result<(), StageError>,
@@ -186,7 +199,7 @@ impl<D: Deployment> Ingest<D> {
         }
     }
 
-    /// Puts the payload to its final place.
+    /// Stores the payload in the archive, under its final key.
     async fn archive(&self, message: &InternalMessage, content: Bytes) -> Result<Stored, Problem> {
         let (id, now) = (message.message_id, self.clock.now());
         let stored = self.archive.store(&id.archive_key(), content.into(), &message.payload, now).await;
@@ -211,30 +224,39 @@ impl<D: Deployment> Ingest<D> {
     }
 }
 
-/// A payload's bytes, and what a message tells of them.
+/// Splits a payload into its bytes and its description in the message.
 fn describe(payload: Payload, sha256: Sha256) -> (Bytes, PayloadDescriptor) {
     let Payload { content, content_type, encoding } = payload;
     let descriptor = PayloadDescriptor { sha256, size_bytes: content.len() as u64, content_type, encoding };
     (content, descriptor)
 }
 
-/// What a key stands for.
-enum Holder {
-    /// No record.
-    Nobody,
-    /// A record that is closed, and longer ago than a claim lives.
+/// What an idempotency key stands for.
+enum KeyState {
+    /// The key stands for no record.
+    Free,
+    /// No valid record: this claim has expired, and its record is closed.
     Expired(Claim),
-    /// This record.
-    Record(Claim),
+    /// The key stands for the record of this claim.
+    Claimed(Claim),
 }
 
-/// The receipt that the holder of a key was given, where this request is the same as its own.
-fn repeat(holder: Claim, own: &InternalMessage, in_vain: Option<RecordId>) -> Result<Taken, Problem> {
+/// Returns the receipt that the holder of a key was given, if `own` is the same request. Otherwise the key is in
+/// conflict.
+fn repeat_receipt(
+    holder: Claim,
+    own: &InternalMessage,
+    unlink_id: Option<RecordId>,
+) -> Result<AcknowledgedRequest, Problem> {
     let fingerprint = crate::idempotency::fingerprint(&own.payload, &own.meta_data);
     if holder.fingerprint == fingerprint {
         info!(record.id = %holder.message_id, stage = "ingest", "repeated a receipt");
         let receipt = Receipt::of_claim(holder);
-        return Ok(Taken { receipt, replayed: true, follow_up: FollowUp::default().and_unlink(in_vain) });
+        return Ok(AcknowledgedRequest {
+            receipt,
+            replayed: true,
+            follow_up: FollowUp::default().and_unlink(unlink_id),
+        });
     }
     let difference = if holder.payload.sha256 != own.payload.sha256 {
         format!("payload SHA-256 {}, and this payload has {}", holder.payload.sha256, own.payload.sha256)

@@ -1,4 +1,4 @@
-//! What ingest does after its response was sent: a crash here costs latency, never a record.
+//! The work of ingest after its response was sent. A crash here costs latency, but never a record.
 
 use serde_json::json;
 use tracing::{error, warn};
@@ -17,9 +17,9 @@ use crate::{
     rejected_request::{self, RejectedRequest},
 };
 
-/// The work that a response does not wait for.
+/// The work to do after a response was sent.
 #[derive(Debug, Default)]
-#[must_use = "a follow-up is to be run"]
+#[must_use = "a follow-up must be run"]
 pub struct FollowUp {
     start: Option<Box<OpenRecord>>,
     persist: Option<RecordId>,
@@ -27,7 +27,7 @@ pub struct FollowUp {
     rejected: Option<Box<Rejected>>,
 }
 
-/// A request whose producer was told of a problem.
+/// A request that was answered with a problem.
 #[derive(Debug)]
 struct Rejected {
     event: OriginalEvent,
@@ -37,19 +37,21 @@ struct Rejected {
 }
 
 impl FollowUp {
-    /// The follow-up of an acceptance: the workflow is started, and the cached payload keeps.
+    /// Creates the follow-up of an acceptance: it starts the workflow and removes the expiry of the cached payload.
     pub(super) fn accepted(record: OpenRecord) -> Self {
         Self { start: Some(Box::new(record)), ..Self::default() }.and_persist()
     }
 
-    /// The follow-up of an acceptance that only a marker tells of: nothing is started before reconcile has adopted it.
+    /// Creates the follow-up of an acceptance that is only stored in a marker: it starts nothing, because reconcile
+    /// must adopt the marker first.
     pub(super) fn marked(record: &OpenRecord) -> Self {
         let cached = record.durability != Durability::Archived;
         Self { persist: cached.then(|| record.id()), ..Self::default() }
     }
 
-    /// The follow-up of a refusal: what can be kept of the request is kept, but for one that was turned away before anything
-    /// was done. Its producer was asked to come again, and an outage must not bury failed records under such requests.
+    /// Creates the follow-up of a request that was answered with a problem: it stores the request. A request that was
+    /// turned away before anything was done is not stored: its producer was asked to send it again, and an outage must
+    /// not bury failed records under such requests.
     pub(super) fn rejected(
         event: OriginalEvent,
         request_id: Option<String>,
@@ -65,7 +67,7 @@ impl FollowUp {
         Self { rejected: Some(Box::new(rejected)), ..Self::default() }
     }
 
-    /// The same, and the cache forgets a payload that nobody was promised.
+    /// Adds the removal of a cached payload that belongs to no accepted record.
     pub(super) fn and_unlink(self, id: Option<RecordId>) -> Self {
         Self { unlink: id, ..self }
     }
@@ -75,14 +77,14 @@ impl FollowUp {
         Self { persist: cached.map(|record| record.id()), ..self }
     }
 
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.start.is_none() && self.persist.is_none() && self.unlink.is_none() && self.rejected.is_none()
     }
 }
 
 impl<D: Deployment> Ingest<D> {
-    /// Does what was left for after the response. What cannot be done is done by reconcile, or not needed: it is logged.
+    /// Does the work after the response. A failed effect is logged: reconcile makes up for it, or it is not needed.
     pub async fn follow_up(&self, follow_up: FollowUp) {
         let FollowUp { start, persist, unlink, rejected } = follow_up;
         if let Some(record) = start
@@ -98,16 +100,16 @@ impl<D: Deployment> Ingest<D> {
         if let Some(id) = unlink
             && let Err(error) = self.cache.unlink(id).await
         {
-            left(id, &error, "left a payload that nobody was promised to its expiry");
+            left(id, &error, "left a payload without a record to its expiry");
         }
         if let Some(rejected) = rejected {
-            self.keep(*rejected).await;
+            self.store_rejected_request(*rejected).await;
         }
     }
 
-    /// Keeps a rejected request, and tells of it: on the queue of rejected requests where the producer must change it, on
-    /// the dead-letter queue where it was the deployment that could not take it.
-    async fn keep(&self, rejected: Rejected) {
+    /// Stores a request that was not accepted, and reports it: on the queue of rejected requests if the producer must
+    /// change it, on the dead-letter queue if no store could take it.
+    async fn store_rejected_request(&self, rejected: Rejected) {
         let Rejected { event, request_id, problem, at: rejected_at } = rejected;
         let kind = rejected_request::kind_of(&problem);
         let request = RejectedRequest::new(&String::from_utf8_lossy(&event.to_bytes()), rejected_at);
@@ -120,11 +122,11 @@ impl<D: Deployment> Ingest<D> {
         let mut summary = FailureSummary::new(vec![failure], 1, rejected_at, None);
         summary.kind = kind;
         let key = request.key(request_id.as_deref(), kind);
-        let kept = self.failed_store.keep(&key, request.into_content()).await;
+        let kept = self.failed_store.preserve(&key, request.into_content()).await;
         let mut remarks = Vec::new();
         match kept {
             Ok(reference) => summary.payload_reference = Some(reference),
-            Err(error) => remarks.push(format!("the request itself could not be kept ({error})")),
+            Err(error) => remarks.push(format!("the request itself could not be preserved ({error})")),
         }
         let known = json!({"requestId": request_id, "rejectedAt": rejected_at});
         let letter = DeadLetter { unfinished: remarks, ..DeadLetter::of_request(known, summary) };
@@ -141,7 +143,7 @@ impl<D: Deployment> Ingest<D> {
                 path,
                 offset,
                 queue.error = %error,
-                "rejected request, which no queue took"
+                "rejected request, and could not report it on a queue"
             ),
         }
     }

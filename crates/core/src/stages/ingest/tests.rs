@@ -1,4 +1,4 @@
-//! Ingest: what a receipt rests on, and what it does not wait for.
+//! Tests of the ingest stage: what a receipt waits for, and what it does not wait for.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -10,7 +10,7 @@ use std::{
 use crate::{
     clock::Clock as _,
     error::{ErrorKind, ErrorName},
-    idempotency::CLAIM_LIFE,
+    idempotency::CLAIM_LIFETIME,
     ports::{OpenRecords as _, PayloadCache as _},
     receipt::Durability,
     stages::{
@@ -56,7 +56,7 @@ async fn nothing_is_accepted_before_its_payload_is_durable() {
         assert!(world.open.all().is_empty() && world.markers.marked().is_empty());
         assert!(world.open.claims().is_empty());
     }
-    // Replicas that did not confirm a payload are no better than a cache that is away.
+    // A payload that the replicas did not confirm is no better than a cache that is not available.
     world.cache.fail_with(None);
     world.cache.set_replicas_lag(true);
     let answer = world.ingest().run(request("text", "", None)).await;
@@ -166,7 +166,8 @@ async fn the_same_key_with_another_payload_or_other_metadata_is_a_conflict_that_
         ingest.follow_up(answer.follow_up).await;
         assert_eq!(world.cache.records(), [id]);
     }
-    // The cache away: the archive, which forgets nothing, gets no payload of a request whose key is taken.
+    // While the cache is not available, the archive, which never deletes anything, gets no payload of a request whose
+    // key is taken.
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     let answer = ingest.run(request("other", "note", Some("key"))).await;
     assert_eq!(answer.response.status_code, 409);
@@ -178,7 +179,7 @@ async fn a_claim_is_checked_for_its_expiry_and_outlives_it_while_its_record_is_o
     let world = World::default();
     let ingest = world.ingest();
     let first = receipt(&ingest.run(request("text", "", Some("key"))).await.response);
-    advance(&world, CLAIM_LIFE);
+    advance(&world, CLAIM_LIFETIME);
     let again = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(receipt(&again.response).message_id, first.message_id, "the record is open");
 
@@ -192,7 +193,7 @@ async fn a_claim_is_checked_for_its_expiry_and_outlives_it_while_its_record_is_o
 
 #[tokio::test]
 async fn a_payload_is_kept_where_nobody_knows_whether_its_record_was_accepted() {
-    // Only the transaction fails: the look-up of the claim before it has answered.
+    // Only the transaction fails: the lookup of the claim before it has succeeded.
     let world = World::default();
     let ingest = world.ingest();
     world.open.fail_accepts(true);
@@ -208,7 +209,7 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
     let ingest = world.ingest();
     let answer = ingest.run(request("", "", None)).await;
     assert_eq!(answer.response.status_code, 400);
-    assert!(world.failed_store.objects().is_empty(), "keeping it comes after the response");
+    assert!(world.failed_store.objects().is_empty(), "it is stored after the response");
     ingest.follow_up(answer.follow_up).await;
     let letters = world.rejected_requests.letters();
     assert_eq!((letters.len(), letters[0].failure.kind), (1, ErrorKind::Invalid));
@@ -217,7 +218,7 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
     assert!(world.failed_store.objects().contains_key(key));
     assert!(world.dead_letters.letters().is_empty());
 
-    // What the deployment could not take is an operator's matter.
+    // A request that no store could take is reported to operators.
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
     let answer = ingest.run(request("text", "", None)).await;
@@ -226,13 +227,13 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
     assert_eq!((letters.len(), letters[0].failure.kind), (1, ErrorKind::Transient));
     assert!(letters[0].failure.payload_reference.as_ref().unwrap().key.starts_with("requests/"));
 
-    // Where the bytes cannot be kept either, the dead letter comes all the same.
+    // If the request cannot be preserved either, the dead letter is sent nevertheless.
     world.failed_store.fail_with(Some(ErrorName::FailedStoreUnavailable));
     let answer = ingest.run(request("text", "", None)).await;
     ingest.follow_up(answer.follow_up).await;
     let letters = world.dead_letters.letters();
     assert_eq!((letters.len(), &letters[1].failure.payload_reference), (2, &None));
-    assert!(letters[1].unfinished[0].contains("could not be kept"));
+    assert!(letters[1].unfinished[0].contains("could not be preserved"));
 }
 
 #[tokio::test]
@@ -283,7 +284,7 @@ async fn a_receipt_that_is_repeated_does_not_wait_for_the_cache() {
     let (ingest, event) = (world.ingest(), request("audit", "note", Some("key")));
     let mut answering = pin!(ingest.run(event.clone()));
     let mut again = None;
-    // Whatever does not hang is done by then.
+    // Everything that does not hang is done after so many polls.
     for _ in 0..100 {
         if let Poll::Ready(answer) = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await {
             again = Some(answer);

@@ -1,7 +1,7 @@
-//! Adoption: an acceptance that only a marker tells of becomes an open record.
+//! Adoption: makes an open record from an acceptance that is only stored in a marker.
 //!
-//! *Invariant:* nothing is started before the open record is there, and the marker goes last. Marker and acceptance carry the
-//! same id and attempt, so an acceptance whose reply was lost is met again, not made twice.
+//! *Invariant:* nothing is started before the open record is stored, and the marker is removed last. The marker and the
+//! acceptance have the same id and attempt, so an acceptance whose reply was lost is recognized and not made twice.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -21,19 +21,19 @@ use crate::{
     },
 };
 
-/// For how long one run adopts markers, so that it leaves time for what else is due.
+/// How long one run adopts markers, so that time is left for other work that is due.
 const BUDGET: Duration = Duration::from_secs(20);
 
-/// What became of a marker.
-enum Adoption {
-    /// Its record is open.
-    Done,
-    /// There was no time for it, or the table is away.
-    Left(Attempt),
-    /// A service could not be had.
-    Failed(Attempt),
-    /// Nothing helps before a person has looked; the log tells why.
-    Stuck(Attempt),
+/// The result of handling a marker.
+enum AdoptionResult {
+    /// The marker needs no further work: its record is open, or has been open before.
+    Adopted,
+    /// The marker was left for the next run, because the time was up or a service was not available.
+    Postponed(Attempt),
+    /// A transient error occurred.
+    TransientError(Attempt),
+    /// An error occurred that an operator must correct; the log has the cause.
+    PermanentError(Attempt),
 }
 
 impl<D: Deployment> Reconcile<D> {
@@ -47,22 +47,22 @@ impl<D: Deployment> Reconcile<D> {
             }
         };
         report.markers = attempts.len();
-        // These records are in no index yet.
+        // The index does not list these records yet.
         let ages = attempts.iter().map(|attempt| now.since(attempt.record.received_at()).as_secs());
         report.oldest_open_age_seconds = ages.max().unwrap_or(0);
-        let is_away = AtomicBool::new(false);
+        let is_unavailable = AtomicBool::new(false);
         let adoptions = stream::iter(attempts).map(async |attempt| {
-            if is_away.load(Ordering::Relaxed) || self.clock.now().since(now) >= BUDGET {
-                return Adoption::Left(attempt);
+            if is_unavailable.load(Ordering::Relaxed) || self.clock.now().since(now) >= BUDGET {
+                return AdoptionResult::Postponed(attempt);
             }
             match self.adopt(attempt, now).await {
-                Ok(()) => Adoption::Done,
+                Ok(()) => AdoptionResult::Adopted,
                 Err(error) => {
                     warn!(record.id = %attempt.record, error.name = error.name.as_str(), %error, "left an acceptance marker for the next run");
                     let is_transient = error.kind() == ErrorKind::Transient;
-                    // The table is away still; it would refuse the rest as well.
-                    is_away.fetch_or(is_transient, Ordering::Relaxed);
-                    if is_transient { Adoption::Failed(attempt) } else { Adoption::Stuck(attempt) }
+                    // The service is not available and would also fail for the other markers.
+                    is_unavailable.fetch_or(is_transient, Ordering::Relaxed);
+                    if is_transient { AdoptionResult::TransientError(attempt) } else { AdoptionResult::PermanentError(attempt) }
                 }
             }
         });
@@ -70,24 +70,24 @@ impl<D: Deployment> Reconcile<D> {
         let mut left = Vec::new();
         for adoption in adoptions {
             match adoption {
-                Adoption::Done => report.adopted += 1,
-                Adoption::Left(attempt) => left.push(attempt),
-                Adoption::Failed(attempt) => {
+                AdoptionResult::Adopted => report.adopted += 1,
+                AdoptionResult::Postponed(attempt) => left.push(attempt),
+                AdoptionResult::TransientError(attempt) => {
                     report.errors += 1;
                     left.push(attempt);
                 }
-                Adoption::Stuck(attempt) => {
+                AdoptionResult::PermanentError(attempt) => {
                     report.stuck += 1;
                     left.push(attempt);
                 }
             }
         }
-        self.keep_payloads(left).await;
+        self.remove_payload_expiries(left).await;
     }
 
-    /// Takes the expiry off the payloads of markers that cannot be adopted yet, in case that ingest has not. What was
-    /// archived instead is not in the cache, and stays as it is.
-    async fn keep_payloads(&self, attempts: Vec<Attempt>) {
+    /// Removes the expiry of the payloads of markers that cannot be adopted yet, in case ingest has not done so. A
+    /// payload that was archived by ingest is not in the cache and stays as it is.
+    async fn remove_payload_expiries(&self, attempts: Vec<Attempt>) {
         let kept = stream::iter(attempts)
             .map(Ok)
             .try_for_each_concurrent(self.settings.concurrency, async |attempt| {
@@ -102,15 +102,15 @@ impl<D: Deployment> Reconcile<D> {
         let Some(mut record) = self.markers.find(attempt).await? else { return Ok(()) };
         let id = attempt.record;
         let is_settled = match self.table.states(&[id]).await?.remove(&id) {
-            // The acceptance had reached the table after all, and everything since has been done: the record is closed, or
-            // is due to be.
+            // The acceptance had reached the table in spite of its error, and everything since has been done: the
+            // record is closed, or will be closed.
             Some(ItemState::Completed(_)) => true,
             Some(ItemState::Failed { attempt: failed, discarded }) => discarded || failed >= attempt.number(),
             Some(ItemState::Received) | None => false,
         };
         if !is_settled {
             record.look_at = now;
-            // Ingest starts nothing that only a marker tells of: there is no execution to wait for.
+            // Ingest does not start a record that only has a marker, so there is no execution to wait for.
             record.starts = 0;
             self.open.accept(&record, None).await?;
             info!(record.id = %id, "adopted an acceptance marker");

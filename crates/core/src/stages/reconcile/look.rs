@@ -1,4 +1,4 @@
-//! One look at one open record.
+//! One look of reconcile at one open record.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -7,12 +7,12 @@ use std::{
 
 use tracing::{error, info, warn};
 
-use super::{Looked, Reconcile, Settings};
+use super::{LookResult, Reconcile, Settings};
 use crate::{
     clock::{Clock as _, Timestamp},
     dead_letter::StageFailure,
     error::{ErrorKind, ErrorName, StageError},
-    idempotency::CLAIM_LIFE,
+    idempotency::CLAIM_LIFETIME,
     notification::Notification,
     open_record::{OpenRecord, OpenState},
     payload_search::is_missing,
@@ -25,16 +25,17 @@ use crate::{
     stages::{failure::FailedRecord, redrive},
 };
 
-/// When a record that this run has no start left for is looked at again, behind those that were not reached.
-const NEXT_RUN: Duration = Duration::from_mins(1);
+/// How long after this run reconcile looks again at a record for which no start was left. The record is then behind
+/// those that were not reached.
+const POSTPONE_DELAY: Duration = Duration::from_mins(1);
 
-/// After how many failed starts in one run the workflow is left in peace until the next.
+/// The number of failed starts after which one run starts no further executions.
 const MAX_FAILED_STARTS: usize = 20;
 
-/// How many executions an attempt has had at least before the workflow counts as unable to finish the record.
+/// The minimum number of executions of an attempt before the workflow counts as unable to finish the record.
 const MIN_STARTS: u32 = 3;
 
-/// What one run of reconcile may still use.
+/// The time and the starts that one run of reconcile may still use.
 #[derive(Debug)]
 pub(in crate::stages) struct Budget {
     began: Timestamp,
@@ -52,104 +53,113 @@ impl Budget {
         now.distance(self.began) >= self.settings.budget
     }
 
-    /// Takes one start out of the budget, where there is one.
+    /// Takes one start out of the budget. Returns whether the run may make it.
     pub(in crate::stages) fn take_start(&self) -> bool {
         self.failed_starts.load(Ordering::Relaxed) < MAX_FAILED_STARTS
             && self.starts.fetch_add(1, Ordering::Relaxed) < self.settings.max_starts
     }
 }
 
-/// What the record table says of a record.
+/// What the record table reports about a record.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Item<'a> {
-    /// The state of its item, where it has one.
-    Known(Option<&'a ItemState>),
+pub(super) enum ItemLookup<'a> {
+    /// The state of the record's item; `None` if it has no item.
+    Answered(Option<&'a ItemState>),
     /// The table could not be asked.
-    Unknown,
+    Unavailable,
 }
 
 impl<D: Deployment> Reconcile<D> {
-    /// Looks at a record that the index lists as due, and does what it is owed.
-    pub(super) async fn look(&self, id: RecordId, item: Item<'_>, budget: &Budget) -> Looked {
+    /// Looks at a record that the index lists as due, and does its pending work.
+    pub(super) async fn look(&self, id: RecordId, item: ItemLookup<'_>, budget: &Budget) -> LookResult {
         if budget.is_over(self.clock.now()) {
-            return Looked::Postponed;
+            return LookResult::Postponed;
         }
-        self.help(id, item, budget).await.unwrap_or_else(|error| {
+        self.do_pending_work(id, item, budget).await.unwrap_or_else(|error| {
             if error.name == ErrorName::WorkflowUnavailable {
                 budget.failed_starts.fetch_add(1, Ordering::Relaxed);
             }
             error!(record.id = %id, error.name = error.name.as_str(), %error, "could not reconcile record");
-            if error.kind() == ErrorKind::Transient { Looked::Postponed } else { Looked::Stuck }
+            if error.kind() == ErrorKind::Transient { LookResult::Postponed } else { LookResult::Stuck }
         })
     }
 
-    async fn help(&self, id: RecordId, item: Item<'_>, budget: &Budget) -> Result<Looked, StageError> {
+    async fn do_pending_work(
+        &self,
+        id: RecordId,
+        item: ItemLookup<'_>,
+        budget: &Budget,
+    ) -> Result<LookResult, StageError> {
         let now = self.clock.now();
-        // The index is a hint: the record may be closed, or somebody may have had its turn.
+        // The index is a hint: the record may be closed, or another caller may have taken its turn.
         let Some(record) = self.open.find(id).await?.filter(|record| record.look_at <= now) else {
-            return Ok(Looked::NotDue);
+            return Ok(LookResult::NotDue);
         };
         self.renew_claim(&record, now).await;
-        self.keep_payload(&record).await;
-        let Item::Known(item) = item else { return Ok(Looked::Postponed) };
+        self.remove_payload_expiry(&record).await;
+        let ItemLookup::Answered(item) = item else { return Ok(LookResult::Postponed) };
         let number = record.attempt().number();
         match (item, &record.state) {
-            (Some(ItemState::Completed(item)), _) => self.finish(&record, item, now).await,
-            // Also of a record that was discarded meanwhile: its subscribers are told that it has failed.
-            (_, OpenState::Failed { owed, .. }) if !owed.is_empty() => {
-                self.have_failure_handled(&record, now, ErrorName::WorkflowIncomplete, "").await
+            (Some(ItemState::Completed(item)), _) => self.announce_and_close(&record, item, now).await,
+            // This includes a record that was discarded meanwhile: its subscribers are informed that it has failed.
+            (_, OpenState::Failed { pending_steps, .. }) if !pending_steps.is_empty() => {
+                self.invoke_failure_function(&record, now, ErrorName::WorkflowIncomplete, "").await
             }
             (Some(ItemState::Failed { discarded: true, attempt }), _) if *attempt >= number => {
                 self.close(&record, now).await
             }
             (_, OpenState::Failed { failure, .. }) => {
-                redrive::automatically(self, &record, failure, budget, now).await
+                redrive::redrive_automatically(self, &record, failure, budget, now).await
             }
-            (_, OpenState::InProgress) => self.bring_on(&record, budget, now).await,
+            (_, OpenState::InProgress) => self.start_unless_missing(&record, budget, now).await,
         }
     }
 
-    /// Takes the turn, without a start.
+    /// Takes the turn of a record, without counting a start.
     async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
         self.open.take_turn(record, Turn { look_at, start: None, is_missing: false }).await
     }
 
-    /// Leaves a record for which this run has no start left, so that those behind it are looked at: whether their payloads are
-    /// there must be seen within minutes.
+    /// Moves the next look at a record for which this run has no start left, so that the records behind it are looked
+    /// at. A missing payload must be noticed within minutes, also behind a backlog.
     pub(in crate::stages) async fn postpone(
         &self,
         record: &OpenRecord,
         now: Timestamp,
-    ) -> Result<Looked, StageError> {
-        let turn = Turn { look_at: now.after(NEXT_RUN), start: None, is_missing: false };
+    ) -> Result<LookResult, StageError> {
+        let turn = Turn { look_at: now.after(POSTPONE_DELAY), start: None, is_missing: false };
         self.open.take_turn(record, turn).await?;
-        Ok(Looked::Postponed)
+        Ok(LookResult::Postponed)
     }
 
-    /// Announces a record that is complete, and closes it.
-    async fn finish(
+    /// Removes the payload of a complete record from the cache, announces the record and closes it.
+    async fn announce_and_close(
         &self,
         record: &OpenRecord,
         item: &CompletedItem,
         now: Timestamp,
-    ) -> Result<Looked, StageError> {
+    ) -> Result<LookResult, StageError> {
         if !self.take_turn(record, now).await? {
-            return Ok(Looked::NotDue);
+            return Ok(LookResult::NotDue);
         }
         self.cache.unlink(record.id()).await?;
-        let Some(record) = self.to_be_announced(record, now).await? else { return Ok(Looked::NotDue) };
+        let Some(record) = self.attempt_to_announce(record, now).await? else {
+            return Ok(LookResult::NotDue);
+        };
         for notification in Notification::of_completed(&self.event_source, &record.message, item) {
             self.topic.publish(&notification).await?;
         }
         self.open.close(record.attempt()).await?;
         info!(record.id = %record.id(), "announced and closed a completed record");
-        Ok(Looked::Closed)
+        Ok(LookResult::Closed)
     }
 
-    /// The attempt under which a complete record is announced. The message of a failed attempt tells where the payload was
-    /// when it failed, and the workflow may have announced that attempt in other words: the next one is announced.
-    async fn to_be_announced(
+    /// Returns the open record at the attempt under which a complete record is announced; `None` if another caller has
+    /// changed it. A failed attempt is not announced as completed: its message has the location of the payload at the
+    /// time of the failure, and the workflow may have announced the attempt with other content. The next attempt is
+    /// announced instead.
+    async fn attempt_to_announce(
         &self,
         record: &OpenRecord,
         now: Timestamp,
@@ -162,29 +172,29 @@ impl<D: Deployment> Reconcile<D> {
         Ok(current.filter(|current| current.attempt() == next.attempt()))
     }
 
-    /// Closes a record that a person has discarded.
-    async fn close(&self, record: &OpenRecord, now: Timestamp) -> Result<Looked, StageError> {
+    /// Closes a record that an operator has discarded.
+    async fn close(&self, record: &OpenRecord, now: Timestamp) -> Result<LookResult, StageError> {
         if !self.take_turn(record, now).await? {
-            return Ok(Looked::NotDue);
+            return Ok(LookResult::NotDue);
         }
         self.cache.unlink(record.id()).await?;
         self.open.close(record.attempt()).await?;
-        Ok(Looked::Closed)
+        Ok(LookResult::Closed)
     }
 
-    /// Starts an execution where none is under way, unless the payload is missing.
-    async fn bring_on(
+    /// Starts an execution if none is running, unless the payload is missing.
+    async fn start_unless_missing(
         &self,
         record: &OpenRecord,
         budget: &Budget,
         now: Timestamp,
-    ) -> Result<Looked, StageError> {
+    ) -> Result<LookResult, StageError> {
         let id = record.id();
         if record.durability != Durability::Archived || record.missing_since.is_some() {
             match is_missing(&self.cache, &self.failed_store, &self.archive, &record.message).await {
                 Ok(true) => {
                     let text = "the payload is in neither cache, failed bucket nor archive";
-                    return self.have_failure_handled(record, now, ErrorName::PayloadMissing, text).await;
+                    return self.invoke_failure_function(record, now, ErrorName::PayloadMissing, text).await;
                 }
                 Ok(false) => {}
                 Err(error) => {
@@ -200,13 +210,17 @@ impl<D: Deployment> Reconcile<D> {
         record: &OpenRecord,
         budget: &Budget,
         now: Timestamp,
-    ) -> Result<Looked, StageError> {
+    ) -> Result<LookResult, StageError> {
         if record.starts == 0 {
             return self.start_next(record, budget, now).await;
         }
         if !self.workflow.recognizes_names() {
             if now.since(record.started_at) < self.settings.restart_after {
-                return Ok(if self.take_turn(record, now).await? { Looked::Running } else { Looked::NotDue });
+                return Ok(if self.take_turn(record, now).await? {
+                    LookResult::Running
+                } else {
+                    LookResult::NotDue
+                });
             }
             return self.start_next(record, budget, now).await;
         }
@@ -214,38 +228,40 @@ impl<D: Deployment> Reconcile<D> {
             return self.postpone(record, now).await;
         }
         if !self.take_turn(record, now).await? {
-            return Ok(Looked::NotDue);
+            return Ok(LookResult::NotDue);
         }
         match self.workflow.start(&record.message, record.starts).await? {
             Start::Started => {
                 info!(record.id = %record.id(), attempt = record.attempt().number(), start = record.starts, "started the workflow");
-                Ok(Looked::Started)
+                Ok(LookResult::Started)
             }
-            Start::Running => Ok(Looked::Running),
-            // It ended, and neither closed the record nor had its failure handled.
+            Start::Running => Ok(LookResult::Running),
+            // The execution ended. This record needs another one if it is still open at this attempt and has not
+            // failed.
             Start::Ended => match self.open.find(record.id()).await? {
                 Some(again)
                     if again.attempt() == record.attempt() && again.state == OpenState::InProgress =>
                 {
                     self.start_next(&again, budget, now).await
                 }
-                _ => Ok(Looked::NotDue),
+                _ => Ok(LookResult::NotDue),
             },
         }
     }
 
-    /// Counts a further execution of the attempt, and starts it, unless patience is at its end. It is at its end only when an
-    /// execution that was started late enough has failed as well, so that an outage is not held against the record.
+    /// Counts a further execution of the attempt and starts it. If the attempt has been tried for long enough, has it
+    /// handled as a failure instead. The time is measured up to the last start, not up to now, so that an outage in
+    /// which nothing could be started does not count against the record.
     async fn start_next(
         &self,
         record: &OpenRecord,
         budget: &Budget,
         now: Timestamp,
-    ) -> Result<Looked, StageError> {
+    ) -> Result<LookResult, StageError> {
         let tried_for = record.started_at.since(record.message.begun_at());
         if tried_for >= self.settings.patience && record.starts >= MIN_STARTS {
-            let text = "the workflow has reached no end, however often it was started";
-            return self.have_failure_handled(record, now, ErrorName::WorkflowIncomplete, text).await;
+            let text = "the workflow was started repeatedly and did not bring the record to an end";
+            return self.invoke_failure_function(record, now, ErrorName::WorkflowIncomplete, text).await;
         }
         if !budget.take_start() {
             return self.postpone(record, now).await;
@@ -253,26 +269,26 @@ impl<D: Deployment> Reconcile<D> {
         let look_at = self.next_look(record.looks + 1, now);
         let turn = Turn { look_at, start: Some(now), is_missing: false };
         if !self.open.take_turn(record, turn).await? {
-            return Ok(Looked::NotDue);
+            return Ok(LookResult::NotDue);
         }
         let start = record.starts + 1;
         self.workflow.start(&record.message, start).await?;
         info!(record.id = %record.id(), attempt = record.attempt().number(), start, "started the workflow");
-        Ok(Looked::Started)
+        Ok(LookResult::Started)
     }
 
-    /// Has the failure function do what it does.
-    async fn have_failure_handled(
+    /// Takes the turn of a record and invokes the failure function for it.
+    async fn invoke_failure_function(
         &self,
         record: &OpenRecord,
         now: Timestamp,
         name: ErrorName,
         cause: &str,
-    ) -> Result<Looked, StageError> {
+    ) -> Result<LookResult, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
         let turn = Turn { look_at, start: None, is_missing: name == ErrorName::PayloadMissing };
         if !self.open.take_turn(record, turn).await? {
-            return Ok(Looked::NotDue);
+            return Ok(LookResult::NotDue);
         }
         let failure = StageFailure {
             stage: "workflow".to_owned(),
@@ -283,12 +299,12 @@ impl<D: Deployment> Reconcile<D> {
         let failed = FailedRecord::found(record.message.clone(), failure);
         let finished = self.failure_handler.handle(&failed).await?.finished;
         warn!(record.id = %record.id(), attempt = record.attempt().number(), error.name = name.as_str(), finished, "had a failure handled");
-        Ok(if finished { Looked::Failed } else { Looked::Postponed })
+        Ok(if finished { LookResult::Failed } else { LookResult::Postponed })
     }
 
-    /// Takes the expiry off the payload of a record in progress. Ingest does so after its response; it may have died in
-    /// between, and so may an earlier look.
-    async fn keep_payload(&self, record: &OpenRecord) {
+    /// Removes the expiry of the payload of a record in progress. Ingest does so after its response, but ingest or an
+    /// earlier look may have died before that.
+    async fn remove_payload_expiry(&self, record: &OpenRecord) {
         if record.durability == Durability::Archived || record.state != OpenState::InProgress {
             return;
         }
@@ -297,13 +313,14 @@ impl<D: Deployment> Reconcile<D> {
         }
     }
 
-    /// A key stands for its record as long as that is open.
+    /// Renews the claim of the record's idempotency key, because the key stands for the record as long as the record is
+    /// open.
     async fn renew_claim(&self, record: &OpenRecord, now: Timestamp) {
         let Some(key) = &record.key else { return };
-        if now.since(record.message.received_at) < CLAIM_LIFE / 2 {
+        if now.since(record.message.received_at) < CLAIM_LIFETIME / 2 {
             return;
         }
-        if let Err(error) = self.claims.renew(key, record.id(), now.after(CLAIM_LIFE)).await {
+        if let Err(error) = self.claims.renew(key, record.id(), now.after(CLAIM_LIFETIME)).await {
             warn!(record.id = %record.id(), error.name = error.name.as_str(), %error, "could not renew the claim of an open record");
         }
     }

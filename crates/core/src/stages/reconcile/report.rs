@@ -1,84 +1,86 @@
-//! What one run of reconcile saw and did: its output and its metrics.
+//! The result of one run of reconcile: its output and its metrics.
 
 use serde::{Deserialize, Serialize};
 
-/// What became of an open record that was looked at.
+/// The result of one look at an open record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looked {
+pub enum LookResult {
     /// An execution was started.
     Started,
-    /// An execution is under way.
+    /// An execution is running.
     Running,
-    /// The record was complete, or discarded; it is closed now.
+    /// The record was complete or discarded, and was closed.
     Closed,
-    /// The failure function has done its part.
+    /// The failure function has done all pending steps.
     Failed,
-    /// The failed record is at its next attempt.
+    /// The failed record was redriven.
     Redriven,
-    /// The failed record waits for a person.
+    /// The failed record waits for a decision of an operator.
     Undecided,
-    /// The record was closed, or another copy of reconcile had its turn.
+    /// The record was closed, or another caller took its turn.
     NotDue,
-    /// A service could not be had, or the budget is used up.
+    /// The work is left for a later look: a service was not available, the budget was used up, or steps are still
+    /// pending.
     Postponed,
-    /// Nothing helps before a person has looked; the log tells why.
+    /// An error occurred that an operator must correct; the log has the cause.
     Stuck,
 }
 
-/// The counts of one run. Ages are in whole seconds.
+/// The counts of one run of reconcile. Ages are in whole seconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// How many records are in progress.
     pub open: usize,
-    /// The age of the oldest of them; zero where there is none.
+    /// The age of the oldest record in progress; zero if there is none.
     pub oldest_open_age_seconds: u64,
-    /// How many failed records are not decided.
+    /// How many failed records wait for a decision.
     pub failed: usize,
-    /// The age of the oldest of them; zero where there is none.
+    /// The age of the oldest failed record; zero if there is none.
     pub oldest_failed_age_seconds: u64,
-    /// Whether there are more than were counted.
+    /// Whether there may be more open records than were counted.
     pub at_least: bool,
     /// How many acceptance markers were found.
     pub markers: usize,
-    /// How many of them were adopted.
+    /// How many acceptance markers were adopted.
     pub adopted: usize,
     /// How many records were due.
     pub due: usize,
-    /// How many of these were started.
+    /// How many executions were started.
     pub started: usize,
-    /// How many were under way.
+    /// How many due records had a running execution.
     pub running: usize,
-    /// How many were closed.
+    /// How many records were closed.
     pub closed: usize,
     /// How many failures were handled.
     pub failures_handled: usize,
     /// How many failed records were redriven automatically.
     pub redriven: usize,
-    /// How many failed records wait for a person.
+    /// How many due failed records wait for a decision of an operator.
     pub undecided: usize,
-    /// How many were left for the next run, because a service could not be had or the budget was used up.
+    /// How many due records were left for a later look, because a service was not available, the budget was used up, or
+    /// steps are still pending.
     pub postponed: usize,
-    /// How many need a person.
+    /// How many records and markers an operator must look into.
     pub stuck: usize,
-    /// How many were left for the next run, because the time was up.
+    /// How many due records were not looked at, because the time was up.
     pub not_reached: usize,
-    /// How many markers, or lists of them, could not be read or adopted.
+    /// How many errors occurred when markers were listed or adopted, without those that count as stuck.
     pub errors: usize,
 }
 
 impl Report {
-    pub(super) fn count(&mut self, looked: Looked) {
+    pub(super) fn count(&mut self, looked: LookResult) {
         *match looked {
-            Looked::Started => &mut self.started,
-            Looked::Running => &mut self.running,
-            Looked::Closed => &mut self.closed,
-            Looked::Failed => &mut self.failures_handled,
-            Looked::Redriven => &mut self.redriven,
-            Looked::Undecided => &mut self.undecided,
-            Looked::NotDue => return,
-            Looked::Postponed => &mut self.postponed,
-            Looked::Stuck => &mut self.stuck,
+            LookResult::Started => &mut self.started,
+            LookResult::Running => &mut self.running,
+            LookResult::Closed => &mut self.closed,
+            LookResult::Failed => &mut self.failures_handled,
+            LookResult::Redriven => &mut self.redriven,
+            LookResult::Undecided => &mut self.undecided,
+            LookResult::NotDue => return,
+            LookResult::Postponed => &mut self.postponed,
+            LookResult::Stuck => &mut self.stuck,
         } += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Reconcile: what is due is done, once, and nothing is given up too early.
+//! Tests of the reconcile stage: work that is due is done once, and no record is given up too early.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -33,7 +33,7 @@ fn advance(world: &World, duration: Duration) {
     world.clock.advance_ms(i64::try_from(duration.as_millis()).unwrap());
 }
 
-/// Puts a record's item to `COMPLETED`, as the workflow does before it closes the record.
+/// Changes the state of a record's item to `COMPLETED`, as the workflow does before it closes the record.
 async fn complete(world: &World, record: &OpenRecord) {
     let now = world.clock.now();
     let stored = (&world.table).put_received(&record.message, now).await.unwrap();
@@ -57,7 +57,7 @@ async fn a_workflow_that_was_not_started_is_started_and_one_that_runs_is_left_al
     advance(&world, FIRST_LOOK);
     assert_eq!(reconcile(&world).await.started, 1);
     assert_eq!(world.workflow.names(), [format!("{}-1-1", record.id())]);
-    assert!(world.cache.is_persisted(record.id()), "what ingest did not come to is made up for");
+    assert!(world.cache.is_persisted(record.id()), "reconcile removes the expiry if ingest did not");
     advance(&world, MAX_LOOK_INTERVAL);
     let report = reconcile(&world).await;
     assert_eq!((report.started, report.running), (0, 1));
@@ -133,7 +133,7 @@ async fn a_start_is_counted_and_its_turn_taken_before_it_is_made() {
     assert_eq!(reconcile(&world).await.postponed, 1);
     let open = world.open.get(record.id()).unwrap();
     assert_eq!(open.starts, 2, "the reply may have been lost");
-    assert!(open.look_at > world.clock.now(), "what cannot be helped does not starve the rest");
+    assert!(open.look_at > world.clock.now(), "a record that cannot be started does not starve the others");
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_record_stays_open_until_it_is_announced_and_unlinked() {
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     advance(&world, MAX_LOOK_INTERVAL);
     reconcile(&world).await;
-    assert!(world.open.get(record.id()).is_some(), "whoever closes has unlinked the payload first");
+    assert!(world.open.get(record.id()).is_some(), "a record is closed only after its payload is unlinked");
     world.cache.fail_with(None);
     advance(&world, MAX_LOOK_INTERVAL);
     assert_eq!(reconcile(&world).await.closed, 1);
@@ -189,7 +189,11 @@ async fn a_cache_that_lost_everything_is_noticed_within_minutes_and_each_record_
     advance(&world, MAX_LOOK_INTERVAL);
     reconcile(&world).await;
     let handled = world.failure_handler.handled();
-    assert_eq!(handled.len(), 2, "what is only in the cache is looked at every five minutes at the latest");
+    assert_eq!(
+        handled.len(),
+        2,
+        "a payload that is only in the cache is looked for at least every five minutes"
+    );
     assert!(handled.iter().all(|failed| failed.failures[0].error_name == "PayloadMissing"));
     // The failure function decides, at its second look.
     for record in &records {
@@ -204,7 +208,7 @@ async fn a_cache_that_lost_everything_is_noticed_within_minutes_and_each_record_
 async fn a_payload_that_was_archived_meanwhile_or_a_store_that_is_away_is_no_loss() {
     let world = World::default();
     let record = accepted(&world).await;
-    world.archive.plant(&record.id().archive_key(), PAYLOAD);
+    world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
     world.cache.lose_everything();
     advance(&world, FIRST_LOOK);
     assert_eq!(reconcile(&world).await.started, 1);
@@ -226,8 +230,8 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_not_missing() {
             for _ in 0..delay {
                 (&world.markers).list(1).await.unwrap();
             }
-            // All at once: whoever looks is slow.
-            world.archive.plant(&record.id().archive_key(), PAYLOAD);
+            // Both stores change at once, as they do for a slow reader.
+            world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
             world.cache.lose(|id| id == record.id());
         };
         let looking = world.reconcile(SETTINGS);
@@ -296,7 +300,7 @@ async fn a_transient_failure_is_redriven_when_it_is_due_and_another_waits_for_a_
 }
 
 #[tokio::test]
-async fn a_failure_with_duties_left_is_handed_to_the_failure_function_again() {
+async fn a_failure_with_pending_steps_is_handed_to_the_failure_function_again() {
     let world = World::default();
     let record = accepted(&world).await;
     world.topic.fail_with(Some(ErrorName::TopicUnavailable));
@@ -322,7 +326,7 @@ async fn a_discarded_record_is_closed() {
 #[tokio::test]
 async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     let world = World::default();
-    // No name is recognized, and still there is no execution to wait for.
+    // The workflow recognizes no names; nevertheless there is no execution to wait for.
     world.workflow.forget_names();
     let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
     (&world.cache).put(record.id(), PAYLOAD).await.unwrap();
@@ -344,19 +348,19 @@ async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
 #[tokio::test]
 async fn a_marker_never_reopens_a_record() {
     let world = World::default();
-    // The acceptance had reached the table after all, and the record is complete and closed.
+    // The acceptance had reached the table in spite of its error, and the record is complete and closed.
     let done = accepted(&world).await;
     complete(&world, &done).await;
     (&world.markers).mark(&done).await.unwrap();
     (&world.open).close(done.attempt()).await.unwrap();
-    // Another was discarded meanwhile.
+    // Another record was discarded meanwhile.
     let discarded = accepted(&world).await;
     world.failure(POLICY).run(failure(&discarded.message, "archive", "AccessDenied")).await.unwrap();
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
     (&world.table).discard(discarded.attempt(), &discard).await.unwrap();
     (&world.markers).mark(&discarded).await.unwrap();
     (&world.open).close(discarded.attempt()).await.unwrap();
-    // A third is at a later attempt.
+    // A third record has failed at its attempt.
     let later = accepted(&world).await;
     world.failure(POLICY).run(failure(&later.message, "archive", "CacheUnavailable")).await.unwrap();
     (&world.markers).mark(&later).await.unwrap();
@@ -380,7 +384,7 @@ async fn the_claim_of_an_open_record_is_renewed() {
     let claim = Claim::new(&record.message, Durability::Archived, now);
     let request = ClaimRequest { key, claim, replaces: None };
     (&world.open).accept(&record, Some(&request)).await.unwrap();
-    // Longer than a claim is kept that nobody renews.
+    // The loop takes longer than the table keeps a claim that nobody renews.
     for _ in 0..24 * 10 {
         advance(&world, Duration::from_hours(1));
         reconcile(&world).await;
@@ -399,7 +403,7 @@ async fn the_index_is_a_hint_and_the_table_must_answer() {
     assert_eq!(reconcile(&world).await.postponed, 1, "what is complete must not be started again");
     assert!(world.workflow.names().is_empty());
     world.open.fail_with(Some(ErrorName::TableUnavailable));
-    assert!(world.reconcile(SETTINGS).run().await.is_err(), "an alarm rings where nobody can look");
+    assert!(world.reconcile(SETTINGS).run().await.is_err(), "the run fails, which raises an alarm");
     assert_eq!(Attempt::first(record.id()), record.attempt());
 }
 
@@ -415,19 +419,19 @@ async fn a_backlog_is_counted_honestly_and_started_within_the_budget() {
     assert_eq!((report.open, report.at_least, report.due), (40, true, 40));
     assert_eq!((report.started, report.postponed), (10, 30));
     let looked_at = world.open.all().iter().filter(|record| record.looks > 0).count();
-    assert_eq!(looked_at, 40, "whether a payload is there does not wait for a start");
+    assert_eq!(looked_at, 40, "looking for a payload does not wait for a start");
     assert_eq!(report.oldest_open_age_seconds, 120);
     let settings = Settings { max_starts: 10, ..SETTINGS };
     for round in 2..=4 {
-        // The rest had its turn: whether a payload is there does not wait for a start.
+        // The other records had their turn: looking for a payload does not wait for a start.
         advance(&world, Duration::from_mins(1));
         world.reconcile(settings).run().await.unwrap();
         assert_eq!(world.workflow.names().len(), 10 * round, "what was not started is still due");
     }
 }
 
-/// How many records wait in a backlog, and how many of them no execution brings to an end: a fiftieth of a backlog of 100,000,
-/// and of the starts of one run.
+/// The number of records in a backlog, and the number of those that no execution completes. The backlog and the starts
+/// of one run are a fiftieth of their real sizes, which are 100,000 records and `SETTINGS.max_starts`.
 const BACKLOG: usize = 2_000;
 const HOPELESS: usize = 100;
 
@@ -440,12 +444,12 @@ async fn a_backlog_drains_although_some_of_it_cannot_be_helped() {
         backlog.push(accepted(&world).await);
     }
     advance(&world, FIRST_LOOK);
-    // The first of all executions are cut off again and again.
+    // The executions of the first records are cut off again and again.
     let hopeless: BTreeSet<_> = backlog.iter().take(HOPELESS).map(OpenRecord::id).collect();
     let mut rounds = 0;
     loop {
         let report = world.reconcile(settings).run().await.unwrap();
-        assert!(report.started <= settings.max_starts, "new records are left their share of starts");
+        assert!(report.started <= settings.max_starts, "new records keep their share of starts");
         world.workflow.end_all();
         for record in backlog.iter().filter(|record| !hopeless.contains(&record.id())) {
             if world.workflow.has_started(record.attempt()) {
@@ -457,7 +461,7 @@ async fn a_backlog_drains_although_some_of_it_cannot_be_helped() {
         if backlog.len() == HOPELESS {
             break;
         }
-        // Half of all starts go to those that cannot be helped: each is looked at every five minutes.
+        // Half of all starts go to the records that cannot be completed: each of them is looked at every five minutes.
         assert!(rounds < 120, "{} are left after {rounds} minutes", backlog.len());
         advance(&world, Duration::from_mins(1));
     }
@@ -468,7 +472,7 @@ async fn a_backlog_drains_although_some_of_it_cannot_be_helped() {
 async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     let world = World::default();
     let mut records = Vec::new();
-    // More than are adopted at once.
+    // There are more markers than are adopted concurrently.
     let count = SETTINGS.concurrency * 2;
     for _ in 0..count {
         let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
@@ -476,9 +480,9 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
         (&world.markers).mark(&record).await.unwrap();
         records.push(record);
     }
-    // The first that is listed.
+    // This is the first marker in the list.
     let spoiled = world.markers.marked()[0];
-    world.markers.spoil(spoiled);
+    world.markers.make_unreadable(spoiled);
     advance(&world, FIRST_LOOK);
     let report = reconcile(&world).await;
     assert_eq!(
@@ -492,7 +496,7 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     let report = reconcile(&world).await;
     assert!(
         report.oldest_open_age_seconds >= FIRST_LOOK.as_secs(),
-        "a record that only a marker tells of is open"
+        "a record that only has a marker is open"
     );
 }
 
@@ -507,7 +511,7 @@ async fn a_failure_is_told_although_a_person_has_decided_meanwhile() {
     (&world.table).discard(record.attempt(), &discard).await.unwrap();
     advance(&world, MAX_LOOK_INTERVAL);
     reconcile(&world).await;
-    assert_eq!(world.failure_handler.handled().len(), 1, "the announcement is owed first");
+    assert_eq!(world.failure_handler.handled().len(), 1, "the pending announcement comes first");
     assert!(world.open.get(record.id()).is_some());
 }
 
@@ -529,7 +533,7 @@ async fn automatic_redrives_are_within_the_budget_of_starts() {
 async fn a_record_that_was_completed_after_it_had_failed_is_announced_as_its_next_attempt() {
     let world = World::default();
     let record = accepted(&world).await;
-    // One execution of the attempt fails, and another, late, completes the record.
+    // One execution of the attempt fails, and another, late one completes the record.
     world.failure(POLICY).run(failure(&record.message, "metadata", "AccessDenied")).await.unwrap();
     complete(&world, &record).await;
     advance(&world, Duration::from_hours(6));

@@ -1,8 +1,8 @@
-//! Batches of the redrive queue: each message for itself, and those that failed said by name.
+//! Batches of the redrive queue: each message is handled separately, and the answer lists those that failed.
 
 use tracing::error;
 
-use super::{FORCE, Redrive};
+use super::{FORCE_ATTRIBUTE, Redrive};
 use crate::{
     SCHEMA_VERSION,
     dead_letter::DeadLetter,
@@ -12,13 +12,16 @@ use crate::{
 };
 
 impl<D: Deployment> Redrive<D> {
-    /// Redrives every message of a batch. One that fails stays on its queue, which tries again and then hands it to the
-    /// dead-letter queue as it is; so a message that is not a letter of ours comes back to whoever put it there.
+    /// Redrives every message of a batch. A message that fails stays on its queue, which delivers it again and later
+    /// moves it to the dead-letter queue unchanged. A message that is not a dead letter of this format therefore comes
+    /// back to the operator who sent it.
     pub async fn run(&self, batch: SqsEvent) -> BatchResponse {
         let mut response = BatchResponse::default();
         for message in batch.records {
             let redriven = match read(&message) {
-                Ok(letter) => self.redrive(letter, message.attribute(FORCE) == Some("true")).await.map(drop),
+                Ok(letter) => {
+                    self.redrive(letter, message.attribute(FORCE_ATTRIBUTE) == Some("true")).await.map(drop)
+                }
                 Err(error) => Err(error),
             };
             if let Err(error) = redriven {

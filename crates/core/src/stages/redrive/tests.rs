@@ -1,4 +1,4 @@
-//! Redrive: a failed record gets its next attempt, once.
+//! Tests of the redrive stage: a failed record gets its next attempt exactly once.
 
 use crate::{
     clock::Clock as _,
@@ -16,7 +16,7 @@ use crate::{
 
 const MANUAL: RedrivePolicy = RedrivePolicy { automatic: false, ..POLICY };
 
-/// A record that failed, with its dead letter.
+/// Makes a failed record, with its dead letter.
 async fn failed(world: &World) -> (OpenRecord, DeadLetter) {
     let record = accepted(world).await;
     world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_dead_letter_that_is_delivered_again_finds_the_same_attempt() {
     assert_eq!(world.workflow.names().len(), 1);
     assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt().next());
 
-    // Where names are not recognized, a second delivery starts nothing: reconcile would.
+    // If the workflow does not recognize names, a second delivery starts nothing: reconcile would start the attempt.
     let express = World::default();
     express.workflow.forget_names();
     let (_, letter) = failed(&express).await;
@@ -120,13 +120,13 @@ async fn a_parked_record_and_a_rejected_request_come_back() {
     let (record, mut letter) = failed(&world).await;
     letter.failure.attempt = 4;
     assert!(
-        matches!(redrive(&world, &letter, false).await, Redriven::PutBack(remark) if remark.contains("--force"))
+        matches!(redrive(&world, &letter, false).await, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("--force"))
     );
     assert!(world.dead_letters.take()[0].parked);
     assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt());
 
     letter.message_id = None;
-    assert!(matches!(redrive(&world, &letter, false).await, Redriven::PutBack(_)));
+    assert!(matches!(redrive(&world, &letter, false).await, Redriven::ReturnedToDeadLetterQueue(_)));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_dead_letter_of_an_attempt_that_has_not_failed_comes_back() {
     let mut request = letter.request.clone();
     request["messageID"] = other.id().to_string().into();
     let foreign = DeadLetter { message_id: Some(other.id()), request, ..letter };
-    assert!(matches!(redrive(&world, &foreign, false).await, Redriven::PutBack(_)));
+    assert!(matches!(redrive(&world, &foreign, false).await, Redriven::ReturnedToDeadLetterQueue(_)));
     assert!(world.workflow.names().is_empty());
 }
 
@@ -149,7 +149,10 @@ async fn a_redrive_waits_until_the_failure_is_told() {
     world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
     let letter = world.dead_letters.letters().remove(0);
     let outcome = world.redrive().redrive(letter, false).await.unwrap();
-    assert!(matches!(&outcome, Redriven::PutBack(remark) if remark.contains("still owes")), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("still pending")),
+        "{outcome:?}"
+    );
     assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt());
 }
 

@@ -1,5 +1,5 @@
-//! The contract suites: what every implementation of a port must do. Each suite uses fresh ids, so it may run
-//! against a shared service.
+//! The contract suites: tests that every implementation of a port must pass. Each suite uses new record ids, so it may
+//! run against a shared service.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod open_records;
@@ -31,7 +31,7 @@ fn now() -> Timestamp {
     samples::TestClock::default().now()
 }
 
-/// [`PayloadArchive`].
+/// Checks the contract of [`PayloadArchive`].
 pub async fn payload_archive(archive: &impl PayloadArchive) {
     let payload = Bytes::from_static(b"\0binary \xff payload");
     let message = samples::message(&payload);
@@ -40,18 +40,18 @@ pub async fn payload_archive(archive: &impl PayloadArchive) {
 
     let object = archive.store(&key, payload.clone().into(), &message.payload, now()).await.unwrap();
     assert_eq!((&object.reference.key, object.archived_at), (&key, now()));
-    assert_eq!(archive.find(&key).await.unwrap().as_ref(), Some(&object), "the object is there");
+    assert_eq!(archive.find(&key).await.unwrap().as_ref(), Some(&object), "the object must exist");
     assert_eq!((object.sha256, object.size_bytes), (message.payload.sha256, message.payload.size_bytes));
 
     let late = now().after(std::time::Duration::from_secs(90));
     let again = archive.store(&key, payload.clone().into(), &message.payload, late).await;
-    assert_eq!(again.expect("equal content may be stored again"), object, "and keeps its first time");
+    assert_eq!(again.expect("equal content may be stored again"), object, "the first time must remain");
 
     let other = samples::message_of(message.message_id, b"other");
     let conflict =
         archive.store(&key, Bytes::from_static(b"other").into(), &other.payload, now()).await.unwrap_err();
     assert_eq!(conflict.name, ErrorName::ArchiveConflict);
-    assert_eq!(archive.find(&key).await.unwrap(), Some(object), "a conflict leaves the object alone");
+    assert_eq!(archive.find(&key).await.unwrap(), Some(object), "a conflict must not change the object");
 
     let lie = samples::message(b"announced");
     let key = lie.message_id.archive_key();
@@ -77,7 +77,7 @@ async fn a_payload_comes_in_pieces_or_not_at_all(archive: &impl PayloadArchive) 
     let broken = PayloadSource::new(size, read(half, Some(gone)), move || read(again.clone(), Some(gone)));
     let error = archive.store(&key, broken, &message.payload, now()).await.expect_err("its source broke off");
     assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
-    assert_eq!(archive.find(&key).await.unwrap(), None, "half a payload is none");
+    assert_eq!(archive.find(&key).await.unwrap(), None, "a part of a payload must not be stored");
 
     let again = pieces.clone();
     let whole = PayloadSource::new(size, read(pieces, None), move || read(again.clone(), None));
@@ -85,18 +85,18 @@ async fn a_payload_comes_in_pieces_or_not_at_all(archive: &impl PayloadArchive) 
     assert_eq!((object.sha256, object.size_bytes), (message.payload.sha256, size));
 }
 
-/// [`FailedStore`].
+/// Checks the contract of [`FailedStore`].
 pub async fn failed_store(store: &impl FailedStore) {
     let key = format!("records/{}", samples::record_id().archive_key());
     let content = Bytes::from_static(b"kept");
     assert_eq!(store.fetch(&key).await.unwrap(), None);
     assert!(store.source(&key).await.unwrap().is_none());
     assert_eq!(store.find(&key).await.unwrap(), None);
-    let reference = store.keep(&key, content.clone()).await.unwrap();
+    let reference = store.preserve(&key, content.clone()).await.unwrap();
     assert_eq!(reference.key, key);
-    assert_eq!(store.keep(&key, content.clone()).await.expect("keeping may be repeated"), reference);
+    assert_eq!(store.preserve(&key, content.clone()).await.expect("the call may be repeated"), reference);
     assert_eq!(store.fetch(&key).await.unwrap().as_ref(), Some(&content));
-    let source = store.source(&key).await.unwrap().expect("what is there can be read piece by piece");
+    let source = store.source(&key).await.unwrap().expect("the object must be readable in pieces");
     for _ in 0..2 {
         let pieces: Vec<Bytes> = source.pieces().try_collect().await.unwrap();
         assert_eq!((pieces.concat(), source.size_bytes()), (content.to_vec(), 4));
@@ -104,21 +104,21 @@ pub async fn failed_store(store: &impl FailedStore) {
     assert_eq!(store.find(&key).await.unwrap(), Some(reference));
 }
 
-/// [`Workflow`] of a kind that recognizes names.
+/// Checks the contract of a [`Workflow`] that recognizes names.
 pub async fn workflow(workflow: &impl Workflow) {
     assert!(workflow.recognizes_names());
     let message = samples::message(b"payload");
     assert_eq!(workflow.start(&message, 1).await.unwrap(), Start::Started);
     let again = workflow.start(&message, 1).await.expect("starting may be repeated");
-    assert_ne!(again, Start::Started, "one start is one execution");
-    assert_eq!(workflow.start(&message, 2).await.unwrap(), Start::Started, "a second start is another one");
+    assert_ne!(again, Start::Started, "a start must not run twice");
+    assert_eq!(workflow.start(&message, 2).await.unwrap(), Start::Started, "it is a second execution");
 
-    // A later attempt of the record has executions of its own.
+    // A later attempt of the record has its own executions.
     let second = samples::redriven(&message);
     assert_eq!(workflow.start(&second, 1).await.unwrap(), Start::Started);
 }
 
-/// A failure of `message` at the archive stage.
+/// Creates a failure of `message` in the archive stage.
 pub fn failure_of(message: &InternalMessage) -> FailureSummary {
     let failures = vec![StageFailure {
         stage: "archive".to_owned(),
@@ -148,7 +148,7 @@ fn completed(mut message: InternalMessage, stored: &StoredMetadata) -> InternalM
     message
 }
 
-/// [`RecordTable`].
+/// Checks the contract of [`RecordTable`].
 pub async fn record_table(table: &impl RecordTable) {
     an_item_is_completed_once(table).await;
     a_failed_item_tells_of_the_latest_attempt(table).await;
@@ -161,17 +161,17 @@ async fn an_item_is_completed_once(table: &impl RecordTable) {
     let message = samples::message(b"payload");
     let id = message.message_id;
     let missing = table.complete(&message, times).await.unwrap_err();
-    assert_eq!(missing.name, ErrorName::ItemMissing, "there is nothing to complete yet");
+    assert_eq!(missing.name, ErrorName::ItemMissing, "there is no item to complete yet");
     let stored = table.put_received(&message, now()).await.unwrap();
     assert_eq!((stored.reference.primary_key, stored.stored_at), (id, now()));
     assert_eq!(table.states(&[id]).await.unwrap()[&id], ItemState::Received);
     let again = table.put_received(&message, later).await.expect("an equal item may be stored again");
-    assert_eq!(again, stored, "and keeps its first time");
+    assert_eq!(again, stored, "the first time must remain");
     let other = samples::message_of(id, b"other");
     assert_eq!(table.put_received(&other, now()).await.unwrap_err().name, ErrorName::MetadataConflict);
     assert_eq!(table.complete(&other, times).await.unwrap_err().name, ErrorName::ItemMissing);
     let foreign = table.fail(&other, &failure_of(&other)).await.unwrap_err();
-    assert_eq!(foreign.name, ErrorName::MetadataConflict, "another record's item is left alone");
+    assert_eq!(foreign.name, ErrorName::MetadataConflict, "the item of another payload must not be changed");
 
     let done = completed(message, &stored);
     assert_eq!(table.complete(&done, times).await.unwrap(), times);
@@ -186,7 +186,7 @@ async fn an_item_is_completed_once(table: &impl RecordTable) {
     assert_eq!((item.times, item.stored_at), (times, now()));
     assert_eq!(item.s3_reference, done.storage_context.s3_reference);
     assert_eq!(item.meta_data_reference, done.storage_context.meta_data_reference);
-    assert!(!table.discard(done.attempt(), &discard()).await.unwrap(), "what is complete is not discarded");
+    assert!(!table.discard(done.attempt(), &discard()).await.unwrap(), "a completed item is final");
 }
 
 fn discard() -> Discard {
@@ -195,26 +195,28 @@ fn discard() -> Discard {
 
 async fn a_failed_item_tells_of_the_latest_attempt(table: &impl RecordTable) {
     let state = async |id| table.states(&[id]).await.unwrap().remove(&id);
-    // A record whose metadata could not be stored still gets an item that reports its failure, and can recover.
+    // If the metadata of a record could not be stored, its failure creates an item, and the record can still be
+    // completed.
     let message = samples::message(b"never indexed");
     let id = message.message_id;
     let failure = failure_of(&message);
     assert_eq!(state(id).await, None);
     assert!(!table.discard(message.attempt(), &discard()).await.unwrap());
-    assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Marked);
-    assert_eq!(table.fail(&message, &failure).await.expect("failing may be repeated"), FailedItem::Marked);
+    assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Failed);
+    assert_eq!(table.fail(&message, &failure).await.expect("failing may be repeated"), FailedItem::Failed);
     assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: false }));
     assert!(table.discard(message.attempt(), &discard()).await.unwrap());
     assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: true }));
 
-    // What is known of a later attempt is not overwritten by an earlier one's late word, and is undecided again.
+    // A late failure of an earlier attempt must not overwrite the failure of a later attempt. The failure of a later
+    // attempt is undecided again.
     let second = samples::redriven(&message);
-    assert_eq!(table.fail(&second, &failure_of(&second)).await.unwrap(), FailedItem::Marked);
+    assert_eq!(table.fail(&second, &failure_of(&second)).await.unwrap(), FailedItem::Failed);
     assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Superseded);
     assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 2, discarded: false }));
     assert!(
         !table.discard(message.attempt(), &discard()).await.unwrap(),
-        "an earlier attempt's dead letter decides nothing"
+        "a discard of an earlier attempt must have no effect"
     );
 
     let times = CompletionTimes { archived_at: now(), completed_at: now() };

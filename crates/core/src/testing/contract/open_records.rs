@@ -6,13 +6,13 @@ use crate::{
     digest::Sha256,
     error::ErrorName,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
-    open_record::{FailureDuty, OpenKind, OpenRecord, OpenState},
+    open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
     ports::{Acceptance, AcceptanceMarkers, IdempotencyClaims, OpenRecords, Turn},
     receipt::Durability,
     testing::samples,
 };
 
-/// More than any suite leaves open.
+/// A limit that is larger than the number of records that any suite leaves open.
 const ALL: usize = 100_000;
 
 fn later(time: Timestamp, seconds: u64) -> Timestamp {
@@ -24,13 +24,13 @@ async fn listed(open: &impl OpenRecords, kind: OpenKind, record: &OpenRecord) ->
     listing.entries.iter().find(|entry| entry.id == record.id()).map(|entry| entry.look_at)
 }
 
-/// [`OpenRecords`].
+/// Checks the contract of [`OpenRecords`].
 pub async fn open_records(open: &impl OpenRecords) {
     acceptance_creates_and_nothing_else_does(open).await;
     turns_are_taken_once(open).await;
     a_failure_is_stored_once_and_redriven_once(open).await;
     a_missing_payload_is_missing_since_the_first_note(open).await;
-    closing_is_of_one_attempt(open).await;
+    closing_requires_the_current_attempt(open).await;
     assert!(open.list(OpenKind::InProgress, 0).await.unwrap().entries.is_empty(), "the limit holds");
 }
 
@@ -42,19 +42,21 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     assert!(!open.take_turn(&record, turn).await.unwrap());
     assert_eq!(open.note_missing(attempt, record.look_at, record.look_at).await.unwrap(), None);
     assert_eq!(open.fail(&failed(&record)).await.unwrap(), None);
-    open.owe(attempt, &[FailureDuty::Item], record.look_at).await.expect("what is closed owes nothing");
+    open.set_pending_steps(attempt, &[FailureStep::Item], record.look_at)
+        .await
+        .expect("the record is not open");
     assert_eq!(open.redrive(&redriven(&record)).await.unwrap(), None);
-    open.close(attempt).await.expect("what is not open is closed");
-    assert_eq!(open.find(id).await.unwrap(), None, "nothing but an acceptance opens a record");
+    open.close(attempt).await.expect("closing must be repeatable");
+    assert_eq!(open.find(id).await.unwrap(), None, "only an acceptance may create an open record");
 
     assert_eq!(open.accept(&record, None).await.unwrap(), Acceptance::Accepted);
     assert_eq!(open.find(id).await.unwrap().as_ref(), Some(&record));
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, Some(record.look_at));
-    // The reply to the first acceptance was lost, and meanwhile something was done for the record.
+    // The reply to the first acceptance was lost, and reconcile has taken a turn before the acceptance is repeated.
     let turn = Turn { look_at: later(record.look_at, 60), start: None, is_missing: false };
     assert!(open.take_turn(&record, turn).await.unwrap());
-    assert_eq!(open.accept(&record, None).await.unwrap(), Acceptance::Accepted, "a lost reply is no refusal");
-    assert_eq!(open.find(id).await.unwrap().unwrap().looks, 1, "what is open stays as it is");
+    assert_eq!(open.accept(&record, None).await.unwrap(), Acceptance::Accepted, "accept may be repeated");
+    assert_eq!(open.find(id).await.unwrap().unwrap().looks, 1, "must not change the record");
     let foreign = samples::open_record(&samples::message_of(id, b"other"));
     assert_eq!(open.accept(&foreign, None).await.unwrap_err().name, ErrorName::MetadataConflict);
     open.close(attempt).await.unwrap();
@@ -66,7 +68,7 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
     let look_at = later(record.look_at, 300);
     let turn = Turn { look_at, start: None, is_missing: false };
     assert!(open.take_turn(&record, turn).await.unwrap());
-    assert!(!open.take_turn(&record, turn).await.unwrap(), "a second copy comes too late");
+    assert!(!open.take_turn(&record, turn).await.unwrap(), "a turn is taken only once");
     let seen = open.find(record.id()).await.unwrap().unwrap();
     assert_eq!((seen.looks, seen.starts, seen.look_at), (1, record.starts, look_at));
     assert_eq!(seen.started_at, record.started_at);
@@ -79,7 +81,8 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
 }
 
 fn failed(record: &OpenRecord) -> OpenRecord {
-    let state = OpenState::Failed { failure: failure_of(&record.message), owed: FailureDuty::ALL.to_vec() };
+    let state =
+        OpenState::Failed { failure: failure_of(&record.message), pending_steps: FailureStep::ALL.to_vec() };
     OpenRecord { look_at: later(record.look_at, 30), state, ..record.clone() }
 }
 
@@ -94,7 +97,7 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     assert_eq!(
         open.redrive(&next).await.unwrap().as_ref(),
         Some(&record),
-        "what has not failed is not redriven"
+        "an attempt in progress must not be redriven"
     );
 
     let first = failed(&record);
@@ -109,24 +112,28 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     assert_eq!(
         open.fail(&second).await.unwrap().as_ref(),
         Some(&first),
-        "the first failure is the one that is told"
+        "the first stored failure must remain"
     );
 
     let look_at = later(first.look_at, 60);
-    open.owe(record.attempt(), &[FailureDuty::DeadLetter], look_at).await.unwrap();
-    let owing = open.find(record.id()).await.unwrap().unwrap();
-    assert!(matches!(&owing.state, OpenState::Failed { owed, .. } if *owed == [FailureDuty::DeadLetter]));
-    assert_eq!(owing.look_at, look_at);
-    open.owe(record.attempt(), &[], look_at).await.unwrap();
-    let owing = open.find(record.id()).await.unwrap().unwrap();
-    assert!(matches!(&owing.state, OpenState::Failed { owed, .. } if owed.is_empty()));
+    open.set_pending_steps(record.attempt(), &[FailureStep::DeadLetter], look_at).await.unwrap();
+    let with_pending_steps = open.find(record.id()).await.unwrap().unwrap();
+    assert!(
+        matches!(&with_pending_steps.state, OpenState::Failed { pending_steps, .. } if *pending_steps == [FailureStep::DeadLetter])
+    );
+    assert_eq!(with_pending_steps.look_at, look_at);
+    open.set_pending_steps(record.attempt(), &[], look_at).await.unwrap();
+    let with_pending_steps = open.find(record.id()).await.unwrap().unwrap();
+    assert!(
+        matches!(&with_pending_steps.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty())
+    );
 
     assert_eq!(open.redrive(&next).await.unwrap().as_ref(), Some(&next));
     assert_eq!(open.redrive(&next).await.unwrap().as_ref(), Some(&next), "redriving may be repeated");
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, Some(next.look_at));
     assert_eq!(listed(open, OpenKind::Failed, &record).await, None);
-    assert_eq!(open.fail(&first).await.unwrap(), None, "an attempt that was redriven cannot fail any more");
-    open.owe(record.attempt(), &[FailureDuty::Item], look_at).await.unwrap();
+    assert_eq!(open.fail(&first).await.unwrap(), None, "an attempt that was redriven must not fail later");
+    open.set_pending_steps(record.attempt(), &[FailureStep::Item], look_at).await.unwrap();
     assert_eq!(open.find(record.id()).await.unwrap(), Some(next.clone()));
     open.close(next.attempt()).await.unwrap();
 }
@@ -145,26 +152,26 @@ async fn a_missing_payload_is_missing_since_the_first_note(open: &impl OpenRecor
         let look_at = later(seen.look_at, 90);
         assert!(open.take_turn(&seen, Turn { look_at, start: None, is_missing }).await.unwrap());
         let noted = open.note_missing(attempt, later(second, 200), later(look_at, 90)).await.unwrap();
-        assert_eq!(noted, Some(expected), "a payload that was seen since is not missing since then");
+        assert_eq!(noted, Some(expected), "a turn that has found the payload must clear the time");
     }
     open.close(attempt).await.unwrap();
 }
 
-async fn closing_is_of_one_attempt(open: &impl OpenRecords) {
+async fn closing_requires_the_current_attempt(open: &impl OpenRecords) {
     let record = samples::open_record(&samples::message(b"payload"));
     let next = redriven(&record);
     open.accept(&record, None).await.unwrap();
     open.fail(&failed(&record)).await.unwrap();
     open.redrive(&next).await.unwrap();
-    open.close(record.attempt()).await.expect("an earlier attempt may end late");
-    assert!(open.find(record.id()).await.unwrap().is_some(), "the later attempt stays open");
+    open.close(record.attempt()).await.expect("closing an earlier attempt must succeed");
+    assert!(open.find(record.id()).await.unwrap().is_some(), "the later attempt must stay open");
     open.close(next.attempt()).await.unwrap();
     open.close(next.attempt()).await.expect("closing may be repeated");
     assert_eq!(open.find(record.id()).await.unwrap(), None);
     assert_eq!(listed(open, OpenKind::InProgress, &record).await, None);
 }
 
-/// [`IdempotencyClaims`], and the acceptances that make claims.
+/// Checks the contract of [`IdempotencyClaims`], and of the acceptances that create claims.
 pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl IdempotencyClaims) {
     let keyed = |payload: &[u8]| {
         let record = samples::open_record(&samples::message(payload));
@@ -184,10 +191,10 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
         Acceptance::Accepted,
         "a lost reply is no refusal"
     );
-    assert_eq!(open.accept(&second, Some(&late)).await.unwrap(), Acceptance::Held(claim.clone()));
-    assert_eq!(open.find(second.id()).await.unwrap(), None, "a record whose key is taken is not open");
+    assert_eq!(open.accept(&second, Some(&late)).await.unwrap(), Acceptance::KeyTaken(claim.clone()));
+    assert_eq!(open.find(second.id()).await.unwrap(), None, "the key is held by another record");
 
-    // The first record is closed, and its reply comes late all the same.
+    // The claim can still be renewed after its record was closed.
     open.close(first.attempt()).await.unwrap();
     let until = later(claim.expires_at, 3600);
     claims.renew(&key, first.id(), until).await.unwrap();
@@ -198,25 +205,25 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     assert_eq!(
         claims.find(&key).await.unwrap(),
         Some(renewed.clone()),
-        "a claim lives no shorter, and only by its holder"
+        "only the holder may renew a claim, and only to a later time"
     );
 
-    // An expired claim is replaced by whoever has read it, and by nobody who has read an older one.
+    // An expired claim can be replaced only by a request that names exactly this claim, not an older version of it.
     let stale = ClaimRequest { replaces: Some(claim), ..late.clone() };
-    assert_eq!(open.accept(&second, Some(&stale)).await.unwrap(), Acceptance::Held(renewed.clone()));
+    assert_eq!(open.accept(&second, Some(&stale)).await.unwrap(), Acceptance::KeyTaken(renewed.clone()));
     let takeover = ClaimRequest { replaces: Some(renewed), ..late };
     assert_eq!(open.accept(&second, Some(&takeover)).await.unwrap(), Acceptance::Accepted);
     assert_eq!(claims.find(&key).await.unwrap(), Some(other));
     open.close(second.attempt()).await.unwrap();
 
-    // A key that nobody has is not renewed into being.
+    // Renewing a key without a claim must not create a claim.
     let unknown =
         IdempotencyKey::of_header("contract", &Sha256::of(key.to_string().as_bytes()).to_string()).unwrap();
     claims.renew(&unknown, first.id(), until).await.unwrap();
     assert_eq!(claims.find(&unknown).await.unwrap(), None);
 }
 
-/// Many requests with one key at once: one is accepted, all others are held by it.
+/// Checks concurrent acceptances with one key: one is accepted, and all others return the claim of that record.
 pub async fn concurrent_claims<S: OpenRecords>(open: &S) {
     let records: Vec<_> = (0..8).map(|_| samples::open_record(&samples::message(b"payload"))).collect();
     let key = IdempotencyKey::of_header("contract", &records[0].id().to_string()).unwrap();
@@ -233,7 +240,7 @@ pub async fn concurrent_claims<S: OpenRecords>(open: &S) {
         .collect();
     assert_eq!(winners.len(), 1, "one key, one record");
     for outcome in &outcomes {
-        if let Acceptance::Held(claim) = outcome {
+        if let Acceptance::KeyTaken(claim) = outcome {
             assert_eq!(claim.message_id, winners[0]);
         }
     }
@@ -243,11 +250,11 @@ pub async fn concurrent_claims<S: OpenRecords>(open: &S) {
     }
 }
 
-/// [`AcceptanceMarkers`].
+/// Checks the contract of [`AcceptanceMarkers`].
 pub async fn acceptance_markers(markers: &impl AcceptanceMarkers) {
     let record = samples::open_record(&samples::message(b"payload"));
     let attempt = record.attempt();
-    markers.clear(attempt).await.expect("an absent marker is cleared");
+    markers.clear(attempt).await.expect("clearing an absent marker must succeed");
     assert_eq!(markers.find(attempt).await.unwrap(), None);
     markers.mark(&record).await.unwrap();
     markers.mark(&record).await.expect("marking may be repeated");

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt as _;
 
 use crate::{ports::payload_cache::PayloadCache, testing::samples};
 
-/// [`PayloadCache`].
+/// Checks the contract of [`PayloadCache`].
 pub async fn payload_cache(cache: &impl PayloadCache) {
     absence_is_definite(cache).await;
     bytes_come_back_as_they_went_in(cache).await;
@@ -16,10 +16,10 @@ pub async fn payload_cache(cache: &impl PayloadCache) {
 async fn absence_is_definite(cache: &impl PayloadCache) {
     let unknown = samples::record_id();
     assert_eq!(cache.payload(unknown).await.unwrap(), None, "an unknown record has no payload");
-    assert!(cache.source(unknown).await.unwrap().is_none(), "nor pieces of one");
-    assert_eq!(cache.size(unknown).await.unwrap(), None, "and no size");
-    assert!(!cache.persist(unknown).await.unwrap(), "there is nothing to persist");
-    cache.unlink(unknown).await.expect("what is not there is removed already");
+    assert!(cache.source(unknown).await.unwrap().is_none(), "an unknown record must have no pieces");
+    assert_eq!(cache.size(unknown).await.unwrap(), None, "an unknown record must have no size");
+    assert!(!cache.persist(unknown).await.unwrap(), "an unknown record must have no payload to persist");
+    cache.unlink(unknown).await.expect("unlinking an absent payload must succeed");
 }
 
 async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
@@ -34,9 +34,9 @@ async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
         assert_eq!(source.size_bytes(), payload.len() as u64);
         for _ in 0..2 {
             let pieces: Vec<Bytes> = source.pieces().try_collect().await.unwrap();
-            assert_eq!(pieces.concat(), payload, "in pieces, too, and again");
+            assert_eq!(pieces.concat(), payload, "the pieces must be the payload at each reading");
         }
-        // A reader that gives up leaves nothing behind that the next one would take for its answer.
+        // If a reader stops early, the next reader must not get the rest of its answer.
         let mut pieces = cache.source(id).await.unwrap().unwrap().pieces();
         pieces.try_next().await.unwrap();
         drop(pieces);
@@ -44,11 +44,11 @@ async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
         let source = cache.source(id).await.unwrap().unwrap();
         source.pieces().try_for_each(async |_| Ok(())).await.unwrap();
         cache.unlink(id).await.unwrap();
-        assert!(source.sha256().await.is_err(), "what is gone is no empty payload");
+        assert!(source.sha256().await.is_err(), "reading it must fail");
     }
     let (one, other) = (samples::record_id(), samples::record_id());
-    assert_ne!(cache.reference(one).key, cache.reference(other).key, "each record has a place of its own");
-    assert_eq!(cache.reference(one).server, cache.reference(other).server, "in the same cache");
+    assert_ne!(cache.reference(one).key, cache.reference(other).key, "each record must have its own key");
+    assert_eq!(cache.reference(one).server, cache.reference(other).server, "one cache");
 }
 
 async fn an_empty_payload_is_a_payload(cache: &impl PayloadCache) {
@@ -65,11 +65,11 @@ async fn every_call_may_be_repeated(cache: &impl PayloadCache) {
         cache.put(id, b"payload").await.unwrap();
     }
     for _ in 0..2 {
-        assert!(cache.persist(id).await.unwrap(), "a payload that was persisted already is still there");
+        assert!(cache.persist(id).await.unwrap(), "a persisted payload must be reported as present");
     }
     for _ in 0..2 {
         cache.unlink(id).await.unwrap();
     }
-    assert_eq!(cache.payload(id).await.unwrap(), None, "what was unlinked is gone");
+    assert_eq!(cache.payload(id).await.unwrap(), None, "it must be absent");
     assert!(!cache.persist(id).await.unwrap());
 }

@@ -1,4 +1,4 @@
-//! An archive in memory.
+//! The double of the archive.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use crate::{
 
 failing!(MemoryArchive);
 
-/// An archive in memory, and whether the next payload is altered on its way there.
+/// An archive in memory. The flag is true if the next payload is to be corrupted before it is stored.
 #[derive(Debug, Default)]
 pub struct MemoryArchive(Store<BTreeMap<String, Object>>, AtomicBool);
 
@@ -31,23 +31,23 @@ struct Object {
 }
 
 impl MemoryArchive {
-    /// All objects by key.
+    /// Returns all objects by key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         self.0.peek().iter().map(|(key, object)| (key.clone(), object.content.clone())).collect()
     }
 
-    /// The object under this key.
+    /// Returns the content of the object under this key.
     pub fn content(&self, key: &str) -> Option<Bytes> {
         self.0.peek().get(key).map(|object| object.content.clone())
     }
 
-    /// Lets the next payload be altered on its way.
-    pub fn alter_next(&self) {
+    /// Makes the next call of `store` fail, as if its payload was corrupted on the network.
+    pub fn corrupt_next(&self) {
         self.1.store(true, Ordering::Relaxed);
     }
 
-    /// Puts an object there, past every condition.
-    pub fn plant(&self, key: &str, content: &[u8]) {
+    /// Stores an object without any condition.
+    pub fn insert_unconditionally(&self, key: &str, content: &[u8]) {
         let archived_at = Timestamp::from_unix_ms(0).expect("the epoch is in range");
         let object = Object { content: Bytes::copy_from_slice(content), archived_at };
         self.0.peek().insert(key.to_owned(), object);
@@ -75,10 +75,10 @@ impl PayloadArchive for &MemoryArchive {
         descriptor: &PayloadDescriptor,
         now: Timestamp,
     ) -> Result<ArchivedObject, StageError> {
-        let broken_off = |error| {
+        let read_failure = |error| {
             StageError::new(ErrorName::ArchiveUnavailable, format!("store object {key}")).caused_by(error)
         };
-        let pieces: Vec<Bytes> = payload.pieces().try_collect().await.map_err(broken_off)?;
+        let pieces: Vec<Bytes> = payload.pieces().try_collect().await.map_err(read_failure)?;
         let payload = Bytes::from(pieces.concat());
         let mut objects = self.0.open().await?;
         let is_altered = self.1.swap(false, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The failure function and the failed bucket, in memory.
+//! The doubles of the failure function and of the failed bucket.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use super::{Store, archive::memory_reference};
 
 failing!(MemoryFailureHandler, MemoryFailedStore);
 
-/// A failure function that only notes what it was told to handle.
+/// A failure function that only records its inputs.
 #[derive(Debug, Default)]
 pub struct MemoryFailureHandler(Store<Vec<FailedRecord>>);
 
 impl MemoryFailureHandler {
-    /// What it was told to handle.
+    /// Returns the inputs of all calls.
     pub fn handled(&self) -> Vec<FailedRecord> {
         self.0.peek().clone()
     }
@@ -38,19 +38,19 @@ impl FailureHandler for &MemoryFailureHandler {
 pub struct MemoryFailedStore(Store<BTreeMap<String, Bytes>>);
 
 impl MemoryFailedStore {
-    /// All objects by key.
+    /// Returns all objects by key.
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
         self.0.peek().clone()
     }
 
-    /// The object under this key.
+    /// Returns the content of the object under this key.
     pub fn content(&self, key: &str) -> Option<Bytes> {
         self.0.peek().get(key).cloned()
     }
 }
 
 impl FailedStore for &MemoryFailedStore {
-    async fn keep(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
+    async fn preserve(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         self.0.open().await?.entry(key.to_owned()).or_insert(content);
         Ok(memory_reference(key))
     }

@@ -1,4 +1,4 @@
-//! Acceptance markers in memory.
+//! The double of the acceptance markers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,21 +16,21 @@ use super::Store;
 
 failing!(MemoryMarkers);
 
-/// Acceptance markers in memory, and those among them that cannot be read.
+/// Acceptance markers in memory, and the attempts whose markers cannot be read.
 #[derive(Debug, Default)]
 pub struct MemoryMarkers(Store<BTreeMap<Attempt, OpenRecord>>, Mutex<BTreeSet<Attempt>>);
 
 impl MemoryMarkers {
-    /// Makes a marker one that cannot be read.
-    pub fn spoil(&self, attempt: Attempt) {
-        self.spoiled().insert(attempt);
+    /// Makes the marker of an attempt unreadable.
+    pub fn make_unreadable(&self, attempt: Attempt) {
+        self.unreadable().insert(attempt);
     }
 
-    fn spoiled(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
+    fn unreadable(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
         self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The attempts that have markers.
+    /// Returns the attempts that have markers.
     pub fn marked(&self) -> Vec<Attempt> {
         self.0.peek().keys().copied().collect()
     }
@@ -48,8 +48,8 @@ impl AcceptanceMarkers for &MemoryMarkers {
 
     async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
         let found = self.0.open().await?.get(&attempt).cloned();
-        if self.spoiled().contains(&attempt) {
-            return Err(StageError::new(ErrorName::ServiceRefused, "read a marker that is spoiled"));
+        if self.unreadable().contains(&attempt) {
+            return Err(StageError::new(ErrorName::ServiceRefused, "read an unreadable marker"));
         }
         Ok(found)
     }

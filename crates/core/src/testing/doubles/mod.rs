@@ -1,10 +1,11 @@
-//! In-memory doubles. They model the conditional semantics of the real services, and each can be told to fail.
+//! In-memory doubles of the ports. They implement the conditional writes of the real services, and a test can make each
+//! of them fail.
 
-/// Gives doubles the method that makes them fail.
+/// Implements the method `fail_with` for doubles.
 macro_rules! failing {
     ($($double:ident),*) => {
         $(impl $double {
-            /// Every call fails with this error from now on; `None` ends that.
+            /// Makes every later call fail with this error. `None` makes calls succeed again.
             pub fn fail_with(&self, name: Option<ErrorName>) {
                 self.0.fail_with(name);
             }
@@ -42,7 +43,7 @@ pub use self::{
     workflow::MemoryWorkflow,
 };
 
-/// Lets other futures of the same task go on first.
+/// Yields once, so that other futures of the same task run first.
 async fn yield_once() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -55,7 +56,7 @@ async fn yield_once() {
     .await;
 }
 
-/// Shared state of a double, and the failure it was told to have.
+/// The shared state of a double, and the error with which its calls fail, if a test has set one.
 #[derive(Debug, Default)]
 struct Store<T> {
     state: Mutex<T>,
@@ -63,7 +64,8 @@ struct Store<T> {
 }
 
 impl<T> Store<T> {
-    /// The state, for one effect. Others that run at the same time have their effects before it, as with a real store.
+    /// Locks the state for one effect, or fails if a test has set an error. It yields first: concurrent effects may
+    /// take place before this one, as with a real store.
     async fn open(&self) -> Result<MutexGuard<'_, T>, StageError> {
         yield_once().await;
         if let Some(name) = *self.failing.lock().unwrap_or_else(PoisonError::into_inner) {

@@ -1,4 +1,4 @@
-//! A topic in memory.
+//! The double of the notification topic.
 
 use crate::{
     error::{ErrorName, StageError},
@@ -10,12 +10,12 @@ use super::Store;
 
 failing!(MemoryNotifier);
 
-/// A topic in memory.
+/// A notification topic in memory.
 #[derive(Debug, Default)]
 pub struct MemoryNotifier(Store<Vec<Notification>>);
 
 impl MemoryNotifier {
-    /// What was published.
+    /// Returns the published notifications.
     pub fn published(&self) -> Vec<Notification> {
         self.0.peek().clone()
     }

@@ -1,5 +1,5 @@
-//! The open-record table and the idempotency table in memory. They are one store, because an acceptance writes both in one
-//! transaction.
+//! The double of the open-record table and the idempotency table. Both are one store, because an acceptance writes both
+//! in one transaction.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
-    open_record::{FailureDuty, IndexEntry, IndexListing, OpenKind, OpenRecord, OpenState},
+    open_record::{FailureStep, IndexEntry, IndexListing, OpenKind, OpenRecord, OpenState},
     ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
     record_id::RecordId,
 };
@@ -29,34 +29,34 @@ struct State {
 }
 
 impl State {
-    /// The open record of an attempt that is the record's current one.
+    /// Returns the open record of an attempt, if it is the current attempt of the record.
     fn current(&mut self, attempt: Attempt) -> Option<&mut OpenRecord> {
         self.open.get_mut(&attempt.record).filter(|open| open.attempt() == attempt)
     }
 }
 
 impl MemoryOpenRecords {
-    /// All open records.
+    /// Returns all open records.
     pub fn all(&self) -> Vec<OpenRecord> {
         self.0.peek().open.values().cloned().collect()
     }
 
-    /// The open record of this id.
+    /// Returns the open record with this id.
     pub fn get(&self, id: RecordId) -> Option<OpenRecord> {
         self.0.peek().open.get(&id).cloned()
     }
 
-    /// All claims.
+    /// Returns all claims.
     pub fn claims(&self) -> BTreeMap<IdempotencyKey, Claim> {
         self.0.peek().claims.clone()
     }
 
-    /// Makes every acceptance fail, and nothing else.
+    /// Makes every acceptance fail, or ends that. Other calls are not affected.
     pub fn fail_accepts(&self, fails: bool) {
         self.0.peek().fails_accepts = fails;
     }
 
-    /// Removes the claims that are to be removed, as DynamoDB's time-to-live does.
+    /// Removes the claims that may be removed at `now`, as DynamoDB's time-to-live does.
     pub fn expire_claims(&self, now: Timestamp) {
         self.0.peek().claims.retain(|_, claim| claim.removable_at() > now);
     }
@@ -72,7 +72,7 @@ impl OpenRecords for &MemoryOpenRecords {
         if state.fails_accepts {
             return Err(StageError::new(
                 ErrorName::TableUnavailable,
-                "accept, in a double that was told to fail",
+                "accept a record: a test made acceptances fail",
             ));
         }
         if let Some(known) = state.open.get(&record.id()) {
@@ -82,7 +82,7 @@ impl OpenRecords for &MemoryOpenRecords {
             match state.claims.get(&request.key) {
                 Some(held) if held.message_id == record.id() => return Ok(Acceptance::Accepted),
                 Some(held) if Some(held) != request.replaces.as_ref() => {
-                    return Ok(Acceptance::Held(held.clone()));
+                    return Ok(Acceptance::KeyTaken(held.clone()));
                 }
                 _ => state.claims.insert(request.key, request.claim.clone()),
             };
@@ -147,17 +147,17 @@ impl OpenRecords for &MemoryOpenRecords {
         }))
     }
 
-    async fn owe(
+    async fn set_pending_steps(
         &self,
         attempt: Attempt,
-        owed: &[FailureDuty],
+        pending_steps: &[FailureStep],
         look_at: Timestamp,
     ) -> Result<(), StageError> {
         let mut state = self.0.open().await?;
         if let Some(open) = state.current(attempt)
-            && let OpenState::Failed { owed: left, .. } = &mut open.state
+            && let OpenState::Failed { pending_steps: left, .. } = &mut open.state
         {
-            *left = owed.to_vec();
+            *left = pending_steps.to_vec();
             open.look_at = look_at;
         }
         Ok(())
@@ -182,7 +182,8 @@ impl OpenRecords for &MemoryOpenRecords {
     }
 }
 
-/// An open record that is there is this one, from a call whose reply was lost, or its later self.
+/// Checks that the existing open record is the same record, accepted by a call whose reply was lost. Fails if that
+/// record has another payload.
 fn same_record(known: &OpenRecord, record: &OpenRecord) -> Result<(), StageError> {
     if known.message.payload.sha256 == record.message.payload.sha256 {
         return Ok(());

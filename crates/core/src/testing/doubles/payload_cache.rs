@@ -1,4 +1,4 @@
-//! A payload cache in memory.
+//! The double of the payload cache.
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     message::RedisReference,
-    payload_source::{PayloadSource, Pieces, opened_later},
+    payload_source::{PayloadSource, Pieces, open_on_first_read},
     ports::payload_cache::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
@@ -18,7 +18,7 @@ use crate::{
 
 failing!(MemoryPayloadCache);
 
-/// A payload cache in memory, at the level `replicated` unless it is told otherwise.
+/// A payload cache in memory. Its durability is `replicated` unless a test changes it.
 #[derive(Debug, Default)]
 pub struct MemoryPayloadCache(Arc<Store<State>>);
 
@@ -30,7 +30,7 @@ struct State {
     capacity: Option<usize>,
     replicas_lag: bool,
     hangs: bool,
-    answers_as_empty: bool,
+    reports_absence: bool,
     breaks_off: bool,
     puts: usize,
 }
@@ -39,30 +39,31 @@ struct State {
 struct Entry {
     payload: Bytes,
     persisted: bool,
-    /// Whether the replicas have it, too.
+    /// Whether the replicas have the payload, too.
     replicated: bool,
 }
 
-/// How long what was never accepted is kept.
+/// The time after which a payload expires that was never persisted.
 const EXPIRY: Duration = Duration::from_hours(7 * 24);
 
 impl MemoryPayloadCache {
-    /// Makes every put count as [`Durability::Durable`].
+    /// Makes the cache report the durability [`Durability::Durable`].
     pub fn set_durable(&self) {
         self.0.peek().durable = true;
     }
 
-    /// Limits the bytes of all payloads together; a put beyond the limit is refused. `None` ends that.
+    /// Limits the total size of all payloads. A put beyond the limit fails. `None` removes the limit.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.0.peek().capacity = bytes;
     }
 
-    /// Makes every put take effect and never answer.
+    /// Makes every put store its payload and never return.
     pub fn set_hangs(&self, hangs: bool) {
         self.0.peek().hangs = hangs;
     }
 
-    /// Makes every put end unconfirmed: the payload is stored, and the caller is told that it may not be.
+    /// Makes every put store its payload and then fail, because the replicas do not confirm it. Ending this gives all
+    /// payloads to the replicas.
     pub fn set_replicas_lag(&self, lag: bool) {
         let mut state = self.0.peek();
         state.replicas_lag = lag;
@@ -71,70 +72,71 @@ impl MemoryPayloadCache {
         }
     }
 
-    /// Loses the primaries, and makes their replicas primaries: what these do not have is gone.
+    /// Replaces the primaries by their replicas. Payloads that the replicas do not have are lost.
     pub fn fail_over(&self) {
         self.0.peek().entries.retain(|_, entry| entry.replicated);
     }
 
-    /// Answers every read as if there were nothing, and takes no write, as a node does that came up empty before its replica
+    /// Makes every read report absence and every write fail, as a node does that restarted empty before its replica
     /// took over.
-    pub fn set_answers_as_empty(&self, empty: bool) {
-        self.0.peek().answers_as_empty = empty;
+    pub fn set_reports_absence(&self, empty: bool) {
+        self.0.peek().reports_absence = empty;
     }
 
-    /// Lets every payload that is read in pieces break off after the first one, as a connection does that dies.
+    /// Makes every read of a payload in pieces fail in the middle, as a lost connection does.
     pub fn set_breaks_off(&self, breaks_off: bool) {
         self.0.peek().breaks_off = breaks_off;
     }
 
-    /// Forgets some payloads, as the loss of all nodes of a shard does.
+    /// Removes some payloads, as the loss of all nodes of a shard does.
     pub fn lose(&self, is_lost: impl Fn(RecordId) -> bool) {
         self.0.peek().entries.retain(|id, _| !is_lost(*id));
     }
 
-    /// Forgets every payload, as the loss of all nodes does.
+    /// Removes every payload, as the loss of all nodes does.
     pub fn lose_everything(&self) {
         self.0.peek().entries.clear();
     }
 
-    /// Forgets every payload that was not persisted, as the passing of seven days does.
+    /// Removes every payload that was not persisted, as if seven days had passed.
     pub fn expire_unaccepted(&self) {
         self.0.peek().entries.retain(|_, entry| entry.persisted);
     }
 
-    /// Forgets every payload that was not persisted and came seven days before `now`, by the time in the record's id.
+    /// Removes every payload that was not persisted and that arrived at least seven days before `now`, by the time in
+    /// the record's id.
     pub fn expire(&self, now: Timestamp) {
         self.0.peek().entries.retain(|id, entry| entry.persisted || now.since(id.received_at()) < EXPIRY);
     }
 
-    /// Replaces a payload, as no correct program would.
+    /// Replaces a payload, to simulate corruption.
     pub fn corrupt(&self, id: RecordId, payload: &[u8]) {
         if let Some(entry) = self.0.peek().entries.get_mut(&id) {
             entry.payload = Bytes::copy_from_slice(payload);
         }
     }
 
-    /// Whether there is a payload of this record.
+    /// Returns whether the cache has the payload of this record.
     pub fn holds(&self, id: RecordId) -> bool {
         self.0.peek().entries.contains_key(&id)
     }
 
-    /// Whether there is a payload of this record that the loss of one node leaves.
+    /// Returns whether the replicas have the payload of this record.
     pub fn is_replicated(&self, id: RecordId) -> bool {
         self.0.peek().entries.get(&id).is_some_and(|entry| entry.replicated)
     }
 
-    /// Whether there is a payload of this record that does not expire.
+    /// Returns whether the cache has the payload of this record without an expiry.
     pub fn is_persisted(&self, id: RecordId) -> bool {
         self.0.peek().entries.get(&id).is_some_and(|entry| entry.persisted)
     }
 
-    /// The records that have a payload here.
+    /// Returns the ids of the records that have a payload in the cache.
     pub fn records(&self) -> Vec<RecordId> {
         self.0.peek().entries.keys().copied().collect()
     }
 
-    /// How many puts were attempted.
+    /// Returns the number of calls of `put`.
     pub fn puts(&self) -> usize {
         self.0.peek().puts
     }
@@ -161,7 +163,7 @@ impl MemoryPayloadCache {
     }
 }
 
-/// A payload as it comes over a network.
+/// Returns a payload as a stream of pieces. With `breaks_off`, the stream fails after the first half.
 fn pieces(payload: &Bytes, breaks_off: bool) -> Pieces {
     let read = if breaks_off { payload.len() / 2 } else { payload.len() };
     let mut pieces: Vec<_> =
@@ -192,11 +194,11 @@ impl PayloadCache for &MemoryPayloadCache {
     async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
         let Some(payload) = self.payload(id).await? else { return Ok(None) };
         let opened = pieces(&payload, self.0.peek().breaks_off);
-        // What is read again is what is there then.
+        // A repeated read returns the payload that the cache has at that time.
         let store = Arc::clone(&self.0);
         let again = move || {
             let store = Arc::clone(&store);
-            opened_later(async move {
+            open_on_first_read(async move {
                 let state = store.open().await?;
                 let entry = state.visible(id);
                 Ok::<_, StageError>(entry.map(|entry| pieces(&entry.payload, state.breaks_off)))
@@ -226,11 +228,11 @@ impl PayloadCache for &MemoryPayloadCache {
 
 impl State {
     fn visible(&self, id: RecordId) -> Option<&Entry> {
-        self.entries.get(&id).filter(|_| !self.answers_as_empty)
+        self.entries.get(&id).filter(|_| !self.reports_absence)
     }
 
     fn check_writable(&self, id: RecordId) -> Result<(), StageError> {
-        if self.answers_as_empty {
+        if self.reports_absence {
             let operation = format!("write record {id}: the primary is being replaced");
             return Err(StageError::new(ErrorName::CacheUnavailable, operation));
         }

@@ -1,4 +1,4 @@
-//! The queues of dead letters, in memory.
+//! The double of the queues of dead letters.
 
 use crate::{
     dead_letter::DeadLetter,
@@ -15,12 +15,12 @@ failing!(MemoryDeadLetters);
 pub struct MemoryDeadLetters(Store<Vec<DeadLetter>>);
 
 impl MemoryDeadLetters {
-    /// The messages on the queue.
+    /// Returns the dead letters on the queue.
     pub fn letters(&self) -> Vec<DeadLetter> {
         self.0.peek().clone()
     }
 
-    /// Takes all messages off the queue.
+    /// Removes all dead letters from the queue and returns them.
     pub fn take(&self) -> Vec<DeadLetter> {
         std::mem::take(&mut *self.0.peek())
     }

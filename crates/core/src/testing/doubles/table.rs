@@ -1,4 +1,4 @@
-//! An index in memory.
+//! The double of the record table.
 
 use std::collections::BTreeMap;
 
@@ -16,22 +16,22 @@ use super::Store;
 
 failing!(MemoryTable);
 
-/// An index in memory.
+/// A record table in memory.
 #[derive(Debug, Default)]
 pub struct MemoryTable(Store<BTreeMap<RecordId, Item>>);
 
 /// An item of a [`MemoryTable`].
 #[derive(Clone, Debug)]
 pub struct Item {
-    /// The message as last written.
+    /// The message of the last write.
     pub message: InternalMessage,
-    /// The state of the record, as the item spells it.
+    /// The state of the record: `RECEIVED`, `COMPLETED` or `FAILED`.
     pub status: &'static str,
-    /// When the metadata was stored.
+    /// The time when the metadata was stored.
     pub stored_at: Option<Timestamp>,
-    /// When the record was completed.
+    /// The times of the record's completion.
     pub completion: Option<CompletionTimes>,
-    /// Why the last attempt failed.
+    /// The failure of the last failed attempt.
     pub failure: Option<FailureSummary>,
     /// The number of the attempt that an operator discarded.
     pub discarded: Option<u32>,
@@ -62,12 +62,12 @@ impl Item {
 }
 
 impl MemoryTable {
-    /// All items.
+    /// Returns all items.
     pub fn items(&self) -> BTreeMap<RecordId, Item> {
         self.0.peek().clone()
     }
 
-    /// The item of a record.
+    /// Returns the item of a record.
     pub fn item(&self, id: RecordId) -> Option<Item> {
         self.0.peek().get(&id).cloned()
     }
@@ -122,7 +122,7 @@ impl RecordTable for &MemoryTable {
         let mut items = self.0.open().await?;
         let item = items.entry(message.message_id).or_insert_with(|| Item::new(message, "FAILED", None));
         if item.message.payload.sha256 != message.payload.sha256 {
-            let operation = format!("mark item {} as failed: it is of another payload", message.message_id);
+            let operation = format!("mark item {} as failed: it has another payload", message.message_id);
             return Err(StageError::new(ErrorName::MetadataConflict, operation));
         }
         if item.status == "COMPLETED" {
@@ -137,7 +137,7 @@ impl RecordTable for &MemoryTable {
             item.message.storage_context = message.storage_context.clone();
             item.failure = Some(failure.clone());
         }
-        Ok(FailedItem::Marked)
+        Ok(FailedItem::Failed)
     }
 
     async fn discard(&self, attempt: Attempt, _: &Discard) -> Result<bool, StageError> {

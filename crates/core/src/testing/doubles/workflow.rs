@@ -1,4 +1,4 @@
-//! A workflow that runs nothing.
+//! The double of the workflow.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use super::Store;
 
 failing!(MemoryWorkflow);
 
-/// A workflow that only notes what was started. Like `STANDARD`, it recognizes names unless it is told otherwise.
+/// A workflow that only records its starts. Like a `STANDARD` state machine, it recognizes names unless a test changes
+/// that.
 #[derive(Debug, Default)]
 pub struct MemoryWorkflow(Store<State>);
 
@@ -21,7 +22,7 @@ pub struct MemoryWorkflow(Store<State>);
 struct State {
     executions: BTreeMap<String, Execution>,
     forgets_names: bool,
-    /// Starts under a name that was used, where names are forgotten.
+    /// The number of starts under a name that was already used, counted while names are not recognized.
     repeated: usize,
 }
 
@@ -32,32 +33,32 @@ struct Execution {
 }
 
 impl MemoryWorkflow {
-    /// Makes the workflow one that does not recognize names, like `EXPRESS`.
+    /// Makes the workflow ignore the names of executions, as an `EXPRESS` state machine does.
     pub fn forget_names(&self) {
         self.0.peek().forgets_names = true;
     }
 
-    /// The names of all executions.
+    /// Returns the names of all executions.
     pub fn names(&self) -> Vec<String> {
         self.0.peek().executions.keys().cloned().collect()
     }
 
-    /// Whether an execution of this attempt was started.
+    /// Returns whether the first execution of this attempt was started.
     pub fn has_started(&self, attempt: Attempt) -> bool {
         self.0.peek().executions.contains_key(&attempt.execution_name(FIRST_START))
     }
 
-    /// The inputs of all executions.
+    /// Returns the inputs of all executions.
     pub fn started(&self) -> Vec<InternalMessage> {
         self.0.peek().executions.values().map(|execution| execution.input.clone()).collect()
     }
 
-    /// How often a name was started that had been started before.
+    /// Returns the number of starts under a name that was already used.
     pub fn repeated(&self) -> usize {
         self.0.peek().repeated
     }
 
-    /// Lets every execution be at its end.
+    /// Marks every execution as ended.
     pub fn end_all(&self) {
         self.0.peek().executions.values_mut().for_each(|execution| execution.has_ended = true);
     }
