@@ -8,8 +8,8 @@ use aws_sdk_lambda::{
 };
 use custody_core::{
     error::{ErrorName, StageError},
+    failed_record::{FailedRecord, FailureReceipt},
     ports::FailureHandler,
-    stages::failure::{FailedRecord, FailureReceipt},
 };
 
 use crate::classify::stage_error;

@@ -62,8 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_count_above_the_limit_is_a_minimum_and_closed_records_are_left_out() {
-        let memory = MemoryOpenRecords::default();
-        let open = &memory;
+        let open = MemoryOpenRecords::default();
         let now = samples::TestClock::default().now();
         let mut ids = Vec::new();
         for age in [5, 1, 3] {

@@ -11,6 +11,7 @@ pub mod dead_letter;
 pub mod digest;
 pub mod envelope;
 pub mod error;
+pub mod failed_record;
 pub mod idempotency;
 pub mod json;
 pub mod lookup;

@@ -12,6 +12,7 @@ use custody_core::{
     clock::Timestamp,
     dead_letter::{DeadLetter, FailureSummary},
     error::{ErrorName, StageError},
+    failed_record::{FailedRecord, FailureReceipt},
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
     message::{InternalMessage, PayloadDescriptor, RedisReference, S3Reference},
     notification::Notification,
@@ -24,7 +25,6 @@ use custody_core::{
     },
     receipt::Durability,
     record_id::RecordId,
-    stages::failure::{FailedRecord, FailureReceipt},
 };
 
 /// The time limits of the ports during one ingest request. Their sum stays below the function's timeout of 26 s even on

@@ -25,16 +25,16 @@ pub struct OnAws;
 impl Deployment for OnAws {
     type Cache = Bounded<FunctionCache>;
     type Archive = Bounded<S3Archive>;
-    type Failed = Bounded<S3FailedStore>;
-    type Open = Bounded<DynamoOpenRecords>;
+    type FailedStore = Bounded<S3FailedStore>;
+    type OpenRecords = Bounded<DynamoOpenRecords>;
     type Claims = Bounded<DynamoOpenRecords>;
     type Markers = Bounded<S3AcceptanceMarkers>;
-    type Table = Bounded<DynamoTable>;
+    type RecordTable = Bounded<DynamoTable>;
     type Workflow = Bounded<StateMachine>;
-    type Handler = Bounded<FailureFunction>;
-    type DeadLetterQueue = Bounded<SqsDeadLetters>;
-    type Topic = Bounded<TopicNotifier>;
-    type Time = SystemClock;
+    type FailureHandler = Bounded<FailureFunction>;
+    type DeadLetters = Bounded<SqsDeadLetters>;
+    type Notifier = Bounded<TopicNotifier>;
+    type Clock = SystemClock;
 }
 
 /// Wraps a port with the time limit [`BACKGROUND_CALL_LIMIT`], for functions for whose answer no producer waits.

@@ -1,7 +1,7 @@
 //! Code that all functions of Custody share.
 //!
-//! A function's `main` reads its [`config`], builds the adapters that it needs from [`aws`] and [`cache`], and passes a
-//! stage of `custody-core` to [`lambda`]. No code in this crate depends on whether it runs on AWS or on the local
+//! A function's `main` reads its [`config`], builds the adapters that it needs from [`custody_aws`] and [`cache`], and passes a
+//! stage of `custody-core` to [`runtime`]. No code in this crate depends on whether it runs on AWS or on the local
 //! stack.
 
 pub mod bounded;

@@ -7,7 +7,7 @@ use custody_core::{
     error::{ErrorName, StageError},
     message::RedisReference,
     payload_source::{PayloadSource, Pieces, open_on_first_read},
-    ports::payload_cache::PayloadCache,
+    ports::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
 };

@@ -35,7 +35,7 @@ async fn function() -> Result<(), runtime::Error> {
     let stage = Ingest::<OnAws> {
         cache: Bounded::new(config.cache.client(aws.secrets_manager()), share::CACHE),
         archive: Bounded::new(S3Archive::new(aws.s3(), config.archive_bucket), share::ARCHIVE),
-        open: Bounded::new(open.clone(), share::TABLE),
+        open_records: Bounded::new(open.clone(), share::TABLE),
         claims: Bounded::new(open, share::TABLE),
         markers: Bounded::new(S3AcceptanceMarkers::new(markers, config.marker_bucket), share::MARKER),
         workflow: Bounded::new(

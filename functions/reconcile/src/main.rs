@@ -32,10 +32,10 @@ async fn function() -> Result<(), runtime::Error> {
         cache: with_background_call_limit(config.cache.client(aws.secrets_manager())),
         failed_store: with_background_call_limit(S3FailedStore::new(aws.s3(), config.failed_bucket)),
         archive: with_background_call_limit(S3Archive::new(aws.s3(), config.archive_bucket)),
-        open: Bounded::new(open.clone(), LONG_CALL_LIMIT),
+        open_records: Bounded::new(open.clone(), LONG_CALL_LIMIT),
         claims: with_background_call_limit(open),
         markers: with_background_call_limit(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket)),
-        table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        record_table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
         workflow: with_background_call_limit(StateMachine::new(
             aws.step_functions(),
             workflow.state_machine_arn,

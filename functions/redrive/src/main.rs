@@ -17,8 +17,12 @@ async fn function() -> Result<(), runtime::Error> {
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let stage = Redrive::<OnAws> {
-        open: with_background_call_limit(DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims)),
-        table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
+        open_records: with_background_call_limit(DynamoOpenRecords::new(
+            aws.dynamodb(),
+            tables.open,
+            tables.claims,
+        )),
+        record_table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
         workflow: with_background_call_limit(StateMachine::new(
             aws.step_functions(),
             workflow.state_machine_arn,

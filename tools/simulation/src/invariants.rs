@@ -20,9 +20,9 @@ pub(crate) fn first_pending_work(world: &World) -> Option<String> {
     if let Some(attempt) = world.stores.markers.marked().first() {
         return Some(format!("there is a marker of {attempt}"));
     }
-    world.stores.open.all().iter().find_map(|open| {
+    world.stores.open_records.all().iter().find_map(|open| {
         let attempt = open.attempt();
-        let item = world.stores.table.item(open.id());
+        let item = world.stores.record_table.item(open.id());
         if item.is_some_and(|item| item.status == "COMPLETED" || is_discarded(&item, attempt)) {
             return Some(format!("{attempt} is open, and its record is completed or discarded"));
         }
@@ -70,12 +70,12 @@ pub(crate) fn check(world: &World) {
 
 fn check_record(world: &World, id: RecordId) -> Result<(), String> {
     let known = world.ledger().record(id).clone();
-    let items = world.stores.table.items();
+    let items = world.stores.record_table.items();
     let item = items.get(&id).ok_or("accepted and not in the table")?;
     if Some(item.message.payload.sha256) != known.accepted {
         return Err("the item has another digest".to_owned());
     }
-    let open = world.stores.open.get(id);
+    let open = world.stores.open_records.get(id);
     match (item.status, &open) {
         ("COMPLETED", None) => {
             if world.stores.archive.content(&id.archive_key()).is_none() {
@@ -132,7 +132,7 @@ fn check_contents(world: &World) {
 /// expire.
 fn check_cache(world: &World) {
     for id in world.stores.cache.records() {
-        if world.stores.cache.is_persisted(id) && world.stores.open.get(id).is_none() {
+        if world.stores.cache.is_persisted(id) && world.stores.open_records.get(id).is_none() {
             world.ledger().violated(format!("the cache holds the payload of record {id} without an expiry"));
         }
     }
@@ -159,7 +159,7 @@ pub(crate) fn check_completed(world: &World, id: RecordId) {
     if (known.is_lost && !watch::is_in_s3(world, id)) || known.is_discarded {
         return;
     }
-    let states = world.stores.table.item(id).map(|item| item.status);
+    let states = world.stores.record_table.item(id).map(|item| item.status);
     if states != Some("COMPLETED") {
         world.ledger().violated(format!("record {id} is {states:?} after all faults have ended"));
     }
@@ -167,7 +167,7 @@ pub(crate) fn check_completed(world: &World, id: RecordId) {
 
 /// Counts how records ended.
 pub(crate) fn count_ends(world: &World) {
-    let items = world.stores.table.items();
+    let items = world.stores.record_table.items();
     let mut ledger = world.ledger();
     let accepted: Vec<_> =
         ledger.records.iter().filter(|(_, k)| k.accepted.is_some()).map(|(id, _)| *id).collect();

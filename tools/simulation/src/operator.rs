@@ -33,7 +33,7 @@ pub(crate) fn redrive_all_dead_letters(world: &Arc<World>, forced: bool) {
 
 /// Redrives every failed record from its open record, because its dead letter may have expired.
 pub(crate) fn redrive_from_open_records(world: &Arc<World>) {
-    for open in world.stores.open.all() {
+    for open in world.stores.open_records.all() {
         if let OpenState::Failed { failure, pending_steps } = &open.state
             && pending_steps.is_empty()
         {
@@ -76,8 +76,8 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
         let process = Process::new(Role::Redrive { failed, forced }, world.scheduler.now_ms());
         let ports = Faulty { world: Arc::clone(world), process: process.clone() };
         let stage = Redrive::<Simulated> {
-            open: ports.clone(),
-            table: ports.clone(),
+            open_records: ports.clone(),
+            record_table: ports.clone(),
             workflow: ports.clone(),
             dead_letters: ports.dead_letters(),
             clock: ports.clock(),
@@ -94,7 +94,7 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
     }
     world.ledger().situation("SQS gave up on a message of the redrive queue");
     let queue = &world.stores.dead_letters;
-    custody_core::ports::DeadLetters::send(&queue, letter).await.ok();
+    custody_core::ports::DeadLetters::send(queue, letter).await.ok();
 }
 
 /// Discards some of the failed records that owe nothing, with a reason, and then closes them. If an operator is
@@ -102,7 +102,7 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
 pub(crate) async fn discard_some(world: Arc<World>) {
     let process = Process::new(Role::Stage, world.scheduler.now_ms());
     let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
-    for open in world.stores.open.all() {
+    for open in world.stores.open_records.all() {
         let is_settled =
             matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty());
         if !is_settled || world.chance().percent(50) {

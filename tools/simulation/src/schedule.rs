@@ -169,7 +169,7 @@ impl Schedule {
         let now = world.now();
         world.stores.cache.expire(now);
         if world.chance().percent(30) {
-            world.stores.open.expire_claims(now);
+            world.stores.open_records.expire_claims(now);
         }
         let is_doubled = world.chance().percent(self.doubled_runs);
         for _ in 0..=usize::from(is_doubled) {
@@ -188,7 +188,7 @@ impl Schedule {
 
     /// Forces a redrive of every failed record: every record that is neither lost nor discarded must complete now.
     async fn force_redrives(&self, world: &Arc<World>) {
-        if world.stores.open.all().is_empty() {
+        if world.stores.open_records.all().is_empty() {
             return;
         }
         operator::redrive_from_open_records(world);

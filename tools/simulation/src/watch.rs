@@ -63,7 +63,7 @@ pub(crate) fn check_acceptance(
         world.ledger().situation("accepted again, and open already");
         return;
     }
-    if world.stores.open.get(id).is_none() {
+    if world.stores.open_records.get(id).is_none() {
         // The claim proves that the record was accepted before, and it has been closed since.
         world.ledger().situation("accepted again, and closed already");
         return;
@@ -108,7 +108,7 @@ fn check_key(world: &World, id: RecordId, request: &ClaimRequest) {
         .map(|(other, known)| (*other, known.claimed_until.is_some_and(|until| now < until)))
         .collect();
     for (other, is_claimed) in others {
-        if is_claimed || world.stores.open.get(other).is_some() {
+        if is_claimed || world.stores.open_records.get(other).is_some() {
             ledger.violated(format!("records {other} and {id} were both accepted under one key"));
         } else {
             ledger.situation("a key was used again after its claim's life");
@@ -158,7 +158,8 @@ pub(crate) fn check_redrive(
     if before.attempt() == stored.attempt() {
         return;
     }
-    let is_complete = world.stores.table.item(before.id()).is_some_and(|item| item.status == "COMPLETED");
+    let is_complete =
+        world.stores.record_table.item(before.id()).is_some_and(|item| item.status == "COMPLETED");
     let mut ledger = world.ledger();
     let OpenState::Failed { failure, .. } = &before.state else {
         ledger.violated(format!("{} had not failed, and {} began", before.attempt(), stored.attempt()));
@@ -187,10 +188,10 @@ pub(crate) fn check_redrive(
 pub(crate) fn check_close(world: &World, before: Option<&OpenRecord>) {
     let Some(before) = before else { return };
     let (id, attempt) = (before.id(), before.attempt());
-    if world.stores.open.get(id).is_some() {
+    if world.stores.open_records.get(id).is_some() {
         return;
     }
-    let item = world.stores.table.item(id);
+    let item = world.stores.record_table.item(id);
     let is_persisted = world.stores.cache.is_persisted(id);
     let mut ledger = world.ledger();
     ledger.note(|| format!("{attempt} closed"));

@@ -119,7 +119,7 @@ fn lose(world: &World, is_lost: impl Fn(RecordId) -> bool) {
     let lost: Vec<_> = cache.records().into_iter().filter(|id| is_lost(*id)).collect();
     cache.lose(is_lost);
     for id in &lost {
-        if !watch::is_in_s3(world, *id) && world.stores.open.get(*id).is_some() {
+        if !watch::is_in_s3(world, *id) && world.stores.open_records.get(*id).is_some() {
             world.ledger().situation("an accepted payload was lost");
         }
     }

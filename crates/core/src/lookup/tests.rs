@@ -17,17 +17,17 @@ use crate::{
 
 /// Moves a record from its marker to the open-record table, as reconcile does.
 async fn adopt(world: &World, record: &OpenRecord) {
-    (&world.open).accept(record, None).await.unwrap();
-    (&world.markers).clear(record.attempt()).await.unwrap();
+    world.open_records.accept(record, None).await.unwrap();
+    world.markers.clear(record.attempt()).await.unwrap();
 }
 
 /// Moves a record from the open-record table to its completion, as the workflow does.
 async fn complete(world: &World, record: &OpenRecord) {
     let now = world.clock.now();
-    (&world.table).put_received(&record.message, now).await.unwrap();
+    world.record_table.put_received(&record.message, now).await.unwrap();
     let times = CompletionTimes { archived_at: now, completed_at: now };
-    (&world.table).complete(&record.message, times).await.unwrap();
-    (&world.open).close(record.attempt()).await.unwrap();
+    world.record_table.complete(&record.message, times).await.unwrap();
+    world.open_records.close(record.attempt()).await.unwrap();
 }
 
 /// Lets a lookup make `count` of its reads.
@@ -47,9 +47,9 @@ async fn what_has_a_receipt_is_found_while_it_moves() {
         for between in 0..=READS - before {
             let world = World::default();
             let record = samples::open_record(&samples::message(PAYLOAD));
-            (&world.markers).mark(&record).await.unwrap();
-            let (markers, open, table) = (&world.markers, &world.open, &world.table);
-            let mut looking = pin!(look_up(&markers, &open, &table, record.id()));
+            world.markers.mark(&record).await.unwrap();
+            let mut looking =
+                pin!(look_up(&world.markers, &world.open_records, &world.record_table, record.id()));
             reads(looking.as_mut(), before).await;
             adopt(&world, &record).await;
             reads(looking.as_mut(), between).await;
@@ -63,7 +63,9 @@ async fn what_has_a_receipt_is_found_while_it_moves() {
 #[tokio::test]
 async fn of_a_record_that_was_never_accepted_nothing_is_known() {
     let world = World::default();
-    let found = look_up(&&world.markers, &&world.open, &&world.table, samples::record_id()).await.unwrap();
+    let found = look_up(&world.markers, &world.open_records, &world.record_table, samples::record_id())
+        .await
+        .unwrap();
     assert_eq!(found, Found { marker: None, open: None, item: None });
     assert!(!found.is_known());
 }

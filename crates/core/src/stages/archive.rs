@@ -25,10 +25,10 @@ pub struct Archive<D: Deployment> {
     /// The cache, which has the payload of a new record.
     pub cache: D::Cache,
     /// The failed bucket, which has the payload of a failed record.
-    pub failed_store: D::Failed,
+    pub failed_store: D::FailedStore,
     /// The archive, which stores the payload.
     pub archive: D::Archive,
-    pub clock: D::Time,
+    pub clock: D::Clock,
 }
 
 impl<D: Deployment> Archive<D> {

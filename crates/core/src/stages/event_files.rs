@@ -13,9 +13,10 @@ use crate::{
     clock::Clock as _,
     digest::Sha256,
     error::ErrorName,
+    failed_record::FailedRecord,
     message::InternalMessage,
     ports::{OpenRecords as _, PayloadCache as _, RecordTable as _},
-    stages::{aggregate, failure::FailedRecord, metadata},
+    stages::{aggregate, metadata},
     testing::{
         samples,
         world::{POLICY, World},
@@ -63,9 +64,9 @@ async fn ingest_answers_every_event_as_expected() {
             let message = &started[0];
             assert_eq!(body["messageID"], message.message_id.to_string(), "{name}");
             assert_eq!(body["payload"]["sha256"], expected["payloadSha256"], "{name}");
-            let cached = (&world.cache).payload(message.message_id).await.unwrap().unwrap();
+            let cached = world.cache.payload(message.message_id).await.unwrap().unwrap();
             assert_eq!(expected["payloadSha256"], Sha256::of(&cached).to_string(), "{name}");
-            assert_eq!(world.open.get(message.message_id).unwrap().message, *message, "{name}");
+            assert_eq!(world.open_records.get(message.message_id).unwrap().message, *message, "{name}");
             assert!(world.rejected_requests.letters().is_empty());
         } else {
             assert_eq!(answer.headers["Content-Type"], "application/problem+json");
@@ -78,7 +79,7 @@ async fn ingest_answers_every_event_as_expected() {
                     .any(|advice| detail.contains(advice)),
                 "{name}: {detail}"
             );
-            assert!(world.workflow.started().is_empty() && world.open.all().is_empty(), "{name}");
+            assert!(world.workflow.started().is_empty() && world.open_records.all().is_empty(), "{name}");
             let kept = world.failed_store.objects();
             assert_eq!((kept.len(), world.rejected_requests.letters().len()), (1, 1), "{name}");
             let text = String::from_utf8(kept.values().next().unwrap().to_vec()).unwrap();
@@ -94,7 +95,7 @@ async fn archive_takes_every_event_as_expected() {
         let world = World::default();
         let key = message.message_id.archive_key();
         match message.storage_context.redis_reference {
-            Some(_) => (&world.cache).put(message.message_id, PAYLOAD).await.unwrap(),
+            Some(_) => world.cache.put(message.message_id, PAYLOAD).await.unwrap(),
             None => world.archive.insert_unconditionally(&key, PAYLOAD),
         }
         for time in ["first", "second"] {
@@ -113,9 +114,13 @@ async fn metadata_takes_every_event_as_expected() {
         let world = World::default();
         let mut receipts = Vec::new();
         for time in ["first", "second"] {
-            let receipt = metadata::run(&&world.table, &&world.clock, &message).await.expect(time);
+            let receipt = metadata::run(&world.record_table, &world.clock, &message).await.expect(time);
             assert_eq!(receipt.meta_data_reference.primary_key, message.message_id, "{name} {time}");
-            assert_eq!(world.table.item(message.message_id).unwrap().status, "RECEIVED", "{name} {time}");
+            assert_eq!(
+                world.record_table.item(message.message_id).unwrap().status,
+                "RECEIVED",
+                "{name} {time}"
+            );
             receipts.push(receipt);
             world.clock.advance_ms(1000);
         }
@@ -127,10 +132,10 @@ async fn metadata_takes_every_event_as_expected() {
 async fn aggregate_takes_every_event_as_expected() {
     for (name, event) in events("aggregate") {
         let world = World::default();
-        let (table, cache, clock) = (&world.table, &world.cache, &world.clock);
+        let (table, cache, clock) = (&world.record_table, &world.cache, &world.clock);
         if name.starts_with("receipt-of-another") {
             let input = serde_json::from_str(&event).unwrap();
-            let error = aggregate::run(&table, &cache, &clock, input).await.unwrap_err();
+            let error = aggregate::run(table, cache, clock, input).await.unwrap_err();
             assert_eq!(error.name, ErrorName::InvalidInput, "{name}");
             continue;
         }
@@ -140,7 +145,7 @@ async fn aggregate_takes_every_event_as_expected() {
         cache.put(id, PAYLOAD).await.unwrap();
         let mut times = Vec::new();
         for time in ["first", "second"] {
-            let done = aggregate::run(&table, &cache, &clock, input.clone()).await.expect(time);
+            let done = aggregate::run(table, cache, clock, input.clone()).await.expect(time);
             assert!(done.unlinked && !cache.holds(id), "{name} {time}");
             let item = table.item(id).unwrap();
             let context = done.message.storage_context;
@@ -153,7 +158,7 @@ async fn aggregate_takes_every_event_as_expected() {
 
         // A cache that is not available leaves the record open, and the stage succeeds.
         cache.fail_with(Some(ErrorName::CacheUnavailable));
-        assert!(!aggregate::run(&table, &cache, &clock, input).await.unwrap().unlinked, "{name}");
+        assert!(!aggregate::run(table, cache, clock, input).await.unwrap().unlinked, "{name}");
     }
 }
 
@@ -163,8 +168,8 @@ async fn failure_takes_every_event_as_expected() {
         let Some(record) = read::<FailedRecord>(&name, &event) else { continue };
         let world = World::default();
         let id = record.message.message_id;
-        (&world.cache).put(id, PAYLOAD).await.unwrap();
-        (&world.open).accept(&samples::open_record(&record.message), None).await.unwrap();
+        world.cache.put(id, PAYLOAD).await.unwrap();
+        world.open_records.accept(&samples::open_record(&record.message), None).await.unwrap();
         let stage = world.failure(crate::redrive_policy::RedrivePolicy { automatic: false, ..POLICY });
         assert!(stage.run(record).await.expect(&name).finished, "{name}");
         let letters = world.dead_letters.letters();
@@ -173,7 +178,7 @@ async fn failure_takes_every_event_as_expected() {
             letters[0].failure.payload_reference.is_some(),
             "{name}: the payload is archived or preserved"
         );
-        assert_eq!(world.table.item(id).unwrap().status, "FAILED", "{name}");
+        assert_eq!(world.record_table.item(id).unwrap().status, "FAILED", "{name}");
         assert_eq!(world.topic.published().len(), 1, "{name}");
     }
 }

@@ -5,21 +5,19 @@
 //! payload is missing. Steps that could not be done are listed as pending in the open record, and reconcile has them
 //! done.
 
-mod input;
 mod secure;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-pub use self::input::FailedRecord;
 use self::secure::SecuredPayload;
 use crate::{
     backoff,
     clock::{Clock as _, Timestamp},
     dead_letter::{DeadLetter, FailureSummary, StageFailure},
     error::{ErrorName, StageError},
+    failed_record::{FailedRecord, FailureReceipt},
     message::InternalMessage,
     notification::Notification,
     open_record::{FailureStep, OpenRecord, OpenState},
@@ -27,7 +25,6 @@ use crate::{
         DeadLetters as _, Deployment, FailedItem, Notifier as _, OpenRecords as _, PayloadCache as _,
         RecordTable as _,
     },
-    record_id::RecordId,
     redrive_policy::{DECISION_INTERVAL, RedrivePolicy},
 };
 
@@ -47,34 +44,23 @@ pub const LOSS_CONFIRMATION: Duration = Duration::from_secs(75);
 /// How long after a failure reconcile looks at a record with pending steps.
 const PENDING_STEPS_INTERVAL: Duration = Duration::from_mins(2);
 
-/// The result of the failure function.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FailureReceipt {
-    /// The id of the record.
-    #[serde(rename = "messageID")]
-    pub message_id: RecordId,
-    /// Whether all steps are done and only a decision is pending. If `false`, reconcile does the rest.
-    pub finished: bool,
-}
-
 /// The failure stage over its ports.
 pub struct Failure<D: Deployment> {
     /// The cache, which may have the payload.
     pub cache: D::Cache,
     /// The failed bucket, which may have the payload, or receives it.
-    pub failed_store: D::Failed,
+    pub failed_store: D::FailedStore,
     /// The archive, which may have the payload already.
     pub archive: D::Archive,
     /// The open-record table, which lists the pending steps.
-    pub open: D::Open,
+    pub open_records: D::OpenRecords,
     /// The record table, which stores the state `FAILED`.
-    pub table: D::Table,
+    pub record_table: D::RecordTable,
     /// The dead-letter queue, which informs operators.
-    pub dead_letters: D::DeadLetterQueue,
+    pub dead_letters: D::DeadLetters,
     /// The notification topic, which informs subscribers.
-    pub topic: D::Topic,
-    pub clock: D::Time,
+    pub topic: D::Notifier,
+    pub clock: D::Clock,
     /// The deployment's CloudEvents source.
     pub event_source: String,
     /// When failed records are redriven automatically.
@@ -89,7 +75,7 @@ impl<D: Deployment> Failure<D> {
     pub async fn run(&self, record: FailedRecord) -> Result<FailureReceipt, StageError> {
         let id = record.message.message_id;
         let attempt = record.message.attempt();
-        let Some(open) = self.open.find(id).await? else {
+        let Some(open) = self.open_records.find(id).await? else {
             info!(record.id = %id, "ignored the failure of a closed record");
             return Ok(FailureReceipt { message_id: id, finished: true });
         };
@@ -117,7 +103,7 @@ impl<D: Deployment> Failure<D> {
             None => self.secure_payload(&message).await?,
         };
         if matches!(secured, SecuredPayload::Missing) {
-            let since = self.open.note_missing(attempt, now, now.after(LOSS_CONFIRMATION)).await?;
+            let since = self.open_records.note_missing(attempt, now, now.after(LOSS_CONFIRMATION)).await?;
             let Some(since) = since else { return Ok(None) };
             if now.since(since) < LOSS_CONFIRMATION {
                 warn!(record.id = %attempt.record, "the payload is in no store; it is looked for again before it counts as lost");
@@ -159,7 +145,7 @@ impl<D: Deployment> Failure<D> {
             state: OpenState::Failed { failure, pending_steps },
             ..open
         };
-        self.open.fail(&failed).await
+        self.open_records.fail(&failed).await
     }
 
     /// Does the pending steps of a failed attempt, in order. Returns whether none is left.
@@ -173,12 +159,12 @@ impl<D: Deployment> Failure<D> {
         let mut remarks = Vec::new();
         for step in pending_steps {
             let done = match step {
-                FailureStep::Item => match self.table.fail(&failed.message, failure).await {
+                FailureStep::Item => match self.record_table.fail(&failed.message, failure).await {
                     Ok(FailedItem::Failed) => Ok(()),
                     // Another execution of the attempt has completed the record: reconcile announces and closes it.
                     Ok(FailedItem::AlreadyCompleted) => {
                         info!(record.id = %attempt.record, "did not report a failure, because the record is complete");
-                        self.open.set_pending_steps(attempt, &[], now).await?;
+                        self.open_records.set_pending_steps(attempt, &[], now).await?;
                         return Ok(false);
                     }
                     Ok(FailedItem::Superseded) => return Ok(true),
@@ -199,7 +185,9 @@ impl<D: Deployment> Failure<D> {
                 left.push(*step);
             }
         }
-        self.open.set_pending_steps(attempt, &left, self.next_look(failed, failure, &left, now)).await?;
+        self.open_records
+            .set_pending_steps(attempt, &left, self.next_look(failed, failure, &left, now))
+            .await?;
         Ok(left.is_empty())
     }
 

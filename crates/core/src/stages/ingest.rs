@@ -36,7 +36,7 @@ pub struct Ingest<D: Deployment> {
     /// The archive, which stores the payload if the cache cannot.
     pub archive: D::Archive,
     /// The open-record table, which stores the acceptance.
-    pub open: D::Open,
+    pub open_records: D::OpenRecords,
     /// The idempotency table, which has the claim of each idempotency key.
     pub claims: D::Claims,
     /// The acceptance markers, which store the acceptance while the open-record table is not available.
@@ -44,12 +44,12 @@ pub struct Ingest<D: Deployment> {
     /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
     /// The failed bucket, which stores requests that were not accepted.
-    pub failed_store: D::Failed,
+    pub failed_store: D::FailedStore,
     /// The dead-letter queue, for requests that no store could take.
-    pub dead_letters: D::DeadLetterQueue,
+    pub dead_letters: D::DeadLetters,
     /// The queue of rejected requests, for requests that their producers must change.
-    pub rejected_requests: D::DeadLetterQueue,
-    pub clock: D::Time,
+    pub rejected_requests: D::DeadLetters,
+    pub clock: D::Clock,
     /// The breaker that remembers a recent failure of the open-record table.
     pub table_breaker: Breaker,
     /// How long after its acceptance reconcile first looks at a record.

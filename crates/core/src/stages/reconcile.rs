@@ -63,24 +63,24 @@ pub struct Reconcile<D: Deployment> {
     /// The cache, which has payloads that are not archived.
     pub cache: D::Cache,
     /// The failed bucket, which has payloads of failed records.
-    pub failed_store: D::Failed,
+    pub failed_store: D::FailedStore,
     /// The archive, which has archived payloads.
     pub archive: D::Archive,
     /// The open-record table, which lists the records with pending work.
-    pub open: D::Open,
+    pub open_records: D::OpenRecords,
     /// The idempotency table, which has the claim of each idempotency key.
     pub claims: D::Claims,
     /// The acceptance markers, written while the open-record table was not available.
     pub markers: D::Markers,
     /// The record table, which reports the records that are complete.
-    pub table: D::Table,
+    pub record_table: D::RecordTable,
     /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
     /// The failure function, which handles failures.
-    pub failure_handler: D::Handler,
+    pub failure_handler: D::FailureHandler,
     /// The notification topic, which informs subscribers.
-    pub topic: D::Topic,
-    pub clock: D::Time,
+    pub topic: D::Notifier,
+    pub clock: D::Clock,
     /// The deployment's CloudEvents source.
     pub event_source: String,
     pub settings: Settings,
@@ -116,7 +116,7 @@ impl<D: Deployment> Reconcile<D> {
 
     async fn look_at(&self, batch: &[IndexEntry], budget: &Budget, report: &mut Report) {
         let records: Vec<RecordId> = batch.iter().map(|entry| entry.id).collect();
-        let items = self.table.states(&records).await;
+        let items = self.record_table.states(&records).await;
         if let Err(error) = &items {
             // Without the items, reconcile would start completed records again.
             warn!(error.name = error.name.as_str(), %error, "cannot ask the record table; until the next run, due records are neither started nor closed");

@@ -33,14 +33,14 @@ const FAILED_PAYLOAD_DURABILITY: Durability = Durability::Archived;
 /// The redrive stage over its ports.
 pub struct Redrive<D: Deployment> {
     /// The open-record table, which stores the next attempt.
-    pub open: D::Open,
+    pub open_records: D::OpenRecords,
     /// The record table, which reports what became of a closed record.
-    pub table: D::Table,
+    pub record_table: D::RecordTable,
     /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
     /// The dead-letter queue, which gets back the dead letters that must not, or cannot, be redriven.
-    pub dead_letters: D::DeadLetterQueue,
-    pub clock: D::Time,
+    pub dead_letters: D::DeadLetters,
+    pub clock: D::Clock,
     /// The rules by which failed records are redriven.
     pub policy: RedrivePolicy,
     /// How long after its redrive reconcile first looks at a record.
@@ -78,7 +78,7 @@ impl<D: Deployment> Redrive<D> {
             );
             return self.return_to_dead_letter_queue(DeadLetter { parked: true, ..letter }, remark).await;
         }
-        match self.open.find(failed.record).await? {
+        match self.open_records.find(failed.record).await? {
             Some(open) => self.redrive_open(open, letter, failed).await,
             None => self.redrive_closed(letter, failed, forced).await,
         }
@@ -113,12 +113,12 @@ impl<D: Deployment> Redrive<D> {
                 // it. The turn allows only one of them to do so.
                 let turn =
                     Turn { look_at: self.clock.now().after(self.first_look), start: None, is_missing: false };
-                if !self.open.take_turn(&open, turn).await? {
+                if !self.open_records.take_turn(&open, turn).await? {
                     let operation = format!("redrive attempt {failed}: another caller has taken its turn");
                     return Err(StageError::new(ErrorName::TableUnavailable, operation));
                 }
                 match begin_next_attempt(
-                    &self.open,
+                    &self.open_records,
                     &self.workflow,
                     &open,
                     failure,
@@ -147,7 +147,7 @@ impl<D: Deployment> Redrive<D> {
         forced: bool,
     ) -> Result<Redriven, StageError> {
         let id = failed.record;
-        match self.table.states(&[id]).await?.remove(&id) {
+        match self.record_table.states(&[id]).await?.remove(&id) {
             Some(ItemState::Completed(_)) => {
                 info!(record.id = %id, "ignored the dead letter of a record that is COMPLETED already");
                 Ok(Redriven::AlreadyCompleted)
@@ -182,11 +182,11 @@ impl<D: Deployment> Redrive<D> {
         // Another delivery of the dead letter may do the same at this moment. If the workflow does not recognize names,
         // both would start the attempt; therefore reconcile starts it, in its turn.
         if self.workflow.recognizes_names() {
-            self.open.accept(&open, None).await?;
+            self.open_records.accept(&open, None).await?;
             self.start(&open).await;
         } else {
             (open.starts, open.look_at) = (0, now);
-            self.open.accept(&open, None).await?;
+            self.open_records.accept(&open, None).await?;
         }
         Ok(Redriven::InProgress(open.attempt()))
     }
@@ -218,7 +218,7 @@ pub(super) async fn redrive_automatically<D: Deployment>(
     let settings = &reconcile.settings;
     if !settings.policy.redrives(&open.message, failure) {
         let turn = Turn { look_at: now.after(DECISION_INTERVAL), start: None, is_missing: false };
-        return Ok(if reconcile.open.take_turn(open, turn).await? {
+        return Ok(if reconcile.open_records.take_turn(open, turn).await? {
             LookResult::Undecided
         } else {
             LookResult::NotDue
@@ -230,12 +230,18 @@ pub(super) async fn redrive_automatically<D: Deployment>(
     // Two concurrent copies of reconcile would begin the attempt with equal content, and each of them would start it.
     // The turn allows only one of them to do so.
     let turn = Turn { look_at: now.after(settings.first_look), start: None, is_missing: false };
-    if !reconcile.open.take_turn(open, turn).await? {
+    if !reconcile.open_records.take_turn(open, turn).await? {
         return Ok(LookResult::NotDue);
     }
-    let begun =
-        begin_next_attempt(&reconcile.open, &reconcile.workflow, open, failure, now, settings.first_look)
-            .await?;
+    let begun = begin_next_attempt(
+        &reconcile.open_records,
+        &reconcile.workflow,
+        open,
+        failure,
+        now,
+        settings.first_look,
+    )
+    .await?;
     Ok(if begun.is_some() { LookResult::Redriven } else { LookResult::NotDue })
 }
 

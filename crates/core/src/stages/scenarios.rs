@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::{
     clock::Clock as _,
     dead_letter::StageFailure,
+    failed_record::FailedRecord,
     message::InternalMessage,
     open_record::OpenRecord,
     ports::{OpenRecords as _, PayloadCache as _},
     proxy::ProxyResponse,
     receipt::{Durability, Receipt},
-    stages::failure::FailedRecord,
     testing::{
         samples,
         world::{FIRST_LOOK, World},
@@ -58,10 +58,10 @@ pub(crate) fn problem(answer: &ProxyResponse) -> String {
 pub(crate) async fn accepted(world: &World) -> OpenRecord {
     let now = world.clock.now();
     let mut message = samples::message_of(world.clock.mint(), PAYLOAD);
-    message.storage_context.redis_reference = Some((&world.cache).reference(message.message_id));
-    (&world.cache).put(message.message_id, PAYLOAD).await.unwrap();
+    message.storage_context.redis_reference = Some(world.cache.reference(message.message_id));
+    world.cache.put(message.message_id, PAYLOAD).await.unwrap();
     let record = OpenRecord::begin(message, Durability::Replicated, None, now, now.after(FIRST_LOOK));
-    (&world.open).accept(&record, None).await.unwrap();
+    world.open_records.accept(&record, None).await.unwrap();
     record
 }
 

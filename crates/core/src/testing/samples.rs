@@ -1,7 +1,11 @@
 //! Records and clocks for tests.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
+use super::world::FIRST_LOOK;
 use crate::{
     clock::{Clock, Timestamp},
     digest::Sha256,
@@ -12,15 +16,13 @@ use crate::{
     record_id::RecordId,
 };
 
-use super::world::FIRST_LOOK;
-
 /// A clock that a test controls. It starts at 2026-11-20T22:21:00Z and changes only when a test moves it.
-#[derive(Debug)]
-pub struct TestClock(AtomicI64);
+#[derive(Clone, Debug)]
+pub struct TestClock(Arc<AtomicI64>);
 
 impl Default for TestClock {
     fn default() -> Self {
-        Self(AtomicI64::new(1_795_213_260_000))
+        Self(Arc::new(AtomicI64::new(1_795_213_260_000)))
     }
 }
 
@@ -34,12 +36,6 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_ms(self.0.load(Ordering::Relaxed)).expect("a test clock stays in range")
-    }
-}
-
-impl Clock for &TestClock {
-    fn now(&self) -> Timestamp {
-        (**self).now()
     }
 }
 

@@ -4,38 +4,38 @@ use crate::testing::{contract, doubles};
 
 #[tokio::test]
 async fn payload_cache() {
-    contract::payload_cache(&&doubles::MemoryPayloadCache::default()).await;
+    contract::payload_cache(&doubles::MemoryPayloadCache::default()).await;
 }
 
 #[tokio::test]
 async fn archive() {
-    contract::payload_archive(&&doubles::MemoryArchive::default()).await;
+    contract::payload_archive(&doubles::MemoryArchive::default()).await;
 }
 
 #[tokio::test]
 async fn open_records() {
     let open = doubles::MemoryOpenRecords::default();
-    contract::open_records(&&open).await;
-    contract::idempotency_claims(&&open, &&open).await;
-    contract::concurrent_claims(&&open).await;
+    contract::open_records(&open).await;
+    contract::idempotency_claims(&open, &open).await;
+    contract::concurrent_claims(&open).await;
 }
 
 #[tokio::test]
 async fn markers() {
-    contract::acceptance_markers(&&doubles::MemoryMarkers::default()).await;
+    contract::acceptance_markers(&doubles::MemoryMarkers::default()).await;
 }
 
 #[tokio::test]
 async fn table() {
-    contract::record_table(&&doubles::MemoryTable::default()).await;
+    contract::record_table(&doubles::MemoryTable::default()).await;
 }
 
 #[tokio::test]
 async fn failed_store() {
-    contract::failed_store(&&doubles::MemoryFailedStore::default()).await;
+    contract::failed_store(&doubles::MemoryFailedStore::default()).await;
 }
 
 #[tokio::test]
 async fn workflow() {
-    contract::workflow(&&doubles::MemoryWorkflow::default()).await;
+    contract::workflow(&doubles::MemoryWorkflow::default()).await;
 }

@@ -1,6 +1,6 @@
 //! A deployment in memory: one double of each store and service, and the stages that use them.
 
-use std::{marker::PhantomData, time::Duration};
+use std::time::Duration;
 
 use crate::{
     breaker::Breaker,
@@ -36,9 +36,9 @@ pub struct World {
     pub cache: MemoryPayloadCache,
     pub archive: MemoryArchive,
     pub failed_store: MemoryFailedStore,
-    pub open: MemoryOpenRecords,
+    pub open_records: MemoryOpenRecords,
     pub markers: MemoryMarkers,
-    pub table: MemoryTable,
+    pub record_table: MemoryTable,
     pub workflow: MemoryWorkflow,
     pub failure_handler: MemoryFailureHandler,
     pub dead_letters: MemoryDeadLetters,
@@ -49,21 +49,21 @@ pub struct World {
 
 /// The deployment whose ports are the doubles of a [`World`].
 #[derive(Debug)]
-pub struct InMemory<'a>(PhantomData<&'a World>);
+pub struct InMemory;
 
-impl<'a> Deployment for InMemory<'a> {
-    type Cache = &'a MemoryPayloadCache;
-    type Archive = &'a MemoryArchive;
-    type Failed = &'a MemoryFailedStore;
-    type Open = &'a MemoryOpenRecords;
-    type Claims = &'a MemoryOpenRecords;
-    type Markers = &'a MemoryMarkers;
-    type Table = &'a MemoryTable;
-    type Workflow = &'a MemoryWorkflow;
-    type Handler = &'a MemoryFailureHandler;
-    type DeadLetterQueue = &'a MemoryDeadLetters;
-    type Topic = &'a MemoryNotifier;
-    type Time = &'a TestClock;
+impl Deployment for InMemory {
+    type Cache = MemoryPayloadCache;
+    type Archive = MemoryArchive;
+    type FailedStore = MemoryFailedStore;
+    type OpenRecords = MemoryOpenRecords;
+    type Claims = MemoryOpenRecords;
+    type Markers = MemoryMarkers;
+    type RecordTable = MemoryTable;
+    type Workflow = MemoryWorkflow;
+    type FailureHandler = MemoryFailureHandler;
+    type DeadLetters = MemoryDeadLetters;
+    type Notifier = MemoryNotifier;
+    type Clock = TestClock;
 }
 
 /// The redrive policy of a production deployment.
@@ -84,76 +84,76 @@ pub const SETTINGS: Settings = Settings {
 
 impl World {
     /// Creates the ingest stage over these doubles.
-    pub fn ingest(&self) -> Ingest<InMemory<'_>> {
+    pub fn ingest(&self) -> Ingest<InMemory> {
         Ingest {
-            cache: &self.cache,
-            archive: &self.archive,
-            open: &self.open,
-            claims: &self.open,
-            markers: &self.markers,
-            workflow: &self.workflow,
-            failed_store: &self.failed_store,
-            dead_letters: &self.dead_letters,
-            rejected_requests: &self.rejected_requests,
-            clock: &self.clock,
+            cache: self.cache.clone(),
+            archive: self.archive.clone(),
+            open_records: self.open_records.clone(),
+            claims: self.open_records.clone(),
+            markers: self.markers.clone(),
+            workflow: self.workflow.clone(),
+            failed_store: self.failed_store.clone(),
+            dead_letters: self.dead_letters.clone(),
+            rejected_requests: self.rejected_requests.clone(),
+            clock: self.clock.clone(),
             table_breaker: Breaker::new(TABLE_BREAKER_PAUSE),
             first_look: FIRST_LOOK,
         }
     }
 
     /// Creates the archive stage over these doubles.
-    pub fn archive_stage(&self) -> Archive<InMemory<'_>> {
+    pub fn archive_stage(&self) -> Archive<InMemory> {
         Archive {
-            cache: &self.cache,
-            failed_store: &self.failed_store,
-            archive: &self.archive,
-            clock: &self.clock,
+            cache: self.cache.clone(),
+            failed_store: self.failed_store.clone(),
+            archive: self.archive.clone(),
+            clock: self.clock.clone(),
         }
     }
 
     /// Creates the failure stage over these doubles, with this redrive policy.
-    pub fn failure(&self, policy: RedrivePolicy) -> Failure<InMemory<'_>> {
+    pub fn failure(&self, policy: RedrivePolicy) -> Failure<InMemory> {
         Failure {
-            cache: &self.cache,
-            failed_store: &self.failed_store,
-            archive: &self.archive,
-            open: &self.open,
-            table: &self.table,
-            dead_letters: &self.dead_letters,
-            topic: &self.topic,
-            clock: &self.clock,
+            cache: self.cache.clone(),
+            failed_store: self.failed_store.clone(),
+            archive: self.archive.clone(),
+            open_records: self.open_records.clone(),
+            record_table: self.record_table.clone(),
+            dead_letters: self.dead_letters.clone(),
+            topic: self.topic.clone(),
+            clock: self.clock.clone(),
             event_source: EVENT_SOURCE.to_owned(),
             policy,
         }
     }
 
     /// Creates the reconcile stage over these doubles, with these settings.
-    pub fn reconcile(&self, settings: Settings) -> Reconcile<InMemory<'_>> {
+    pub fn reconcile(&self, settings: Settings) -> Reconcile<InMemory> {
         Reconcile {
-            cache: &self.cache,
-            failed_store: &self.failed_store,
-            archive: &self.archive,
-            open: &self.open,
-            claims: &self.open,
-            markers: &self.markers,
-            table: &self.table,
-            workflow: &self.workflow,
-            failure_handler: &self.failure_handler,
-            topic: &self.topic,
-            clock: &self.clock,
+            cache: self.cache.clone(),
+            failed_store: self.failed_store.clone(),
+            archive: self.archive.clone(),
+            open_records: self.open_records.clone(),
+            claims: self.open_records.clone(),
+            markers: self.markers.clone(),
+            record_table: self.record_table.clone(),
+            workflow: self.workflow.clone(),
+            failure_handler: self.failure_handler.clone(),
+            topic: self.topic.clone(),
+            clock: self.clock.clone(),
             event_source: EVENT_SOURCE.to_owned(),
             settings,
         }
     }
 
     /// Creates the redrive stage over these doubles.
-    pub fn redrive(&self) -> Redrive<InMemory<'_>> {
+    pub fn redrive(&self) -> Redrive<InMemory> {
         Redrive {
-            open: &self.open,
-            table: &self.table,
-            workflow: &self.workflow,
-            dead_letters: &self.dead_letters,
-            clock: &self.clock,
+            open_records: self.open_records.clone(),
+            record_table: self.record_table.clone(),
+            workflow: self.workflow.clone(),
+            dead_letters: self.dead_letters.clone(),
+            clock: self.clock.clone(),
             policy: POLICY,
             first_look: FIRST_LOOK,
         }

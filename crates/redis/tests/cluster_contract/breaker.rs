@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use custody_core::{ports::payload_cache::PayloadCache, testing::samples};
+use custody_core::{ports::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level};
 
 use crate::fixture::{Fixture, put_error, put_until_ok, settings};

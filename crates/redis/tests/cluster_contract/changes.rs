@@ -5,9 +5,7 @@ use std::{
     thread,
 };
 
-use custody_core::{
-    error::ErrorName, ports::payload_cache::PayloadCache, record_id::RecordId, testing::samples,
-};
+use custody_core::{error::ErrorName, ports::PayloadCache, record_id::RecordId, testing::samples};
 use custody_redis::{Level, Tls};
 use custody_redis_cluster::admin::{Node, wait_until};
 use redis::cmd;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use custody_core::{ports::payload_cache::PayloadCache, testing::samples};
+use custody_core::{ports::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level, Tls};
 use custody_redis_cluster::admin::Node;
 use futures_util::{StreamExt as _, future::join_all};

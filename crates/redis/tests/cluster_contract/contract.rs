@@ -1,7 +1,7 @@
 //! The contract suite of the payload cache on each kind of cluster, and tests of single properties.
 
 use custody_core::{
-    ports::payload_cache::PayloadCache,
+    ports::PayloadCache,
     receipt::Durability,
     testing::{contract::payload_cache, samples},
 };

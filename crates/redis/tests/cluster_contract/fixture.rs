@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use custody_core::{
     error::{ErrorName, StageError},
-    ports::payload_cache::PayloadCache,
+    ports::PayloadCache,
     record_id::RecordId,
     secret::Secret,
     testing::samples,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use custody_core::{error::ErrorName, ports::payload_cache::PayloadCache, testing::samples};
+use custody_core::{error::ErrorName, ports::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level, Tls};
 use custody_redis_cluster::PASSWORD;
 use redis::cmd;

@@ -39,16 +39,16 @@ pub(crate) struct Simulated;
 impl Deployment for Simulated {
     type Cache = Faulty;
     type Archive = Faulty;
-    type Failed = Faulty;
-    type Open = Faulty;
+    type FailedStore = Faulty;
+    type OpenRecords = Faulty;
     type Claims = Faulty;
     type Markers = Faulty;
-    type Table = Faulty;
+    type RecordTable = Faulty;
     type Workflow = Faulty;
-    type Handler = Faulty;
-    type DeadLetterQueue = FaultyQueue;
-    type Topic = Faulty;
-    type Time = SimulatedClock;
+    type FailureHandler = Faulty;
+    type DeadLetters = FaultyQueue;
+    type Notifier = Faulty;
+    type Clock = SimulatedClock;
 }
 
 impl Faulty {

@@ -22,8 +22,8 @@ impl OpenRecords for Faulty {
         let (record, claim) = (record.clone(), claim.cloned());
         let caller = watch::Caller::of(&self.process);
         self.effect(Service::OpenTable, "accept", move |world| async move {
-            let before = world.stores.open.get(record.id());
-            let accepted = (&world.stores.open).accept(&record, claim.as_ref()).await?;
+            let before = world.stores.open_records.get(record.id());
+            let accepted = world.stores.open_records.accept(&record, claim.as_ref()).await?;
             if accepted == Acceptance::Accepted {
                 watch::check_acceptance(&world, caller, before.as_ref(), &record, claim.as_ref());
             }
@@ -34,14 +34,14 @@ impl OpenRecords for Faulty {
 
     async fn find(&self, id: RecordId) -> Result<Option<OpenRecord>, StageError> {
         self.effect(Service::OpenTable, "find", move |world| async move {
-            OpenRecords::find(&&world.stores.open, id).await
+            OpenRecords::find(&world.stores.open_records, id).await
         })
         .await
     }
 
     async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
         self.effect(Service::OpenTable, "list", move |world| async move {
-            let current = (&world.stores.open).list(kind, limit).await?;
+            let current = world.stores.open_records.list(kind, limit).await?;
             let lags = world.chance().percent(world.setup.lagging_listings);
             let mut ledger = world.ledger();
             let before = ledger.listings.insert(kind, current.clone()).unwrap_or_default();
@@ -57,7 +57,7 @@ impl OpenRecords for Faulty {
     async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
         let seen = seen.clone();
         self.effect(Service::OpenTable, "take turn", move |world| async move {
-            let is_taken = (&world.stores.open).take_turn(&seen, turn).await?;
+            let is_taken = world.stores.open_records.take_turn(&seen, turn).await?;
             if !is_taken {
                 world.ledger().situation("somebody else had the turn");
             }
@@ -73,7 +73,7 @@ impl OpenRecords for Faulty {
         look_at: Timestamp,
     ) -> Result<Option<Timestamp>, StageError> {
         self.effect(Service::OpenTable, "note missing", move |world| async move {
-            let since = (&world.stores.open).note_missing(attempt, now, look_at).await?;
+            let since = world.stores.open_records.note_missing(attempt, now, look_at).await?;
             if since.is_some() {
                 watch::check_missing(&world, attempt.record);
             }
@@ -85,8 +85,8 @@ impl OpenRecords for Faulty {
     async fn fail(&self, failed: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
         let failed = failed.clone();
         self.effect(Service::OpenTable, "fail", move |world| async move {
-            let before = world.stores.open.get(failed.id());
-            let stored = OpenRecords::fail(&&world.stores.open, &failed).await?;
+            let before = world.stores.open_records.get(failed.id());
+            let stored = OpenRecords::fail(&world.stores.open_records, &failed).await?;
             watch::check_failure(&world, before.as_ref(), stored.as_ref());
             Ok(stored)
         })
@@ -101,7 +101,7 @@ impl OpenRecords for Faulty {
     ) -> Result<(), StageError> {
         let pending_steps = pending_steps.to_vec();
         self.effect(Service::OpenTable, "owe", move |world| async move {
-            (&world.stores.open).set_pending_steps(attempt, &pending_steps, look_at).await
+            world.stores.open_records.set_pending_steps(attempt, &pending_steps, look_at).await
         })
         .await
     }
@@ -110,8 +110,8 @@ impl OpenRecords for Faulty {
         let next = next.clone();
         let caller = watch::Caller::of(&self.process);
         self.effect(Service::OpenTable, "redrive", move |world| async move {
-            let before = world.stores.open.get(next.id());
-            let stored = (&world.stores.open).redrive(&next).await?;
+            let before = world.stores.open_records.get(next.id());
+            let stored = world.stores.open_records.redrive(&next).await?;
             watch::check_redrive(&world, caller, before.as_ref(), stored.as_ref());
             Ok(stored)
         })
@@ -120,8 +120,8 @@ impl OpenRecords for Faulty {
 
     async fn close(&self, attempt: Attempt) -> Result<(), StageError> {
         self.effect(Service::OpenTable, "close", move |world| async move {
-            let before = world.stores.open.get(attempt.record);
-            (&world.stores.open).close(attempt).await?;
+            let before = world.stores.open_records.get(attempt.record);
+            world.stores.open_records.close(attempt).await?;
             watch::check_close(&world, before.as_ref());
             Ok(())
         })
@@ -133,7 +133,7 @@ impl IdempotencyClaims for Faulty {
     async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
         let key = *key;
         self.effect(Service::ClaimTable, "find claim", move |world| async move {
-            IdempotencyClaims::find(&&world.stores.open, &key).await
+            IdempotencyClaims::find(&world.stores.open_records, &key).await
         })
         .await
     }
@@ -146,7 +146,7 @@ impl IdempotencyClaims for Faulty {
     ) -> Result<(), StageError> {
         let key = *key;
         self.effect(Service::ClaimTable, "renew claim", move |world| async move {
-            (&world.stores.open).renew(&key, holder, until).await
+            world.stores.open_records.renew(&key, holder, until).await
         })
         .await
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use custody_core::{
     dead_letter::DeadLetter,
     error::{ErrorName, StageError},
+    failed_record::{FailedRecord, FailureReceipt},
     message::InternalMessage,
     notification::Notification,
     ports::{DeadLetters, FailureHandler, Notifier, Start, Workflow},
-    stages::failure::{FailedRecord, FailureReceipt},
 };
 
 use super::{Faulty, FaultyQueue};
@@ -31,10 +31,10 @@ impl DeadLetters for FaultyQueue {
         self.ports
             .effect(Service::Queue, "send", move |world| async move {
                 if is_for_rejected {
-                    return (&world.stores.rejected_requests).send(&letter).await;
+                    return world.stores.rejected_requests.send(&letter).await;
                 }
                 watch::note_dead_letter(&world, &letter);
-                (&world.stores.dead_letters).send(&letter).await
+                world.stores.dead_letters.send(&letter).await
             })
             .await
     }

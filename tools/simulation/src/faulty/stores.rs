@@ -36,7 +36,7 @@ impl PayloadArchive for Faulty {
         })?;
         let (key, descriptor, sent) = (key.to_owned(), descriptor.clone(), Bytes::from(sent.concat()));
         self.effect(Service::Archive, "store", move |world| async move {
-            (&world.stores.archive).store(&key, sent.into(), &descriptor, now).await
+            world.stores.archive.store(&key, sent.into(), &descriptor, now).await
         })
         .await
     }
@@ -44,7 +44,7 @@ impl PayloadArchive for Faulty {
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
         let key = key.to_owned();
         self.effect(Service::Archive, "find", move |world| async move {
-            PayloadArchive::find(&&world.stores.archive, &key).await
+            PayloadArchive::find(&world.stores.archive, &key).await
         })
         .await
     }
@@ -54,7 +54,7 @@ impl FailedStore for Faulty {
     async fn preserve(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         let key = key.to_owned();
         self.effect(Service::FailedBucket, "keep", move |world| async move {
-            (&world.stores.failed_store).preserve(&key, content).await
+            world.stores.failed_store.preserve(&key, content).await
         })
         .await
     }
@@ -62,7 +62,7 @@ impl FailedStore for Faulty {
     async fn fetch(&self, key: &str) -> Result<Option<Bytes>, StageError> {
         let key = key.to_owned();
         self.effect(Service::FailedBucket, "fetch", move |world| async move {
-            (&world.stores.failed_store).fetch(&key).await
+            world.stores.failed_store.fetch(&key).await
         })
         .await
     }
@@ -70,14 +70,14 @@ impl FailedStore for Faulty {
     async fn source(&self, key: &str) -> Result<Option<PayloadSource>, StageError> {
         let key: Arc<str> = key.into();
         let wanted = Arc::clone(&key);
-        let find = move |world: Arc<World>| async move { (&world.stores.failed_store).source(&wanted).await };
+        let find = move |world: Arc<World>| async move { world.stores.failed_store.source(&wanted).await };
         let Some(found) = self.effect(Service::FailedBucket, "source", find).await? else { return Ok(None) };
         let ports = self.clone();
         let read = move || {
             let (ports, key) = (ports.clone(), Arc::clone(&key));
             open_on_first_read(async move {
                 let pieces = move |world: Arc<World>| async move {
-                    Ok((&world.stores.failed_store).source(&key).await?.map(|source| source.pieces()))
+                    Ok(world.stores.failed_store.source(&key).await?.map(|source| source.pieces()))
                 };
                 ports.effect(Service::FailedBucket, "read pieces", pieces).await
             })
@@ -88,7 +88,7 @@ impl FailedStore for Faulty {
     async fn find(&self, key: &str) -> Result<Option<S3Reference>, StageError> {
         let key = key.to_owned();
         self.effect(Service::FailedBucket, "find", move |world| async move {
-            FailedStore::find(&&world.stores.failed_store, &key).await
+            FailedStore::find(&world.stores.failed_store, &key).await
         })
         .await
     }
@@ -98,7 +98,7 @@ impl AcceptanceMarkers for Faulty {
     async fn mark(&self, record: &OpenRecord) -> Result<(), StageError> {
         let record = record.clone();
         self.effect(Service::Markers, "mark", move |world| async move {
-            (&world.stores.markers).mark(&record).await?;
+            world.stores.markers.mark(&record).await?;
             watch::check_marker(&world, &record);
             Ok(())
         })
@@ -107,21 +107,21 @@ impl AcceptanceMarkers for Faulty {
 
     async fn list(&self, limit: usize) -> Result<Vec<Attempt>, StageError> {
         self.effect(Service::Markers, "list", move |world| async move {
-            AcceptanceMarkers::list(&&world.stores.markers, limit).await
+            AcceptanceMarkers::list(&world.stores.markers, limit).await
         })
         .await
     }
 
     async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
         self.effect(Service::Markers, "find", move |world| async move {
-            AcceptanceMarkers::find(&&world.stores.markers, attempt).await
+            AcceptanceMarkers::find(&world.stores.markers, attempt).await
         })
         .await
     }
 
     async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {
         self.effect(Service::Markers, "clear", move |world| async move {
-            (&world.stores.markers).clear(attempt).await
+            world.stores.markers.clear(attempt).await
         })
         .await
     }
@@ -135,7 +135,7 @@ impl RecordTable for Faulty {
     ) -> Result<StoredMetadata, StageError> {
         let message = message.clone();
         self.effect(Service::RecordTable, "put received", move |world| async move {
-            (&world.stores.table).put_received(&message, stored_at).await
+            world.stores.record_table.put_received(&message, stored_at).await
         })
         .await
     }
@@ -147,7 +147,7 @@ impl RecordTable for Faulty {
     ) -> Result<CompletionTimes, StageError> {
         let message = message.clone();
         self.effect(Service::RecordTable, "complete", move |world| async move {
-            let completed = (&world.stores.table).complete(&message, times).await?;
+            let completed = world.stores.record_table.complete(&message, times).await?;
             watch::check_completion(&world, &message);
             Ok(completed)
         })
@@ -161,7 +161,7 @@ impl RecordTable for Faulty {
     ) -> Result<FailedItem, StageError> {
         let (message, failure) = (message.clone(), failure.clone());
         self.effect(Service::RecordTable, "fail", move |world| async move {
-            let failed = RecordTable::fail(&&world.stores.table, &message, &failure).await?;
+            let failed = RecordTable::fail(&world.stores.record_table, &message, &failure).await?;
             world.ledger().counts.add("failed item", format!("{failed:?}"));
             Ok(failed)
         })
@@ -171,7 +171,7 @@ impl RecordTable for Faulty {
     async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
         let discard = discard.clone();
         self.effect(Service::RecordTable, "discard", move |world| async move {
-            let is_discarded = (&world.stores.table).discard(attempt, &discard).await?;
+            let is_discarded = world.stores.record_table.discard(attempt, &discard).await?;
             if is_discarded {
                 watch::note_discard(&world, attempt);
             }
@@ -183,7 +183,7 @@ impl RecordTable for Faulty {
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
         let records = records.to_vec();
         self.effect(Service::RecordTable, "states", move |world| async move {
-            (&world.stores.table).states(&records).await
+            world.stores.record_table.states(&records).await
         })
         .await
     }

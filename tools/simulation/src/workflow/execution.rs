@@ -11,11 +11,11 @@ use std::{
 use custody_core::{
     dead_letter::StageFailure,
     error::{ErrorName, StageError, TRANSIENT_PLATFORM_ERRORS},
+    failed_record::FailedRecord,
     message::InternalMessage,
     notification::Notification,
     ports::{CompletedItem, CompletionTimes, Notifier as _, OpenRecords as _},
     receipt::{ArchiveReceipt, FinalRecord, MetadataReceipt},
-    stages::failure::FailedRecord,
     testing::world::EVENT_SOURCE,
 };
 use custody_simulation::workflow_model::{self as model, Outcome};

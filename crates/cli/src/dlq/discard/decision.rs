@@ -117,14 +117,14 @@ mod tests {
         let (open, table) = (MemoryOpenRecords::default(), MemoryTable::default());
         let message = samples::message(b"payload");
         let record = samples::open_record(&message);
-        (&open).accept(&record, None).await.unwrap();
-        (&table).put_received(&message, record.started_at).await.unwrap();
+        open.accept(&record, None).await.unwrap();
+        table.put_received(&message, record.started_at).await.unwrap();
         let failure = contract::failure_of(&message);
         if !pending_steps.contains(&FailureStep::Item) {
-            (&table).fail(&message, &failure).await.unwrap();
+            table.fail(&message, &failure).await.unwrap();
         }
         let state = OpenState::Failed { failure, pending_steps: pending_steps.to_vec() };
-        (&open).fail(&OpenRecord { state, ..record }).await.unwrap();
+        open.fail(&OpenRecord { state, ..record }).await.unwrap();
         Stores { open, table, message }
     }
 
@@ -132,7 +132,7 @@ mod tests {
         async fn discard(&self, attempt: Attempt) -> Result<DiscardResult, StageError> {
             let at = samples::TestClock::default().now();
             let discard = Discard { by: "arn:x".to_owned(), at, reason: "withdrawn".to_owned() };
-            decide(&&self.open, &&self.table, attempt, &discard).await
+            decide(&self.open, &self.table, attempt, &discard).await
         }
 
         fn is_open(&self) -> bool {
@@ -175,7 +175,7 @@ mod tests {
     async fn a_later_attempt_and_one_in_progress_are_not_discarded() {
         let stores = failed(&[]).await;
         let next = samples::open_record(&samples::redriven(&stores.message));
-        (&stores.open).redrive(&next).await.unwrap();
+        stores.open.redrive(&next).await.unwrap();
         assert_eq!(stores.discard(stores.message.attempt()).await.unwrap(), DiscardResult::NothingToDecide);
         stores.discard(next.attempt()).await.unwrap_err();
         stores.discard(next.attempt().next()).await.unwrap_err();
@@ -187,7 +187,7 @@ mod tests {
         let stores = failed(&[]).await;
         let now = samples::TestClock::default().now();
         let times = CompletionTimes { archived_at: now, completed_at: now };
-        (&stores.table).complete(&stores.message, times).await.unwrap();
+        stores.table.complete(&stores.message, times).await.unwrap();
         assert_eq!(stores.discard(stores.message.attempt()).await.unwrap(), DiscardResult::NothingToDecide);
         assert!(stores.is_open());
     }

@@ -12,7 +12,7 @@ async fn a_preserved_payload_is_archived_without_the_cache() {
     let world = World::default();
     let message = samples::redriven(&samples::message(PAYLOAD));
     let key = message.message_id.preserved_key();
-    (&world.failed_store).preserve(&key, PAYLOAD.into()).await.unwrap();
+    world.failed_store.preserve(&key, PAYLOAD.into()).await.unwrap();
     // A redrive needs no cache.
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     let receipt = world.archive_stage().run(&message).await.unwrap();
@@ -26,7 +26,7 @@ async fn a_payload_that_left_the_cache_for_the_archive_is_no_missing_payload() {
     let record = accepted(&world).await;
     let stage = world.archive_stage();
     let first = stage.run(&record.message).await.unwrap();
-    (&world.cache).unlink(record.id()).await.unwrap();
+    world.cache.unlink(record.id()).await.unwrap();
     world.clock.advance_ms(60_000);
     let again = stage.run(&record.message).await.unwrap();
     assert_eq!(again, first, "a late repetition reports what was stored first, its time included");
@@ -75,7 +75,7 @@ async fn a_payload_that_is_altered_on_its_way_to_the_archive_is_sent_again() {
 async fn the_failed_bucket_makes_up_for_a_cached_payload_that_was_altered() {
     let world = World::default();
     let record = accepted(&world).await;
-    (&world.failed_store).preserve(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
+    world.failed_store.preserve(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
     world.cache.corrupt(record.id(), b"altered");
     world.archive_stage().run(&record.message).await.unwrap();
     assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
@@ -90,7 +90,7 @@ async fn a_cached_payload_that_breaks_off_is_no_fault_of_the_archive() {
     assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
     assert!(world.archive.objects().is_empty(), "half a payload is none");
 
-    (&world.failed_store).preserve(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
+    world.failed_store.preserve(&record.id().preserved_key(), PAYLOAD.into()).await.unwrap();
     world.archive_stage().run(&record.message).await.expect("the failed bucket has the payload, too");
     assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
 }

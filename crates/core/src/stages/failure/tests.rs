@@ -38,9 +38,9 @@ async fn a_failed_record_is_preserved_marked_told_of_and_stays_open() {
     assert!(fail(&world, &record.message, "AccessDenied").await);
     assert_eq!(world.failed_store.objects()[&id.preserved_key()], PAYLOAD);
     assert!(!world.cache.holds(id), "what is preserved leaves the cache");
-    assert_eq!(world.table.item(id).unwrap().status, "FAILED");
+    assert_eq!(world.record_table.item(id).unwrap().status, "FAILED");
     assert_eq!((world.dead_letters.letters().len(), world.topic.published().len()), (1, 1));
-    let open = world.open.get(id).expect("a decision is pending");
+    let open = world.open_records.get(id).expect("a decision is pending");
     assert!(matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty()));
 
     assert!(fail(&world, &record.message, "AccessDenied").await, "handling may be repeated");
@@ -59,8 +59,8 @@ async fn nothing_tells_of_a_failure_before_the_payload_is_secure() {
     let error =
         world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap_err();
     assert_eq!(error.name, ErrorName::FailedStoreUnavailable);
-    assert_eq!(world.open.get(record.id()).unwrap().state, OpenState::InProgress);
-    assert!(world.table.item(record.id()).is_none() && world.dead_letters.letters().is_empty());
+    assert_eq!(world.open_records.get(record.id()).unwrap().state, OpenState::InProgress);
+    assert!(world.record_table.item(record.id()).is_none() && world.dead_letters.letters().is_empty());
     assert!(world.cache.holds(record.id()));
 }
 
@@ -71,7 +71,7 @@ async fn a_payload_counts_as_lost_only_at_a_second_look_longer_after_the_first_t
     let id = record.id();
     world.cache.lose_everything();
     assert!(!fail(&world, &record.message, "PayloadMissing").await, "the first look decides nothing");
-    let open = world.open.get(id).unwrap();
+    let open = world.open_records.get(id).unwrap();
     assert_eq!((open.state, open.missing_since), (OpenState::InProgress, Some(world.clock.now())));
     assert_eq!(open.look_at, world.clock.now().after(LOSS_CONFIRMATION), "it is looked for again in time");
     advance(&world, LOSS_CONFIRMATION.saturating_sub(Duration::from_secs(1)));
@@ -83,7 +83,7 @@ async fn a_payload_counts_as_lost_only_at_a_second_look_longer_after_the_first_t
     let letters = world.dead_letters.letters();
     assert_eq!((letters.len(), letters[0].failure.error_name.as_str()), (1, "PayloadLost"));
     assert_eq!(letters[0].failure.payload_reference, None);
-    assert_eq!(world.table.item(id).unwrap().failure.unwrap().error_name, "PayloadLost");
+    assert_eq!(world.record_table.item(id).unwrap().failure.unwrap().error_name, "PayloadLost");
     assert!(letters[0].unfinished.iter().any(|remark| remark.contains("only the producer")));
 }
 
@@ -116,7 +116,7 @@ async fn only_definite_absence_counts_towards_a_loss() {
         set(Some(name));
         let error = world.failure(MANUAL).run(failure(&record.message, "archive", "PayloadMissing")).await;
         assert_eq!(error.unwrap_err().name, name);
-        assert_eq!(world.open.get(record.id()).unwrap().missing_since, None, "{name:?}");
+        assert_eq!(world.open_records.get(record.id()).unwrap().missing_since, None, "{name:?}");
         set(None);
     }
 }
@@ -126,19 +126,19 @@ async fn a_step_that_fails_stays_pending_and_is_done_once_later() {
     let world = World::default();
     let record = accepted(&world).await;
     let id = record.id();
-    let pending_steps = || match world.open.get(id).unwrap().state {
+    let pending_steps = || match world.open_records.get(id).unwrap().state {
         OpenState::Failed { pending_steps, .. } => pending_steps,
         OpenState::InProgress => panic!("it has failed"),
     };
     world.topic.fail_with(Some(ErrorName::AccessDenied));
-    world.table.fail_with(Some(ErrorName::TableUnavailable));
+    world.record_table.fail_with(Some(ErrorName::TableUnavailable));
     assert!(!fail(&world, &record.message, "AccessDenied").await);
     assert_eq!(pending_steps(), [FailureStep::Item, FailureStep::Announcement]);
     let letters = world.dead_letters.letters();
     assert_eq!(letters.len(), 1, "a table that denies access does not keep the dead letter back");
     assert!(letters[0].unfinished.iter().any(|remark| remark.contains("TableUnavailable")));
 
-    world.table.fail_with(None);
+    world.record_table.fail_with(None);
     assert!(!fail(&world, &record.message, "AccessDenied").await);
     assert_eq!(pending_steps(), [FailureStep::Announcement]);
     world.topic.fail_with(None);
@@ -167,11 +167,11 @@ async fn a_record_that_another_execution_has_completed_has_not_failed() {
     let world = World::default();
     let record = accepted(&world).await;
     let times = CompletionTimes { archived_at: world.clock.now(), completed_at: world.clock.now() };
-    (&world.table).put_received(&record.message, world.clock.now()).await.unwrap();
-    (&world.table).complete(&record.message, times).await.unwrap();
+    world.record_table.put_received(&record.message, world.clock.now()).await.unwrap();
+    world.record_table.complete(&record.message, times).await.unwrap();
     assert!(!fail(&world, &record.message, "AccessDenied").await);
     assert!(world.dead_letters.letters().is_empty() && world.topic.published().is_empty());
-    let open = world.open.get(record.id()).unwrap();
+    let open = world.open_records.get(record.id()).unwrap();
     assert_eq!(open.look_at, world.clock.now(), "reconcile announces and closes it at once");
 }
 
@@ -184,8 +184,8 @@ async fn a_late_failure_of_a_closed_record_or_an_earlier_attempt_changes_nothing
     let mut earlier = record.message.clone();
     earlier.redrive = crate::testing::samples::redriven(&earlier).redrive;
     assert!(fail(&world, &earlier, "AccessDenied").await, "the open record is at another attempt");
-    assert_eq!(world.open.get(record.id()).unwrap(), record);
-    assert!(world.dead_letters.letters().is_empty() && world.table.items().is_empty());
+    assert_eq!(world.open_records.get(record.id()).unwrap(), record);
+    assert!(world.dead_letters.letters().is_empty() && world.record_table.items().is_empty());
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_transient_failure_is_redriven_without_a_dead_letter_until_patience_an
     let automatic = world.failure(POLICY);
     assert!(automatic.run(failure(&record.message, "archive", "CacheUnavailable")).await.unwrap().finished);
     assert!(world.dead_letters.letters().is_empty(), "an outage sends no dead letters");
-    let open = world.open.get(record.id()).unwrap();
+    let open = world.open_records.get(record.id()).unwrap();
     assert!(open.look_at <= world.clock.now().after(Duration::from_secs(30)));
 
     // A failure that needs an operator is not redriven automatically.
@@ -231,7 +231,7 @@ async fn altered_bytes_are_preserved_apart_and_reported() {
     let objects = world.failed_store.objects();
     let (key, content) = objects.first_key_value().unwrap();
     assert!(key.starts_with("corrupted/") && content.as_ref() == b"altered", "{key}");
-    assert!((&world.cache).size(record.id()).await.unwrap().is_none());
+    assert!(world.cache.size(record.id()).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_seen_at_one_of_its_ends(
         let record = accepted(&world).await;
         let moving = async {
             for _ in 0..delay {
-                (&world.open).find(record.id()).await.unwrap();
+                world.open_records.find(record.id()).await.unwrap();
             }
             // Both stores change at once, as they do for a slow reader.
             world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
@@ -251,7 +251,7 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_seen_at_one_of_its_ends(
         let looking = stage.run(failure(&record.message, "archive", "PayloadMissing"));
         let (handled, ()) = futures_util::future::join(looking, moving).await;
         handled.unwrap();
-        let open = world.open.get(record.id()).unwrap();
+        let open = world.open_records.get(record.id()).unwrap();
         assert_eq!(open.missing_since, None, "with a delay of {delay}");
     }
 }

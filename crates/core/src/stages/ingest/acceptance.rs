@@ -65,7 +65,7 @@ impl<D: Deployment> Ingest<D> {
         if self.table_breaker.is_open(self.clock.now()) {
             return false;
         }
-        match self.open.accept(record, None).await {
+        match self.open_records.accept(record, None).await {
             Ok(_) => {
                 self.table_breaker.reset();
                 true
@@ -129,7 +129,7 @@ impl<D: Deployment> Ingest<D> {
         let stored = self.stored(cached, &message, content).await?;
         let record = self.open_record(message, stored, Some(key));
         let claim = Claim::new(&record.message, record.durability, record.started_at);
-        let accepted = self.open.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
+        let accepted = self.open_records.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
         match accepted {
             Ok(Acceptance::Accepted) => {
                 self.table_breaker.reset();
@@ -151,7 +151,7 @@ impl<D: Deployment> Ingest<D> {
     /// Preserves the payload of a repeated request if the payload of the key's record was lost. Only the producer can
     /// replace a lost payload. A redrive then reads it from the failed bucket.
     async fn preserve_if_lost(&self, holder: RecordId, content: Bytes) -> Result<(), Problem> {
-        let open = self.open.find(holder).await.ok().flatten();
+        let open = self.open_records.find(holder).await.ok().flatten();
         let is_lost = open.is_some_and(|open| match open.state {
             OpenState::Failed { failure, .. } => failure.payload_reference.is_none(),
             OpenState::InProgress => false,
@@ -171,7 +171,7 @@ impl<D: Deployment> Ingest<D> {
     /// Returns what an idempotency key stands for now. An expired claim is valid as long as its record is open.
     async fn key_state(&self, key: &IdempotencyKey) -> Result<KeyState, StageError> {
         let Some(claim) = self.claims.find(key).await? else { return Ok(KeyState::Free) };
-        if claim.is_expired(self.clock.now()) && self.open.find(claim.message_id).await?.is_none() {
+        if claim.is_expired(self.clock.now()) && self.open_records.find(claim.message_id).await?.is_none() {
             return Ok(KeyState::Expired(claim));
         }
         Ok(KeyState::Claimed(claim))

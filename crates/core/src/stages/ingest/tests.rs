@@ -32,14 +32,14 @@ async fn a_receipt_waits_for_payload_and_acceptance_and_for_nothing_else() {
     let receipt = receipt(&answer.response);
     let id = receipt.message_id;
     assert_eq!(receipt.durability, Durability::Replicated);
-    assert!(world.cache.holds(id) && world.open.get(id).is_some());
+    assert!(world.cache.holds(id) && world.open_records.get(id).is_some());
     assert!(!world.cache.is_persisted(id), "taking the expiry off comes after the response");
     assert!(world.workflow.names().is_empty(), "starting the workflow comes after the response");
 
     ingest.follow_up(answer.follow_up).await;
     assert!(world.cache.is_persisted(id));
     assert_eq!(world.workflow.names(), [format!("{id}-1-1")]);
-    assert_eq!(world.workflow.started()[0], world.open.get(id).unwrap().message);
+    assert_eq!(world.workflow.started()[0], world.open_records.get(id).unwrap().message);
 }
 
 #[tokio::test]
@@ -53,15 +53,15 @@ async fn nothing_is_accepted_before_its_payload_is_durable() {
             (answer.response.status_code, problem(&answer.response)),
             (503, "no-durable-store".into())
         );
-        assert!(world.open.all().is_empty() && world.markers.marked().is_empty());
-        assert!(world.open.claims().is_empty());
+        assert!(world.open_records.all().is_empty() && world.markers.marked().is_empty());
+        assert!(world.open_records.claims().is_empty());
     }
     // A payload that the replicas did not confirm is no better than a cache that is not available.
     world.cache.fail_with(None);
     world.cache.set_replicas_lag(true);
     let answer = world.ingest().run(request("text", "", None)).await;
     assert_eq!(answer.response.status_code, 503);
-    assert!(world.open.all().is_empty());
+    assert!(world.open_records.all().is_empty());
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_cache_that_refuses_makes_ingest_archive_the_payload_itself() {
     let answer = ingest.run(request("text", "", None)).await;
     let receipt = receipt(&answer.response);
     assert_eq!(receipt.durability, Durability::Archived);
-    let open = world.open.get(receipt.message_id).unwrap();
+    let open = world.open_records.get(receipt.message_id).unwrap();
     assert_eq!(open.durability, Durability::Archived);
     assert!(open.message.storage_context.s3_reference.is_some());
     assert_eq!(world.archive.objects().len(), 1);
@@ -83,7 +83,7 @@ async fn a_cache_that_refuses_makes_ingest_archive_the_payload_itself() {
 #[tokio::test]
 async fn while_the_table_is_away_a_marker_is_the_acceptance_and_nothing_is_started() {
     let world = World::default();
-    world.open.fail_with(Some(ErrorName::TableUnavailable));
+    world.open_records.fail_with(Some(ErrorName::TableUnavailable));
     let ingest = world.ingest();
     let answer = ingest.run(request("text", "", None)).await;
     let id = receipt(&answer.response).message_id;
@@ -101,21 +101,21 @@ async fn while_the_table_is_away_a_marker_is_the_acceptance_and_nothing_is_start
 async fn a_table_that_failed_is_left_alone_for_a_moment_and_asked_again_after_it() {
     let world = World::default();
     let ingest = world.ingest();
-    world.open.fail_with(Some(ErrorName::TableUnavailable));
+    world.open_records.fail_with(Some(ErrorName::TableUnavailable));
     let _ = ingest.run(request("text", "", None)).await;
-    world.open.fail_with(None);
+    world.open_records.fail_with(None);
     let _ = ingest.run(request("text", "", None)).await;
-    assert_eq!((world.open.all().len(), world.markers.marked().len()), (0, 2), "the breaker is open");
+    assert_eq!((world.open_records.all().len(), world.markers.marked().len()), (0, 2), "the breaker is open");
     advance(&world, Duration::from_secs(4));
     let _ = ingest.run(request("text", "", None)).await;
-    assert_eq!((world.open.all().len(), world.markers.marked().len()), (1, 2));
+    assert_eq!((world.open_records.all().len(), world.markers.marked().len()), (1, 2));
 }
 
 #[tokio::test]
 async fn keyed_requests_are_turned_away_while_the_table_is_away_before_anything_is_stored() {
     let world = World::default();
     let ingest = world.ingest();
-    world.open.fail_with(Some(ErrorName::TableUnavailable));
+    world.open_records.fail_with(Some(ErrorName::TableUnavailable));
     let answer = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(problem(&answer.response), "idempotency-unavailable");
     assert!(answer.response.headers.contains_key("Retry-After"));
@@ -142,7 +142,7 @@ async fn a_repeated_request_gets_the_first_receipt_and_leaves_nothing_behind() {
     assert_eq!(serde_json::to_value(&one).unwrap(), serde_json::to_value(&other).unwrap());
     assert_eq!(again.response.headers["Idempotency-Replayed"], "true");
     assert!(!first.response.headers.contains_key("Idempotency-Replayed"));
-    assert_eq!(world.open.all().len(), 1);
+    assert_eq!(world.open_records.all().len(), 1);
     assert_eq!(world.cache.records().len(), 2, "the clean-up comes after the response");
     ingest.follow_up(again.follow_up).await;
     ingest.follow_up(first.follow_up).await;
@@ -183,12 +183,12 @@ async fn a_claim_is_checked_for_its_expiry_and_outlives_it_while_its_record_is_o
     let again = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(receipt(&again.response).message_id, first.message_id, "the record is open");
 
-    let attempt = world.open.get(first.message_id).unwrap().attempt();
-    (&world.open).close(attempt).await.unwrap();
+    let attempt = world.open_records.get(first.message_id).unwrap().attempt();
+    world.open_records.close(attempt).await.unwrap();
     let later = ingest.run(request("text", "", Some("key"))).await;
     assert_ne!(receipt(&later.response).message_id, first.message_id, "the claim has expired");
     assert!(!later.response.headers.contains_key("Idempotency-Replayed"));
-    assert_eq!(world.open.claims().len(), 1);
+    assert_eq!(world.open_records.claims().len(), 1);
 }
 
 #[tokio::test]
@@ -196,7 +196,7 @@ async fn a_payload_is_kept_where_nobody_knows_whether_its_record_was_accepted() 
     // Only the transaction fails: the lookup of the claim before it has succeeded.
     let world = World::default();
     let ingest = world.ingest();
-    world.open.fail_accepts(true);
+    world.open_records.fail_accepts(true);
     let answer = ingest.run(request("text", "", Some("key"))).await;
     assert_eq!(problem(&answer.response), "idempotency-unavailable");
     ingest.follow_up(answer.follow_up).await;
@@ -244,11 +244,11 @@ async fn a_follow_up_that_fails_leaves_an_acceptance_for_reconcile() {
     world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     ingest.follow_up(answer.follow_up).await;
-    assert_eq!(world.open.all().len(), 1);
+    assert_eq!(world.open_records.all().len(), 1);
     world.cache.fail_with(None);
-    let id = world.open.all()[0].id();
-    assert!((&world.cache).size(id).await.unwrap().is_some());
-    assert_eq!(world.open.get(id).unwrap().look_at, world.clock.now().after(Duration::from_mins(2)));
+    let id = world.open_records.all()[0].id();
+    assert!(world.cache.size(id).await.unwrap().is_some());
+    assert_eq!(world.open_records.get(id).unwrap().look_at, world.clock.now().after(Duration::from_mins(2)));
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn a_lost_payload_that_is_sent_again_completes_its_record() {
     let first = receipt(&sent.response);
     world.ingest().follow_up(sent.follow_up).await;
     world.cache.lose_everything();
-    let record = world.open.get(first.message_id).unwrap();
+    let record = world.open_records.get(first.message_id).unwrap();
     let stage = world.failure(POLICY);
     assert!(!stage.run(failure(&record.message, "archive", "PayloadMissing")).await.unwrap().finished);
     advance(&world, LOSS_CONFIRMATION);
@@ -271,7 +271,7 @@ async fn a_lost_payload_that_is_sent_again_completes_its_record() {
     world.ingest().follow_up(again.follow_up).await;
     assert_eq!(world.failed_store.objects()[&first.message_id.preserved_key()], b"audit".as_slice());
     world.redrive().redrive(letter, true).await.unwrap();
-    let next = world.open.get(first.message_id).unwrap();
+    let next = world.open_records.get(first.message_id).unwrap();
     world.archive_stage().run(&next.message).await.unwrap();
     assert_eq!(world.archive.content(&first.message_id.archive_key()).unwrap(), b"audit".as_slice());
 }

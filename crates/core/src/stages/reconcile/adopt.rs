@@ -101,7 +101,7 @@ impl<D: Deployment> Reconcile<D> {
     async fn adopt(&self, attempt: Attempt, now: Timestamp) -> Result<(), StageError> {
         let Some(mut record) = self.markers.find(attempt).await? else { return Ok(()) };
         let id = attempt.record;
-        let is_settled = match self.table.states(&[id]).await?.remove(&id) {
+        let is_settled = match self.record_table.states(&[id]).await?.remove(&id) {
             // The acceptance had reached the table in spite of its error, and everything since has been done: the
             // record is closed, or will be closed.
             Some(ItemState::Completed(_)) => true,
@@ -112,7 +112,7 @@ impl<D: Deployment> Reconcile<D> {
             record.look_at = now;
             // Ingest does not start a record that only has a marker, so there is no execution to wait for.
             record.starts = 0;
-            self.open.accept(&record, None).await?;
+            self.open_records.accept(&record, None).await?;
             info!(record.id = %id, "adopted an acceptance marker");
         }
         self.markers.clear(attempt).await

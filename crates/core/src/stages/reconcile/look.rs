@@ -12,6 +12,7 @@ use crate::{
     clock::{Clock as _, Timestamp},
     dead_letter::StageFailure,
     error::{ErrorKind, ErrorName, StageError},
+    failed_record::FailedRecord,
     idempotency::CLAIM_LIFETIME,
     notification::Notification,
     open_record::{OpenRecord, OpenState},
@@ -22,7 +23,7 @@ use crate::{
     },
     receipt::Durability,
     record_id::RecordId,
-    stages::{failure::FailedRecord, redrive},
+    stages::redrive,
 };
 
 /// How long after this run reconcile looks again at a record for which no start was left. The record is then behind
@@ -92,7 +93,7 @@ impl<D: Deployment> Reconcile<D> {
     ) -> Result<LookResult, StageError> {
         let now = self.clock.now();
         // The index is a hint: the record may be closed, or another caller may have taken its turn.
-        let Some(record) = self.open.find(id).await?.filter(|record| record.look_at <= now) else {
+        let Some(record) = self.open_records.find(id).await?.filter(|record| record.look_at <= now) else {
             return Ok(LookResult::NotDue);
         };
         self.renew_claim(&record, now).await;
@@ -118,7 +119,7 @@ impl<D: Deployment> Reconcile<D> {
     /// Takes the turn of a record, without counting a start.
     async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
-        self.open.take_turn(record, Turn { look_at, start: None, is_missing: false }).await
+        self.open_records.take_turn(record, Turn { look_at, start: None, is_missing: false }).await
     }
 
     /// Moves the next look at a record for which this run has no start left, so that the records behind it are looked
@@ -129,7 +130,7 @@ impl<D: Deployment> Reconcile<D> {
         now: Timestamp,
     ) -> Result<LookResult, StageError> {
         let turn = Turn { look_at: now.after(POSTPONE_DELAY), start: None, is_missing: false };
-        self.open.take_turn(record, turn).await?;
+        self.open_records.take_turn(record, turn).await?;
         Ok(LookResult::Postponed)
     }
 
@@ -150,7 +151,7 @@ impl<D: Deployment> Reconcile<D> {
         for notification in Notification::of_completed(&self.event_source, &record.message, item) {
             self.topic.publish(&notification).await?;
         }
-        self.open.close(record.attempt()).await?;
+        self.open_records.close(record.attempt()).await?;
         info!(record.id = %record.id(), "announced and closed a completed record");
         Ok(LookResult::Closed)
     }
@@ -168,7 +169,7 @@ impl<D: Deployment> Reconcile<D> {
         let message = record.message.redriven(failure, now);
         let look_at = now.after(self.settings.first_look);
         let next = OpenRecord::begin(message, record.durability, record.key, now, look_at);
-        let current = self.open.redrive(&next).await?;
+        let current = self.open_records.redrive(&next).await?;
         Ok(current.filter(|current| current.attempt() == next.attempt()))
     }
 
@@ -178,7 +179,7 @@ impl<D: Deployment> Reconcile<D> {
             return Ok(LookResult::NotDue);
         }
         self.cache.unlink(record.id()).await?;
-        self.open.close(record.attempt()).await?;
+        self.open_records.close(record.attempt()).await?;
         Ok(LookResult::Closed)
     }
 
@@ -238,7 +239,7 @@ impl<D: Deployment> Reconcile<D> {
             Start::Running => Ok(LookResult::Running),
             // The execution ended. This record needs another one if it is still open at this attempt and has not
             // failed.
-            Start::Ended => match self.open.find(record.id()).await? {
+            Start::Ended => match self.open_records.find(record.id()).await? {
                 Some(again)
                     if again.attempt() == record.attempt() && again.state == OpenState::InProgress =>
                 {
@@ -268,7 +269,7 @@ impl<D: Deployment> Reconcile<D> {
         }
         let look_at = self.next_look(record.looks + 1, now);
         let turn = Turn { look_at, start: Some(now), is_missing: false };
-        if !self.open.take_turn(record, turn).await? {
+        if !self.open_records.take_turn(record, turn).await? {
             return Ok(LookResult::NotDue);
         }
         let start = record.starts + 1;
@@ -287,7 +288,7 @@ impl<D: Deployment> Reconcile<D> {
     ) -> Result<LookResult, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
         let turn = Turn { look_at, start: None, is_missing: name == ErrorName::PayloadMissing };
-        if !self.open.take_turn(record, turn).await? {
+        if !self.open_records.take_turn(record, turn).await? {
             return Ok(LookResult::NotDue);
         }
         let failure = StageFailure {

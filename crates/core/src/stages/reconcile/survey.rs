@@ -17,7 +17,7 @@ impl<D: Deployment> Reconcile<D> {
     ) -> Result<Vec<IndexEntry>, StageError> {
         let mut due = Vec::new();
         for kind in OpenKind::ALL {
-            let listing = self.open.list(kind, self.settings.max_listed).await?;
+            let listing = self.open_records.list(kind, self.settings.max_listed).await?;
             // The id contains the time when the record was received.
             let ages = listing.entries.iter().map(|entry| now.since(entry.id.received_at()).as_secs());
             let (count, oldest) = match kind {

@@ -36,7 +36,7 @@ fn advance(world: &World, duration: Duration) {
 /// Changes the state of a record's item to `COMPLETED`, as the workflow does before it closes the record.
 async fn complete(world: &World, record: &OpenRecord) {
     let now = world.clock.now();
-    let stored = (&world.table).put_received(&record.message, now).await.unwrap();
+    let stored = world.record_table.put_received(&record.message, now).await.unwrap();
     let mut done = record.message.clone();
     let archived = world.archive_stage().run(&record.message).await.unwrap();
     done.storage_context.redis_reference = None;
@@ -45,7 +45,7 @@ async fn complete(world: &World, record: &OpenRecord) {
     done.storage_context.persistence.s3 = true;
     done.storage_context.persistence.meta_data = true;
     let times = CompletionTimes { archived_at: archived.archived_at, completed_at: now };
-    (&world.table).complete(&done, times).await.unwrap();
+    world.record_table.complete(&done, times).await.unwrap();
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_workflow_that_was_not_started_is_started_and_one_that_runs_is_left_al
 async fn a_payload_loses_its_expiry_also_while_the_record_table_is_away() {
     let world = World::default();
     let record = accepted(&world).await;
-    world.table.fail_with(Some(ErrorName::AccessDenied));
+    world.record_table.fail_with(Some(ErrorName::AccessDenied));
     advance(&world, FIRST_LOOK);
     let report = reconcile(&world).await;
     assert_eq!((report.postponed, report.started), (1, 0), "what is complete would be started again");
@@ -86,7 +86,7 @@ async fn an_execution_that_ended_without_an_end_for_its_record_is_followed_by_an
     assert_eq!(reconcile(&world).await.started, 1);
     let names = [1, 2].map(|start| record.attempt().execution_name(start));
     assert_eq!(world.workflow.names(), names);
-    assert_eq!(world.open.get(record.id()).unwrap().starts, 2);
+    assert_eq!(world.open_records.get(record.id()).unwrap().starts, 2);
     assert!(world.dead_letters.letters().is_empty(), "a restart sends no dead letter");
 }
 
@@ -120,7 +120,7 @@ async fn two_copies_of_reconcile_act_once() {
     let (one, other) = futures_util::future::join(one.run(), other.run()).await;
     assert_eq!(one.unwrap().started + other.unwrap().started, 1);
     assert_eq!(world.workflow.names(), [record.attempt().execution_name(2)]);
-    assert_eq!(world.open.get(record.id()).unwrap().starts, 2);
+    assert_eq!(world.open_records.get(record.id()).unwrap().starts, 2);
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_start_is_counted_and_its_turn_taken_before_it_is_made() {
     world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
     advance(&world, SETTINGS.restart_after);
     assert_eq!(reconcile(&world).await.postponed, 1);
-    let open = world.open.get(record.id()).unwrap();
+    let open = world.open_records.get(record.id()).unwrap();
     assert_eq!(open.starts, 2, "the reply may have been lost");
     assert!(open.look_at > world.clock.now(), "a record that cannot be started does not starve the others");
 }
@@ -144,7 +144,7 @@ async fn a_complete_record_is_announced_in_order_unlinked_and_closed() {
     advance(&world, FIRST_LOOK);
     assert_eq!(reconcile(&world).await.closed, 1);
     let id = record.id();
-    assert!(world.open.get(id).is_none() && !world.cache.holds(id));
+    assert!(world.open_records.get(id).is_none() && !world.cache.holds(id));
     let ids: Vec<_> = world.topic.published().iter().map(|told| told.body["id"].clone()).collect();
     let expected =
         ["received", "archived", "metadata-stored", "completed"].map(|name| format!("{id}/{name}/1"));
@@ -160,12 +160,15 @@ async fn a_record_stays_open_until_it_is_announced_and_unlinked() {
     advance(&world, FIRST_LOOK);
     world.topic.fail_with(Some(ErrorName::AccessDenied));
     assert_eq!(reconcile(&world).await.stuck, 1);
-    assert!(world.open.get(record.id()).is_some());
+    assert!(world.open_records.get(record.id()).is_some());
     world.topic.fail_with(None);
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     advance(&world, MAX_LOOK_INTERVAL);
     reconcile(&world).await;
-    assert!(world.open.get(record.id()).is_some(), "a record is closed only after its payload is unlinked");
+    assert!(
+        world.open_records.get(record.id()).is_some(),
+        "a record is closed only after its payload is unlinked"
+    );
     world.cache.fail_with(None);
     advance(&world, MAX_LOOK_INTERVAL);
     assert_eq!(reconcile(&world).await.closed, 1);
@@ -228,7 +231,7 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_not_missing() {
         advance(&world, FIRST_LOOK);
         let moving = async {
             for _ in 0..delay {
-                (&world.markers).list(1).await.unwrap();
+                world.markers.list(1).await.unwrap();
             }
             // Both stores change at once, as they do for a slow reader.
             world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
@@ -259,7 +262,7 @@ async fn an_outage_of_an_hour_gives_no_record_up_and_an_endless_one_does() {
     let handled = world.failure_handler.handled();
     assert_eq!(handled[0].failures[0].error_name, "WorkflowIncomplete");
     assert!(given_up_after.unwrap() > PATIENCE, "{given_up_after:?}");
-    assert!(world.open.get(record.id()).unwrap().starts > 10);
+    assert!(world.open_records.get(record.id()).unwrap().starts > 10);
 }
 
 #[tokio::test]
@@ -289,7 +292,7 @@ async fn a_transient_failure_is_redriven_when_it_is_due_and_another_waits_for_a_
     advance(&world, Duration::from_secs(30));
     // The time before a redrive is random, from none at all to 30 s.
     assert_eq!(report.redriven + reconcile(&world).await.redriven, 1);
-    let open = world.open.get(transient.id()).unwrap();
+    let open = world.open_records.get(transient.id()).unwrap();
     assert_eq!((open.attempt().number(), &open.state), (2, &OpenState::InProgress));
     assert_eq!(open.message.history().len(), 1);
     assert_eq!(world.workflow.names(), [open.attempt().execution_name(1)]);
@@ -317,10 +320,10 @@ async fn a_discarded_record_is_closed() {
     let record = accepted(&world).await;
     world.failure(POLICY).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
-    assert!((&world.table).discard(record.attempt(), &discard).await.unwrap());
+    assert!(world.record_table.discard(record.attempt(), &discard).await.unwrap());
     advance(&world, Duration::from_hours(7));
     assert_eq!(reconcile(&world).await.closed, 1);
-    assert!(world.open.all().is_empty());
+    assert!(world.open_records.all().is_empty());
 }
 
 #[tokio::test]
@@ -329,19 +332,19 @@ async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     // The workflow recognizes no names; nevertheless there is no execution to wait for.
     world.workflow.forget_names();
     let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
-    (&world.cache).put(record.id(), PAYLOAD).await.unwrap();
-    (&world.markers).mark(&record).await.unwrap();
-    world.open.fail_accepts(true);
+    world.cache.put(record.id(), PAYLOAD).await.unwrap();
+    world.markers.mark(&record).await.unwrap();
+    world.open_records.fail_accepts(true);
     let report = reconcile(&world).await;
     assert_eq!((report.markers, report.adopted, report.errors), (1, 0, 1));
     assert_eq!(world.markers.marked(), [record.attempt()], "without an open record the marker stays");
     assert!(world.workflow.names().is_empty());
     assert!(world.cache.is_persisted(record.id()), "an accepted payload has no expiry");
-    world.open.fail_accepts(false);
+    world.open_records.fail_accepts(false);
     let report = reconcile(&world).await;
     assert_eq!((report.adopted, report.started), (1, 1));
     assert!(world.markers.marked().is_empty());
-    assert!(world.open.get(record.id()).is_some());
+    assert!(world.open_records.get(record.id()).is_some());
     assert_eq!(world.workflow.names(), [record.attempt().execution_name(1)]);
 }
 
@@ -351,26 +354,26 @@ async fn a_marker_never_reopens_a_record() {
     // The acceptance had reached the table in spite of its error, and the record is complete and closed.
     let done = accepted(&world).await;
     complete(&world, &done).await;
-    (&world.markers).mark(&done).await.unwrap();
-    (&world.open).close(done.attempt()).await.unwrap();
+    world.markers.mark(&done).await.unwrap();
+    world.open_records.close(done.attempt()).await.unwrap();
     // Another record was discarded meanwhile.
     let discarded = accepted(&world).await;
     world.failure(POLICY).run(failure(&discarded.message, "archive", "AccessDenied")).await.unwrap();
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
-    (&world.table).discard(discarded.attempt(), &discard).await.unwrap();
-    (&world.markers).mark(&discarded).await.unwrap();
-    (&world.open).close(discarded.attempt()).await.unwrap();
+    world.record_table.discard(discarded.attempt(), &discard).await.unwrap();
+    world.markers.mark(&discarded).await.unwrap();
+    world.open_records.close(discarded.attempt()).await.unwrap();
     // A third record has failed at its attempt.
     let later = accepted(&world).await;
     world.failure(POLICY).run(failure(&later.message, "archive", "CacheUnavailable")).await.unwrap();
-    (&world.markers).mark(&later).await.unwrap();
+    world.markers.mark(&later).await.unwrap();
 
     let told = world.topic.published().len();
     reconcile(&world).await;
     assert!(world.markers.marked().is_empty());
     assert_eq!(world.topic.published().len(), told, "what is closed is not announced again");
-    assert_eq!(world.open.all().iter().map(OpenRecord::id).collect::<Vec<_>>(), [later.id()]);
-    assert!(matches!(world.open.get(later.id()).unwrap().state, OpenState::Failed { .. }));
+    assert_eq!(world.open_records.all().iter().map(OpenRecord::id).collect::<Vec<_>>(), [later.id()]);
+    assert!(matches!(world.open_records.get(later.id()).unwrap().state, OpenState::Failed { .. }));
 }
 
 #[tokio::test]
@@ -383,15 +386,15 @@ async fn the_claim_of_an_open_record_is_renewed() {
     let record = OpenRecord::begin(message, Durability::Archived, Some(key), now, now.after(FIRST_LOOK));
     let claim = Claim::new(&record.message, Durability::Archived, now);
     let request = ClaimRequest { key, claim, replaces: None };
-    (&world.open).accept(&record, Some(&request)).await.unwrap();
+    world.open_records.accept(&record, Some(&request)).await.unwrap();
     // The loop takes longer than the table keeps a claim that nobody renews.
     for _ in 0..24 * 10 {
         advance(&world, Duration::from_hours(1));
         reconcile(&world).await;
-        world.open.expire_claims(world.clock.now());
+        world.open_records.expire_claims(world.clock.now());
     }
-    assert!(world.open.get(record.id()).is_some());
-    assert!(!world.open.claims()[&key].is_expired(world.clock.now()));
+    assert!(world.open_records.get(record.id()).is_some());
+    assert!(!world.open_records.claims()[&key].is_expired(world.clock.now()));
 }
 
 #[tokio::test]
@@ -399,10 +402,10 @@ async fn the_index_is_a_hint_and_the_table_must_answer() {
     let world = World::default();
     let record = accepted(&world).await;
     advance(&world, FIRST_LOOK);
-    world.table.fail_with(Some(ErrorName::TableUnavailable));
+    world.record_table.fail_with(Some(ErrorName::TableUnavailable));
     assert_eq!(reconcile(&world).await.postponed, 1, "what is complete must not be started again");
     assert!(world.workflow.names().is_empty());
-    world.open.fail_with(Some(ErrorName::TableUnavailable));
+    world.open_records.fail_with(Some(ErrorName::TableUnavailable));
     assert!(world.reconcile(SETTINGS).run().await.is_err(), "the run fails, which raises an alarm");
     assert_eq!(Attempt::first(record.id()), record.attempt());
 }
@@ -418,7 +421,7 @@ async fn a_backlog_is_counted_honestly_and_started_within_the_budget() {
     let report = world.reconcile(settings).run().await.unwrap();
     assert_eq!((report.open, report.at_least, report.due), (40, true, 40));
     assert_eq!((report.started, report.postponed), (10, 30));
-    let looked_at = world.open.all().iter().filter(|record| record.looks > 0).count();
+    let looked_at = world.open_records.all().iter().filter(|record| record.looks > 0).count();
     assert_eq!(looked_at, 40, "looking for a payload does not wait for a start");
     assert_eq!(report.oldest_open_age_seconds, 120);
     let settings = Settings { max_starts: 10, ..SETTINGS };
@@ -453,10 +456,10 @@ async fn a_backlog_drains_although_some_of_it_cannot_be_helped() {
         world.workflow.end_all();
         for record in backlog.iter().filter(|record| !hopeless.contains(&record.id())) {
             if world.workflow.has_started(record.attempt()) {
-                (&world.open).close(record.attempt()).await.unwrap();
+                world.open_records.close(record.attempt()).await.unwrap();
             }
         }
-        backlog.retain(|record| world.open.get(record.id()).is_some());
+        backlog.retain(|record| world.open_records.get(record.id()).is_some());
         rounds += 1;
         if backlog.len() == HOPELESS {
             break;
@@ -476,8 +479,8 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     let count = SETTINGS.concurrency * 2;
     for _ in 0..count {
         let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
-        (&world.cache).put(record.id(), PAYLOAD).await.unwrap();
-        (&world.markers).mark(&record).await.unwrap();
+        world.cache.put(record.id(), PAYLOAD).await.unwrap();
+        world.markers.mark(&record).await.unwrap();
         records.push(record);
     }
     // This is the first marker in the list.
@@ -491,7 +494,7 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     );
     assert_eq!(world.markers.marked(), [spoiled]);
     for record in &records {
-        (&world.open).close(record.attempt()).await.unwrap();
+        world.open_records.close(record.attempt()).await.unwrap();
     }
     let report = reconcile(&world).await;
     assert!(
@@ -508,11 +511,11 @@ async fn a_failure_is_told_although_a_person_has_decided_meanwhile() {
     let stage = world.failure(POLICY);
     assert!(!stage.run(failure(&record.message, "archive", "AccessDenied")).await.unwrap().finished);
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
-    (&world.table).discard(record.attempt(), &discard).await.unwrap();
+    world.record_table.discard(record.attempt(), &discard).await.unwrap();
     advance(&world, MAX_LOOK_INTERVAL);
     reconcile(&world).await;
     assert_eq!(world.failure_handler.handled().len(), 1, "the pending announcement comes first");
-    assert!(world.open.get(record.id()).is_some());
+    assert!(world.open_records.get(record.id()).is_some());
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ async fn a_failed_record_gets_its_next_attempt_without_the_cache() {
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     let next = record.attempt().next();
     assert_eq!(redrive(&world, &letter, false).await, Redriven::InProgress(next));
-    let open = world.open.get(record.id()).unwrap();
+    let open = world.open_records.get(record.id()).unwrap();
     assert_eq!((open.attempt(), &open.state, open.starts), (next, &OpenState::InProgress, 1));
     assert_eq!(open.message.history()[0].error_name, "AccessDenied");
     assert_eq!(world.workflow.names(), [next.execution_name(1)]);
@@ -54,7 +54,7 @@ async fn a_dead_letter_that_is_delivered_again_finds_the_same_attempt() {
         copy.redrive(letter.clone(), false).await.unwrap();
     }
     assert_eq!(world.workflow.names().len(), 1);
-    assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt().next());
+    assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt().next());
 
     // If the workflow does not recognize names, a second delivery starts nothing: reconcile would start the attempt.
     let express = World::default();
@@ -71,7 +71,7 @@ async fn a_record_that_was_redriven_before_its_start_could_be_made_is_reconciles
     let (record, letter) = failed(&world).await;
     world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
     redrive(&world, &letter, false).await;
-    let open = world.open.get(record.id()).unwrap();
+    let open = world.open_records.get(record.id()).unwrap();
     assert_eq!(open.attempt(), record.attempt().next());
     assert!(open.look_at > world.clock.now());
 }
@@ -81,7 +81,7 @@ async fn a_dead_letter_of_a_record_that_has_moved_on_is_dropped() {
     let world = World::default();
     let (record, letter) = failed(&world).await;
     redrive(&world, &letter, false).await;
-    let second = world.open.get(record.id()).unwrap();
+    let second = world.open_records.get(record.id()).unwrap();
     world.failure(MANUAL).run(failure(&second.message, "archive", "AccessDenied")).await.unwrap();
     let newer = world.dead_letters.take().remove(0);
     redrive(&world, &newer, false).await;
@@ -89,10 +89,10 @@ async fn a_dead_letter_of_a_record_that_has_moved_on_is_dropped() {
 
     let (done, letter) = failed(&world).await;
     let now = world.clock.now();
-    (&world.table).put_received(&done.message, now).await.unwrap();
+    world.record_table.put_received(&done.message, now).await.unwrap();
     let times = CompletionTimes { archived_at: now, completed_at: now };
-    (&world.table).complete(&done.message, times).await.unwrap();
-    (&world.open).close(done.attempt()).await.unwrap();
+    world.record_table.complete(&done.message, times).await.unwrap();
+    world.open_records.close(done.attempt()).await.unwrap();
     assert_eq!(redrive(&world, &letter, false).await, Redriven::AlreadyCompleted);
 }
 
@@ -101,16 +101,16 @@ async fn a_discarded_record_stays_so_unless_a_person_insists_and_is_undecided_wh
     let world = World::default();
     let (record, letter) = failed(&world).await;
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
-    (&world.table).discard(record.attempt(), &discard).await.unwrap();
-    (&world.open).close(record.attempt()).await.unwrap();
+    world.record_table.discard(record.attempt(), &discard).await.unwrap();
+    world.open_records.close(record.attempt()).await.unwrap();
     assert_eq!(redrive(&world, &letter, false).await, Redriven::Discarded);
-    assert!(world.open.all().is_empty());
+    assert!(world.open_records.all().is_empty());
 
     assert_eq!(redrive(&world, &letter, true).await, Redriven::InProgress(record.attempt().next()));
-    let open = world.open.get(record.id()).unwrap();
+    let open = world.open_records.get(record.id()).unwrap();
     world.failure(MANUAL).run(failure(&open.message, "archive", "AccessDenied")).await.unwrap();
-    assert!(matches!(world.open.get(record.id()).unwrap().state, OpenState::Failed { .. }));
-    let states = (&world.table).states(&[record.id()]).await.unwrap();
+    assert!(matches!(world.open_records.get(record.id()).unwrap().state, OpenState::Failed { .. }));
+    let states = world.record_table.states(&[record.id()]).await.unwrap();
     assert_eq!(states[&record.id()], crate::ports::ItemState::Failed { attempt: 2, discarded: false });
 }
 
@@ -123,7 +123,7 @@ async fn a_parked_record_and_a_rejected_request_come_back() {
         matches!(redrive(&world, &letter, false).await, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("--force"))
     );
     assert!(world.dead_letters.take()[0].parked);
-    assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt());
+    assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
 
     letter.message_id = None;
     assert!(matches!(redrive(&world, &letter, false).await, Redriven::ReturnedToDeadLetterQueue(_)));
@@ -153,7 +153,7 @@ async fn a_redrive_waits_until_the_failure_is_told() {
         matches!(&outcome, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("still pending")),
         "{outcome:?}"
     );
-    assert_eq!(world.open.get(record.id()).unwrap().attempt(), record.attempt());
+    assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
 }
 
 #[tokio::test]
@@ -165,8 +165,8 @@ async fn a_discarded_record_that_two_deliveries_insist_on_is_started_once() {
         }
         let (record, letter) = failed(&world).await;
         let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
-        (&world.table).discard(record.attempt(), &discard).await.unwrap();
-        (&world.open).close(record.attempt()).await.unwrap();
+        world.record_table.discard(record.attempt(), &discard).await.unwrap();
+        world.open_records.close(record.attempt()).await.unwrap();
         let deliveries = [redrive(&world, &letter, true), redrive(&world, &letter, true)];
         let outcomes = futures_util::future::join_all(deliveries).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Redriven::InProgress(record.attempt().next())));

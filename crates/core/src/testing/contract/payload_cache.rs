@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use crate::{ports::payload_cache::PayloadCache, testing::samples};
+use crate::{ports::PayloadCache, testing::samples};
 
 /// Checks the contract of [`PayloadCache`].
 pub async fn payload_cache(cache: &impl PayloadCache) {

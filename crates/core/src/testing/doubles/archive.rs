@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -21,8 +22,8 @@ use crate::{
 failing!(MemoryArchive);
 
 /// An archive in memory. The flag is true if the next payload is to be corrupted before it is stored.
-#[derive(Debug, Default)]
-pub struct MemoryArchive(Store<BTreeMap<String, Object>>, AtomicBool);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryArchive(Arc<Store<BTreeMap<String, Object>>>, Arc<AtomicBool>);
 
 #[derive(Debug)]
 struct Object {
@@ -67,7 +68,7 @@ fn described(key: &str, object: &Object) -> ArchivedObject {
     }
 }
 
-impl PayloadArchive for &MemoryArchive {
+impl PayloadArchive for MemoryArchive {
     async fn store(
         &self,
         key: &str,

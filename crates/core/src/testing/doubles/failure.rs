@@ -1,23 +1,23 @@
 //! The doubles of the failure function and of the failed bucket.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{
-    error::{ErrorName, StageError},
-    message::S3Reference,
-    payload_source::PayloadSource,
-    ports::{FailedStore, FailureHandler},
-    stages::failure::{FailedRecord, FailureReceipt},
-};
 use bytes::Bytes;
 
 use super::{Store, archive::memory_reference};
+use crate::{
+    error::{ErrorName, StageError},
+    failed_record::{FailedRecord, FailureReceipt},
+    message::S3Reference,
+    payload_source::PayloadSource,
+    ports::{FailedStore, FailureHandler},
+};
 
 failing!(MemoryFailureHandler, MemoryFailedStore);
 
 /// A failure function that only records its inputs.
-#[derive(Debug, Default)]
-pub struct MemoryFailureHandler(Store<Vec<FailedRecord>>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryFailureHandler(Arc<Store<Vec<FailedRecord>>>);
 
 impl MemoryFailureHandler {
     /// Returns the inputs of all calls.
@@ -26,7 +26,7 @@ impl MemoryFailureHandler {
     }
 }
 
-impl FailureHandler for &MemoryFailureHandler {
+impl FailureHandler for MemoryFailureHandler {
     async fn handle(&self, failed: &FailedRecord) -> Result<FailureReceipt, StageError> {
         self.0.open().await?.push(failed.clone());
         Ok(FailureReceipt { message_id: failed.message.message_id, finished: true })
@@ -34,8 +34,8 @@ impl FailureHandler for &MemoryFailureHandler {
 }
 
 /// A failed bucket in memory.
-#[derive(Debug, Default)]
-pub struct MemoryFailedStore(Store<BTreeMap<String, Bytes>>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryFailedStore(Arc<Store<BTreeMap<String, Bytes>>>);
 
 impl MemoryFailedStore {
     /// Returns all objects by key.
@@ -49,7 +49,7 @@ impl MemoryFailedStore {
     }
 }
 
-impl FailedStore for &MemoryFailedStore {
+impl FailedStore for MemoryFailedStore {
     async fn preserve(&self, key: &str, content: Bytes) -> Result<S3Reference, StageError> {
         self.0.open().await?.entry(key.to_owned()).or_insert(content);
         Ok(memory_reference(key))

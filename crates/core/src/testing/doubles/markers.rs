@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,8 +18,8 @@ use super::Store;
 failing!(MemoryMarkers);
 
 /// Acceptance markers in memory, and the attempts whose markers cannot be read.
-#[derive(Debug, Default)]
-pub struct MemoryMarkers(Store<BTreeMap<Attempt, OpenRecord>>, Mutex<BTreeSet<Attempt>>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryMarkers(Arc<Store<BTreeMap<Attempt, OpenRecord>>>, Arc<Mutex<BTreeSet<Attempt>>>);
 
 impl MemoryMarkers {
     /// Makes the marker of an attempt unreadable.
@@ -36,7 +37,7 @@ impl MemoryMarkers {
     }
 }
 
-impl AcceptanceMarkers for &MemoryMarkers {
+impl AcceptanceMarkers for MemoryMarkers {
     async fn mark(&self, record: &OpenRecord) -> Result<(), StageError> {
         self.0.open().await?.entry(record.attempt()).or_insert_with(|| record.clone());
         Ok(())

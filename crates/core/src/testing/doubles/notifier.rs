@@ -1,5 +1,7 @@
 //! The double of the notification topic.
 
+use std::sync::Arc;
+
 use crate::{
     error::{ErrorName, StageError},
     notification::Notification,
@@ -11,8 +13,8 @@ use super::Store;
 failing!(MemoryNotifier);
 
 /// A notification topic in memory.
-#[derive(Debug, Default)]
-pub struct MemoryNotifier(Store<Vec<Notification>>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryNotifier(Arc<Store<Vec<Notification>>>);
 
 impl MemoryNotifier {
     /// Returns the published notifications.
@@ -21,7 +23,7 @@ impl MemoryNotifier {
     }
 }
 
-impl Notifier for &MemoryNotifier {
+impl Notifier for MemoryNotifier {
     async fn publish(&self, notification: &Notification) -> Result<(), StageError> {
         self.0.open().await?.push(notification.clone());
         Ok(())

@@ -1,7 +1,7 @@
 //! The double of the open-record table and the idempotency table. Both are one store, because an acceptance writes both
 //! in one transaction.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     attempt::Attempt,
@@ -18,8 +18,8 @@ use super::Store;
 failing!(MemoryOpenRecords);
 
 /// Open records and claims in memory.
-#[derive(Debug, Default)]
-pub struct MemoryOpenRecords(Store<State>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryOpenRecords(Arc<Store<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -62,7 +62,7 @@ impl MemoryOpenRecords {
     }
 }
 
-impl OpenRecords for &MemoryOpenRecords {
+impl OpenRecords for MemoryOpenRecords {
     async fn accept(
         &self,
         record: &OpenRecord,
@@ -192,7 +192,7 @@ fn same_record(known: &OpenRecord, record: &OpenRecord) -> Result<(), StageError
     Err(StageError::new(ErrorName::MetadataConflict, operation))
 }
 
-impl IdempotencyClaims for &MemoryOpenRecords {
+impl IdempotencyClaims for MemoryOpenRecords {
     async fn find(&self, key: &IdempotencyKey) -> Result<Option<Claim>, StageError> {
         Ok(self.0.open().await?.claims.get(key).cloned())
     }

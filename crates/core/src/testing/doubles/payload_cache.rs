@@ -11,7 +11,7 @@ use crate::{
     error::{ErrorName, StageError},
     message::RedisReference,
     payload_source::{PayloadSource, Pieces, open_on_first_read},
-    ports::payload_cache::PayloadCache,
+    ports::PayloadCache,
     receipt::Durability,
     record_id::RecordId,
 };
@@ -19,7 +19,7 @@ use crate::{
 failing!(MemoryPayloadCache);
 
 /// A payload cache in memory. Its durability is `replicated` unless a test changes it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryPayloadCache(Arc<Store<State>>);
 
 #[derive(Debug, Default)]
@@ -172,7 +172,7 @@ fn pieces(payload: &Bytes, breaks_off: bool) -> Pieces {
     stream::iter(pieces).boxed()
 }
 
-impl PayloadCache for &MemoryPayloadCache {
+impl PayloadCache for MemoryPayloadCache {
     fn reference(&self, id: RecordId) -> RedisReference {
         RedisReference { server: "memory".to_owned(), port: 6379, key: format!("rec:{id}") }
     }

@@ -1,5 +1,7 @@
 //! The double of the queues of dead letters.
 
+use std::sync::Arc;
+
 use crate::{
     dead_letter::DeadLetter,
     error::{ErrorName, StageError},
@@ -11,8 +13,8 @@ use super::Store;
 failing!(MemoryDeadLetters);
 
 /// A queue of dead letters in memory.
-#[derive(Debug, Default)]
-pub struct MemoryDeadLetters(Store<Vec<DeadLetter>>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDeadLetters(Arc<Store<Vec<DeadLetter>>>);
 
 impl MemoryDeadLetters {
     /// Returns the dead letters on the queue.
@@ -26,7 +28,7 @@ impl MemoryDeadLetters {
     }
 }
 
-impl DeadLetters for &MemoryDeadLetters {
+impl DeadLetters for MemoryDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
         self.0.open().await?.push(letter.clone());
         Ok(())

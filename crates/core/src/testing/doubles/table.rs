@@ -1,6 +1,6 @@
 //! The double of the record table.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     attempt::Attempt,
@@ -17,8 +17,8 @@ use super::Store;
 failing!(MemoryTable);
 
 /// A record table in memory.
-#[derive(Debug, Default)]
-pub struct MemoryTable(Store<BTreeMap<RecordId, Item>>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTable(Arc<Store<BTreeMap<RecordId, Item>>>);
 
 /// An item of a [`MemoryTable`].
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ impl MemoryTable {
     }
 }
 
-impl RecordTable for &MemoryTable {
+impl RecordTable for MemoryTable {
     async fn put_received(
         &self,
         message: &InternalMessage,

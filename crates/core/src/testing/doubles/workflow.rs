@@ -1,6 +1,6 @@
 //! The double of the workflow.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     attempt::{Attempt, FIRST_START},
@@ -15,8 +15,8 @@ failing!(MemoryWorkflow);
 
 /// A workflow that only records its starts. Like a `STANDARD` state machine, it recognizes names unless a test changes
 /// that.
-#[derive(Debug, Default)]
-pub struct MemoryWorkflow(Store<State>);
+#[derive(Clone, Debug, Default)]
+pub struct MemoryWorkflow(Arc<Store<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -64,7 +64,7 @@ impl MemoryWorkflow {
     }
 }
 
-impl Workflow for &MemoryWorkflow {
+impl Workflow for MemoryWorkflow {
     fn recognizes_names(&self) -> bool {
         !self.0.peek().forgets_names
     }

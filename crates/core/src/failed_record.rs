@@ -1,4 +1,4 @@
-//! The input of the failure function, from the state machine or from reconcile.
+//! The input of the failure function, from the state machine or from reconcile, and its result.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,7 @@ use crate::{
     dead_letter::StageFailure,
     message::InternalMessage,
     receipt::{ArchiveReceipt, MetadataReceipt},
+    record_id::RecordId,
 };
 
 /// A record whose workflow failed.
@@ -34,4 +35,15 @@ impl FailedRecord {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a record always serializes")
     }
+}
+
+/// The result of the failure function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureReceipt {
+    /// The id of the record.
+    #[serde(rename = "messageID")]
+    pub message_id: RecordId,
+    /// Whether all steps are done and only a decision is pending. If `false`, reconcile does the rest.
+    pub finished: bool,
 }

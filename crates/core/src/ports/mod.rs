@@ -1,0 +1,61 @@
+//! Ports: one trait for each kind of effect that stages have on stores and services.
+//!
+//! Every port has a contract suite in [`testing`](crate::testing), which runs against the in-memory double and against the
+//! real adapter. Every call may be repeated: a stage that runs again makes the same calls with the same values.
+
+mod acceptance_markers;
+mod dead_letters;
+mod failed_store;
+mod failure_handler;
+mod idempotency_claims;
+mod notifier;
+mod open_records;
+mod payload_archive;
+mod payload_cache;
+mod record_table;
+mod workflow;
+
+pub use self::{
+    acceptance_markers::AcceptanceMarkers,
+    dead_letters::DeadLetters,
+    failed_store::FailedStore,
+    failure_handler::FailureHandler,
+    idempotency_claims::IdempotencyClaims,
+    notifier::Notifier,
+    open_records::{Acceptance, OpenRecords, Turn},
+    payload_archive::{ArchivedObject, PayloadArchive},
+    payload_cache::PayloadCache,
+    record_table::{
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
+    },
+    workflow::{Start, Workflow},
+};
+use crate::clock::Clock;
+
+/// The stores and services of one deployment, as stages see them.
+pub trait Deployment {
+    /// The payload cache.
+    type Cache: PayloadCache;
+    /// The archive.
+    type Archive: PayloadArchive;
+    /// The failed bucket.
+    type FailedStore: FailedStore;
+    /// The open-record table.
+    type OpenRecords: OpenRecords;
+    /// The idempotency table.
+    type Claims: IdempotencyClaims;
+    /// The acceptance markers, which ingest writes when the open-record table cannot take an acceptance.
+    type Markers: AcceptanceMarkers;
+    /// The record table.
+    type RecordTable: RecordTable;
+    /// The workflow.
+    type Workflow: Workflow;
+    /// The failure function, which reconcile invokes.
+    type FailureHandler: FailureHandler;
+    /// A queue of dead letters.
+    type DeadLetters: DeadLetters;
+    /// The notification topic.
+    type Notifier: Notifier;
+    /// The clock.
+    type Clock: Clock;
+}

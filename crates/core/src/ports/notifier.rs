@@ -1,0 +1,11 @@
+//! The notification topic.
+
+use std::future::Future;
+
+use crate::{error::StageError, notification::Notification};
+
+/// The notification topic.
+pub trait Notifier: Send + Sync {
+    /// Publishes a notification. Repeating the call publishes it again with the same CloudEvents id.
+    fn publish(&self, notification: &Notification) -> impl Future<Output = Result<(), StageError>> + Send;
+}

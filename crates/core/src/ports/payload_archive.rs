@@ -1,0 +1,44 @@
+//! The permanent store of payloads.
+
+use std::future::Future;
+
+use crate::{
+    clock::Timestamp,
+    digest::Sha256,
+    error::StageError,
+    message::{PayloadDescriptor, S3Reference},
+    payload_source::PayloadSource,
+};
+
+/// The archive: the permanent store of payloads.
+pub trait PayloadArchive: Send + Sync {
+    /// Stores a payload under `key`, unless an object exists there. The object carries `now` as its time. If reading
+    /// the payload fails, nothing is stored, and the error is transient.
+    ///
+    /// `Ok`: the object under `key` has exactly the described digest, verified by the store. An existing object with
+    /// the same digest is a success, and its own time is returned. An existing object with another digest is an
+    /// `ArchiveConflict` and stays unchanged. Bytes that arrive with another digest than the described one are
+    /// `PayloadCorrupted`.
+    fn store(
+        &self,
+        key: &str,
+        payload: PayloadSource,
+        descriptor: &PayloadDescriptor,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<ArchivedObject, StageError>> + Send;
+
+    /// Returns the object under `key`. `None` is definite absence: the store itself answered that it has no such
+    /// object.
+    fn find(&self, key: &str) -> impl Future<Output = Result<Option<ArchivedObject>, StageError>> + Send;
+}
+
+/// An object in the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchivedObject {
+    pub reference: S3Reference,
+    /// The digest that the store reports.
+    pub sha256: Sha256,
+    pub size_bytes: u64,
+    /// When the object was stored.
+    pub archived_at: Timestamp,
+}
