@@ -9,7 +9,10 @@ use custody_aws::{
 };
 use custody_core::{clock::SystemClock, ports::Deployment};
 
-use crate::{bounded::Bounded, cache::FunctionCache};
+use crate::{
+    cache::FunctionCache,
+    time_limit::{Limited, limited},
+};
 
 /// The time limit of a call in a function for whose answer no producer waits. The AWS clients reach their own, shorter
 /// time limits first.
@@ -23,21 +26,21 @@ pub const LONG_CALL_LIMIT: Duration = Duration::from_mins(1);
 pub struct OnAws;
 
 impl Deployment for OnAws {
-    type Cache = Bounded<FunctionCache>;
-    type Archive = Bounded<S3Archive>;
-    type FailedStore = Bounded<S3FailedStore>;
-    type OpenRecords = Bounded<DynamoOpenRecords>;
-    type Claims = Bounded<DynamoOpenRecords>;
-    type Markers = Bounded<S3AcceptanceMarkers>;
-    type RecordTable = Bounded<DynamoTable>;
-    type Workflow = Bounded<StateMachine>;
-    type FailureHandler = Bounded<FailureFunction>;
-    type DeadLetters = Bounded<SqsDeadLetters>;
-    type Notifier = Bounded<TopicNotifier>;
+    type Cache = Limited<FunctionCache>;
+    type Archive = Limited<S3Archive>;
+    type FailedStore = Limited<S3FailedStore>;
+    type OpenRecords = Limited<DynamoOpenRecords>;
+    type Claims = Limited<DynamoOpenRecords>;
+    type Markers = Limited<S3AcceptanceMarkers>;
+    type RecordTable = Limited<DynamoTable>;
+    type Workflow = Limited<StateMachine>;
+    type FailureHandler = Limited<FailureFunction>;
+    type DeadLetters = Limited<SqsDeadLetters>;
+    type Notifier = Limited<TopicNotifier>;
     type Clock = SystemClock;
 }
 
 /// Wraps a port with the time limit [`BACKGROUND_CALL_LIMIT`], for functions for whose answer no producer waits.
-pub const fn with_background_call_limit<P>(port: P) -> Bounded<P> {
-    Bounded::new(port, BACKGROUND_CALL_LIMIT)
+pub const fn with_background_call_limit<P>(port: P) -> Limited<P> {
+    limited(port, BACKGROUND_CALL_LIMIT)
 }

@@ -4,13 +4,14 @@
 //! stage of `custody-core` to [`runtime`]. No code in this crate depends on whether it runs on AWS or on the local
 //! stack.
 
-pub mod bounded;
 pub mod cache;
 pub mod config;
 pub mod deployment;
+pub mod ingest_time_limits;
 pub mod metrics;
 pub mod runtime;
 pub mod telemetry;
+pub mod time_limit;
 
 /// Starts a function: initializes logging first, so that later errors are logged, and returns the function's
 /// configuration.

@@ -33,6 +33,12 @@ pub struct ClusterCache<C> {
     cluster: Arc<Cluster<C>>,
 }
 
+impl<C> Clone for ClusterCache<C> {
+    fn clone(&self) -> Self {
+        Self { cluster: Arc::clone(&self.cluster) }
+    }
+}
+
 impl<C: CredentialSource> ClusterCache<C> {
     /// Creates the cache on the cluster at `connection`.
     pub fn new(connection: ClusterConnection<C>, settings: CacheSettings) -> Self {
@@ -115,13 +121,13 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
         self.cluster.settings.level.durability()
     }
 
-    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
+    async fn put(&self, id: RecordId, payload: Bytes) -> Result<(), StageError> {
         if !self.cluster.settings.accepts_payloads {
             let closed = format!("{}: the cache is closed to new payloads", storing(id));
             return Err(StageError::new(ErrorName::CacheUnavailable, closed));
         }
         let limit = self.cluster.settings.call_limit;
-        timeout(limit, self.store(id, payload)).await.unwrap_or_else(|_| {
+        timeout(limit, self.store(id, &payload)).await.unwrap_or_else(|_| {
             let waited = format!("{}: it took longer than {} ms", storing(id), limit.as_millis());
             Err(StageError::new(ErrorName::CacheUnavailable, waited))
         })

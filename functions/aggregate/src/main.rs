@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use custody_aws::{Aws, DynamoTable};
 use custody_core::{clock::SystemClock, stages::aggregate};
-use custody_lambda::{bounded::Bounded, config::AggregateConfig, runtime};
+use custody_lambda::{config::AggregateConfig, runtime, time_limit::limited};
 
 /// The time limit of unlinking the payload. If the cache does not unlink it in time, reconcile has it unlinked later.
 const UNLINK: Duration = Duration::from_secs(2);
@@ -17,7 +17,7 @@ async fn function() -> Result<(), runtime::Error> {
     let config = custody_lambda::start(AggregateConfig::read)?;
     let aws = Aws::load().await;
     let table = DynamoTable::new(aws.dynamodb(), config.table_name);
-    let cache = Bounded::new(config.cache.client(aws.secrets_manager()), UNLINK);
+    let cache = limited(config.cache.client(aws.secrets_manager()), UNLINK);
     runtime::serve((table, cache), async |stores, input| {
         let (table, cache) = stores.as_ref();
         aggregate::run(table, cache, &SystemClock, input).await

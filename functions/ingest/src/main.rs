@@ -11,10 +11,7 @@ use custody_core::{
     stages::ingest::{Ingest, TABLE_BREAKER_PAUSE},
 };
 use custody_lambda::{
-    bounded::{Bounded, ingest_shares as share},
-    config::IngestConfig,
-    deployment::OnAws,
-    runtime,
+    config::IngestConfig, deployment::OnAws, ingest_time_limits as limit, runtime, time_limit::limited,
 };
 
 fn main() -> Result<(), runtime::Error> {
@@ -26,23 +23,23 @@ async fn function() -> Result<(), runtime::Error> {
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let open = DynamoOpenRecords::new(
-        aws.with_short_retries(share::TABLE_TRY).dynamodb(),
+        aws.with_short_retries(limit::TABLE_TRY).dynamodb(),
         tables.open,
         tables.claims,
     );
-    let markers = aws.with_short_retries(share::MARKER_TRY).s3();
-    let queue = |url| Bounded::new(SqsDeadLetters::new(aws.sqs(), url), share::FOLLOW_UP);
+    let markers = aws.with_short_retries(limit::MARKER_TRY).s3();
+    let queue = |url| limited(SqsDeadLetters::new(aws.sqs(), url), limit::FOLLOW_UP);
     let stage = Ingest::<OnAws> {
-        cache: Bounded::new(config.cache.client(aws.secrets_manager()), share::CACHE),
-        archive: Bounded::new(S3Archive::new(aws.s3(), config.archive_bucket), share::ARCHIVE),
-        open_records: Bounded::new(open.clone(), share::TABLE),
-        claims: Bounded::new(open, share::TABLE),
-        markers: Bounded::new(S3AcceptanceMarkers::new(markers, config.marker_bucket), share::MARKER),
-        workflow: Bounded::new(
+        cache: limited(config.cache.client(aws.secrets_manager()), limit::CACHE),
+        archive: limited(S3Archive::new(aws.s3(), config.archive_bucket), limit::ARCHIVE),
+        open_records: limited(open.clone(), limit::TABLE),
+        claims: limited(open, limit::TABLE),
+        markers: limited(S3AcceptanceMarkers::new(markers, config.marker_bucket), limit::MARKER),
+        workflow: limited(
             StateMachine::new(aws.step_functions(), workflow.state_machine_arn, workflow.workflow_type),
-            share::FOLLOW_UP,
+            limit::FOLLOW_UP,
         ),
-        failed_store: Bounded::new(S3FailedStore::new(aws.s3(), config.failed_bucket), share::ARCHIVE),
+        failed_store: limited(S3FailedStore::new(aws.s3(), config.failed_bucket), limit::ARCHIVE),
         dead_letters: queue(config.dlq_url),
         rejected_requests: queue(config.rejected_queue_url),
         clock: SystemClock,

@@ -12,10 +12,10 @@ use custody_core::{
     stages::reconcile::{Reconcile, Settings},
 };
 use custody_lambda::{
-    bounded::Bounded,
     config::ReconcileConfig,
     deployment::{LONG_CALL_LIMIT, OnAws, with_background_call_limit},
     metrics, runtime,
+    time_limit::limited,
 };
 use serde::de::IgnoredAny;
 
@@ -32,7 +32,7 @@ async fn function() -> Result<(), runtime::Error> {
         cache: with_background_call_limit(config.cache.client(aws.secrets_manager())),
         failed_store: with_background_call_limit(S3FailedStore::new(aws.s3(), config.failed_bucket)),
         archive: with_background_call_limit(S3Archive::new(aws.s3(), config.archive_bucket)),
-        open_records: Bounded::new(open.clone(), LONG_CALL_LIMIT),
+        open_records: limited(open.clone(), LONG_CALL_LIMIT),
         claims: with_background_call_limit(open),
         markers: with_background_call_limit(S3AcceptanceMarkers::new(aws.s3(), config.marker_bucket)),
         record_table: with_background_call_limit(DynamoTable::new(aws.dynamodb(), config.table_name)),
@@ -41,7 +41,7 @@ async fn function() -> Result<(), runtime::Error> {
             workflow.state_machine_arn,
             workflow.workflow_type,
         )),
-        failure_handler: Bounded::new(
+        failure_handler: limited(
             FailureFunction::new(aws.lambda(), config.failure_function),
             LONG_CALL_LIMIT,
         ),

@@ -1,4 +1,4 @@
-//! Runs a sample of the crash matrix on the real stack: processes are killed while records are sent, and every record
+//! Runs a sample of the simulation on the real stack: processes are killed while records are sent, and every record
 //! whose producer holds a receipt must reach its end with its exact bytes. The tests run one after the other, because
 //! they share the stack.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]

@@ -1,4 +1,4 @@
-//! Checks the crash matrix's model of the workflow. A state machine with the definition of the stack's runs with mocked
+//! Checks the simulation's model of the workflow. A state machine with the definition of the stack's runs with mocked
 //! outcomes of its tasks, and must take the path of the model for every combination of outcomes.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -206,7 +206,7 @@ fn retries(definition: &Value, state: &str, error: &str) -> usize {
 }
 
 #[tokio::test]
-async fn the_model_of_the_crash_matrix_is_the_state_machine() {
+async fn the_model_of_the_simulation_is_the_state_machine() {
     let stack = Stack::under_test().await;
     let workflows = stack.deployment.aws.step_functions();
     let arn = stack.deployment.output("StateMachineArn").unwrap();

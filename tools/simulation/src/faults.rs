@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use custody_core::error::ErrorName;
+use custody_core::{error::ErrorName, ports::PortName};
 use rand::{SeedableRng as _, rngs::SmallRng};
 
 use crate::{chance::Chance as _, counts::Counts};
@@ -75,6 +75,23 @@ pub(crate) enum Service {
 }
 
 impl Service {
+    /// Returns the service that a port is on.
+    pub(crate) const fn of(port: PortName) -> Self {
+        match port {
+            PortName::PayloadCache => Self::Cache,
+            PortName::PayloadArchive => Self::Archive,
+            PortName::FailedBucket => Self::FailedBucket,
+            PortName::AcceptanceMarkers => Self::Markers,
+            PortName::OpenRecords => Self::OpenTable,
+            PortName::IdempotencyClaims => Self::ClaimTable,
+            PortName::RecordTable => Self::RecordTable,
+            PortName::DeadLetters => Self::Queue,
+            PortName::Notifier => Self::Topic,
+            PortName::Workflow => Self::StepFunctions,
+            PortName::FailureHandler => Self::FailureFunction,
+        }
+    }
+
     pub(crate) const ALL: [Self; 12] = [
         Self::Cache,
         Self::Archive,

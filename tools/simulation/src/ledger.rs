@@ -10,9 +10,9 @@ use custody_core::{
     attempt::Attempt,
     clock::Timestamp,
     digest::Sha256,
-    idempotency::{ClaimRequest, IdempotencyKey},
+    idempotency::{Claim, IdempotencyKey},
     notification::Notification,
-    open_record::{IndexListing, OpenKind, OpenRecord},
+    open_record::OpenRecord,
     receipt::{Durability, Receipt},
     record_id::RecordId,
 };
@@ -65,8 +65,6 @@ pub(crate) struct Ledger {
     pub(crate) publications: usize,
     pub(crate) counts: Counts,
     pub(crate) trace: Option<Vec<String>>,
-    /// The previous listing of the index, by kind.
-    pub(crate) listings: BTreeMap<OpenKind, IndexListing>,
     /// The last time at which the cache began to answer as if it were empty.
     pub(crate) answered_as_empty_ms: Option<i64>,
 }
@@ -108,13 +106,13 @@ impl Ledger {
     }
 
     /// Notes the acceptance of a record, by an open record or a marker.
-    pub(crate) fn accepted(&mut self, record: &OpenRecord, claim: Option<&ClaimRequest>) {
+    pub(crate) fn accepted(&mut self, record: &OpenRecord, claim: Option<&Claim>) {
         let known = self.record(record.id());
         known.accepted.get_or_insert(record.message.payload.sha256);
         known.durability.get_or_insert(record.durability);
-        if let Some(request) = claim {
-            known.key = Some(request.key);
-            known.claimed_until = Some(request.claim.expires_at);
+        if let Some(claim) = claim {
+            known.key = record.key;
+            known.claimed_until = Some(claim.expires_at);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The crash matrix runs the real stages over in-memory stores, with everything that can go wrong.
+//! the simulation runs the real stages over in-memory stores, with everything that can go wrong.
 //!
 //! It first runs systematic schedules: one record with one fault, for every fault at every call that processing a
 //! record makes. It then runs random schedules, with several producers, repeated requests, faults, outages, losses of
@@ -14,11 +14,13 @@ mod invariants;
 mod ledger;
 mod operator;
 mod platform;
+mod ports;
 mod process;
 mod producer;
 mod requests;
 mod schedule;
 mod scheduler;
+mod services;
 mod watch;
 mod weather;
 mod workflow;
@@ -39,7 +41,7 @@ use crate::{counts::Counts, faults::Fault, schedule::Schedule};
 
 #[derive(Parser)]
 #[command(
-    name = "custody-crash-matrix",
+    name = "custody-simulation",
     about = "Drives the stages through faults, outages, losses and races. Exit status: 0 no violation, 1 violations, 2 wrong usage."
 )]
 struct Arguments {
@@ -144,7 +146,7 @@ fn run(schedule: &Schedule, trace: bool, totals: &Mutex<Totals>) -> u64 {
         totals.violated += 1;
         if totals.violated <= MAX_SHOWN {
             println!("\nVIOLATED: {}", schedule.name);
-            println!("replay with: custody-crash-matrix {} --trace", schedule.name);
+            println!("replay with: cargo xtask simulate {} --trace", schedule.name);
             for violation in &outcome.violations {
                 println!("  {violation}");
             }
@@ -166,7 +168,7 @@ fn print_summary(totals: &Totals, with_counts: bool) {
     }
     let of = |name| counts.get("record ended", name);
     println!(
-        "crash matrix: {schedules} schedules, {} faults, {} events, {acknowledged} records acknowledged: {} completed, \
+        "simulation: {schedules} schedules, {} faults, {} events, {acknowledged} records acknowledged: {} completed, \
          {} discarded, {} lost with all nodes of their shard at level `replicated`, each with a dead letter; \
          {violated} schedules with violations",
         counts.of("fault"),

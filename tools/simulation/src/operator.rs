@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     chance::Chance as _,
-    faulty::{Faulty, Simulated},
+    ports::{Ports, Simulated},
     process::{Process, Role, invoke},
     watch,
     world::World,
@@ -74,11 +74,11 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
     for _ in 0..MAX_RECEIVES {
         let batch = serde_json::from_value(event.clone()).expect("the event is one of SQS");
         let process = Process::new(Role::Redrive { failed, forced }, world.scheduler.now_ms());
-        let ports = Faulty { world: Arc::clone(world), process: process.clone() };
+        let ports = Ports::of(world, &process);
         let stage = Redrive::<Simulated> {
-            open_records: ports.clone(),
-            record_table: ports.clone(),
-            workflow: ports.clone(),
+            open_records: ports.open_records(),
+            record_table: ports.record_table(),
+            workflow: ports.workflow(),
             dead_letters: ports.dead_letters(),
             clock: ports.clock(),
             policy: world.setup.policy,
@@ -101,7 +101,7 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
 /// interrupted before the close, reconcile closes the record.
 pub(crate) async fn discard_some(world: Arc<World>) {
     let process = Process::new(Role::Stage, world.scheduler.now_ms());
-    let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+    let ports = Ports::of(&world, &process);
     for open in world.stores.open_records.all() {
         let is_settled =
             matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty());
@@ -109,8 +109,8 @@ pub(crate) async fn discard_some(world: Arc<World>) {
             continue;
         }
         let discard = async {
-            if ports.discard(open.attempt(), &watch::discard(&world)).await? {
-                ports.close(open.attempt()).await?;
+            if ports.record_table().discard(open.attempt(), &watch::discard(&world)).await? {
+                ports.open_records().close(open.attempt()).await?;
             }
             Ok(())
         };

@@ -24,7 +24,7 @@ use custody_core::{
 use crate::{
     chance::Chance as _,
     faults::Service,
-    faulty::{Faulty, Simulated},
+    ports::{Ports, Simulated},
     process::{Failed, Process, Role, invoke},
     scheduler::Boxed,
     world::World,
@@ -34,13 +34,13 @@ use crate::{
 pub(crate) struct StageTask<T> {
     pub(crate) stage: &'static str,
     pub(crate) transient: &'static [ErrorName],
-    pub(crate) work: Arc<dyn Fn(Faulty) -> Boxed<Result<T, StageError>> + Send + Sync>,
+    pub(crate) work: Arc<dyn Fn(Ports) -> Boxed<Result<T, StageError>> + Send + Sync>,
 }
 
 fn task<T, F>(
     stage: &'static str,
     transient: &'static [ErrorName],
-    work: impl Fn(Faulty) -> F + Send + Sync + 'static,
+    work: impl Fn(Ports) -> F + Send + Sync + 'static,
 ) -> StageTask<T>
 where
     F: Future<Output = Result<T, StageError>> + Send + 'static,
@@ -55,9 +55,9 @@ pub(crate) fn archive(message: &InternalMessage) -> StageTask<ArchiveReceipt> {
         let message = message.clone();
         async move {
             let stage = Archive::<Simulated> {
-                cache: ports.clone(),
-                failed_store: ports.clone(),
-                archive: ports.clone(),
+                cache: ports.cache(),
+                failed_store: ports.failed_store(),
+                archive: ports.archive(),
                 clock: ports.clock(),
             };
             stage.run(&message).await
@@ -70,7 +70,7 @@ pub(crate) fn metadata(message: &InternalMessage) -> StageTask<MetadataReceipt> 
     let message = message.clone();
     task("metadata", metadata::TRANSIENT, move |ports| {
         let message = message.clone();
-        async move { metadata::run(&ports, &ports.clock(), &message).await }
+        async move { metadata::run(&ports.record_table(), &ports.clock(), &message).await }
     })
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn aggregate(
     let input = AggregateInput { message: message.clone(), archive, metadata };
     task("aggregate", aggregate::TRANSIENT, move |ports| {
         let input = input.clone();
-        async move { aggregate::run(&ports, &ports, &ports.clock(), input).await }
+        async move { aggregate::run(&ports.record_table(), &ports.cache(), &ports.clock(), input).await }
     })
 }
 
@@ -95,18 +95,18 @@ pub(crate) fn failure(record: FailedRecord) -> StageTask<FailureReceipt> {
     })
 }
 
-fn failure_stage(ports: &Faulty) -> Failure<Simulated> {
+fn failure_stage(ports: &Ports) -> Failure<Simulated> {
     Failure {
-        cache: ports.clone(),
-        failed_store: ports.clone(),
-        archive: ports.clone(),
-        open_records: ports.clone(),
-        record_table: ports.clone(),
+        cache: ports.cache(),
+        failed_store: ports.failed_store(),
+        archive: ports.archive(),
+        open_records: ports.open_records(),
+        record_table: ports.record_table(),
         dead_letters: ports.dead_letters(),
-        topic: ports.clone(),
+        topic: ports.notifier(),
         clock: ports.clock(),
         event_source: EVENT_SOURCE.to_owned(),
-        policy: ports.world.setup.policy,
+        policy: ports.world().setup.policy,
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn handle_failure(
     // itself.
     Box::pin(async move {
         let process = Process::new(Role::Stage, world.scheduler.now_ms());
-        let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+        let ports = Ports::of(&world, &process);
         let stage = failure_stage(&ports);
         invoke(&world.scheduler, process, Duration::from_mins(1), Box::pin(stage.run(record))).await
     })
@@ -128,18 +128,18 @@ pub(crate) fn handle_failure(
 /// Runs reconcile once. Returns its report, or `None` if it failed.
 pub(crate) async fn reconcile(world: Arc<World>, limit: Duration) -> Option<Report> {
     let process = Process::new(Role::Reconcile, world.scheduler.now_ms());
-    let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+    let ports = Ports::of(&world, &process);
     let stage = Reconcile::<Simulated> {
-        cache: ports.clone(),
-        failed_store: ports.clone(),
-        archive: ports.clone(),
-        open_records: ports.clone(),
-        claims: ports.clone(),
-        markers: ports.clone(),
-        record_table: ports.clone(),
-        workflow: ports.clone(),
-        failure_handler: ports.clone(),
-        topic: ports.clone(),
+        cache: ports.cache(),
+        failed_store: ports.failed_store(),
+        archive: ports.archive(),
+        open_records: ports.open_records(),
+        claims: ports.open_records(),
+        markers: ports.markers(),
+        record_table: ports.record_table(),
+        workflow: ports.workflow(),
+        failure_handler: ports.failure_handler(),
+        topic: ports.notifier(),
         clock: ports.clock(),
         event_source: EVENT_SOURCE.to_owned(),
         settings: world.setup.settings(),
@@ -164,15 +164,15 @@ pub(crate) struct Environment {
 impl Environment {
     fn new(world: &Arc<World>) -> Self {
         let process = Process::new(Role::Ingest, world.scheduler.now_ms());
-        let ports = Faulty { world: Arc::clone(world), process: process.clone() };
+        let ports = Ports::of(world, &process);
         let ingest = Ingest {
-            cache: ports.clone(),
-            archive: ports.clone(),
-            open_records: ports.clone(),
-            claims: ports.clone(),
-            markers: ports.clone(),
-            workflow: ports.clone(),
-            failed_store: ports.clone(),
+            cache: ports.cache(),
+            archive: ports.archive(),
+            open_records: ports.open_records(),
+            claims: ports.open_records(),
+            markers: ports.markers(),
+            workflow: ports.workflow(),
+            failed_store: ports.failed_store(),
             dead_letters: ports.dead_letters(),
             rejected_requests: ports.rejected_requests(),
             clock: ports.clock(),
@@ -216,7 +216,7 @@ pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Optio
     Some(answer.response)
 }
 
-impl Faulty {
+impl Ports {
     /// Runs a function, as the workflow does.
     pub(crate) async fn call_function<T, F>(
         &self,
@@ -227,10 +227,10 @@ impl Faulty {
         T: Send + 'static,
         F: Future<Output = Result<T, Failed>> + Send + 'static,
     {
-        self.effect(Service::Functions, stage, move |world| {
-            let work = call(Arc::clone(&world));
-            async move { Ok(world.scheduler.spawn_joined(work).await) }
-        })
-        .await
+        let world = Arc::clone(self.world());
+        let work = call(Arc::clone(&world));
+        self.0
+            .effect(Service::Functions, stage, async move { Ok(world.scheduler.spawn_joined(work).await) })
+            .await
     }
 }

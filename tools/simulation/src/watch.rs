@@ -4,12 +4,12 @@ use custody_core::{
     attempt::Attempt,
     dead_letter::DeadLetter,
     error::{ErrorKind, ErrorName},
-    idempotency::ClaimRequest,
-    message::InternalMessage,
-    open_record::{OpenKind, OpenRecord, OpenState},
+    idempotency::IdempotencyKey,
+    open_record::{OpenRecord, OpenState},
     ports::Discard,
     receipt::Durability,
     record_id::RecordId,
+    testing::doubles::Item,
 };
 
 use crate::{
@@ -42,35 +42,83 @@ pub(crate) fn is_in_s3(world: &World, id: RecordId) -> bool {
         || world.stores.failed_store.content(&id.preserved_key()).is_some()
 }
 
+/// The facts that the stores have about a record at one moment.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    id: RecordId,
+    open: Option<OpenRecord>,
+    item: Option<Item>,
+    marker: Option<OpenRecord>,
+}
+
+impl Facts {
+    pub(crate) fn of(world: &World, id: RecordId) -> Self {
+        let stores = &world.stores;
+        Self {
+            id,
+            open: stores.open_records.get(id),
+            item: stores.record_table.item(id),
+            marker: stores.markers.open_record(id),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.item.as_ref().is_some_and(|item| item.status == "COMPLETED")
+    }
+
+    fn discarded(&self) -> Option<u32> {
+        self.item.as_ref().and_then(|item| item.discarded)
+    }
+}
+
+/// Checks what has changed since `before`: whichever effect of the caller has changed it, the change must be allowed.
+pub(crate) fn check_change(world: &World, caller: Caller, before: &Facts) {
+    let after = Facts::of(world, before.id);
+    if let (None, Some(marked)) = (&before.marker, &after.marker) {
+        check_marker(world, marked);
+    }
+    match (&before.open, &after.open) {
+        (None, Some(opened)) => check_acceptance(world, caller, opened),
+        (Some(closed), None) => check_close(world, closed),
+        (Some(before), Some(after)) if before.attempt() != after.attempt() => {
+            check_redrive(world, caller, before, after);
+        }
+        (Some(before), Some(after)) => {
+            if before.kind() != after.kind() {
+                check_failure(world, after);
+            }
+            if before.missing_since.is_none() && after.missing_since.is_some() {
+                check_missing(world, after.id());
+            }
+        }
+        (None, None) => {}
+    }
+    if !before.is_complete() && after.is_complete() {
+        check_completion(world, after.id);
+    }
+    if before.discarded() != after.discarded()
+        && let Some(attempt) = after.discarded()
+    {
+        note_discard(world, Attempt::new(after.id, attempt));
+    }
+}
+
 /// Notes that a marker was stored, and checks that the payload is durable: the marker accepts the record.
-pub(crate) fn check_marker(world: &World, record: &OpenRecord) {
+fn check_marker(world: &World, record: &OpenRecord) {
     check_durable(world, record.id(), "marked");
     let mut ledger = world.ledger();
     ledger.situation("accepted by a marker");
     ledger.accepted(record, None);
 }
 
-/// Checks an acceptance that found the record open, or opened it.
-pub(crate) fn check_acceptance(
-    world: &World,
-    caller: Caller,
-    before: Option<&OpenRecord>,
-    record: &OpenRecord,
-    claim: Option<&ClaimRequest>,
-) {
+/// Checks an acceptance that has opened a record.
+fn check_acceptance(world: &World, caller: Caller, record: &OpenRecord) {
     let id = record.id();
-    if before.is_some() {
-        world.ledger().situation("accepted again, and open already");
-        return;
-    }
-    if world.stores.open_records.get(id).is_none() {
-        // The claim proves that the record was accepted before, and it has been closed since.
-        world.ledger().situation("accepted again, and closed already");
-        return;
-    }
+    let claims = world.stores.open_records.claims();
+    let claim = record.key.and_then(|key| claims.get(&key).filter(|claim| claim.message_id == id));
     check_durable(world, id, "accepted");
-    if let Some(request) = claim {
-        check_key(world, id, request);
+    if let Some(key) = record.key.filter(|_| claim.is_some()) {
+        check_key(world, id, key);
     }
     let mut ledger = world.ledger();
     let known = ledger.record(id);
@@ -98,13 +146,13 @@ fn check_durable(world: &World, id: RecordId, how: &str) {
 }
 
 /// Checks that a key belongs to one record while its claim lives: for a day, and as long as the record is open.
-fn check_key(world: &World, id: RecordId, request: &ClaimRequest) {
+fn check_key(world: &World, id: RecordId, key: IdempotencyKey) {
     let now = world.now();
     let mut ledger = world.ledger();
     let others: Vec<_> = ledger
         .records
         .iter()
-        .filter(|(other, known)| **other != id && known.key == Some(request.key))
+        .filter(|(other, known)| **other != id && known.key == Some(key))
         .map(|(other, known)| (*other, known.claimed_until.is_some_and(|until| now < until)))
         .collect();
     for (other, is_claimed) in others {
@@ -117,7 +165,7 @@ fn check_key(world: &World, id: RecordId, request: &ClaimRequest) {
 }
 
 /// Checks a note that a record's payload is in no store.
-pub(crate) fn check_missing(world: &World, id: RecordId) {
+fn check_missing(world: &World, id: RecordId) {
     let mut ledger = world.ledger();
     ledger.situation("a payload was seen in no store");
     let known = ledger.record(id);
@@ -126,14 +174,12 @@ pub(crate) fn check_missing(world: &World, id: RecordId) {
     }
 }
 
-/// Checks an attempt that was set to failed, now or before.
-pub(crate) fn check_failure(world: &World, before: Option<&OpenRecord>, stored: Option<&OpenRecord>) {
-    let (Some(before), Some(stored)) = (before, stored) else { return };
-    let OpenState::Failed { failure, .. } = &stored.state else { return };
-    if before.kind() == OpenKind::Failed {
-        world.ledger().situation("an attempt failed twice");
+/// Checks an attempt that has failed, or is no longer failed.
+fn check_failure(world: &World, stored: &OpenRecord) {
+    let OpenState::Failed { failure, .. } = &stored.state else {
+        world.ledger().violated(format!("{} had failed, and is in progress again", stored.attempt()));
         return;
-    }
+    };
     let id = stored.id();
     let mut ledger = world.ledger();
     ledger.counts.add("attempt failed", format!("{:?} {}", failure.kind, failure.error_name));
@@ -148,16 +194,7 @@ pub(crate) fn check_failure(world: &World, before: Option<&OpenRecord>, stored: 
 }
 
 /// Checks a redrive, by which the next attempt follows a failed one.
-pub(crate) fn check_redrive(
-    world: &World,
-    caller: Caller,
-    before: Option<&OpenRecord>,
-    stored: Option<&OpenRecord>,
-) {
-    let (Some(before), Some(stored)) = (before, stored) else { return };
-    if before.attempt() == stored.attempt() {
-        return;
-    }
+fn check_redrive(world: &World, caller: Caller, before: &OpenRecord, stored: &OpenRecord) {
     let is_complete =
         world.stores.record_table.item(before.id()).is_some_and(|item| item.status == "COMPLETED");
     let mut ledger = world.ledger();
@@ -184,13 +221,9 @@ pub(crate) fn check_redrive(
     ledger.note(|| format!("{} begins, by {:?}", stored.attempt(), caller.role));
 }
 
-/// Checks a record that was closed. Does nothing if the record was not open in that attempt.
-pub(crate) fn check_close(world: &World, before: Option<&OpenRecord>) {
-    let Some(before) = before else { return };
-    let (id, attempt) = (before.id(), before.attempt());
-    if world.stores.open_records.get(id).is_some() {
-        return;
-    }
+/// Checks a record that was closed.
+fn check_close(world: &World, closed: &OpenRecord) {
+    let (id, attempt) = (closed.id(), closed.attempt());
     let item = world.stores.record_table.item(id);
     let is_persisted = world.stores.cache.is_persisted(id);
     let mut ledger = world.ledger();
@@ -224,16 +257,15 @@ fn check_announced(ledger: &mut crate::ledger::Ledger, attempt: Attempt) {
     }
 }
 
-/// Checks an item that was set to completed, now or before.
-pub(crate) fn check_completion(world: &World, message: &InternalMessage) {
-    let id = message.message_id;
+/// Checks an item that was set to completed.
+fn check_completion(world: &World, id: RecordId) {
     if world.stores.archive.content(&id.archive_key()).is_none() {
         world.ledger().violated(format!("record {id} is COMPLETED, and the archive does not have it"));
     }
 }
 
 /// Notes that an operator has discarded a record.
-pub(crate) fn note_discard(world: &World, attempt: Attempt) {
+fn note_discard(world: &World, attempt: Attempt) {
     let mut ledger = world.ledger();
     ledger.situation("discarded");
     ledger.note(|| format!("{attempt} discarded"));

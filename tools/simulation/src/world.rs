@@ -66,6 +66,8 @@ impl World {
         if setup.is_durable {
             stores.cache.set_durable();
         }
+        let mut chance = SmallRng::seed_from_u64(seed ^ 0xc2b2_ae35);
+        stores.open_records.lag_listings(move || chance.percent(setup.lagging_listings));
         Arc::new(Self {
             setup,
             stores,

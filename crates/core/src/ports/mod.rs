@@ -8,10 +8,12 @@ mod dead_letters;
 mod failed_store;
 mod failure_handler;
 mod idempotency_claims;
+pub mod intercepted;
 mod notifier;
 mod open_records;
 mod payload_archive;
 mod payload_cache;
+mod port_name;
 mod record_table;
 mod workflow;
 
@@ -25,6 +27,7 @@ pub use self::{
     open_records::{Acceptance, OpenRecords, Turn},
     payload_archive::{ArchivedObject, PayloadArchive},
     payload_cache::PayloadCache,
+    port_name::PortName,
     record_table::{
         CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
     },

@@ -27,7 +27,7 @@ pub trait PayloadCache: Send + Sync {
     /// `Ok`: the payload is stored at the level of [`durability`](Self::durability). `Err`: the payload may or may not
     /// be stored, and the caller must not promise that it is. An existing payload under the same key is replaced, and
     /// the new one expires again.
-    fn put(&self, id: RecordId, payload: &[u8]) -> impl Future<Output = Result<(), StageError>> + Send;
+    fn put(&self, id: RecordId, payload: Bytes) -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// Returns the payload of a record as the store has it, without verifying its digest. `None` is definite absence.
     fn payload(&self, id: RecordId) -> impl Future<Output = Result<Option<Bytes>, StageError>> + Send;

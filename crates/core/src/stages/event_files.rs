@@ -95,7 +95,7 @@ async fn archive_takes_every_event_as_expected() {
         let world = World::default();
         let key = message.message_id.archive_key();
         match message.storage_context.redis_reference {
-            Some(_) => world.cache.put(message.message_id, PAYLOAD).await.unwrap(),
+            Some(_) => world.cache.put(message.message_id, PAYLOAD.into()).await.unwrap(),
             None => world.archive.insert_unconditionally(&key, PAYLOAD),
         }
         for time in ["first", "second"] {
@@ -142,7 +142,7 @@ async fn aggregate_takes_every_event_as_expected() {
         let Some(input) = read::<aggregate::AggregateInput>(&name, &event) else { continue };
         let id = input.message.message_id;
         table.put_received(&input.message, clock.now()).await.unwrap();
-        cache.put(id, PAYLOAD).await.unwrap();
+        cache.put(id, PAYLOAD.into()).await.unwrap();
         let mut times = Vec::new();
         for time in ["first", "second"] {
             let done = aggregate::run(table, cache, clock, input.clone()).await.expect(time);
@@ -168,7 +168,7 @@ async fn failure_takes_every_event_as_expected() {
         let Some(record) = read::<FailedRecord>(&name, &event) else { continue };
         let world = World::default();
         let id = record.message.message_id;
-        world.cache.put(id, PAYLOAD).await.unwrap();
+        world.cache.put(id, PAYLOAD.into()).await.unwrap();
         world.open_records.accept(&samples::open_record(&record.message), None).await.unwrap();
         let stage = world.failure(crate::redrive_policy::RedrivePolicy { automatic: false, ..POLICY });
         assert!(stage.run(record).await.expect(&name).finished, "{name}");

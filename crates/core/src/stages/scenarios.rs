@@ -59,7 +59,7 @@ pub(crate) async fn accepted(world: &World) -> OpenRecord {
     let now = world.clock.now();
     let mut message = samples::message_of(world.clock.mint(), PAYLOAD);
     message.storage_context.redis_reference = Some(world.cache.reference(message.message_id));
-    world.cache.put(message.message_id, PAYLOAD).await.unwrap();
+    world.cache.put(message.message_id, PAYLOAD.into()).await.unwrap();
     let record = OpenRecord::begin(message, Durability::Replicated, None, now, now.after(FIRST_LOOK));
     world.open_records.accept(&record, None).await.unwrap();
     record

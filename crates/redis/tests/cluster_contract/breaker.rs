@@ -1,5 +1,6 @@
 //! Tests of puts while a shard lacks replicas or its primary hangs.
 
+use bytes::Bytes;
 use std::time::Duration;
 
 use custody_core::{ports::PayloadCache, testing::samples};
@@ -17,7 +18,7 @@ async fn a_replica_that_is_away_is_waited_for_once() {
     let mut fixture = Fixture::plain(1, 1);
     let cache = fixture.cache_with(with_long_pause(Level::Replicas(1)));
     let id = samples::record_id();
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     fixture.cluster.kill(1).unwrap();
     let text = put_error(&cache, id).await;
     assert!(text.contains("0 of 1 replicas"), "{text}");
@@ -57,7 +58,7 @@ async fn a_shard_that_lacks_its_replica_does_not_hold_up_the_other() {
     fixture.cluster.kill(fixture.cluster.replica_of(0)).unwrap();
     put_error(&cache, fixture.record_of(0)).await;
     put_error(&cache, fixture.record_of(0)).await;
-    cache.put(fixture.record_of(1), b"payload").await.unwrap();
+    cache.put(fixture.record_of(1), Bytes::from_static(b"payload")).await.unwrap();
 }
 
 #[tokio::test]
@@ -65,7 +66,7 @@ async fn a_node_that_hangs_is_waited_for_once() {
     let fixture = Fixture::plain(1, 0);
     let cache = fixture.cache_with(with_long_pause(Level::Sync));
     let id = samples::record_id();
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     fixture.cluster.hang(0).unwrap();
     for _ in 0..20 {
         let text = put_error(&cache, id).await;
@@ -82,7 +83,7 @@ async fn a_node_that_hung_is_used_again_once_it_answers() {
     let fixture = Fixture::plain(1, 0);
     let cache = fixture.cache(Level::Sync);
     let id = samples::record_id();
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     fixture.cluster.hang(0).unwrap();
     put_error(&cache, id).await;
     fixture.cluster.resume(0).unwrap();

@@ -1,5 +1,6 @@
 //! Tests of payloads while the cluster changes.
 
+use bytes::Bytes;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -17,7 +18,7 @@ const HALF: u16 = 8192;
 async fn put_some(cache: &Cache, count: usize) -> Vec<RecordId> {
     let ids: Vec<RecordId> = (0..count).map(|_| samples::record_id()).collect();
     for id in &ids {
-        cache.put(*id, id.to_string().as_bytes()).await.unwrap();
+        cache.put(*id, id.to_string().into()).await.unwrap();
     }
     ids
 }
@@ -46,7 +47,7 @@ async fn slots_that_have_moved_are_followed() {
     fixture.cluster.move_slots(0, 1, 0..HALF).unwrap();
     for id in &ids {
         assert!(cache.payload(*id).await.unwrap().is_some(), "a moved slot must not make a read fail");
-        cache.put(*id, id.to_string().as_bytes()).await.unwrap();
+        cache.put(*id, id.to_string().into()).await.unwrap();
     }
     expect_all(&cache, &ids).await;
 }
@@ -65,7 +66,7 @@ async fn a_payload_of_a_migrating_slot_is_stored_and_found() {
 
     assert_eq!(cache.payload(id).await.unwrap(), None, "neither node has the payload");
     assert!(!cache.persist(id).await.unwrap());
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     assert!(target.calls("asking").unwrap() > 0, "the source node must redirect the put to the target node");
     assert_eq!(cache.payload(id).await.unwrap().unwrap(), b"payload".as_slice());
     assert_eq!(cache.size(id).await.unwrap(), Some(7));
@@ -92,7 +93,7 @@ async fn a_shard_that_is_added_under_load_loses_and_refuses_nothing() {
                 while !is_done.load(Ordering::Relaxed) {
                     let id = samples::record_id();
                     cache
-                        .put(id, id.to_string().as_bytes())
+                        .put(id, id.to_string().into())
                         .await
                         .expect("one of the two nodes must accept the put");
                     ids.push(id);
@@ -138,7 +139,10 @@ async fn a_primary_that_hangs_is_left_for_the_replica_that_took_over() {
     put_until_ok(&cache, id).await;
     fixture.cluster.hang(0).unwrap();
     fixture.cluster.take_over(fixture.cluster.replica_of(0)).unwrap();
-    cache.put(during, b"payload").await.expect("the same call must store the payload on the new primary");
+    cache
+        .put(during, Bytes::from_static(b"payload"))
+        .await
+        .expect("the same call must store the payload on the new primary");
     assert!(cache.payload(id).await.unwrap().is_some());
     fixture.cluster.resume(0).unwrap();
     for _ in 0..20 {
@@ -180,7 +184,10 @@ async fn a_payload_that_a_replaced_primary_took_is_given_to_its_successor() {
         other.is_replica_in_sync() && other.info("replication").is_ok_and(|text| text.contains(&successor))
     })
     .unwrap();
-    cache.put(id, b"payload").await.expect("a replica of the new primary must confirm the payload");
+    cache
+        .put(id, Bytes::from_static(b"payload"))
+        .await
+        .expect("a replica of the new primary must confirm the payload");
     assert!(cache.payload(id).await.unwrap().is_some());
 }
 
@@ -199,7 +206,7 @@ async fn nodes_are_found_by_whatever_name_they_announce() {
         fixture.cluster.move_slots(0, 1, number * 2000..(number + 1) * 2000).unwrap();
         for id in &ids {
             assert!(cache.payload(*id).await.unwrap().is_some(), "{kind}");
-            cache.put(*id, b"payload").await.unwrap();
+            cache.put(*id, Bytes::from_static(b"payload")).await.unwrap();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of connections whose last exchange was not completed.
 
+use bytes::Bytes;
 use std::time::Duration;
 
 use custody_core::{ports::PayloadCache, testing::samples};
@@ -62,7 +63,10 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced_in_the_same_c
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
     for _ in 0..3 {
-        cache.put(id, b"payload").await.expect("a put must succeed after the server closed all connections");
+        cache
+            .put(id, Bytes::from_static(b"payload"))
+            .await
+            .expect("a put must succeed after the server closed all connections");
         assert!(cache.payload(id).await.unwrap().is_some());
         for node in fixture.cluster.nodes() {
             node.run::<()>(cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])).unwrap();
@@ -77,7 +81,7 @@ async fn a_payload_that_was_read_in_pieces_leaves_its_connection_for_the_next_ca
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
     let payload = vec![7; 300_000];
-    cache.put(id, &payload).await.unwrap();
+    cache.put(id, payload.clone().into()).await.unwrap();
     let others = connections_received(node);
     for _ in 0..5 {
         let source = cache.source(id).await.unwrap().unwrap();
@@ -107,9 +111,9 @@ async fn a_connection_that_the_network_forgot_meanwhile_is_replaced_in_the_same_
     let long_pause = CacheSettings { breaker_pause: Duration::from_hours(1), ..settings(Level::Sync) };
     let cache = fixture.cache_from(&through_the_proxy, Tls::Off, None, long_pause);
     let id = samples::record_id();
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     proxy.forget_connections();
-    cache.put(id, b"payload").await.expect("the put must succeed on a new connection");
+    cache.put(id, Bytes::from_static(b"payload")).await.expect("the put must succeed on a new connection");
     proxy.forget_connections();
     assert!(cache.payload(id).await.unwrap().is_some());
 }
@@ -119,7 +123,7 @@ async fn calls_that_follow_one_another_share_one_connection() {
     let fixture = Fixture::plain(1, 0);
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     let connections = || -> u64 {
         let stats = fixture.cluster.node(0).info("stats").unwrap();
         let line = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
@@ -127,7 +131,7 @@ async fn calls_that_follow_one_another_share_one_connection() {
     };
     let before = connections();
     for _ in 0..10 {
-        cache.put(id, b"payload").await.unwrap();
+        cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
         assert!(cache.payload(id).await.unwrap().is_some());
         assert!(cache.persist(id).await.unwrap());
     }

@@ -1,5 +1,6 @@
 //! The contract suite of the payload cache on each kind of cluster, and tests of single properties.
 
+use bytes::Bytes;
 use custody_core::{
     ports::PayloadCache,
     receipt::Durability,
@@ -66,7 +67,7 @@ async fn payloads_are_spread_over_the_shards() {
     for _ in 0..60 {
         let id = samples::record_id();
         expected[fixture.shard_of(id)] += 1;
-        cache.put(id, b"payload").await.unwrap();
+        cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     }
     let held: Vec<u64> =
         fixture.cluster.nodes().map(|node| node.run(&redis::cmd("DBSIZE")).unwrap()).collect();
@@ -81,7 +82,7 @@ async fn a_payload_expires_after_seven_days_unless_it_is_persisted() {
     let id = samples::record_id();
     let ttl =
         || -> i64 { fixture.cluster.node(0).run(redis::cmd("TTL").arg(cache.reference(id).key)).unwrap() };
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     assert!((604_000..=604_800).contains(&ttl()), "{} s", ttl());
     assert!(cache.persist(id).await.unwrap());
     assert_eq!(ttl(), -1);
@@ -93,7 +94,7 @@ async fn a_reference_names_the_cluster() {
     let seed = fixture.cluster.node(1);
     let cache = fixture.cache_from(seed, Tls::Off, None, settings(Level::Replicas(0)));
     let id = fixture.record_of(0);
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     let reference = cache.reference(id);
     assert_eq!((reference.server.as_str(), reference.port), ("localhost", seed.port));
 }

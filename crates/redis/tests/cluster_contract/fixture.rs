@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use custody_core::{
     error::{ErrorName, StageError},
     ports::PayloadCache,
@@ -121,7 +122,7 @@ pub(crate) fn settings(level: Level) -> CacheSettings {
 
 /// Puts a payload that must be refused, and returns the error message.
 pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
-    let error = cache.put(id, b"payload").await.unwrap_err();
+    let error = cache.put(id, Bytes::from_static(b"payload")).await.unwrap_err();
     assert_eq!(error.name, ErrorName::CacheUnavailable, "{error}");
     let text = error.to_string();
     assert!(!text.contains(PASSWORD) && !text.contains("wrong-password"), "{text}");
@@ -131,7 +132,7 @@ pub(crate) async fn put_error(cache: &Cache, id: RecordId) -> String {
 /// Repeats a `put` until it succeeds, because the cluster is changing.
 pub(crate) async fn put_until_ok(cache: &Cache, id: RecordId) {
     let deadline = Instant::now() + Duration::from_mins(1);
-    while let Err(error) = cache.put(id, id.to_string().as_bytes()).await {
+    while let Err(error) = cache.put(id, id.to_string().into()).await {
         assert!(Instant::now() < deadline, "the put did not succeed within a minute: {error}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -1,5 +1,6 @@
 //! Tests of calls that must fail, and of their error messages.
 
+use bytes::Bytes;
 use std::path::PathBuf;
 
 use custody_core::{error::ErrorName, ports::PayloadCache, testing::samples};
@@ -55,13 +56,16 @@ async fn a_full_server_refuses_and_forgets_nothing() {
         fixture.cluster.node(0).run::<()>(command.arg("SET").arg("maxmemory").arg(limit)).unwrap();
     };
     let (kept, other) = (samples::record_id(), samples::record_id());
-    cache.put(kept, b"kept").await.unwrap();
+    cache.put(kept, Bytes::from_static(b"kept")).await.unwrap();
     configure("1");
     for _ in 0..3 {
         assert!(put_error(&cache, other).await.contains("OOM"));
     }
     configure("0");
-    cache.put(other, b"payload").await.expect("the server must accept payloads again when it has memory");
+    cache
+        .put(other, Bytes::from_static(b"payload"))
+        .await
+        .expect("the server must accept payloads again when it has memory");
     assert_eq!(cache.payload(kept).await.unwrap().unwrap(), b"kept".as_slice());
 }
 
@@ -70,7 +74,7 @@ async fn a_cluster_that_is_not_there_is_unavailable() {
     let fixture = Fixture::plain(1, 0);
     let cache = fixture.cache(Level::Replicas(0));
     let id = samples::record_id();
-    cache.put(id, b"payload").await.unwrap();
+    cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     drop(fixture);
     assert_eq!(cache.payload(id).await.unwrap_err().name, ErrorName::CacheUnavailable);
     put_error(&cache, id).await;
@@ -80,7 +84,7 @@ async fn a_cluster_that_is_not_there_is_unavailable() {
 async fn a_cache_that_is_closed_to_new_payloads_gives_what_it_has_and_drains() {
     let fixture = Fixture::plain(1, 0);
     let (open, id) = (fixture.cache(Level::Replicas(0)), samples::record_id());
-    open.put(id, b"payload").await.unwrap();
+    open.put(id, Bytes::from_static(b"payload")).await.unwrap();
     let closed =
         fixture.cache_with(CacheSettings { accepts_payloads: false, ..settings(Level::Replicas(0)) });
     let text = put_error(&closed, id).await;

@@ -23,8 +23,8 @@ use futures_util::future::{LocalBoxFuture, join3};
 
 use crate::{
     chance::Chance as _,
-    faulty::Faulty,
     platform::{self, StageTask},
+    ports::Ports,
     process::{Failed, Process, Role, invoke},
     world::World,
 };
@@ -49,7 +49,7 @@ pub(crate) fn execute(
         let stops = world.stops_execution();
         let states_left = if stops { world.chance().below(12) } else { u64::MAX };
         let execution = Execution {
-            ports: Faulty { world: Arc::clone(&world), process: process.clone() },
+            ports: Ports::of(&world, &process),
             message,
             name,
             states_left: AtomicU64::new(states_left),
@@ -65,7 +65,7 @@ pub(crate) fn execute(
 }
 
 struct Execution {
-    ports: Faulty,
+    ports: Ports,
     message: InternalMessage,
     name: String,
     states_left: AtomicU64,
@@ -104,7 +104,8 @@ impl Execution {
                     yes(self.announce_completion(&archive, &metadata, done.as_ref()).await)
                 }
                 model::CLOSE_RECORD => {
-                    let closed = self.retried(async || self.ports.close(self.message.attempt()).await);
+                    let closed =
+                        self.retried(async || self.ports.open_records().close(self.message.attempt()).await);
                     if closed.await.is_ok() { Outcome::Ok } else { Outcome::Transient }
                 }
                 model::HANDLE_FAILURE => match self.handle_failure(&archive, &metadata).await {
@@ -127,8 +128,8 @@ impl Execution {
     /// Enters a state, unless the execution is stopped before it.
     async fn enter(&self, state: &'static str) {
         if self.states_left.fetch_sub(1, Ordering::Relaxed) == 0 {
-            self.ports.world.ledger().counts.add("stopped before", state);
-            self.ports.process.die::<()>().await;
+            self.ports.world().ledger().counts.add("stopped before", state);
+            self.ports.0.process.die::<()>().await;
         }
     }
 
@@ -148,9 +149,9 @@ impl Execution {
     /// Publishes the announcement with this number. Returns whether it could be published.
     async fn publish(&self, number: usize, item: &CompletedItem) -> bool {
         let all = Notification::of_completed(EVENT_SOURCE, &self.message, item);
-        let published = self.retried(async || self.ports.publish(&all[number]).await).await;
+        let published = self.retried(async || self.ports.notifier().publish(&all[number]).await).await;
         if published.is_err() {
-            self.ports.world.ledger().situation("an announcement could not be published");
+            self.ports.world().ledger().situation("an announcement could not be published");
         }
         published.is_ok()
     }
@@ -285,7 +286,7 @@ impl Execution {
         let work = Arc::clone(&task.work);
         let answer = self.ports.call_function(task.stage, move |world| {
             let process = Process::new(Role::Stage, world.scheduler.now_ms());
-            let ports = Faulty { world: Arc::clone(&world), process: process.clone() };
+            let ports = Ports::of(&world, &process);
             let scheduler = world.scheduler.clone();
             async move { invoke(&scheduler, process, Duration::from_mins(1), work(ports)).await }
         });
@@ -300,7 +301,7 @@ impl Execution {
 
     async fn pause(&self, tries: u32) {
         let limit = 1000_u64.saturating_mul(1 << tries.min(10)).min(20_000);
-        let ms = self.ports.world.chance().below(limit);
-        self.ports.world.scheduler.sleep(Duration::from_millis(ms)).await;
+        let ms = self.ports.world().chance().below(limit);
+        self.ports.world().scheduler.sleep(Duration::from_millis(ms)).await;
     }
 }

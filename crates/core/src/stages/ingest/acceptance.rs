@@ -38,7 +38,8 @@ impl<D: Deployment> Ingest<D> {
         Request { context, meta_data, payload, .. }: Request,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let id = self.clock.mint();
-        let (cached, sha256) = hash_during(&payload.content, self.cache.put(id, &payload.content)).await;
+        let (cached, sha256) =
+            hash_during(&payload.content, self.cache.put(id, payload.content.clone())).await;
         let (content, payload) = describe(payload, sha256);
         let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
         let stored = self.stored(cached, &message, content).await?;
@@ -95,7 +96,7 @@ impl<D: Deployment> Ingest<D> {
         let put_and_look_up = async {
             // A repeated receipt does not wait for the cache: once the claim of a record is found, the put is
             // abandoned.
-            let put = pin!(self.cache.put(id, &payload.content));
+            let put = pin!(self.cache.put(id, payload.content.clone()));
             match future::select(put, pin!(self.key_state(&key))).await {
                 Either::Left((cached, claim)) => (cached, claim.await),
                 Either::Right((holder @ Ok(KeyState::Free | KeyState::Expired(_)), put)) => {

@@ -332,7 +332,7 @@ async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     // The workflow recognizes no names; nevertheless there is no execution to wait for.
     world.workflow.forget_names();
     let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
-    world.cache.put(record.id(), PAYLOAD).await.unwrap();
+    world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
     world.markers.mark(&record).await.unwrap();
     world.open_records.fail_accepts(true);
     let report = reconcile(&world).await;
@@ -479,7 +479,7 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     let count = SETTINGS.concurrency * 2;
     for _ in 0..count {
         let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
-        world.cache.put(record.id(), PAYLOAD).await.unwrap();
+        world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
         world.markers.mark(&record).await.unwrap();
         records.push(record);
     }

@@ -26,7 +26,7 @@ async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     for payload in [bytes.as_slice(), b"audit"] {
         let id = samples::record_id();
-        cache.put(id, payload).await.unwrap();
+        cache.put(id, Bytes::copy_from_slice(payload)).await.unwrap();
         let read = cache.payload(id).await.unwrap().unwrap();
         assert_eq!(read, payload, "bytes come back as they went in");
         assert_eq!(cache.size(id).await.unwrap(), Some(payload.len() as u64));
@@ -53,7 +53,7 @@ async fn bytes_come_back_as_they_went_in(cache: &impl PayloadCache) {
 
 async fn an_empty_payload_is_a_payload(cache: &impl PayloadCache) {
     let id = samples::record_id();
-    cache.put(id, b"").await.unwrap();
+    cache.put(id, Bytes::from_static(b"")).await.unwrap();
     assert_eq!(cache.size(id).await.unwrap(), Some(0));
     assert_eq!(cache.payload(id).await.unwrap().unwrap(), b"".as_slice());
     assert!(cache.persist(id).await.unwrap());
@@ -62,7 +62,7 @@ async fn an_empty_payload_is_a_payload(cache: &impl PayloadCache) {
 async fn every_call_may_be_repeated(cache: &impl PayloadCache) {
     let id = samples::record_id();
     for _ in 0..2 {
-        cache.put(id, b"payload").await.unwrap();
+        cache.put(id, Bytes::from_static(b"payload")).await.unwrap();
     }
     for _ in 0..2 {
         assert!(cache.persist(id).await.unwrap(), "a persisted payload must be reported as present");

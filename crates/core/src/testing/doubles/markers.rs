@@ -11,6 +11,7 @@ use crate::{
     error::{ErrorName, StageError},
     open_record::OpenRecord,
     ports::AcceptanceMarkers,
+    record_id::RecordId,
 };
 
 use super::Store;
@@ -29,6 +30,11 @@ impl MemoryMarkers {
 
     fn unreadable(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
         self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the open record in the first marker of a record.
+    pub fn open_record(&self, id: RecordId) -> Option<OpenRecord> {
+        self.0.peek().values().find(|open| open.id() == id).cloned()
     }
 
     /// Returns the attempts that have markers.

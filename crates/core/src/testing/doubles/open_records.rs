@@ -1,7 +1,11 @@
 //! The double of the open-record table and the idempotency table. Both are one store, because an acceptance writes both
 //! in one transaction.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     attempt::Attempt,
@@ -19,7 +23,19 @@ failing!(MemoryOpenRecords);
 
 /// Open records and claims in memory.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryOpenRecords(Arc<Store<State>>);
+pub struct MemoryOpenRecords(Arc<Store<State>>, Arc<Lag>);
+
+/// The index's lag: earlier listings, and the decision whether the next listing is an earlier one.
+#[derive(Default)]
+struct Lag(Mutex<(BTreeMap<OpenKind, IndexListing>, Option<DecideLag>)>);
+
+type DecideLag = Box<dyn FnMut() -> bool + Send>;
+
+impl fmt::Debug for Lag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lag")
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -44,6 +60,11 @@ impl MemoryOpenRecords {
     /// Returns the open record with this id.
     pub fn get(&self, id: RecordId) -> Option<OpenRecord> {
         self.0.peek().open.get(&id).cloned()
+    }
+
+    /// Makes the index lag: a listing for which `lags` returns `true` is the one before it.
+    pub fn lag_listings(&self, lags: impl FnMut() -> bool + Send + 'static) {
+        self.1.0.lock().unwrap_or_else(PoisonError::into_inner).1 = Some(Box::new(lags));
     }
 
     /// Returns all claims.
@@ -103,7 +124,10 @@ impl OpenRecords for MemoryOpenRecords {
         entries.sort_unstable();
         let truncated = entries.len() > limit;
         entries.truncate(limit);
-        Ok(IndexListing { entries, truncated })
+        let current = IndexListing { entries, truncated };
+        let (listings, lags) = &mut *self.1.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = listings.insert(kind, current.clone()).unwrap_or_default();
+        Ok(if lags.as_mut().is_some_and(|lags| lags()) { before } else { current })
     }
 
     async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {

@@ -181,9 +181,9 @@ impl PayloadCache for MemoryPayloadCache {
         if self.0.peek().durable { Durability::Durable } else { Durability::Replicated }
     }
 
-    async fn put(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
+    async fn put(&self, id: RecordId, payload: Bytes) -> Result<(), StageError> {
         let hangs = self.0.peek().hangs;
-        let stored = self.store(id, payload).await;
+        let stored = self.store(id, &payload).await;
         if hangs { std::future::pending().await } else { stored }
     }
 

@@ -1,81 +1,49 @@
-//! Ports with faults: every effect of every stage passes through here on its way to the in-memory store.
+//! Faults: the interceptor through which every effect of every stage passes on its way to a store or service.
 
-mod cache;
-mod open_records;
-mod services;
-mod stores;
-
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    sync::Arc,
+};
 
 use custody_core::{
     error::{ErrorName, StageError},
-    ports::Deployment,
+    ports::intercepted::{Call, Interceptor},
+    record_id::RecordId,
 };
 
 use crate::{
     faults::{Fault, Service},
     process::{Process, Role},
-    world::{SimulatedClock, World},
+    watch::{self, Caller, Facts},
+    world::World,
 };
 
-/// The stores and services of a deployment, as one process sees them.
+/// The interceptor of the ports of one process. It makes the calls fail that the plan selects.
 #[derive(Clone)]
 pub(crate) struct Faulty {
     pub(crate) world: Arc<World>,
     pub(crate) process: Process,
 }
 
-/// The queue of dead letters or the queue of rejected requests, as one process sees it.
-#[derive(Clone)]
-pub(crate) struct FaultyQueue {
-    pub(crate) ports: Faulty,
-    /// Whether it is the queue of rejected requests.
-    pub(crate) is_for_rejected: bool,
-}
-
-/// The deployment in which every port has faults.
-pub(crate) struct Simulated;
-
-impl Deployment for Simulated {
-    type Cache = Faulty;
-    type Archive = Faulty;
-    type FailedStore = Faulty;
-    type OpenRecords = Faulty;
-    type Claims = Faulty;
-    type Markers = Faulty;
-    type RecordTable = Faulty;
-    type Workflow = Faulty;
-    type FailureHandler = Faulty;
-    type DeadLetters = FaultyQueue;
-    type Notifier = Faulty;
-    type Clock = SimulatedClock;
+impl Interceptor for Faulty {
+    async fn call<T: Send + 'static>(
+        &self,
+        call: Call,
+        effect: impl Future<Output = Result<T, StageError>> + Send + 'static,
+    ) -> Result<T, StageError> {
+        let effect = self.watched(call.record, effect);
+        self.effect(Service::of(call.port), call.operation, effect).await
+    }
 }
 
 impl Faulty {
-    pub(crate) fn dead_letters(&self) -> FaultyQueue {
-        FaultyQueue { ports: self.clone(), is_for_rejected: false }
-    }
-
-    pub(crate) fn rejected_requests(&self) -> FaultyQueue {
-        FaultyQueue { ports: self.clone(), is_for_rejected: true }
-    }
-
-    pub(crate) fn clock(&self) -> SimulatedClock {
-        SimulatedClock(Arc::clone(&self.world))
-    }
-
-    /// Runs `call` on the world, or the fault that the plan has for this call.
-    pub(crate) async fn effect<T, F>(
+    /// Runs `effect`, or the fault that the plan has for this call.
+    pub(crate) async fn effect<T: Send + 'static>(
         &self,
         service: Service,
         operation: &'static str,
-        call: impl FnOnce(Arc<World>) -> F + Send,
-    ) -> Result<T, StageError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, StageError>> + Send + 'static,
-    {
-        let call = call(Arc::clone(&self.world));
+        effect: impl Future<Output = Result<T, StageError>> + Send + 'static,
+    ) -> Result<T, StageError> {
         let Self { world, process } = self;
         if process.is_answering() && service == Service::StepFunctions {
             world.ledger().violated("a receipt waited for the workflow".to_owned());
@@ -88,16 +56,16 @@ impl Faulty {
         }
         let is_service = process.role() == Role::Workflow;
         match fault {
-            None => call.await,
+            None => effect.await,
             Some(Fault::Refuse) => failure(service.unavailable()),
             Some(Fault::Deny) => failure(ErrorName::AccessDenied),
             Some(Fault::LoseReply) => {
-                call.await?;
+                effect.await?;
                 failure(service.unavailable())
             }
             Some(Fault::Kill) if !is_service => process.die().await,
             Some(Fault::KillAfter) if !is_service => {
-                call.await.ok();
+                effect.await.ok();
                 process.die().await
             }
             Some(Fault::TimeOut | Fault::Kill) => {
@@ -105,7 +73,7 @@ impl Faulty {
                 failure(service.unavailable())
             }
             Some(Fault::TimeOutAfter | Fault::KillAfter) => {
-                call.await.ok();
+                effect.await.ok();
                 world.scheduler.sleep(world.injector.caller_timeout()).await;
                 failure(service.unavailable())
             }
@@ -118,12 +86,31 @@ impl Faulty {
                 world.scheduler.spawn(async move {
                     scheduler.sleep(later).await;
                     there.note(|| format!("late: {service:?} {operation}"));
-                    call.await.ok();
+                    effect.await.ok();
                     there.executions().end_late();
                 });
                 world.scheduler.sleep(caller_timeout).await;
                 failure(service.unavailable())
             }
         }
+    }
+
+    /// Returns `effect` with every change that it makes to the stores' facts about a record checked at that moment. The
+    /// schedule runs on one thread, so what changes while the effect is polled is changed by the effect.
+    fn watched<T>(
+        &self,
+        record: Option<RecordId>,
+        effect: impl Future<Output = T> + Send + 'static,
+    ) -> impl Future<Output = T> + Send + 'static {
+        let (world, caller) = (Arc::clone(&self.world), Caller::of(&self.process));
+        let mut effect = Box::pin(effect);
+        poll_fn(move |context| {
+            let before = record.map(|id| Facts::of(&world, id));
+            let polled = effect.as_mut().poll(context);
+            if let Some(before) = before {
+                watch::check_change(&world, caller, &before);
+            }
+            polled
+        })
     }
 }

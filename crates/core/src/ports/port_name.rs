@@ -1,0 +1,50 @@
+//! The names of the ports.
+
+use strum::{Display, EnumIter};
+
+use crate::error::ErrorName;
+
+/// A port. Its text, as in `open-records`, is for errors and logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumIter)]
+#[strum(serialize_all = "kebab-case")]
+pub enum PortName {
+    /// [`PayloadCache`](super::PayloadCache)
+    PayloadCache,
+    /// [`PayloadArchive`](super::PayloadArchive)
+    PayloadArchive,
+    /// [`FailedStore`](super::FailedStore)
+    FailedBucket,
+    /// [`OpenRecords`](super::OpenRecords)
+    OpenRecords,
+    /// [`IdempotencyClaims`](super::IdempotencyClaims)
+    IdempotencyClaims,
+    /// [`AcceptanceMarkers`](super::AcceptanceMarkers)
+    AcceptanceMarkers,
+    /// [`RecordTable`](super::RecordTable)
+    RecordTable,
+    /// [`Workflow`](super::Workflow)
+    Workflow,
+    /// [`FailureHandler`](super::FailureHandler)
+    FailureHandler,
+    /// [`DeadLetters`](super::DeadLetters)
+    DeadLetters,
+    /// [`Notifier`](super::Notifier)
+    Notifier,
+}
+
+impl PortName {
+    /// Returns the error of a stage that cannot use this port for now.
+    pub const fn unavailable(self) -> ErrorName {
+        match self {
+            Self::PayloadCache => ErrorName::CacheUnavailable,
+            Self::PayloadArchive => ErrorName::ArchiveUnavailable,
+            Self::FailedBucket => ErrorName::FailedStoreUnavailable,
+            Self::OpenRecords | Self::IdempotencyClaims | Self::RecordTable => ErrorName::TableUnavailable,
+            Self::AcceptanceMarkers => ErrorName::MarkersUnavailable,
+            Self::Workflow => ErrorName::WorkflowUnavailable,
+            Self::FailureHandler => ErrorName::FailureFunctionUnavailable,
+            Self::DeadLetters => ErrorName::QueueUnavailable,
+            Self::Notifier => ErrorName::TopicUnavailable,
+        }
+    }
+}
