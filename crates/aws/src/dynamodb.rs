@@ -16,6 +16,7 @@ use custody_core::{
     message::{InternalMessage, MetaDataReference, StorageContext},
     ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
     record_id::RecordId,
+    stored_names::{SOURCE_PARTITIONS, source_partition_key},
 };
 use serde::Serialize;
 
@@ -66,10 +67,6 @@ impl DynamoTable {
     }
 }
 
-/// The number of partitions of the index `BySourceSystem` over which the records of one source are spread: enough for
-/// 16,000 writes a second.
-const SOURCE_PARTITIONS: u8 = 16;
-
 /// Returns the partition of the index `BySourceSystem` that contains a record.
 fn source_partition(source_system_id: &str, id: RecordId) -> String {
     source_partition_key(source_system_id, id.partition() % SOURCE_PARTITIONS)
@@ -78,11 +75,6 @@ fn source_partition(source_system_id: &str, id: RecordId) -> String {
 /// Returns every partition of the index `BySourceSystem` that may contain records of a source.
 pub(crate) fn source_partitions(source_system_id: &str) -> Vec<String> {
     (0..SOURCE_PARTITIONS).map(|number| source_partition_key(source_system_id, number)).collect()
-}
-
-/// Returns the key of one partition of the index `BySourceSystem`: `<sourceSystemID>#<number>`.
-fn source_partition_key(source_system_id: &str, number: u8) -> String {
-    format!("{source_system_id}#{number:02}")
 }
 
 impl DynamoTable {

@@ -1,8 +1,5 @@
 //! An attempt: one try of a record's workflow. Acceptance makes the first attempt, and each redrive makes a further
 //! one.
-//!
-//! *Invariant:* the name of every execution is a function of the record, the attempt and the start, so that starts
-//! under the same name are one execution.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
@@ -42,11 +39,6 @@ impl Attempt {
     pub fn number(self) -> u32 {
         self.number.get()
     }
-
-    /// Returns the name of the execution with start number `start` of this attempt: `<messageID>-<attempt>-<start>`.
-    pub fn execution_name(self, start: u32) -> String {
-        format!("{self}-{start}")
-    }
 }
 
 impl fmt::Display for Attempt {
@@ -81,7 +73,6 @@ mod tests {
     fn an_attempt_is_named_after_its_record_and_number_and_reads_back() {
         let record: RecordId = ID.parse().unwrap();
         assert_eq!(Attempt::first(record).to_string(), format!("{ID}-1"));
-        assert_eq!(Attempt::new(record, 12).execution_name(3), format!("{ID}-12-3"));
         assert_eq!(Attempt::first(record).next(), Attempt::new(record, 2));
         for attempt in [Attempt::first(record), Attempt::new(record, 2), Attempt::new(record, 4711)] {
             assert_eq!(attempt.to_string().parse(), Ok(attempt));

@@ -31,6 +31,7 @@ pub mod rejected_request;
 pub mod secret;
 pub mod sqs_event;
 pub mod stages;
+pub mod stored_names;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

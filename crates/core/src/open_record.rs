@@ -139,11 +139,6 @@ impl OpenKind {
             Self::Failed => "failed",
         }
     }
-
-    /// The key of one partition of the index: `<kind>#<partition>`.
-    pub fn partition_key(self, partition: u8) -> String {
-        format!("{}#{partition:02}", self.as_str())
-    }
 }
 
 /// An entry of the index of open records.
@@ -168,9 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_partitions_of_its_own() {
-        assert_eq!(OpenKind::InProgress.partition_key(7), "inProgress#07");
-        assert_eq!(OpenKind::Failed.partition_key(63), "failed#63");
+    fn every_kind_has_the_text_that_serde_gives_it() {
         for kind in OpenKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

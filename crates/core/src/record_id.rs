@@ -53,25 +53,10 @@ impl RecordId {
         Timestamp::from_unix_ms(unix_ms).unwrap_or(Timestamp::from_unix_ms(0).expect("the epoch is in range"))
     }
 
-    /// Returns the key of the record's payload in the archive: `YYYY/MM/DD/HH/MM/<id>`, in UTC.
-    pub fn archive_key(self) -> String {
-        format!("{}/{self}", self.received_at().format("%Y/%m/%d/%H/%M"))
-    }
-
     /// Returns the partition of this record in an index, `0..PARTITIONS`. It comes from the id's last byte, which is
     /// random.
     pub fn partition(self) -> u8 {
         self.0.as_bytes()[15] % PARTITIONS
-    }
-
-    /// Returns the key of the record's payload in the cache.
-    pub fn cache_key(self) -> String {
-        format!("rec:{self}")
-    }
-
-    /// Returns the key of a failed record's payload in the failed bucket.
-    pub fn preserved_key(self) -> String {
-        format!("records/{}", self.archive_key())
     }
 }
 
@@ -112,13 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_derive_from_the_id_alone() {
+    fn time_and_partition_derive_from_the_id_alone() {
         let id: RecordId = "019e1f4b-6c00-7abc-8def-0123456789ab".parse().unwrap();
         assert_eq!(id.received_at().to_string(), "2026-05-13T03:04:57.088Z");
-        assert_eq!(id.archive_key(), "2026/05/13/03/04/019e1f4b-6c00-7abc-8def-0123456789ab");
         assert_eq!(id.partition(), 0xab % PARTITIONS);
-        assert_eq!(id.cache_key(), "rec:019e1f4b-6c00-7abc-8def-0123456789ab");
-        assert_eq!(id.preserved_key(), "records/2026/05/13/03/04/019e1f4b-6c00-7abc-8def-0123456789ab");
     }
 
     #[test]

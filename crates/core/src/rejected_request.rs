@@ -15,6 +15,7 @@ use crate::{
     message::SecurityContext,
     problem::{Problem, ProblemKind},
     proxy::RequestContext,
+    stored_names::{REJECTED_PREFIX, UNSTORED_REQUESTS_PREFIX, request_key},
 };
 
 /// The fields of an event that are stored. Query strings are not among them, because they may carry credentials.
@@ -24,13 +25,6 @@ const STORED_FIELDS: [&str; 5] = ["httpMethod", "path", "headers", "body", "isBa
 /// credential.
 const STORED_HEADERS: [&str; 5] =
     ["date", "idempotency-key", "user-agent", "x-amzn-trace-id", "x-forwarded-for"];
-
-/// The key prefix of requests that their producers must change. These objects expire: the template's lifecycle rule
-/// names this prefix.
-pub const REJECTED_PREFIX: &str = "rejected/";
-
-/// The key prefix of requests that no store could take. These objects do not expire.
-pub const UNSTORED_REQUESTS_PREFIX: &str = "requests/";
 
 /// The part of a rejected request that may be stored.
 #[derive(Debug)]
@@ -50,7 +44,7 @@ impl RejectedRequest {
     pub fn key(&self, request_id: Option<&str>, kind: ErrorKind) -> String {
         let name = request_id.map_or_else(|| Sha256::of(self.event.get().as_bytes()).to_string(), file_name);
         let prefix = if kind == ErrorKind::Invalid { REJECTED_PREFIX } else { UNSTORED_REQUESTS_PREFIX };
-        format!("{prefix}{}/{name}.json", self.rejected_at.format("%Y/%m/%d/%H/%M"))
+        request_key(prefix, self.rejected_at, &name)
     }
 
     /// Returns the JSON text to store.

@@ -51,7 +51,7 @@ impl<C: CredentialSource> ClusterCache<C> {
     /// payload is stored again on the new primary: the replicas of a replaced primary never confirm, but those of its
     /// successor may.
     async fn store(&self, id: RecordId, payload: &[u8]) -> Result<(), StageError> {
-        let (key, settings) = (key_of(id), self.cluster.settings);
+        let (key, settings) = (id.cache_key(), self.cluster.settings);
         let (slot, wanted) = (slot_of(key.as_bytes()), settings.level.replicas());
         let store = Store { key: &key, payload, settings };
         loop {
@@ -76,18 +76,13 @@ fn storing(id: RecordId) -> String {
     format!("cache the payload of record {id}")
 }
 
-/// Returns the cache key of a record's payload.
-fn key_of(id: RecordId) -> String {
-    format!("rec:{id}")
-}
-
 /// Begins to read a payload, and returns its size and the stream of its pieces. `None` if the cache has no payload of
 /// the record.
 async fn begin<C: CredentialSource + 'static>(
     cluster: &Cluster<C>,
     id: RecordId,
 ) -> Result<Option<(u64, Pieces)>, StageError> {
-    let key = key_of(id);
+    let key = id.cache_key();
     let operation = || format!("read the cached payload of record {id}");
     let slot = slot_of(key.as_bytes());
     let begun = cluster.call_confirming_absence(slot, operation, &BeginFetch(&key), Option::is_none).await?;
@@ -114,7 +109,7 @@ async fn begin<C: CredentialSource + 'static>(
 impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     fn reference(&self, id: RecordId) -> RedisReference {
         let seed = &self.cluster.seed;
-        RedisReference { server: seed.host.clone(), port: seed.port, key: key_of(id) }
+        RedisReference { server: seed.host.clone(), port: seed.port, key: id.cache_key() }
     }
 
     fn durability(&self) -> Durability {
@@ -134,7 +129,7 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {
-        let key = key_of(id);
+        let key = id.cache_key();
         let operation = || format!("read the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
         let answered =
@@ -155,7 +150,7 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
-        let key = key_of(id);
+        let key = id.cache_key();
         let operation = || format!("read the size of the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
         let answered =
@@ -164,7 +159,7 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     }
 
     async fn persist(&self, id: RecordId) -> Result<bool, StageError> {
-        let key = key_of(id);
+        let key = id.cache_key();
         let operation = || format!("remove the expiry of the cached payload of record {id}");
         let slot = slot_of(key.as_bytes());
         let answered = self
@@ -175,7 +170,7 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
     }
 
     async fn unlink(&self, id: RecordId) -> Result<(), StageError> {
-        let key = key_of(id);
+        let key = id.cache_key();
         let operation = || format!("remove the cached payload of record {id}");
         self.cluster.call(slot_of(key.as_bytes()), operation, &Unlink(&key)).await.map(drop)
     }

@@ -10,8 +10,8 @@ use std::{
 use custody_aws::DUE_INDEX;
 use custody_core::{
     error::{ErrorKind, ErrorName, TRANSIENT_PLATFORM_ERRORS},
-    rejected_request,
     stages::{aggregate, archive, failure, metadata},
+    stored_names,
 };
 use custody_lambda::{
     config::{
@@ -413,5 +413,5 @@ fn rejected_requests_expire_and_payloads_of_failed_records_do_not() {
         .filter(|rule| !rule["ExpirationInDays"].is_badvalue())
         .map(|rule| (rule["Prefix"].as_str().unwrap(), rule["ExpirationInDays"].as_i64().unwrap()))
         .collect();
-    assert_eq!(expiring, [(rejected_request::REJECTED_PREFIX, 30)]);
+    assert_eq!(expiring, [(stored_names::REJECTED_PREFIX, 30)]);
 }

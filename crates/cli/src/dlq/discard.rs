@@ -11,6 +11,7 @@ use custody_core::{
     dead_letter::DeadLetter,
     open_record::OpenState,
     ports::{Discard, FailedStore, OpenRecords as _},
+    stored_names::evidence_key,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -172,10 +173,7 @@ async fn store_evidence(
     candidate: &Candidate,
     discard: &Discard,
 ) -> anyhow::Result<()> {
-    // The key contains the time, so that two discards of one dead letter have two keys: a key must always have one
-    // content.
-    let day = discard.at.format("%Y/%m/%d");
-    let key = format!("discarded/{day}/{}-{}.json", candidate.name, discard.at.unix_ms());
+    let key = evidence_key(&candidate.name, discard.at);
     let evidence = json!({"discarded": discard, "letter": candidate.content});
     store.preserve(&key, Bytes::from(evidence.to_string())).await?;
     Ok(())

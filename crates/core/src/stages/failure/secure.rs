@@ -65,7 +65,7 @@ impl<D: Deployment> Failure<D> {
                 let kept = self.failed_store.preserve(&id.preserved_key(), payload.clone()).await?;
                 return Ok(SecuredPayload::Preserved(kept));
             }
-            let key = format!("corrupted/{}/{}", id.archive_key(), found);
+            let key = id.corrupted_key(found);
             corrupted = Some(self.failed_store.preserve(&key, payload.clone()).await?);
         }
         if let Some(reference) = self.failed_store.find(&id.preserved_key()).await? {

@@ -174,7 +174,7 @@ fn pieces(payload: &Bytes, breaks_off: bool) -> Pieces {
 
 impl PayloadCache for MemoryPayloadCache {
     fn reference(&self, id: RecordId) -> RedisReference {
-        RedisReference { server: "memory".to_owned(), port: 6379, key: format!("rec:{id}") }
+        RedisReference { server: "memory".to_owned(), port: 6379, key: id.cache_key() }
     }
 
     fn durability(&self) -> Durability {
