@@ -29,8 +29,8 @@ impl SqsDeadLetters {
 }
 
 impl DeadLetters for SqsDeadLetters {
-    async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
-        self.deliver(letter, Duration::ZERO, false).await
+    async fn send(&self, dead_letter: &DeadLetter) -> Result<(), StageError> {
+        self.deliver(dead_letter, Duration::ZERO, false).await
     }
 }
 
@@ -39,17 +39,17 @@ impl SqsDeadLetters {
     /// that a person allows a further attempt of the record although it has used up its redrives.
     pub async fn deliver(
         &self,
-        letter: &DeadLetter,
+        dead_letter: &DeadLetter,
         delay: Duration,
         forced: bool,
     ) -> Result<(), StageError> {
-        let operation = || match letter.message_id {
+        let operation = || match dead_letter.message_id {
             Some(id) => format!("send the dead letter of record {id}"),
             None => "send the dead letter of a rejected request".to_owned(),
         };
-        let body = serde_json::to_string(letter)
+        let body = serde_json::to_string(dead_letter)
             .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
-        let failure = &letter.failure;
+        let failure = &dead_letter.failure;
         let delay = i32::try_from(delay.min(MAX_DELAY).as_secs()).unwrap_or_default();
         let mut request = self
             .client

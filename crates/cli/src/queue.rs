@@ -38,7 +38,7 @@ pub(crate) struct ReceivedMessage {
     /// Body of the message, unchanged.
     pub(crate) body: String,
     /// The dead letter in the body; `None` for a message that is not a dead letter of Custody.
-    pub(crate) letter: Option<DeadLetter>,
+    pub(crate) dead_letter: Option<DeadLetter>,
     sent_at: Timestamp,
 }
 
@@ -74,7 +74,7 @@ impl ReceivedMessage {
         Self {
             message_id: message_id.to_owned(),
             receipt_handle: String::new(),
-            letter: serde_json::from_str(&body).ok(),
+            dead_letter: serde_json::from_str(&body).ok(),
             body,
             sent_at,
         }
@@ -82,9 +82,10 @@ impl ReceivedMessage {
 
     /// Returns the id that operators use: the messageID of the record, else the id of the request, else SQS's id.
     pub(crate) fn id(&self) -> String {
-        let letter = self.letter.as_ref();
-        let record = letter.and_then(|letter| letter.message_id).map(|id| id.to_string());
-        let request = letter.and_then(|letter| letter.request["requestId"].as_str()).map(str::to_owned);
+        let dead_letter = self.dead_letter.as_ref();
+        let record = dead_letter.and_then(|dead_letter| dead_letter.message_id).map(|id| id.to_string());
+        let request =
+            dead_letter.and_then(|dead_letter| dead_letter.request["requestId"].as_str()).map(str::to_owned);
         record.or(request).unwrap_or_else(|| self.message_id.clone())
     }
 
@@ -93,20 +94,22 @@ impl ReceivedMessage {
     }
 
     pub(crate) fn stage(&self) -> &str {
-        self.letter.as_ref().map_or("", |letter| &letter.failure.stage)
+        self.dead_letter.as_ref().map_or("", |dead_letter| &dead_letter.failure.stage)
     }
 
     pub(crate) fn kind(&self) -> String {
-        self.letter.as_ref().map_or_else(|| "Foreign".to_owned(), |letter| letter.failure.kind.to_string())
+        self.dead_letter
+            .as_ref()
+            .map_or_else(|| "Foreign".to_owned(), |dead_letter| dead_letter.failure.kind.to_string())
     }
 
     pub(crate) fn failed_at(&self) -> Timestamp {
-        self.letter.as_ref().map_or(self.sent_at, |letter| letter.failure.failed_at)
+        self.dead_letter.as_ref().map_or(self.sent_at, |dead_letter| dead_letter.failure.failed_at)
     }
 
     /// Returns the message as a line of a list.
     pub(crate) fn line(&self) -> Line {
-        let failure = self.letter.as_ref().map(|letter| &letter.failure);
+        let failure = self.dead_letter.as_ref().map(|dead_letter| &dead_letter.failure);
         Line {
             id: self.id(),
             stage: self.stage().to_owned(),
@@ -122,7 +125,7 @@ impl ReceivedMessage {
                 |failure| failure.reason.clone(),
             ),
             attempt: failure.map_or(0, |failure| failure.attempt),
-            parked: self.letter.as_ref().is_some_and(|letter| letter.parked),
+            parked: self.dead_letter.as_ref().is_some_and(|dead_letter| dead_letter.parked),
             failed_at: self.failed_at(),
             age_seconds: SystemClock.now().since(self.failed_at()).as_secs(),
         }

@@ -70,8 +70,8 @@ mod tests {
         let message = samples::message(b"payload");
         let failure = contract::failure_of(&message);
         let failed_at = failure.failed_at;
-        let letter = DeadLetter::of_record(&message, failure, Vec::new());
-        let held = ReceivedMessage::of("sqs-1", serde_json::to_string(&letter).unwrap(), failed_at);
+        let dead_letter = DeadLetter::of_record(&message, failure, Vec::new());
+        let held = ReceivedMessage::of("sqs-1", serde_json::to_string(&dead_letter).unwrap(), failed_at);
         let id = message.message_id.to_string();
         let all = Selection { all: true, ..Selection::default() };
         assert!(all.selects(&held) && !all.all_ids_found_in(std::slice::from_ref(&held)));

@@ -163,8 +163,8 @@ impl Stack {
 
     /// Returns the number of dead letters so far for which `wanted` returns `true`.
     pub fn count_dead_letters(&self, wanted: impl Fn(&Value) -> bool) -> usize {
-        let letters = self.dead_letters().lock().unwrap_or_else(PoisonError::into_inner);
-        letters.iter().filter(|letter| wanted(&letter["body"])).count()
+        let dead_letters = self.dead_letters().lock().unwrap_or_else(PoisonError::into_inner);
+        dead_letters.iter().filter(|dead_letter| wanted(&dead_letter["body"])).count()
     }
 
     /// Returns the dead letters that have arrived. The first call starts to take dead letters off their queue. A test
@@ -174,10 +174,10 @@ impl Stack {
     }
 
     fn read_queue(&self, queue: &str) -> ReadMessages {
-        let letters = ReadMessages::default();
-        start_reading_queue(&self.deployment, queue, Arc::clone(&letters))
+        let dead_letters = ReadMessages::default();
+        start_reading_queue(&self.deployment, queue, Arc::clone(&dead_letters))
             .expect("the queue's reader starts");
-        letters
+        dead_letters
     }
 
     /// Waits until the first execution of a record has ended. Returns its status and the name of its error.
@@ -202,29 +202,36 @@ impl Stack {
     }
 }
 
-async fn wait_for_message(letters: &ReadMessages, wanted: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+async fn wait_for_message(
+    dead_letters: &ReadMessages,
+    wanted: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Value> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let found = {
-            let letters = letters.lock().unwrap_or_else(PoisonError::into_inner);
-            letters.iter().find(|letter| wanted(&letter["body"])).cloned()
+            let dead_letters = dead_letters.lock().unwrap_or_else(PoisonError::into_inner);
+            dead_letters.iter().find(|dead_letter| wanted(&dead_letter["body"])).cloned()
         };
         match found {
-            Some(letter) => return Ok(letter),
+            Some(dead_letter) => return Ok(dead_letter),
             None if Instant::now() > deadline => bail!("no such dead letter arrived"),
             None => tokio::time::sleep(Duration::from_millis(50)).await,
         }
     }
 }
 
-fn start_reading_queue(deployment: &Deployment, queue: &str, letters: ReadMessages) -> anyhow::Result<()> {
+fn start_reading_queue(
+    deployment: &Deployment,
+    queue: &str,
+    dead_letters: ReadMessages,
+) -> anyhow::Result<()> {
     let url = deployment.output(queue)?.to_owned();
     queue::read_in_background(deployment.aws.clone(), url, move |message| {
         let text = message.body().unwrap_or_default();
         append_to_messages_file(text).expect("the stack's folder can be written");
         let body: Value = serde_json::from_str(text).unwrap_or_default();
-        let letter = serde_json::json!({"body": body, "attributes": queue::attributes(message)});
-        letters.lock().unwrap_or_else(PoisonError::into_inner).push(letter);
+        let dead_letter = serde_json::json!({"body": body, "attributes": queue::attributes(message)});
+        dead_letters.lock().unwrap_or_else(PoisonError::into_inner).push(dead_letter);
     })
 }
 

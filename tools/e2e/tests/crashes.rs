@@ -59,9 +59,9 @@ async fn check(stack: &Stack, acknowledged: &[Acknowledged]) -> usize {
             (stack.deployment.output("ArchiveBucket").unwrap().to_owned(), id.archive_key())
         } else {
             failed += 1;
-            let is_of_this_record = |letter: &Value| letter["messageID"] == id.to_string();
-            let letter = stack.dead_letter(is_of_this_record).await.unwrap();
-            let reference = &letter["body"]["payloadReference"];
+            let is_of_this_record = |dead_letter: &Value| dead_letter["messageID"] == id.to_string();
+            let dead_letter = stack.dead_letter(is_of_this_record).await.unwrap();
+            let reference = &dead_letter["body"]["payloadReference"];
             (reference["bucket"].as_str().unwrap().to_owned(), reference["key"].as_str().unwrap().to_owned())
         };
         let kept = verify::object(&stack.deployment, &bucket.0, &bucket.1).await.unwrap();
@@ -183,8 +183,9 @@ async fn a_cache_that_loses_everything_in_flight_loses_no_record_silently() {
             let archived = verify::object(&stack.deployment, bucket, &id.archive_key()).await.unwrap();
             assert_eq!(archived, record.payload, "record {id}");
         } else {
-            let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
-            assert_eq!(letter["body"]["errorName"], "PayloadLost", "{letter}");
+            let dead_letter =
+                stack.dead_letter(|dead_letter| dead_letter["messageID"] == id.to_string()).await.unwrap();
+            assert_eq!(dead_letter["body"]["errorName"], "PayloadLost", "{dead_letter}");
             lost += 1;
         }
     }

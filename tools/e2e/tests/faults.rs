@@ -64,13 +64,14 @@ async fn a_record_that_cannot_be_archived_fails_with_its_payload_and_its_metadat
     assert_eq!(failed.event["data"]["failure"]["stage"], "archive");
     assert_eq!(failed.attributes["type"], "custody.message.failed.v1");
 
-    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
-    let body = &letter["body"];
+    let dead_letter =
+        stack.dead_letter(|dead_letter| dead_letter["messageID"] == id.to_string()).await.unwrap();
+    let body = &dead_letter["body"];
     assert_eq!(
         (&body["stage"], &body["kind"], &body["errorName"]),
         (&"archive".into(), &"Internal".into(), &"AccessDenied".into())
     );
-    assert_eq!(letter["attributes"]["errorName"], "AccessDenied");
+    assert_eq!(dead_letter["attributes"]["errorName"], "AccessDenied");
     assert!(body["reason"].as_str().unwrap().contains("store object"), "{body}");
     assert!(body["executionArn"].as_str().unwrap().contains(&id.to_string()), "{body}");
     assert_eq!(body["request"]["messageID"], id.to_string());
@@ -95,8 +96,9 @@ async fn a_record_whose_metadata_cannot_be_stored_fails_with_its_archived_object
     drop(denied);
 
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "AccessDenied".to_owned()));
-    let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
-    let body = &letter["body"];
+    let dead_letter =
+        stack.dead_letter(|dead_letter| dead_letter["messageID"] == id.to_string()).await.unwrap();
+    let body = &dead_letter["body"];
     assert_eq!(body["stage"], "metadata");
     assert_eq!(body["payloadReference"]["bucket"], stack.deployment.output("ArchiveBucket").unwrap());
     assert_eq!(content(&stack, &body["payloadReference"]).await, record.payload);
@@ -115,7 +117,7 @@ async fn an_item_that_cannot_be_changed_is_pending_until_it_can_be() {
     ];
     let (_, receipt) = send(&stack, 503).await;
     let id = receipt.message_id;
-    let is_of_this_record = |letter: &Value| letter["messageID"] == id.to_string();
+    let is_of_this_record = |dead_letter: &Value| dead_letter["messageID"] == id.to_string();
     stack.dead_letter(is_of_this_record).await.unwrap();
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureUnfinished".to_owned()));
     assert!(!stack.is_settled(id).await, "the announcement is owed");
@@ -172,17 +174,21 @@ async fn without_any_store_the_request_is_a_dead_letter_and_nothing_is_promised(
     };
     let problem = answer.json();
     let id = request_id(&problem);
-    let letter = stack.dead_letter(|letter| letter["request"]["requestId"] == id).await.unwrap();
+    let dead_letter =
+        stack.dead_letter(|dead_letter| dead_letter["request"]["requestId"] == id).await.unwrap();
     drop(denied);
     drop(full);
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert_eq!(answer.header("retry-after"), "5");
     assert_eq!(problem["type"], "urn:custody:problem:no-durable-store");
     assert_eq!(
-        (&letter["body"]["kind"], &letter["body"]["errorName"]),
+        (&dead_letter["body"]["kind"], &dead_letter["body"]["errorName"]),
         (&"Transient".into(), &"NoDurableStore".into())
     );
     // No store accepts bytes. The producer was told so, and still has them.
-    assert_eq!(letter["body"]["payloadReference"], Value::Null);
-    assert!(letter["body"]["unfinished"][0].as_str().unwrap().contains("could not be preserved"), "{letter}");
+    assert_eq!(dead_letter["body"]["payloadReference"], Value::Null);
+    assert!(
+        dead_letter["body"]["unfinished"][0].as_str().unwrap().contains("could not be preserved"),
+        "{dead_letter}"
+    );
 }

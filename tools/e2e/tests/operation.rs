@@ -76,9 +76,9 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     );
     let (status, text) = run_custody(&["dlq", "list"]);
     assert!(status == 0 && text.contains(&name) && text.contains("AccessDenied"), "{text}");
-    let (status, letters) = json(&["dlq", "show", &name]);
-    assert_eq!((status, &letters[0]["messageID"]), (0, &name.as_str().into()));
-    let letter = letters[0].to_string();
+    let (status, dead_letters) = json(&["dlq", "show", &name]);
+    assert_eq!((status, &dead_letters[0]["messageID"]), (0, &name.as_str().into()));
+    let dead_letter = dead_letters[0].to_string();
     let (status, trace) = json(&["trace", &name]);
     assert_eq!((status, &trace["item"]["status"]), (0, &"FAILED".into()));
     assert_eq!(trace["payload"]["preserved"]["sha256"], record.sha256().to_string());
@@ -103,8 +103,8 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     assert_eq!(json(&["dlq", "redrive", "--id", &name, "--now"]).0, 0);
     let again = async || line(id).filter(|line| line["attempt"] == 2);
     stack.eventually("it fails again", again).await;
-    let (_, letters) = json(&["dlq", "show", &name]);
-    assert_eq!(letters[0]["history"][0]["attempt"], 1, "{letters}");
+    let (_, dead_letters) = json(&["dlq", "show", &name]);
+    assert_eq!(dead_letters[0]["history"][0]["attempt"], 1, "{dead_letters}");
     drop(denied);
 
     // After the cause is gone, the record completes under the same id with the same bytes.
@@ -120,7 +120,7 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
 
     // A dead letter that is delivered once more has no effect.
-    put_dead_letter(&stack, "RedriveQueueUrl", &letter).await;
+    put_dead_letter(&stack, "RedriveQueueUrl", &dead_letter).await;
     let said = async || {
         let logged = custody_e2e::run_support_script("logs_containing.py", &[&name], "").unwrap();
         logged.contains("COMPLETED already").then_some(())
@@ -153,12 +153,12 @@ async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ou
     let stack = Stack::under_test().await;
     // Creates a dead letter of a record that is in no store.
     let message = samples::message(b"gone");
-    let letter = custody_core::dead_letter::DeadLetter::of_record(
+    let dead_letter = custody_core::dead_letter::DeadLetter::of_record(
         &message,
         contract::failure_of(&message),
         Vec::new(),
     );
-    put_dead_letter(&stack, "DeadLetterQueueUrl", &serde_json::to_string(&letter).unwrap()).await;
+    put_dead_letter(&stack, "DeadLetterQueueUrl", &serde_json::to_string(&dead_letter).unwrap()).await;
     put_dead_letter(&stack, "DeadLetterQueueUrl", "hello, this is not JSON").await;
     put_dead_letter(&stack, "DeadLetterQueueUrl", r#"{"Records": ["of somebody else"]}"#).await;
     let rejected = stack.sender.post(&[], "not a record").await.unwrap();
@@ -175,8 +175,8 @@ async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ou
     );
     let came_back = async || {
         line(message.message_id).filter(|_| {
-            let (_, letters) = json(&["dlq", "show", &id]);
-            letters[0]["unfinished"].to_string().contains("is not open")
+            let (_, dead_letters) = json(&["dlq", "show", &id]);
+            dead_letters[0]["unfinished"].to_string().contains("is not open")
         })
     };
     stack.eventually("the dead letter comes back with a reason", came_back).await;
@@ -202,7 +202,7 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     let id = receipt.message_id;
     let name = id.to_string();
     stack.eventually("the dead letter is listed", async || line(id)).await;
-    let (_, letters) = json(&["dlq", "show", &name]);
+    let (_, dead_letters) = json(&["dlq", "show", &name]);
     assert_eq!(json(&["dlq", "discard", "--id", &name, "--reason", "the decision was withdrawn"]).0, 0);
     assert!(line(id).is_none());
     let item = verify::item(&stack.deployment, id).await.unwrap();
@@ -211,7 +211,7 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     assert!(discarded["by"].as_str().unwrap().starts_with("arn:"), "{discarded}");
     assert!(Timestamp::parse(discarded["at"].as_str().unwrap()).is_some());
     // A copy of its dead letter does not cause another attempt.
-    put_dead_letter(&stack, "RedriveQueueUrl", &letters[0].to_string()).await;
+    put_dead_letter(&stack, "RedriveQueueUrl", &dead_letters[0].to_string()).await;
     let said = async || {
         let logged = custody_e2e::run_support_script("logs_containing.py", &[&name], "").unwrap();
         logged.contains("discarded").then_some(())

@@ -44,8 +44,9 @@ async fn check_outage(fault: &str, seed: u64) {
         stack.reconcile_until(&format!("record {id} is closed"), async || !stack.is_open(id).await).await;
         let arrivals = stack.follow(id).await.unwrap();
         verify::check_completed(&stack.deployment, record, receipt, &arrivals).await.unwrap();
-        let letters = stack.count_dead_letters(|letter: &Value| letter["messageID"] == id.to_string());
-        assert_eq!(letters, 0, "an outage sends no dead letter");
+        let dead_letters =
+            stack.count_dead_letters(|dead_letter: &Value| dead_letter["messageID"] == id.to_string());
+        assert_eq!(dead_letters, 0, "an outage sends no dead letter");
     }
 }
 

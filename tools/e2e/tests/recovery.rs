@@ -72,7 +72,7 @@ async fn a_failure_that_could_not_be_handled_is_tried_again() {
     let (record, receipt) = send(&stack, 702).await;
     let id = receipt.message_id;
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureNotHandled".to_owned()));
-    assert_eq!(stack.count_dead_letters(|letter| letter["messageID"] == id.to_string()), 0);
+    assert_eq!(stack.count_dead_letters(|dead_letter| dead_letter["messageID"] == id.to_string()), 0);
     drop(denied);
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
@@ -99,7 +99,7 @@ async fn a_workflow_that_was_stopped_is_started_again() {
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
     verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
-    assert_eq!(stack.count_dead_letters(|letter| letter["messageID"] == id.to_string()), 0);
+    assert_eq!(stack.count_dead_letters(|dead_letter| dead_letter["messageID"] == id.to_string()), 0);
 }
 
 #[tokio::test]
@@ -121,8 +121,9 @@ async fn a_cache_that_loses_everything_costs_no_record_silently() {
     for id in sent {
         // The real failure function decides when it looks for the second time, more than a minute later.
         stack.reconcile_until("the loss is decided", async || stack.is_settled(id).await).await;
-        let letter = stack.dead_letter(|letter| letter["messageID"] == id.to_string()).await.unwrap();
-        assert_eq!(letter["body"]["errorName"], "PayloadLost", "{letter}");
+        let dead_letter =
+            stack.dead_letter(|dead_letter| dead_letter["messageID"] == id.to_string()).await.unwrap();
+        assert_eq!(dead_letter["body"]["errorName"], "PayloadLost", "{dead_letter}");
         assert_eq!(stack.status(id).await, "FAILED");
         assert!(stack.open_record(id).await.is_some(), "a person has to decide");
     }

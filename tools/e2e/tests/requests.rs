@@ -30,14 +30,16 @@ async fn kept(stack: &Stack, answer: &Answer, context: &str) -> (Value, String) 
         .unwrap_or_default()
         .trim_start_matches("urn:custody:request:")
         .to_owned();
-    let letter =
-        stack.rejected_request(|letter| letter["request"]["requestId"] == request_id).await.expect(context);
-    let body = &letter["body"];
+    let dead_letter = stack
+        .rejected_request(|dead_letter| dead_letter["request"]["requestId"] == request_id)
+        .await
+        .expect(context);
+    let body = &dead_letter["body"];
     assert_eq!(body["messageID"], Value::Null, "{context}");
     assert_eq!(body["stage"], "ingest", "{context}");
     assert_eq!(body["reason"], problem["detail"], "{context}: the operator reads what the producer was told");
     for attribute in ["stage", "kind", "errorName", "attempt"] {
-        assert!(letter["attributes"][attribute].is_string(), "{context}: attribute {attribute}");
+        assert!(dead_letter["attributes"][attribute].is_string(), "{context}: attribute {attribute}");
     }
     let reference = &body["payloadReference"];
     let (bucket, key) = (reference["bucket"].as_str().unwrap(), reference["key"].as_str().unwrap());
@@ -65,8 +67,8 @@ async fn every_malformed_request_is_answered_with_a_problem_and_stored() {
         let status = u16::try_from(expected["status"].as_u64().unwrap()).unwrap();
         assert_problem(&answer, status, expected["problem"].as_str().unwrap(), name);
 
-        let (letter, content) = kept(&stack, &answer, name).await;
-        assert_eq!(letter["kind"], "Invalid", "{name}");
+        let (dead_letter, content) = kept(&stack, &answer, name).await;
+        assert_eq!(dead_letter["kind"], "Invalid", "{name}");
         let content: Value = serde_json::from_str(&content).unwrap();
         assert_eq!(content["body"].as_str().unwrap_or_default(), body, "{name}: the request is recoverable");
         rejected += 1;
@@ -107,7 +109,7 @@ async fn many_malformed_requests_send_no_dead_letter() {
         answers.into_iter().map(Result::unwrap).filter(|answer| answer.status == 400).collect();
     assert!(rejected.len() > 100, "only {} requests came through", rejected.len());
     kept(&stack, rejected.last().unwrap(), "the last of many").await;
-    let requests = stack.count_dead_letters(|letter| letter["errorName"] == "MalformedRequest");
+    let requests = stack.count_dead_letters(|dead_letter| dead_letter["errorName"] == "MalformedRequest");
     assert_eq!(requests, 0, "a rejected request is no dead letter");
 }
 
@@ -137,8 +139,8 @@ async fn no_rejected_payload_is_logged() {
     let answer = stack.sender.post(&[("content-type", "application/json")], twice).await.unwrap();
     assert_problem(&answer, 400, "malformed-request", "encoded twice");
     assert!(!answer.body.contains(marker));
-    let (letter, _) = kept(&stack, &answer, "encoded twice").await;
-    assert!(!letter.to_string().contains(marker));
+    let (dead_letter, _) = kept(&stack, &answer, "encoded twice").await;
+    assert!(!dead_letter.to_string().contains(marker));
 
     // Waits until the lines about this request are in the logs. Only then does a missing text prove that it was not
     // logged.

@@ -20,7 +20,7 @@ async fn neither_keys_nor_credentials_occur_in_anything_that_was_written() {
     assert_eq!(answer.status, 400);
     let request_id =
         answer.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
-    stack.rejected_request(|letter| letter["request"]["requestId"] == request_id).await.unwrap();
+    stack.rejected_request(|dead_letter| dead_letter["request"]["requestId"] == request_id).await.unwrap();
 
     let secrets = [
         stack.deployment.api_key.clone(),

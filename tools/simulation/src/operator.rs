@@ -26,8 +26,8 @@ const MAX_RECEIVES: u32 = 4;
 
 /// Moves every dead letter to the redrive queue.
 pub(crate) fn redrive_all_dead_letters(world: &Arc<World>, forced: bool) {
-    for letter in world.stores.dead_letters.take() {
-        deliver(world, &letter, forced);
+    for dead_letter in world.stores.dead_letters.take() {
+        deliver(world, &dead_letter, forced);
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn redrive_from_open_records(world: &Arc<World>) {
 }
 
 /// Delivers a dead letter to the redrive function, sometimes twice: SQS delivers a message at least once.
-fn deliver(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
+fn deliver(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {
     let twice = world.chance().percent(25);
     if twice {
         world.ledger().situation("a dead letter was delivered twice");
@@ -52,24 +52,24 @@ fn deliver(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
         let scale = world.chance().one_of(&[100, 5_000, 900_000]);
         let delay = Duration::from_millis(world.chance().below(scale));
         world.executions().begin_late();
-        let (world, letter) = (Arc::clone(world), letter.clone());
+        let (world, dead_letter) = (Arc::clone(world), dead_letter.clone());
         world.clone().scheduler.spawn(async move {
             world.scheduler.sleep(delay).await;
-            Box::pin(redrive(&world, &letter, forced)).await;
+            Box::pin(redrive(&world, &dead_letter, forced)).await;
             world.executions().end_late();
         });
     }
 }
 
-async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
-    let Some(failed) = letter.attempt() else { return };
+async fn redrive(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {
+    let Some(failed) = dead_letter.attempt() else { return };
     let attributes = if forced {
         json!({FORCE_ATTRIBUTE: {"stringValue": "true", "dataType": "String"}})
     } else {
         json!({})
     };
     let event = json!({"Records": [{
-        "messageId": "m-1", "body": json!(letter).to_string(), "messageAttributes": attributes,
+        "messageId": "m-1", "body": json!(dead_letter).to_string(), "messageAttributes": attributes,
     }]});
     for _ in 0..MAX_RECEIVES {
         let batch = serde_json::from_value(event.clone()).expect("the event is one of SQS");
@@ -94,7 +94,7 @@ async fn redrive(world: &Arc<World>, letter: &DeadLetter, forced: bool) {
     }
     world.ledger().situation("SQS gave up on a message of the redrive queue");
     let queue = &world.stores.dead_letters;
-    custody_core::ports::DeadLetters::send(queue, letter).await.ok();
+    custody_core::ports::DeadLetters::send(queue, dead_letter).await.ok();
 }
 
 /// Discards some of the failed records that owe nothing, with a reason, and then closes them. If an operator is

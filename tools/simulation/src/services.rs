@@ -49,13 +49,13 @@ pub(crate) enum SimulatedQueue {
 }
 
 impl DeadLetters for SimulatedQueue {
-    async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
+    async fn send(&self, dead_letter: &DeadLetter) -> Result<(), StageError> {
         match self {
             Self::DeadLetters(world) => {
-                watch::note_dead_letter(world, letter);
-                world.stores.dead_letters.send(letter).await
+                watch::note_dead_letter(world, dead_letter);
+                world.stores.dead_letters.send(dead_letter).await
             }
-            Self::RejectedRequests(world) => world.stores.rejected_requests.send(letter).await,
+            Self::RejectedRequests(world) => world.stores.rejected_requests.send(dead_letter).await,
         }
     }
 }

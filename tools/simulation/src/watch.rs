@@ -273,10 +273,10 @@ fn note_discard(world: &World, attempt: Attempt) {
 }
 
 /// Notes that a dead letter was sent.
-pub(crate) fn note_dead_letter(world: &World, letter: &DeadLetter) {
+pub(crate) fn note_dead_letter(world: &World, dead_letter: &DeadLetter) {
     let mut ledger = world.ledger();
-    ledger.note(|| format!("dead letter: {:?} {}", letter.attempt(), letter.failure.error_name));
-    if let Some(attempt) = letter.attempt() {
+    ledger.note(|| format!("dead letter: {:?} {}", dead_letter.attempt(), dead_letter.failure.error_name));
+    if let Some(attempt) = dead_letter.attempt() {
         ledger.record(attempt.record).dead_letters.insert(attempt.number());
         ledger.situation("dead letter of a record");
     } else {

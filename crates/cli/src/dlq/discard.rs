@@ -54,7 +54,7 @@ struct Candidate {
     id: String,
     /// Name in the evidence's key: SQS's id of the message, or the name of the attempt.
     name: String,
-    letter: Option<DeadLetter>,
+    dead_letter: Option<DeadLetter>,
     content: Value,
     /// The message on the queue; `None` where the dead letter has expired.
     held: Option<ReceivedMessage>,
@@ -126,12 +126,12 @@ async fn from_open_record(deployment: &Deployment, id: &str) -> anyhow::Result<O
     let Ok(record) = id.parse() else { return Ok(None) };
     let Some(open) = deployment.open_records()?.find(record).await? else { return Ok(None) };
     let OpenState::Failed { failure, .. } = open.state else { return Ok(None) };
-    let letter = DeadLetter::of_record(&open.message, failure, Vec::new());
+    let dead_letter = DeadLetter::of_record(&open.message, failure, Vec::new());
     Ok(Some(Candidate {
         id: id.to_owned(),
         name: open.message.attempt().to_string(),
-        content: serde_json::to_value(&letter).context("write the dead letter")?,
-        letter: Some(letter),
+        content: serde_json::to_value(&dead_letter).context("write the dead letter")?,
+        dead_letter: Some(dead_letter),
         held: None,
     }))
 }
@@ -141,7 +141,7 @@ impl Candidate {
         Self {
             id: held.id(),
             name: held.message_id.clone(),
-            letter: held.letter.clone(),
+            dead_letter: held.dead_letter.clone(),
             content: held.content(),
             held: Some(held),
         }
@@ -158,7 +158,7 @@ async fn discard_one(
     discard: &Discard,
 ) -> anyhow::Result<DiscardResult> {
     store_evidence(&deployment.failed_store()?, candidate, discard).await?;
-    let decision = match candidate.letter.as_ref().and_then(DeadLetter::attempt) {
+    let decision = match candidate.dead_letter.as_ref().and_then(DeadLetter::attempt) {
         Some(attempt) => decide(&deployment.open_records()?, &deployment.table()?, attempt, discard).await?,
         None => DiscardResult::NoRecord,
     };
@@ -174,7 +174,7 @@ async fn store_evidence(
     discard: &Discard,
 ) -> anyhow::Result<()> {
     let key = evidence_key(&candidate.name, discard.at);
-    let evidence = json!({"discarded": discard, "letter": candidate.content});
+    let evidence = json!({"discarded": discard, "deadLetter": candidate.content});
     store.preserve(&key, Bytes::from(evidence.to_string())).await?;
     Ok(())
 }

@@ -84,10 +84,11 @@ pub(crate) async fn show(
 
 /// Reads the stored parts of a request that never became a record; `None` for a record, or if nothing is stored.
 async fn stored_request(store: &impl FailedStore, held: &ReceivedMessage) -> anyhow::Result<Option<Value>> {
-    let Some(letter) = held.letter.as_ref().filter(|letter| letter.message_id.is_none()) else {
+    let Some(dead_letter) = held.dead_letter.as_ref().filter(|dead_letter| dead_letter.message_id.is_none())
+    else {
         return Ok(None);
     };
-    let Some(S3Reference { bucket, key }) = &letter.failure.payload_reference else { return Ok(None) };
+    let Some(S3Reference { bucket, key }) = &dead_letter.failure.payload_reference else { return Ok(None) };
     let content = store.fetch(key).await.with_context(|| format!("read s3://{bucket}/{key}"))?;
     Ok(content.map(|content| {
         serde_json::from_slice(&content).unwrap_or_else(

@@ -102,10 +102,12 @@ pub(super) async fn run(
             }
             seen.push(held.clone());
             match redrivable(&held, &mut summary, &complete, options.force) {
-                Some((letter, attempt)) if !options.dry_run => {
+                Some((dead_letter, attempt)) if !options.dry_run => {
                     interval.tick().await;
                     let delay = if options.now { Duration::ZERO } else { backoff::delay_after(attempt) };
-                    match move_to_redrive_queue(&redrives, queue, &held, letter, delay, options.force).await {
+                    match move_to_redrive_queue(&redrives, queue, &held, dead_letter, delay, options.force)
+                        .await
+                    {
                         Ok(()) => summary.redriven.push(held.id()),
                         Err(error) => {
                             bar.suspend(|| eprintln!("could not redrive {}: {error:#}", held.id()));
@@ -151,8 +153,8 @@ async fn redrive_without_dead_letter(
         Ok(id) => source::dead_letter_of(deployment, id, options.force).await?,
         Err(_) => Err("the id is not a messageID".to_owned()),
     };
-    let letter = match found {
-        Ok(letter) => letter,
+    let dead_letter = match found {
+        Ok(dead_letter) => dead_letter,
         Err(why) => {
             eprintln!(
                 "there is no dead letter of {id} on the queue, and it cannot be redriven without one: {why}"
@@ -161,7 +163,7 @@ async fn redrive_without_dead_letter(
         }
     };
     if !options.dry_run {
-        redrives.deliver(&letter, Duration::ZERO, options.force).await?;
+        redrives.deliver(&dead_letter, Duration::ZERO, options.force).await?;
     }
     summary.redriven.push(id.to_owned());
     Ok(true)
@@ -174,7 +176,8 @@ async fn completed(
     selection: &Selection,
 ) -> anyhow::Result<BTreeSet<RecordId>> {
     let meant = page.iter().filter(|held| selection.selects(held));
-    let records: BTreeSet<RecordId> = meant.filter_map(|held| held.letter.as_ref()?.message_id).collect();
+    let records: BTreeSet<RecordId> =
+        meant.filter_map(|held| held.dead_letter.as_ref()?.message_id).collect();
     let records: Vec<_> = records.into_iter().collect();
     let mut complete = BTreeSet::new();
     for records in records.chunks(100) {
@@ -193,11 +196,11 @@ fn redrivable<'a>(
     complete: &BTreeSet<RecordId>,
     force: bool,
 ) -> Option<(&'a DeadLetter, Attempt)> {
-    let Some(letter) = &held.letter else {
+    let Some(dead_letter) = &held.dead_letter else {
         summary.foreign.push(held.id());
         return None;
     };
-    let Some(attempt) = letter.attempt() else {
+    let Some(attempt) = dead_letter.attempt() else {
         summary.requests.push(held.id());
         return None;
     };
@@ -205,11 +208,11 @@ fn redrivable<'a>(
         summary.complete.push(held.id());
         return None;
     }
-    if letter.parked && !force {
+    if dead_letter.parked && !force {
         summary.parked.push(held.id());
         return None;
     }
-    Some((letter, attempt))
+    Some((dead_letter, attempt))
 }
 
 /// Moves a dead letter to the redrive queue. It is sent there before it is deleted here: a crash in between leaves two
@@ -218,12 +221,15 @@ async fn move_to_redrive_queue(
     redrives: &SqsDeadLetters,
     queue: &Queue,
     held: &ReceivedMessage,
-    letter: &DeadLetter,
+    dead_letter: &DeadLetter,
     delay: Duration,
     force: bool,
 ) -> anyhow::Result<()> {
-    ensure!(letter.schema_version == custody_core::SCHEMA_VERSION, "this tool is of another schema version");
-    redrives.deliver(letter, delay, force).await?;
+    ensure!(
+        dead_letter.schema_version == custody_core::SCHEMA_VERSION,
+        "this tool is of another schema version"
+    );
+    redrives.deliver(dead_letter, delay, force).await?;
     queue.remove(held).await
 }
 

@@ -8,5 +8,5 @@ use crate::{dead_letter::DeadLetter, error::StageError};
 pub trait DeadLetters: Send + Sync {
     /// Sends a dead letter to the queue. Repeating the call sends it again; readers identify a dead letter by its
     /// record and attempt.
-    fn send(&self, letter: &DeadLetter) -> impl Future<Output = Result<(), StageError>> + Send;
+    fn send(&self, dead_letter: &DeadLetter) -> impl Future<Output = Result<(), StageError>> + Send;
 }

@@ -105,3 +105,10 @@ pub struct Turn {
     /// takes.
     pub is_missing: bool,
 }
+
+impl Turn {
+    /// Makes reconcile look at the record again at `look_at`.
+    pub const fn until(look_at: Timestamp) -> Self {
+        Self { look_at, start: None, is_missing: false }
+    }
+}

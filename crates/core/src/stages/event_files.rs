@@ -67,7 +67,7 @@ async fn ingest_answers_every_event_as_expected() {
             let cached = world.cache.payload(message.message_id).await.unwrap().unwrap();
             assert_eq!(expected["payloadSha256"], Sha256::of(&cached).to_string(), "{name}");
             assert_eq!(world.open_records.get(message.message_id).unwrap().message, *message, "{name}");
-            assert!(world.rejected_requests.letters().is_empty());
+            assert!(world.rejected_requests.all().is_empty());
         } else {
             assert_eq!(answer.headers["Content-Type"], "application/problem+json");
             let slug = expected["problem"].as_str().unwrap();
@@ -81,7 +81,7 @@ async fn ingest_answers_every_event_as_expected() {
             );
             assert!(world.workflow.started().is_empty() && world.open_records.all().is_empty(), "{name}");
             let kept = world.failed_store.objects();
-            assert_eq!((kept.len(), world.rejected_requests.letters().len()), (1, 1), "{name}");
+            assert_eq!((kept.len(), world.rejected_requests.all().len()), (1, 1), "{name}");
             let text = String::from_utf8(kept.values().next().unwrap().to_vec()).unwrap();
             assert!(!text.contains("sample-key-value"), "{name}: {text}");
         }
@@ -172,10 +172,10 @@ async fn failure_takes_every_event_as_expected() {
         world.open_records.accept(&samples::open_record(&record.message), None).await.unwrap();
         let stage = world.failure(crate::redrive_policy::RedrivePolicy { automatic: false, ..POLICY });
         assert!(stage.run(record).await.expect(&name).finished, "{name}");
-        let letters = world.dead_letters.letters();
-        assert_eq!(letters.len(), 1, "{name}");
+        let dead_letters = world.dead_letters.all();
+        assert_eq!(dead_letters.len(), 1, "{name}");
         assert!(
-            letters[0].failure.payload_reference.is_some(),
+            dead_letters[0].failure.payload_reference.is_some(),
             "{name}: the payload is archived or preserved"
         );
         assert_eq!(world.record_table.item(id).unwrap().status, "FAILED", "{name}");

@@ -219,10 +219,10 @@ impl<D: Deployment> Failure<D> {
         if failure.payload_reference.is_none() {
             remarks.push("the payload is in no store; only the producer can send it again".to_owned());
         }
-        let mut letter = DeadLetter::of_record(&failed.message, failure.clone(), remarks);
-        let waited = now.since(letter.first_failed_at());
-        letter.parked = self.policy.is_parked(failure.kind, failure.attempt, waited);
-        letter
+        let mut dead_letter = DeadLetter::of_record(&failed.message, failure.clone(), remarks);
+        let waited = now.since(dead_letter.first_failed_at());
+        dead_letter.parked = self.policy.is_parked(failure.kind, failure.attempt, waited);
+        dead_letter
     }
 }
 

@@ -5,6 +5,7 @@ pub mod archive;
 pub mod failure;
 pub mod ingest;
 pub mod metadata;
+mod next_attempt;
 pub mod reconcile;
 pub mod redrive;
 

@@ -5,20 +5,28 @@
 //! start the same execution twice.
 
 mod adopt;
+mod budget;
+mod closing;
+mod failing;
 mod look;
 mod report;
+mod starting;
 mod survey;
+mod turns;
+mod upkeep;
 
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tracing::{info, warn};
 
-pub(in crate::stages) use self::look::Budget;
-use self::look::ItemLookup;
-pub use self::report::{LookResult, Report};
+use self::{budget::Budget, look::ItemLookup, survey::Survey};
+pub use self::{
+    report::{LookResult, Report},
+    turns::MAX_LOOK_INTERVAL,
+};
 use crate::{
-    clock::{Clock as _, Timestamp},
+    clock::Clock as _,
     error::StageError,
     open_record::IndexEntry,
     ports::{Deployment, RecordTable as _},
@@ -50,10 +58,6 @@ pub struct Settings {
     /// When failed records are redriven automatically.
     pub policy: RedrivePolicy,
 }
-
-/// The maximum time between two looks at a record in progress, so that the loss of a payload that was only in the cache
-/// is noticed within minutes.
-pub const MAX_LOOK_INTERVAL: Duration = Duration::from_mins(5);
 
 /// The maximum number of items in one request to the record table.
 const TABLE_BATCH: usize = 100;
@@ -93,16 +97,29 @@ impl<D: Deployment> Reconcile<D> {
     /// `Err`: the open-record table could not be asked.
     pub async fn run(&self) -> Result<Report, StageError> {
         let began = self.clock.now();
-        let mut report = Report::default();
-        self.adopt_markers(began, &mut report).await;
-        let due = self.survey(began, &mut report).await?;
+        let adoptions = self.adopt_markers(began).await;
+        let Survey { in_progress, failed, due } = self.survey(began).await?;
+        let mut report = Report {
+            open: in_progress.records,
+            // Records that only have markers may be older than those in the index.
+            oldest_open_age_seconds: in_progress.oldest_age_seconds.max(adoptions.oldest_age_seconds),
+            failed: failed.records,
+            oldest_failed_age_seconds: failed.oldest_age_seconds,
+            at_least: in_progress.at_least || failed.at_least,
+            markers: adoptions.markers,
+            adopted: adoptions.adopted,
+            due: due.len(),
+            stuck: adoptions.stuck,
+            errors: adoptions.errors,
+            ..Report::default()
+        };
         let budget = Budget::new(self.clock.now(), self.settings);
         for (done, batch) in due.chunks(TABLE_BATCH).enumerate() {
             if budget.is_over(self.clock.now()) {
                 report.not_reached = due.len() - done * TABLE_BATCH;
                 break;
             }
-            self.look_at(batch, &budget, &mut report).await;
+            self.look_at(batch, &budget).await.into_iter().for_each(|result| report.count(result));
         }
         info!(
             stage = "reconcile",
@@ -114,7 +131,8 @@ impl<D: Deployment> Reconcile<D> {
         Ok(report)
     }
 
-    async fn look_at(&self, batch: &[IndexEntry], budget: &Budget, report: &mut Report) {
+    /// Looks at the records of one batch, whose items are read together.
+    async fn look_at(&self, batch: &[IndexEntry], budget: &Budget) -> Vec<LookResult> {
         let records: Vec<RecordId> = batch.iter().map(|entry| entry.id).collect();
         let items = self.record_table.states(&records).await;
         if let Err(error) = &items {
@@ -126,17 +144,7 @@ impl<D: Deployment> Reconcile<D> {
                 items.as_ref().map_or(ItemLookup::Unavailable, |items| ItemLookup::Answered(items.get(&id)));
             self.look(id, item, budget)
         });
-        let mut looks = stream::iter(looks).buffer_unordered(self.settings.concurrency);
-        while let Some(looked) = looks.next().await {
-            report.count(looked);
-        }
-    }
-
-    /// Returns when a record in progress is looked at after `looks` looks. The time between looks doubles, up to a
-    /// limit.
-    fn next_look(&self, looks: u32, now: Timestamp) -> Timestamp {
-        let doubled = self.settings.first_look.saturating_mul(1 << looks.min(16));
-        now.after(doubled.min(MAX_LOOK_INTERVAL))
+        stream::iter(looks).buffer_unordered(self.settings.concurrency).collect().await
     }
 }
 

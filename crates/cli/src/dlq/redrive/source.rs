@@ -80,9 +80,9 @@ mod tests {
             OpenState::Failed { failure: failure.clone(), pending_steps: vec![FailureStep::Announcement] };
         assert!(of_open_record(&open).unwrap_err().contains("announcement"));
         open.state = OpenState::Failed { failure, pending_steps: Vec::new() };
-        let letter = of_open_record(&open).unwrap();
-        assert_eq!(letter.attempt(), Some(open.attempt()));
-        assert_eq!(letter.request, serde_json::to_value(&open.message).unwrap());
+        let dead_letter = of_open_record(&open).unwrap();
+        assert_eq!(dead_letter.attempt(), Some(open.attempt()));
+        assert_eq!(dead_letter.request, serde_json::to_value(&open.message).unwrap());
     }
 
     #[test]

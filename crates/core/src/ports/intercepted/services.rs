@@ -35,9 +35,9 @@ impl<P: FailureHandler + Clone + 'static, I: Interceptor> FailureHandler for Int
 }
 
 impl<P: DeadLetters + Clone + 'static, I: Interceptor> DeadLetters for Intercepted<P, I> {
-    async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
-        let (id, letter) = (letter.message_id, letter.clone());
-        self.call(Queue, "send", id, |port| async move { port.send(&letter).await }).await
+    async fn send(&self, dead_letter: &DeadLetter) -> Result<(), StageError> {
+        let (id, dead_letter) = (dead_letter.message_id, dead_letter.clone());
+        self.call(Queue, "send", id, |port| async move { port.send(&dead_letter).await }).await
     }
 }
 

@@ -39,16 +39,12 @@ async fn a_failed_record_is_preserved_marked_told_of_and_stays_open() {
     assert_eq!(world.failed_store.objects()[&id.preserved_key()], PAYLOAD);
     assert!(!world.cache.holds(id), "what is preserved leaves the cache");
     assert_eq!(world.record_table.item(id).unwrap().status, "FAILED");
-    assert_eq!((world.dead_letters.letters().len(), world.topic.published().len()), (1, 1));
+    assert_eq!((world.dead_letters.all().len(), world.topic.published().len()), (1, 1));
     let open = world.open_records.get(id).expect("a decision is pending");
     assert!(matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty()));
 
     assert!(fail(&world, &record.message, "AccessDenied").await, "handling may be repeated");
-    assert_eq!(
-        (world.dead_letters.letters().len(), world.topic.published().len()),
-        (1, 1),
-        "and reports once"
-    );
+    assert_eq!((world.dead_letters.all().len(), world.topic.published().len()), (1, 1), "and reports once");
 }
 
 #[tokio::test]
@@ -60,7 +56,7 @@ async fn nothing_tells_of_a_failure_before_the_payload_is_secure() {
         world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap_err();
     assert_eq!(error.name, ErrorName::FailedStoreUnavailable);
     assert_eq!(world.open_records.get(record.id()).unwrap().state, OpenState::InProgress);
-    assert!(world.record_table.item(record.id()).is_none() && world.dead_letters.letters().is_empty());
+    assert!(world.record_table.item(record.id()).is_none() && world.dead_letters.all().is_empty());
     assert!(world.cache.holds(record.id()));
 }
 
@@ -76,15 +72,15 @@ async fn a_payload_counts_as_lost_only_at_a_second_look_longer_after_the_first_t
     assert_eq!(open.look_at, world.clock.now().after(LOSS_CONFIRMATION), "it is looked for again in time");
     advance(&world, LOSS_CONFIRMATION.saturating_sub(Duration::from_secs(1)));
     assert!(!fail(&world, &record.message, "PayloadMissing").await, "too early");
-    assert!(world.dead_letters.letters().is_empty());
+    assert!(world.dead_letters.all().is_empty());
 
     advance(&world, Duration::from_secs(1));
     assert!(fail(&world, &record.message, "PayloadMissing").await);
-    let letters = world.dead_letters.letters();
-    assert_eq!((letters.len(), letters[0].failure.error_name.as_str()), (1, "PayloadLost"));
-    assert_eq!(letters[0].failure.payload_reference, None);
+    let dead_letters = world.dead_letters.all();
+    assert_eq!((dead_letters.len(), dead_letters[0].failure.error_name.as_str()), (1, "PayloadLost"));
+    assert_eq!(dead_letters[0].failure.payload_reference, None);
     assert_eq!(world.record_table.item(id).unwrap().failure.unwrap().error_name, "PayloadLost");
-    assert!(letters[0].unfinished.iter().any(|remark| remark.contains("only the producer")));
+    assert!(dead_letters[0].unfinished.iter().any(|remark| remark.contains("only the producer")));
 }
 
 #[tokio::test]
@@ -97,9 +93,9 @@ async fn a_payload_that_turns_up_between_the_two_looks_is_not_lost() {
     world.archive.insert_unconditionally(&record.id().archive_key(), PAYLOAD);
     advance(&world, LOSS_CONFIRMATION);
     assert!(fail(&world, &record.message, "PayloadMissing").await);
-    let letter = &world.dead_letters.letters()[0];
-    assert_eq!(letter.failure.error_name, "PayloadMissing");
-    assert!(letter.failure.payload_reference.is_some());
+    let dead_letter = &world.dead_letters.all()[0];
+    assert_eq!(dead_letter.failure.error_name, "PayloadMissing");
+    assert!(dead_letter.failure.payload_reference.is_some());
 }
 
 #[tokio::test]
@@ -134,9 +130,9 @@ async fn a_step_that_fails_stays_pending_and_is_done_once_later() {
     world.record_table.fail_with(Some(ErrorName::TableUnavailable));
     assert!(!fail(&world, &record.message, "AccessDenied").await);
     assert_eq!(pending_steps(), [FailureStep::Item, FailureStep::Announcement]);
-    let letters = world.dead_letters.letters();
-    assert_eq!(letters.len(), 1, "a table that denies access does not keep the dead letter back");
-    assert!(letters[0].unfinished.iter().any(|remark| remark.contains("TableUnavailable")));
+    let dead_letters = world.dead_letters.all();
+    assert_eq!(dead_letters.len(), 1, "a table that denies access does not keep the dead letter back");
+    assert!(dead_letters[0].unfinished.iter().any(|remark| remark.contains("TableUnavailable")));
 
     world.record_table.fail_with(None);
     assert!(!fail(&world, &record.message, "AccessDenied").await);
@@ -144,7 +140,7 @@ async fn a_step_that_fails_stays_pending_and_is_done_once_later() {
     world.topic.fail_with(None);
     assert!(fail(&world, &record.message, "AccessDenied").await);
     assert!(pending_steps().is_empty());
-    assert_eq!((world.dead_letters.letters().len(), world.topic.published().len()), (1, 1));
+    assert_eq!((world.dead_letters.all().len(), world.topic.published().len()), (1, 1));
 }
 
 #[tokio::test]
@@ -158,7 +154,7 @@ async fn a_failure_is_told_with_the_content_that_was_stored_first() {
     world.failure(MANUAL).run(failure(&record.message, "metadata", "MetadataConflict")).await.unwrap();
     let event = &world.topic.published()[0].body;
     assert_eq!(event["data"]["failure"]["errorName"], "AccessDenied");
-    assert_eq!(event["time"], world.dead_letters.letters()[0].failure.failed_at.to_string());
+    assert_eq!(event["time"], world.dead_letters.all()[0].failure.failed_at.to_string());
     assert_eq!(event["id"], format!("{}/failed/1", record.id()));
 }
 
@@ -170,7 +166,7 @@ async fn a_record_that_another_execution_has_completed_has_not_failed() {
     world.record_table.put_received(&record.message, world.clock.now()).await.unwrap();
     world.record_table.complete(&record.message, times).await.unwrap();
     assert!(!fail(&world, &record.message, "AccessDenied").await);
-    assert!(world.dead_letters.letters().is_empty() && world.topic.published().is_empty());
+    assert!(world.dead_letters.all().is_empty() && world.topic.published().is_empty());
     let open = world.open_records.get(record.id()).unwrap();
     assert_eq!(open.look_at, world.clock.now(), "reconcile announces and closes it at once");
 }
@@ -185,7 +181,7 @@ async fn a_late_failure_of_a_closed_record_or_an_earlier_attempt_changes_nothing
     earlier.redrive = crate::testing::samples::redriven(&earlier).redrive;
     assert!(fail(&world, &earlier, "AccessDenied").await, "the open record is at another attempt");
     assert_eq!(world.open_records.get(record.id()).unwrap(), record);
-    assert!(world.dead_letters.letters().is_empty() && world.record_table.items().is_empty());
+    assert!(world.dead_letters.all().is_empty() && world.record_table.items().is_empty());
 }
 
 #[tokio::test]
@@ -195,14 +191,14 @@ async fn a_transient_failure_is_redriven_without_a_dead_letter_until_patience_an
     let record = accepted(&world).await;
     let automatic = world.failure(POLICY);
     assert!(automatic.run(failure(&record.message, "archive", "CacheUnavailable")).await.unwrap().finished);
-    assert!(world.dead_letters.letters().is_empty(), "an outage sends no dead letters");
+    assert!(world.dead_letters.all().is_empty(), "an outage sends no dead letters");
     let open = world.open_records.get(record.id()).unwrap();
     assert!(open.look_at <= world.clock.now().after(Duration::from_secs(30)));
 
     // A failure that needs an operator is not redriven automatically.
     let other = accepted(&world).await;
     automatic.run(failure(&other.message, "archive", "AccessDenied")).await.unwrap();
-    assert_eq!(world.dead_letters.letters().len(), 1);
+    assert_eq!(world.dead_letters.all().len(), 1);
 }
 
 #[test]

@@ -129,9 +129,9 @@ impl<D: Deployment> Ingest<D> {
             Err(error) => remarks.push(format!("the request itself could not be preserved ({error})")),
         }
         let known = json!({"requestId": request_id, "rejectedAt": rejected_at});
-        let letter = DeadLetter { unfinished: remarks, ..DeadLetter::of_request(known, summary) };
+        let dead_letter = DeadLetter { unfinished: remarks, ..DeadLetter::of_request(known, summary) };
         let queue = if kind == ErrorKind::Invalid { &self.rejected_requests } else { &self.dead_letters };
-        let told = queue.send(&letter).await;
+        let told = queue.send(&dead_letter).await;
         let (error_name, path, offset) = (problem.kind.error_name(), problem.path, problem.offset);
         match told {
             Ok(()) => {

@@ -128,7 +128,7 @@ async fn keyed_requests_are_turned_away_while_the_table_is_away_before_anything_
     assert_eq!(world.cache.puts(), puts, "the breaker is asked before the cache");
     ingest.follow_up(answer.follow_up).await;
     assert!(world.archive.objects().is_empty() && world.markers.marked().is_empty());
-    assert!(world.dead_letters.letters().is_empty(), "an outage buries no failed record");
+    assert!(world.dead_letters.all().is_empty(), "an outage buries no failed record");
 }
 
 #[tokio::test]
@@ -211,29 +211,29 @@ async fn a_rejected_request_is_kept_after_the_response_and_apart_from_dead_lette
     assert_eq!(answer.response.status_code, 400);
     assert!(world.failed_store.objects().is_empty(), "it is stored after the response");
     ingest.follow_up(answer.follow_up).await;
-    let letters = world.rejected_requests.letters();
-    assert_eq!((letters.len(), letters[0].failure.kind), (1, ErrorKind::Invalid));
-    let key = &letters[0].failure.payload_reference.as_ref().unwrap().key;
+    let dead_letters = world.rejected_requests.all();
+    assert_eq!((dead_letters.len(), dead_letters[0].failure.kind), (1, ErrorKind::Invalid));
+    let key = &dead_letters[0].failure.payload_reference.as_ref().unwrap().key;
     assert!(key.starts_with("rejected/"), "{key}");
     assert!(world.failed_store.objects().contains_key(key));
-    assert!(world.dead_letters.letters().is_empty());
+    assert!(world.dead_letters.all().is_empty());
 
     // A request that no store could take is reported to operators.
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
     let answer = ingest.run(request("text", "", None)).await;
     ingest.follow_up(answer.follow_up).await;
-    let letters = world.dead_letters.letters();
-    assert_eq!((letters.len(), letters[0].failure.kind), (1, ErrorKind::Transient));
-    assert!(letters[0].failure.payload_reference.as_ref().unwrap().key.starts_with("requests/"));
+    let dead_letters = world.dead_letters.all();
+    assert_eq!((dead_letters.len(), dead_letters[0].failure.kind), (1, ErrorKind::Transient));
+    assert!(dead_letters[0].failure.payload_reference.as_ref().unwrap().key.starts_with("requests/"));
 
     // If the request cannot be preserved either, the dead letter is sent nevertheless.
     world.failed_store.fail_with(Some(ErrorName::FailedStoreUnavailable));
     let answer = ingest.run(request("text", "", None)).await;
     ingest.follow_up(answer.follow_up).await;
-    let letters = world.dead_letters.letters();
-    assert_eq!((letters.len(), &letters[1].failure.payload_reference), (2, &None));
-    assert!(letters[1].unfinished[0].contains("could not be preserved"));
+    let dead_letters = world.dead_letters.all();
+    assert_eq!((dead_letters.len(), &dead_letters[1].failure.payload_reference), (2, &None));
+    assert!(dead_letters[1].unfinished[0].contains("could not be preserved"));
 }
 
 #[tokio::test]
@@ -263,14 +263,14 @@ async fn a_lost_payload_that_is_sent_again_completes_its_record() {
     assert!(!stage.run(failure(&record.message, "archive", "PayloadMissing")).await.unwrap().finished);
     advance(&world, LOSS_CONFIRMATION);
     assert!(stage.run(failure(&record.message, "archive", "PayloadMissing")).await.unwrap().finished);
-    let letter = world.dead_letters.letters().remove(0);
-    assert_eq!(letter.failure.error_name, "PayloadLost");
+    let dead_letter = world.dead_letters.all().remove(0);
+    assert_eq!(dead_letter.failure.error_name, "PayloadLost");
 
     let again = world.ingest().run(request("audit", "note", Some("key"))).await;
     assert_eq!(receipt(&again.response).message_id, first.message_id);
     world.ingest().follow_up(again.follow_up).await;
     assert_eq!(world.failed_store.objects()[&first.message_id.preserved_key()], b"audit".as_slice());
-    world.redrive().redrive(letter, true).await.unwrap();
+    world.redrive().redrive(dead_letter, true).await.unwrap();
     let next = world.open_records.get(first.message_id).unwrap();
     world.archive_stage().run(&next.message).await.unwrap();
     assert_eq!(world.archive.content(&first.message_id.archive_key()).unwrap(), b"audit".as_slice());

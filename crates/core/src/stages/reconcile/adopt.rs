@@ -11,7 +11,7 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tracing::{info, warn};
 
-use super::{Reconcile, Report};
+use super::Reconcile;
 use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
@@ -36,58 +36,80 @@ enum AdoptionResult {
     PermanentError(Attempt),
 }
 
+impl AdoptionResult {
+    /// Returns the attempt whose marker is left for the next run.
+    fn left(&self) -> Option<Attempt> {
+        match self {
+            Self::Adopted => None,
+            Self::Postponed(attempt) | Self::TransientError(attempt) | Self::PermanentError(attempt) => {
+                Some(*attempt)
+            }
+        }
+    }
+}
+
+/// The counts of the adoption in one run.
+#[derive(Debug, Default)]
+pub(super) struct Adoptions {
+    /// The number of markers that were listed.
+    pub(super) markers: usize,
+    /// The age of the oldest record that has a marker, in seconds. The index does not list these records yet.
+    pub(super) oldest_age_seconds: u64,
+    pub(super) adopted: usize,
+    /// The number of markers that an operator must look at.
+    pub(super) stuck: usize,
+    /// The number of transient errors.
+    pub(super) errors: usize,
+}
+
 impl<D: Deployment> Reconcile<D> {
-    pub(super) async fn adopt_markers(&self, now: Timestamp, report: &mut Report) {
+    /// Adopts the markers, as far as the time budget goes.
+    pub(super) async fn adopt_markers(&self, now: Timestamp) -> Adoptions {
         let attempts = match self.markers.list(self.settings.max_adopted).await {
             Ok(attempts) => attempts,
             Err(error) => {
                 warn!(error.name = error.name.as_str(), %error, "cannot list the acceptance markers");
-                report.errors += 1;
-                return;
+                return Adoptions { errors: 1, ..Adoptions::default() };
             }
         };
-        report.markers = attempts.len();
-        // The index does not list these records yet.
         let ages = attempts.iter().map(|attempt| now.since(attempt.record.received_at()).as_secs());
-        report.oldest_open_age_seconds = ages.max().unwrap_or(0);
+        let (markers, oldest_age_seconds) = (attempts.len(), ages.max().unwrap_or(0));
+        let results = self.adopt_each(attempts, now).await;
+        let count =
+            |wanted: fn(&AdoptionResult) -> bool| results.iter().filter(|result| wanted(result)).count();
+        let adoptions = Adoptions {
+            markers,
+            oldest_age_seconds,
+            adopted: count(|result| matches!(result, AdoptionResult::Adopted)),
+            stuck: count(|result| matches!(result, AdoptionResult::PermanentError(_))),
+            errors: count(|result| matches!(result, AdoptionResult::TransientError(_))),
+        };
+        self.remove_payload_expiries(results.iter().filter_map(AdoptionResult::left)).await;
+        adoptions
+    }
+
+    /// Adopts these markers concurrently. After a transient error, the others are left: the service would fail for them
+    /// as well.
+    async fn adopt_each(&self, attempts: Vec<Attempt>, now: Timestamp) -> Vec<AdoptionResult> {
         let is_unavailable = AtomicBool::new(false);
         let adoptions = stream::iter(attempts).map(async |attempt| {
             if is_unavailable.load(Ordering::Relaxed) || self.clock.now().since(now) >= BUDGET {
                 return AdoptionResult::Postponed(attempt);
             }
-            match self.adopt(attempt, now).await {
-                Ok(()) => AdoptionResult::Adopted,
-                Err(error) => {
-                    warn!(record.id = %attempt.record, error.name = error.name.as_str(), %error, "left an acceptance marker for the next run");
-                    let is_transient = error.kind() == ErrorKind::Transient;
-                    // The service is not available and would also fail for the other markers.
-                    is_unavailable.fetch_or(is_transient, Ordering::Relaxed);
-                    if is_transient { AdoptionResult::TransientError(attempt) } else { AdoptionResult::PermanentError(attempt) }
-                }
+            let Err(error) = self.adopt(attempt, now).await else { return AdoptionResult::Adopted };
+            warn!(record.id = %attempt.record, error.name = error.name.as_str(), %error, "left an acceptance marker for the next run");
+            if error.kind() == ErrorKind::Transient {
+                is_unavailable.store(true, Ordering::Relaxed);
+                return AdoptionResult::TransientError(attempt);
             }
+            AdoptionResult::PermanentError(attempt)
         });
-        let adoptions: Vec<_> = adoptions.buffer_unordered(self.settings.concurrency).collect().await;
-        let mut left = Vec::new();
-        for adoption in adoptions {
-            match adoption {
-                AdoptionResult::Adopted => report.adopted += 1,
-                AdoptionResult::Postponed(attempt) => left.push(attempt),
-                AdoptionResult::TransientError(attempt) => {
-                    report.errors += 1;
-                    left.push(attempt);
-                }
-                AdoptionResult::PermanentError(attempt) => {
-                    report.stuck += 1;
-                    left.push(attempt);
-                }
-            }
-        }
-        self.remove_payload_expiries(left).await;
+        adoptions.buffer_unordered(self.settings.concurrency).collect().await
     }
 
     /// Removes the expiry of the payloads of markers that cannot be adopted yet, in case ingest has not done so. A
     /// payload that was archived by ingest is not in the cache and stays as it is.
-    async fn remove_payload_expiries(&self, attempts: Vec<Attempt>) {
+    async fn remove_payload_expiries(&self, attempts: impl Iterator<Item = Attempt>) {
         let kept = stream::iter(attempts)
             .map(Ok)
             .try_for_each_concurrent(self.settings.concurrency, async |attempt| {

@@ -1,37 +1,51 @@
 //! The survey: counts the open records, their ages, and the records that are due.
 
-use super::{Reconcile, Report};
+use super::Reconcile;
 use crate::{
     clock::Timestamp,
     error::StageError,
-    open_record::{IndexEntry, OpenKind},
+    open_record::{IndexEntry, IndexListing, OpenKind},
     ports::{Deployment, OpenRecords as _},
 };
 
-impl<D: Deployment> Reconcile<D> {
-    /// Counts the open records, and returns those that are due, ordered by the time of their next look.
-    pub(super) async fn survey(
-        &self,
-        now: Timestamp,
-        report: &mut Report,
-    ) -> Result<Vec<IndexEntry>, StageError> {
-        let mut due = Vec::new();
-        for kind in OpenKind::ALL {
-            let listing = self.open_records.list(kind, self.settings.max_listed).await?;
-            // The id contains the time when the record was received.
-            let ages = listing.entries.iter().map(|entry| now.since(entry.id.received_at()).as_secs());
-            let (count, oldest) = match kind {
-                OpenKind::InProgress => (&mut report.open, &mut report.oldest_open_age_seconds),
-                OpenKind::Failed => (&mut report.failed, &mut report.oldest_failed_age_seconds),
-            };
-            *count = listing.entries.len();
-            // Records that only have markers may be older than those in the index.
-            *oldest = ages.max().unwrap_or(0).max(*oldest);
-            report.at_least |= listing.truncated;
-            due.extend(listing.entries.into_iter().filter(|entry| entry.look_at <= now));
+/// What the index lists.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) in_progress: Count,
+    pub(super) failed: Count,
+    /// The records that are due, ordered by the time of their next look.
+    pub(super) due: Vec<IndexEntry>,
+}
+
+/// The open records of one kind.
+#[derive(Debug)]
+pub(super) struct Count {
+    pub(super) records: usize,
+    pub(super) oldest_age_seconds: u64,
+    /// Whether there may be more records than were listed.
+    pub(super) at_least: bool,
+}
+
+impl Count {
+    fn of(listing: &IndexListing, now: Timestamp) -> Self {
+        // The id contains the time when the record was received.
+        let ages = listing.entries.iter().map(|entry| now.since(entry.id.received_at()).as_secs());
+        Self {
+            records: listing.entries.len(),
+            oldest_age_seconds: ages.max().unwrap_or(0),
+            at_least: listing.truncated,
         }
+    }
+}
+
+impl<D: Deployment> Reconcile<D> {
+    /// Counts the open records, and lists those that are due.
+    pub(super) async fn survey(&self, now: Timestamp) -> Result<Survey, StageError> {
+        let in_progress = self.open_records.list(OpenKind::InProgress, self.settings.max_listed).await?;
+        let failed = self.open_records.list(OpenKind::Failed, self.settings.max_listed).await?;
+        let entries = in_progress.entries.iter().chain(&failed.entries);
+        let mut due: Vec<_> = entries.copied().filter(|entry| entry.look_at <= now).collect();
         due.sort_unstable();
-        report.due = due.len();
-        Ok(due)
+        Ok(Survey { in_progress: Count::of(&in_progress, now), failed: Count::of(&failed, now), due })
     }
 }

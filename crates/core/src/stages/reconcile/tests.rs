@@ -87,7 +87,7 @@ async fn an_execution_that_ended_without_an_end_for_its_record_is_followed_by_an
     let names = [1, 2].map(|start| record.attempt().execution_name(start));
     assert_eq!(world.workflow.names(), names);
     assert_eq!(world.open_records.get(record.id()).unwrap().starts, 2);
-    assert!(world.dead_letters.letters().is_empty(), "a restart sends no dead letter");
+    assert!(world.dead_letters.all().is_empty(), "a restart sends no dead letter");
 }
 
 #[tokio::test]

@@ -23,17 +23,17 @@ async fn failed(world: &World) -> (OpenRecord, DeadLetter) {
     (record, world.dead_letters.take().remove(0))
 }
 
-async fn redrive(world: &World, letter: &DeadLetter, forced: bool) -> Redriven {
-    world.redrive().redrive(letter.clone(), forced).await.unwrap()
+async fn redrive(world: &World, dead_letter: &DeadLetter, forced: bool) -> Redriven {
+    world.redrive().redrive(dead_letter.clone(), forced).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_failed_record_gets_its_next_attempt_without_the_cache() {
     let world = World::default();
-    let (record, letter) = failed(&world).await;
+    let (record, dead_letter) = failed(&world).await;
     world.cache.fail_with(Some(ErrorName::CacheUnavailable));
     let next = record.attempt().next();
-    assert_eq!(redrive(&world, &letter, false).await, Redriven::InProgress(next));
+    assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::InProgress(next));
     let open = world.open_records.get(record.id()).unwrap();
     assert_eq!((open.attempt(), &open.state, open.starts), (next, &OpenState::InProgress, 1));
     assert_eq!(open.message.history()[0].error_name, "AccessDenied");
@@ -45,13 +45,13 @@ async fn a_failed_record_gets_its_next_attempt_without_the_cache() {
 #[tokio::test]
 async fn a_dead_letter_that_is_delivered_again_finds_the_same_attempt() {
     let world = World::default();
-    let (record, letter) = failed(&world).await;
+    let (record, dead_letter) = failed(&world).await;
     for _ in 0..3 {
-        assert_eq!(redrive(&world, &letter, false).await, Redriven::InProgress(record.attempt().next()));
+        assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::InProgress(record.attempt().next()));
     }
     let copies = [world.redrive(), world.redrive()];
     for copy in &copies {
-        copy.redrive(letter.clone(), false).await.unwrap();
+        copy.redrive(dead_letter.clone(), false).await.unwrap();
     }
     assert_eq!(world.workflow.names().len(), 1);
     assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt().next());
@@ -59,18 +59,18 @@ async fn a_dead_letter_that_is_delivered_again_finds_the_same_attempt() {
     // If the workflow does not recognize names, a second delivery starts nothing: reconcile would start the attempt.
     let express = World::default();
     express.workflow.forget_names();
-    let (_, letter) = failed(&express).await;
-    redrive(&express, &letter, false).await;
-    redrive(&express, &letter, false).await;
+    let (_, dead_letter) = failed(&express).await;
+    redrive(&express, &dead_letter, false).await;
+    redrive(&express, &dead_letter, false).await;
     assert_eq!((express.workflow.names().len(), express.workflow.repeated()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_record_that_was_redriven_before_its_start_could_be_made_is_reconciles_to_start() {
     let world = World::default();
-    let (record, letter) = failed(&world).await;
+    let (record, dead_letter) = failed(&world).await;
     world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
-    redrive(&world, &letter, false).await;
+    redrive(&world, &dead_letter, false).await;
     let open = world.open_records.get(record.id()).unwrap();
     assert_eq!(open.attempt(), record.attempt().next());
     assert!(open.look_at > world.clock.now());
@@ -79,34 +79,34 @@ async fn a_record_that_was_redriven_before_its_start_could_be_made_is_reconciles
 #[tokio::test]
 async fn a_dead_letter_of_a_record_that_has_moved_on_is_dropped() {
     let world = World::default();
-    let (record, letter) = failed(&world).await;
-    redrive(&world, &letter, false).await;
+    let (record, dead_letter) = failed(&world).await;
+    redrive(&world, &dead_letter, false).await;
     let second = world.open_records.get(record.id()).unwrap();
     world.failure(MANUAL).run(failure(&second.message, "archive", "AccessDenied")).await.unwrap();
     let newer = world.dead_letters.take().remove(0);
     redrive(&world, &newer, false).await;
-    assert_eq!(redrive(&world, &letter, false).await, Redriven::Superseded);
+    assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::Superseded);
 
-    let (done, letter) = failed(&world).await;
+    let (done, dead_letter) = failed(&world).await;
     let now = world.clock.now();
     world.record_table.put_received(&done.message, now).await.unwrap();
     let times = CompletionTimes { archived_at: now, completed_at: now };
     world.record_table.complete(&done.message, times).await.unwrap();
     world.open_records.close(done.attempt()).await.unwrap();
-    assert_eq!(redrive(&world, &letter, false).await, Redriven::AlreadyCompleted);
+    assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::AlreadyCompleted);
 }
 
 #[tokio::test]
 async fn a_discarded_record_stays_so_unless_a_person_insists_and_is_undecided_when_it_fails_again() {
     let world = World::default();
-    let (record, letter) = failed(&world).await;
+    let (record, dead_letter) = failed(&world).await;
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
     world.record_table.discard(record.attempt(), &discard).await.unwrap();
     world.open_records.close(record.attempt()).await.unwrap();
-    assert_eq!(redrive(&world, &letter, false).await, Redriven::Discarded);
+    assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::Discarded);
     assert!(world.open_records.all().is_empty());
 
-    assert_eq!(redrive(&world, &letter, true).await, Redriven::InProgress(record.attempt().next()));
+    assert_eq!(redrive(&world, &dead_letter, true).await, Redriven::InProgress(record.attempt().next()));
     let open = world.open_records.get(record.id()).unwrap();
     world.failure(MANUAL).run(failure(&open.message, "archive", "AccessDenied")).await.unwrap();
     assert!(matches!(world.open_records.get(record.id()).unwrap().state, OpenState::Failed { .. }));
@@ -117,26 +117,26 @@ async fn a_discarded_record_stays_so_unless_a_person_insists_and_is_undecided_wh
 #[tokio::test]
 async fn a_parked_record_and_a_rejected_request_come_back() {
     let world = World::default();
-    let (record, mut letter) = failed(&world).await;
-    letter.failure.attempt = 4;
+    let (record, mut dead_letter) = failed(&world).await;
+    dead_letter.failure.attempt = 4;
     assert!(
-        matches!(redrive(&world, &letter, false).await, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("--force"))
+        matches!(redrive(&world, &dead_letter, false).await, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("--force"))
     );
     assert!(world.dead_letters.take()[0].parked);
     assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
 
-    letter.message_id = None;
-    assert!(matches!(redrive(&world, &letter, false).await, Redriven::ReturnedToDeadLetterQueue(_)));
+    dead_letter.message_id = None;
+    assert!(matches!(redrive(&world, &dead_letter, false).await, Redriven::ReturnedToDeadLetterQueue(_)));
 }
 
 #[tokio::test]
 async fn a_dead_letter_of_an_attempt_that_has_not_failed_comes_back() {
     let world = World::default();
-    let (_, letter) = failed(&world).await;
+    let (_, dead_letter) = failed(&world).await;
     let other = accepted(&world).await;
-    let mut request = letter.request.clone();
+    let mut request = dead_letter.request.clone();
     request["messageID"] = other.id().to_string().into();
-    let foreign = DeadLetter { message_id: Some(other.id()), request, ..letter };
+    let foreign = DeadLetter { message_id: Some(other.id()), request, ..dead_letter };
     assert!(matches!(redrive(&world, &foreign, false).await, Redriven::ReturnedToDeadLetterQueue(_)));
     assert!(world.workflow.names().is_empty());
 }
@@ -147,8 +147,8 @@ async fn a_redrive_waits_until_the_failure_is_told() {
     let record = accepted(&world).await;
     world.topic.fail_with(Some(ErrorName::TopicUnavailable));
     world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
-    let letter = world.dead_letters.letters().remove(0);
-    let outcome = world.redrive().redrive(letter, false).await.unwrap();
+    let dead_letter = world.dead_letters.all().remove(0);
+    let outcome = world.redrive().redrive(dead_letter, false).await.unwrap();
     assert!(
         matches!(&outcome, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("still pending")),
         "{outcome:?}"
@@ -163,11 +163,11 @@ async fn a_discarded_record_that_two_deliveries_insist_on_is_started_once() {
         if forgets_names {
             world.workflow.forget_names();
         }
-        let (record, letter) = failed(&world).await;
+        let (record, dead_letter) = failed(&world).await;
         let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
         world.record_table.discard(record.attempt(), &discard).await.unwrap();
         world.open_records.close(record.attempt()).await.unwrap();
-        let deliveries = [redrive(&world, &letter, true), redrive(&world, &letter, true)];
+        let deliveries = [redrive(&world, &dead_letter, true), redrive(&world, &dead_letter, true)];
         let outcomes = futures_util::future::join_all(deliveries).await;
         assert!(outcomes.iter().all(|outcome| *outcome == Redriven::InProgress(record.attempt().next())));
         world.reconcile(SETTINGS).run().await.unwrap();

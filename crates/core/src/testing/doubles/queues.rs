@@ -18,7 +18,7 @@ pub struct MemoryDeadLetters(Arc<Store<Vec<DeadLetter>>>);
 
 impl MemoryDeadLetters {
     /// Returns the dead letters on the queue.
-    pub fn letters(&self) -> Vec<DeadLetter> {
+    pub fn all(&self) -> Vec<DeadLetter> {
         self.0.peek().clone()
     }
 
@@ -29,8 +29,8 @@ impl MemoryDeadLetters {
 }
 
 impl DeadLetters for MemoryDeadLetters {
-    async fn send(&self, letter: &DeadLetter) -> Result<(), StageError> {
-        self.0.open().await?.push(letter.clone());
+    async fn send(&self, dead_letter: &DeadLetter) -> Result<(), StageError> {
+        self.0.open().await?.push(dead_letter.clone());
         Ok(())
     }
 }
