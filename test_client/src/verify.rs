@@ -88,41 +88,7 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
         // CloudEvents id.
         of_stage.dedup_by_key(|a| a.event["id"].clone());
         ensure!(of_stage.len() == 1, "there are {} `{stage}` notifications", of_stage.len());
-        let Arrival { event, attributes, .. } = of_stage[0];
-        let event_type = format!("custody.message.{stage}.v1");
-        ensure!(event["specversion"] == "1.0" && event["type"] == event_type, "not a CloudEvent: {event}");
-        // The id contains only record, event and attempt, so that subscribers can recognize a repeated event.
-        ensure!(event["id"] == format!("{id}/{stage}/{attempt}"), "another id: {event}");
-        ensure!(
-            event["source"].as_str().is_some_and(|s| s.starts_with("urn:custody:")),
-            "another source: {event}"
-        );
-        ensure!(
-            event["time"].is_string() && event["datacontenttype"] == "application/json",
-            "incomplete: {event}"
-        );
-        let data = &event["data"];
-        ensure!(
-            event["subject"] == id.to_string() && data["messageID"] == id.to_string(),
-            "of another record: {event}"
-        );
-        ensure!(data["messageMetaData"] == record.meta_data, "other metadata: {event}");
-        ensure!(data["payload"]["sha256"] == record.sha256().to_string(), "another digest: {event}");
-        let state = &data["state"];
-        ensure!(
-            state["S3Persisted"].is_boolean() && state["metaDataPersisted"].is_boolean(),
-            "no state: {event}"
-        );
-        let of = |name: &str| attributes.get(name).map(String::as_str);
-        ensure!(of("type") == Some(&event_type), "attribute type is {:?}", of("type"));
-        ensure!(
-            of("messageType") == record.meta_data["messageType"].as_str(),
-            "attribute messageType differs"
-        );
-        ensure!(
-            of("sourceSystemID") == record.meta_data["sourceSystemID"].as_str(),
-            "attribute sourceSystemID differs"
-        );
+        check_notification(record, id, stage, attempt, of_stage[0])?;
     }
     let time = |stage: &str| {
         arrivals
@@ -139,6 +105,49 @@ fn notifications(record: &Record, id: RecordId, arrivals: &[Arrival]) -> anyhow:
     ensure!(
         last.is_some_and(|storage| storage["redisReference"].is_null()),
         "`completed` refers to the cache"
+    );
+    Ok(())
+}
+
+/// Checks one notification: its CloudEvents attributes, its data, and its SNS attributes.
+fn check_notification(
+    record: &Record,
+    id: RecordId,
+    stage: &str,
+    attempt: u64,
+    arrival: &Arrival,
+) -> anyhow::Result<()> {
+    let Arrival { event, attributes, .. } = arrival;
+    let event_type = format!("custody.message.{stage}.v1");
+    ensure!(event["specversion"] == "1.0" && event["type"] == event_type, "not a CloudEvent: {event}");
+    // The id contains only record, event and attempt, so that subscribers can recognize a repeated event.
+    ensure!(event["id"] == format!("{id}/{stage}/{attempt}"), "another id: {event}");
+    ensure!(
+        event["source"].as_str().is_some_and(|s| s.starts_with("urn:custody:")),
+        "another source: {event}"
+    );
+    ensure!(
+        event["time"].is_string() && event["datacontenttype"] == "application/json",
+        "incomplete: {event}"
+    );
+    let data = &event["data"];
+    ensure!(
+        event["subject"] == id.to_string() && data["messageID"] == id.to_string(),
+        "of another record: {event}"
+    );
+    ensure!(data["messageMetaData"] == record.meta_data, "other metadata: {event}");
+    ensure!(data["payload"]["sha256"] == record.sha256().to_string(), "another digest: {event}");
+    let persisted = &data["state"];
+    ensure!(
+        persisted["S3Persisted"].is_boolean() && persisted["metaDataPersisted"].is_boolean(),
+        "no state: {event}"
+    );
+    let of = |name: &str| attributes.get(name).map(String::as_str);
+    ensure!(of("type") == Some(&event_type), "attribute type is {:?}", of("type"));
+    ensure!(of("messageType") == record.meta_data["messageType"].as_str(), "attribute messageType differs");
+    ensure!(
+        of("sourceSystemID") == record.meta_data["sourceSystemID"].as_str(),
+        "attribute sourceSystemID differs"
     );
     Ok(())
 }

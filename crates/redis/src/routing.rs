@@ -139,23 +139,14 @@ impl<C: CredentialSource> Cluster<C> {
                 }
                 Err(failure) => failure,
             };
+            if hops < MAX_HOPS
+                && let Some(next) = self.redirected(slot, &failure, &node, sent_by)
+            {
+                hops += 1;
+                target = Some(next);
+                continue;
+            }
             match &failure {
-                Failure::Moved { to, .. } if hops < MAX_HOPS => {
-                    if let Some(address) = Address::in_redirect(to, &node.address) {
-                        hops += 1;
-                        self.note_owner(slot, &address);
-                        target = Some(Target { node: self.node(&address), sent_by: None });
-                        continue;
-                    }
-                }
-                Failure::Ask { to, .. } if hops < MAX_HOPS => {
-                    if let Some(address) = Address::in_redirect(to, &node.address) {
-                        hops += 1;
-                        let sent_by = sent_by.unwrap_or_else(|| node.address.clone());
-                        target = Some(Target { node: self.node(&address), sent_by: Some(sent_by) });
-                        continue;
-                    }
-                }
                 // The breaker of the node refuses the payload, and this call has already read the topology again: no
                 // other owner can take the payload.
                 Failure::Paused(_) if has_refreshed_topology => return Err(failure),
@@ -174,6 +165,29 @@ impl<C: CredentialSource> Cluster<C> {
             }
             // If no node reports a topology, the next try uses the old one.
             self.refresh(Some(&node.address)).await.ok();
+        }
+    }
+
+    /// Returns the target of a redirect, `MOVED` or `ASK`, that `node` has sent.
+    fn redirected(
+        &self,
+        slot: u16,
+        failure: &Failure,
+        node: &Node,
+        sent_by: Option<Address>,
+    ) -> Option<Target> {
+        match failure {
+            Failure::Moved { to, .. } => {
+                let address = Address::in_redirect(to, &node.address)?;
+                self.note_owner(slot, &address);
+                Some(Target { node: self.node(&address), sent_by: None })
+            }
+            Failure::Ask { to, .. } => {
+                let address = Address::in_redirect(to, &node.address)?;
+                let sent_by = sent_by.unwrap_or_else(|| node.address.clone());
+                Some(Target { node: self.node(&address), sent_by: Some(sent_by) })
+            }
+            _ => None,
         }
     }
 

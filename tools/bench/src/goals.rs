@@ -1,7 +1,7 @@
 //! The targets of the benchmark. A target is a ratio within one run where a ratio is more meaningful than a time.
 
 use crate::{
-    figures::{Figures, Goal, InitFigures, LatencyFigures, Side, StartDelayFigures},
+    figures::{Figures, Goal, LatencyFigures, Side, StartDelayFigures},
     primitives::{Work, fastest_us},
 };
 
@@ -33,79 +33,117 @@ const INGEST: [(&str, [&str; 2], [f64; 2]); 4] = [
 
 /// Compares figures with every target.
 pub fn judge(figures: &Figures) -> Vec<Goal> {
-    let at = |function: &str, size: &str| {
-        figures.latency.iter().find(|case| case.function == function && case.size == size)
-    };
-    let least = |work, case: &LatencyFigures| fastest_us(&figures.primitives, work, case.payload_bytes);
-    let shift = |size: &str| {
-        let found = figures.start_delay.iter().find(|case| case.size == size);
-        found.and_then(StartDelayFigures::ack_shift_us).map(|micros| micros / 1e3)
-    };
-    let init = |program: &str| {
-        let found = |init: &&InitFigures| init.program == program;
-        figures.init.iter().find(found).map(|init| init.time_us.p50)
-    };
-    let growth = |side: fn(&LatencyFigures) -> Option<&Side>| {
-        let median = |size| at("ingest", size).and_then(side).map(|side| side.times.ack_us.p50);
+    let found = Found(figures);
+    let mut goals = acknowledgement_goals(found);
+    goals.extend(resource_goals(found));
+    goals.extend(delay_goals(found));
+    goals.extend(throughput_goals(found));
+    goals
+}
+
+/// The figures, by the names that targets use.
+#[derive(Clone, Copy)]
+struct Found<'a>(&'a Figures);
+
+impl<'a> Found<'a> {
+    fn at(self, function: &str, size: &str) -> Option<&'a LatencyFigures> {
+        self.0.latency.iter().find(|case| case.function == function && case.size == size)
+    }
+
+    /// Returns the time that the fastest measured library needs for this work on the payload of a case.
+    fn least(self, work: Work, case: &LatencyFigures) -> Option<f64> {
+        fastest_us(&self.0.primitives, work, case.payload_bytes)
+    }
+
+    fn shift_ms(self, size: &str) -> Option<f64> {
+        let case = self.0.start_delay.iter().find(|case| case.size == size);
+        case.and_then(StartDelayFigures::ack_shift_us).map(|micros| micros / 1e3)
+    }
+
+    fn init_us(self, program: &str) -> Option<f64> {
+        self.0.init.iter().find(|init| init.program == program).map(|init| init.time_us.p50)
+    }
+
+    /// Returns by what factor the time to the receipt grows from 1 MB to 6 MB.
+    fn growth(self, side: fn(&LatencyFigures) -> Option<&Side>) -> Option<f64> {
+        let median = |size| self.at("ingest", size).and_then(side).map(|side| side.times.ack_us.p50);
         Some(median("6 MB")? / median("1 MB")?)
-    };
-    let rate = |program: &str, shards: usize| {
-        let found = figures.throughput.iter().find(|rate| {
+    }
+
+    fn records_per_second(self, program: &str, shards: usize) -> Option<f64> {
+        let rate = self.0.throughput.iter().find(|rate| {
             (rate.program.as_str(), rate.shards) == (program, shards)
                 && rate.size == "1 MB"
                 && rate.processes == SATURATING_PROCESSES
         });
-        found.map(|rate| rate.records_per_second)
-    };
-    #[expect(clippy::cast_precision_loss, reason = "a size in memory")]
-    let peak = |function, size| at(function, size).map(|case| case.measured.peak_memory_bytes as f64 / 1e6);
-    let goal = |name, limit, unit, value| Goal { name, limit, value, unit };
-    let column = usize::from(!figures.has_sha_instructions);
+        rate.map(|rate| rate.records_per_second)
+    }
 
-    let mut goals: Vec<Goal> = INGEST
-        .into_iter()
-        .map(|(size, names, limits)| {
-            let ratio = at("ingest", size).and_then(|case| {
-                let hash = if figures.has_sha_instructions { 0.0 } else { least(Work::Hash, case)? };
-                Some(case.measured.times.ack_us.p50 / (case.baseline.as_ref()?.times.ack_us.p50 + hash))
-            });
-            goal(names[column], limits[column], "x", ratio)
-        })
-        .collect();
-    let cpu = at("ingest", "6 MB").and_then(|case| {
-        let least = case.baseline.as_ref()?.cpu_us + least(Work::Hash, case)? + least(Work::Decode, case)?;
-        Some(case.measured.cpu_us / least)
+    #[expect(clippy::cast_precision_loss, reason = "a size in memory")]
+    fn peak_mb(self, function: &str, size: &str) -> Option<f64> {
+        self.at(function, size).map(|case| case.measured.peak_memory_bytes as f64 / 1e6)
+    }
+}
+
+fn goal(name: &'static str, limit: f64, unit: &'static str, value: Option<f64>) -> Goal {
+    Goal { name, limit, value, unit }
+}
+
+/// Targets of the time to the receipt, by size.
+fn acknowledgement_goals(found: Found<'_>) -> Vec<Goal> {
+    let has_sha_instructions = found.0.has_sha_instructions;
+    let column = usize::from(!has_sha_instructions);
+    let goals = INGEST.into_iter().map(|(size, names, limits)| {
+        let ratio = found.at("ingest", size).and_then(|case| {
+            let hash = if has_sha_instructions { 0.0 } else { found.least(Work::Hash, case)? };
+            Some(case.measured.times.ack_us.p50 / (case.baseline.as_ref()?.times.ack_us.p50 + hash))
+        });
+        goal(names[column], limits[column], "x", ratio)
     });
-    let archive = at("archive", "4.7 MB").and_then(LatencyFigures::ack_ratio);
-    let python = init("ingest").zip(init(PYTHON)).map(|(ingest, python)| ingest / python);
-    let own_growth = growth(|case| Some(&case.measured)).zip(growth(|case| case.baseline.as_ref()));
+    goals.collect()
+}
+
+/// Targets of processor time, memory and start.
+fn resource_goals(found: Found<'_>) -> [Goal; 6] {
+    let cpu = found.at("ingest", "6 MB").and_then(|case| {
+        let work = found.least(Work::Hash, case)? + found.least(Work::Decode, case)?;
+        Some(case.measured.cpu_us / (case.baseline.as_ref()?.cpu_us + work))
+    });
+    let archive = found.at("archive", "4.7 MB").and_then(LatencyFigures::ack_ratio);
+    let init = found.init_us("ingest");
+    let python = init.zip(found.init_us(PYTHON)).map(|(ingest, python)| ingest / python);
+    [
+        goal("ingest, 6 MB event, CPU / (baseline + hash + decoding)", 1.25, "x", cpu),
+        goal("archive, 4.7 MB payload, ack p50 / (raw GET + raw PUT)", 1.2, "x", archive),
+        goal("ingest, 6 MB event, peak memory", 32.0, "MB", found.peak_mb("ingest", "6 MB")),
+        goal("archive, 4.7 MB payload, peak memory", 16.0, "MB", found.peak_mb("archive", "4.7 MB")),
+        goal("ingest, init", 20.0, "ms", init.map(|micros| micros / 1e3)),
+        goal("ingest, init / Python and SDK start", 0.04, "x", python),
+    ]
+}
+
+/// Targets of what a receipt does not wait for, and of how it grows with the size.
+fn delay_goals(found: Found<'_>) -> [Goal; 3] {
+    let (large, small) = (found.shift_ms("6 MB"), found.shift_ms("256 KB"));
+    let growth = found.growth(|case| Some(&case.measured)).zip(found.growth(|case| case.baseline.as_ref()));
+    let growth = growth.map(|(ingest, baseline)| ingest / baseline);
+    [
+        goal("ingest, 6 MB event, later by a StartExecution of 300 ms: ack p50", 1.0, "ms", large),
+        goal("ingest, 256 KB event, later by a StartExecution of 300 ms: ack p50", 1.0, "ms", small),
+        goal("growth from 1 MB to 6 MB, ingest / baseline", 1.05, "x", growth),
+    ]
+}
+
+/// Targets of throughput.
+fn throughput_goals(found: Found<'_>) -> [Goal; 2] {
+    let rate = |program, shards| found.records_per_second(program, shards);
     let saturated =
         rate("ingest baseline", 1).zip(rate("ingest", 1)).map(|(baseline, ingest)| baseline / ingest);
     let sharded = rate("ingest", 1).zip(rate("ingest", 2)).map(|(one, two)| one / two);
-    goals.extend([
-        goal("ingest, 6 MB event, CPU / (baseline + hash + decoding)", 1.25, "x", cpu),
-        goal("archive, 4.7 MB payload, ack p50 / (raw GET + raw PUT)", 1.2, "x", archive),
-        goal("ingest, 6 MB event, peak memory", 32.0, "MB", peak("ingest", "6 MB")),
-        goal("archive, 4.7 MB payload, peak memory", 16.0, "MB", peak("archive", "4.7 MB")),
-        goal("ingest, init", 20.0, "ms", init("ingest").map(|micros| micros / 1e3)),
-        goal("ingest, init / Python and SDK start", 0.04, "x", python),
-        goal("ingest, 6 MB event, later by a StartExecution of 300 ms: ack p50", 1.0, "ms", shift("6 MB")),
-        goal(
-            "ingest, 256 KB event, later by a StartExecution of 300 ms: ack p50",
-            1.0,
-            "ms",
-            shift("256 KB"),
-        ),
-        goal(
-            "growth from 1 MB to 6 MB, ingest / baseline",
-            1.05,
-            "x",
-            own_growth.map(|(ingest, baseline)| ingest / baseline),
-        ),
+    [
         goal("8 processes at 1 MB, records per second, baseline / ingest", 1.0 / 0.85, "x", saturated),
         goal("8 processes at 1 MB, records per second, one shard / two", 1.0 / 1.5, "x", sharded),
-    ]);
-    goals
+    ]
 }
 
 /// The number of processes that use the whole machine.

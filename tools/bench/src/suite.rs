@@ -6,7 +6,7 @@ use std::time::Duration;
 use custody_bench::{
     case::Case,
     deployment::Deployment,
-    figures::Figures,
+    figures::{Figures, ThroughputFigures},
     function::Program,
     goals, init, latency, primitives, process, several, start_delay, throughput,
     workload::{EVENT_SIZES, Form, PAYLOAD_SIZES},
@@ -50,11 +50,8 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     } else {
         (&throughput::PROCESSES[..], Duration::from_secs(3))
     };
-    let curves = if arguments.targets_only || arguments.only.is_some() {
-        &[][..]
-    } else {
-        &[EVENT_SIZES[1], EVENT_SIZES[2], EVENT_SIZES[4]][..]
-    };
+    let has_curves = !arguments.targets_only && arguments.only.is_none();
+    let curves = if has_curves { &[EVENT_SIZES[1], EVENT_SIZES[2], EVENT_SIZES[4]][..] } else { &[][..] };
     let delays = if arguments.wants(START_DELAY) { &[EVENT_SIZES[1], EVENT_SIZES[4]][..] } else { &[][..] };
 
     let at_once = if arguments.wants(SEVERAL) { &several::CONCURRENCY[..] } else { &[][..] };
@@ -64,22 +61,8 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
         .with_style(ProgressStyle::with_template("  {bar:30} {pos}/{len} {msg} ({elapsed})")?);
     progress.set_message("start times");
     progress.tick();
-    let starts = if *brief || arguments.only.is_some() { 1 } else { 20 };
-    let init = init::measure(&programs(arguments), starts, &deployment)?;
+    let mut figures = start_figures(arguments, &deployment)?;
     progress.inc(1);
-
-    let mut figures = Figures {
-        machine: process::machine(),
-        has_sha_instructions: process::has_sha_instructions(),
-        primitives: primitives::measure(arguments.python.as_deref())?,
-        command: arguments.command_line(),
-        init,
-        latency: Vec::new(),
-        start_delay: Vec::new(),
-        several: Vec::new(),
-        throughput: Vec::new(),
-        goals: Vec::new(),
-    };
     for case in &cases {
         progress.set_message(case.to_string());
         let records = records(case.size_bytes, *brief);
@@ -106,15 +89,37 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     }
     if !curves.is_empty() {
         progress.set_message("throughput with two shards");
-        // The first cache is still running. It is idle now, but the new one has to share the machine's cores with it.
-        let [_, _, (bytes, name), ..] = EVENT_SIZES;
-        let most = if *brief { 1 } else { 8 };
-        figures.throughput.push(throughput::measure_two_shards(bytes, name, most, time, binaries)?);
+        figures.throughput.push(two_shards(arguments, time)?);
         progress.inc(1);
     }
     progress.finish_and_clear();
     figures.goals = goals::judge(&figures);
     Ok(figures)
+}
+
+/// Measures the start times and the libraries' speeds. The other figures are still to come.
+fn start_figures(arguments: &Arguments, deployment: &Deployment) -> anyhow::Result<Figures> {
+    let starts = if arguments.brief || arguments.only.is_some() { 1 } else { 20 };
+    Ok(Figures {
+        init: init::measure(&programs(arguments), starts, deployment)?,
+        machine: process::machine(),
+        has_sha_instructions: process::has_sha_instructions(),
+        primitives: primitives::measure(arguments.python.as_deref())?,
+        command: arguments.command_line(),
+        latency: Vec::new(),
+        start_delay: Vec::new(),
+        several: Vec::new(),
+        throughput: Vec::new(),
+        goals: Vec::new(),
+    })
+}
+
+/// Measures the throughput with two shards. The first cache is still running. It is idle now, but the new one has to share
+/// the machine's cores with it.
+fn two_shards(arguments: &Arguments, time: Duration) -> anyhow::Result<ThroughputFigures> {
+    let [_, _, (bytes, name), ..] = EVENT_SIZES;
+    let most = if arguments.brief { 1 } else { 8 };
+    throughput::measure_two_shards(bytes, name, most, time, &arguments.binaries)
 }
 
 /// Returns the cases that the arguments select: the functions at all sizes.

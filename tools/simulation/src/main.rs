@@ -178,3 +178,16 @@ fn print_summary(totals: &Totals, with_counts: bool) {
         of("FAILED, PayloadLost"),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_simulation_finds_no_violation() {
+        for seed in 1..=80 {
+            let schedule = Schedule::random(seed);
+            assert_eq!(schedule.run(false).violations, Vec::<String>::new(), "{}", schedule.name);
+        }
+    }
+}

@@ -16,6 +16,7 @@ use custody_core::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::time::Interval;
 
 use crate::{
     CommandOutcome,
@@ -69,104 +70,144 @@ pub(super) async fn run(
     output: Output,
     options: Options,
 ) -> anyhow::Result<CommandOutcome> {
-    let redrives = deployment.redrive_queue()?;
-    let mut summary = Summary { dry_run: options.dry_run, ..Summary::default() };
-    let mut seen = Vec::new();
-    let mut ids = BTreeSet::new();
-    let table = deployment.table()?;
     let bar = ProgressBar::new(queue.count().await?);
     if let Ok(style) =
         ProgressStyle::with_template("{bar:30} {pos}/{len} dead letters read, {msg} records redriven")
     {
         bar.set_style(style);
     }
-    let mut interval = tokio::time::interval(Duration::from_secs(1) / options.max_per_second);
-    loop {
-        let page = queue.receive_new((options.max_per_second * PAGE_SECONDS).min(MAX_PAGE) as usize).await?;
-        if page.is_empty() {
-            break;
-        }
-        let complete = completed(&table, &page, &options.selection).await?;
-        for held in page {
-            bar.inc(1);
-            bar.set_message(summary.redriven.len().to_string());
-            if !options.selection.selects(&held) {
-                queue.keep_on_queue(held);
-                continue;
-            }
-            // A redriven record that fails again at once has a new dead letter while this command still reads the
-            // queue. Each record is redriven once per command.
-            if !ids.insert(held.id()) {
-                queue.keep_on_queue(held);
-                continue;
-            }
-            seen.push(held.clone());
-            match redrivable(&held, &mut summary, &complete, options.force) {
-                Some((dead_letter, attempt)) if !options.dry_run => {
-                    interval.tick().await;
-                    let delay = if options.now { Duration::ZERO } else { backoff::delay_after(attempt) };
-                    match move_to_redrive_queue(&redrives, queue, &held, dead_letter, delay, options.force)
-                        .await
-                    {
-                        Ok(()) => summary.redriven.push(held.id()),
-                        Err(error) => {
-                            bar.suspend(|| eprintln!("could not redrive {}: {error:#}", held.id()));
-                            summary.failed.push(held.id());
-                            queue.keep_on_queue(held);
-                        }
-                    }
-                }
-                Some(_) => {
-                    summary.redriven.push(held.id());
-                    queue.keep_on_queue(held);
-                }
-                None => queue.keep_on_queue(held),
-            }
-        }
-        if options.selection.all_ids_found_in(&seen) {
-            break;
-        }
-    }
-    bar.finish_and_clear();
-    let mut missing = false;
-    for id in options.selection.missing(&seen) {
-        missing |= !redrive_without_dead_letter(deployment, &redrives, id, &options, &mut summary).await?;
-    }
-    output.print(&summary, Summary::print)?;
-    Ok(match (missing, summary.leaves_dead_letters()) {
+    let mut command = Command {
+        redrives: deployment.redrive_queue()?,
+        table: deployment.table()?,
+        summary: Summary { dry_run: options.dry_run, ..Summary::default() },
+        seen: Vec::new(),
+        ids: BTreeSet::new(),
+        interval: tokio::time::interval(Duration::from_secs(1) / options.max_per_second),
+        bar,
+        options,
+    };
+    command.redrive_queue(queue).await?;
+    let is_missing = command.redrive_without_dead_letters(deployment).await?;
+    output.print(&command.summary, Summary::print)?;
+    Ok(match (is_missing, command.summary.leaves_dead_letters()) {
         (true, _) => CommandOutcome::NotFound,
         (false, true) => CommandOutcome::Partial,
         (false, false) => CommandOutcome::Complete,
     })
 }
 
-/// Redrives a record that has no dead letter on the queue: SQS deletes a dead letter after 14 days, but the open record
-/// stays. Returns whether the record can be redriven.
-async fn redrive_without_dead_letter(
-    deployment: &Deployment,
-    redrives: &SqsDeadLetters,
-    id: &str,
-    options: &Options,
-    summary: &mut Summary,
-) -> anyhow::Result<bool> {
-    let found = match id.parse() {
-        Ok(id) => source::dead_letter_of(deployment, id, options.force).await?,
-        Err(_) => Err("the id is not a messageID".to_owned()),
-    };
-    let dead_letter = match found {
-        Ok(dead_letter) => dead_letter,
-        Err(why) => {
-            eprintln!(
-                "there is no dead letter of {id} on the queue, and it cannot be redriven without one: {why}"
-            );
-            return Ok(false);
+/// The state of one run of the command.
+struct Command {
+    redrives: SqsDeadLetters,
+    table: DynamoTable,
+    options: Options,
+    summary: Summary,
+    /// The selected dead letters that were read.
+    seen: Vec<ReceivedMessage>,
+    /// The ids of the records that were handled. A redriven record that fails again at once has a new dead letter while this
+    /// command still reads the queue. Each record is redriven once per command.
+    ids: BTreeSet<String>,
+    interval: Interval,
+    bar: ProgressBar,
+}
+
+impl Command {
+    /// Redrives the selected dead letters of the queue, page by page.
+    async fn redrive_queue(&mut self, queue: &mut Queue) -> anyhow::Result<()> {
+        let page_size = (self.options.max_per_second * PAGE_SECONDS).min(MAX_PAGE) as usize;
+        loop {
+            let page = queue.receive_new(page_size).await?;
+            if page.is_empty() {
+                break;
+            }
+            let complete = completed(&self.table, &page, &self.options.selection).await?;
+            for held in page {
+                self.bar.inc(1);
+                self.bar.set_message(self.summary.redriven.len().to_string());
+                if !self.redrive(queue, &held, &complete).await {
+                    queue.keep_on_queue(held);
+                }
+            }
+            if self.options.selection.all_ids_found_in(&self.seen) {
+                break;
+            }
         }
-    };
-    if !options.dry_run {
-        redrives.deliver(&dead_letter, Duration::ZERO, options.force).await?;
+        self.bar.finish_and_clear();
+        Ok(())
     }
-    summary.redriven.push(id.to_owned());
-    Ok(true)
+
+    /// Redrives one dead letter, if it is selected and its record can be redriven. Returns whether the dead letter has left the
+    /// queue.
+    async fn redrive(
+        &mut self,
+        queue: &Queue,
+        held: &ReceivedMessage,
+        complete: &BTreeSet<RecordId>,
+    ) -> bool {
+        if !self.options.selection.selects(held) || !self.ids.insert(held.id()) {
+            return false;
+        }
+        self.seen.push(held.clone());
+        let Some((dead_letter, attempt)) = redrivable(held, &mut self.summary, complete, self.options.force)
+        else {
+            return false;
+        };
+        if self.options.dry_run {
+            self.summary.redriven.push(held.id());
+            return false;
+        }
+        self.interval.tick().await;
+        let delay = self.delay_after(attempt);
+        let moved =
+            move_to_redrive_queue(&self.redrives, queue, held, dead_letter, delay, self.options.force);
+        match moved.await {
+            Ok(()) => {
+                self.summary.redriven.push(held.id());
+                true
+            }
+            Err(error) => {
+                self.bar.suspend(|| eprintln!("could not redrive {}: {error:#}", held.id()));
+                self.summary.failed.push(held.id());
+                false
+            }
+        }
+    }
+
+    /// Returns the time before the next attempt after `attempt`.
+    fn delay_after(&self, attempt: Attempt) -> Duration {
+        if self.options.now { Duration::ZERO } else { backoff::delay_after(attempt) }
+    }
+
+    /// Redrives the records that were selected by id and have no dead letter on the queue: SQS deletes a dead letter after 14
+    /// days, but the open record stays. Returns whether some of them cannot be redriven.
+    async fn redrive_without_dead_letters(&mut self, deployment: &Deployment) -> anyhow::Result<bool> {
+        let mut is_missing = false;
+        let ids: Vec<String> =
+            self.options.selection.missing(&self.seen).into_iter().map(str::to_owned).collect();
+        for id in ids {
+            let found = match id.parse() {
+                Ok(id) => source::dead_letter_of(deployment, id, self.options.force).await?,
+                Err(_) => Err("the id is not a messageID".to_owned()),
+            };
+            match found {
+                Ok(dead_letter) => {
+                    if !self.options.dry_run {
+                        let delay =
+                            dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
+                        self.redrives.deliver(&dead_letter, delay, self.options.force).await?;
+                    }
+                    self.summary.redriven.push(id);
+                }
+                Err(why) => {
+                    is_missing = true;
+                    eprintln!(
+                        "there is no dead letter of {id} on the queue, and it cannot be redriven without one: {why}"
+                    );
+                }
+            }
+        }
+        Ok(is_missing)
+    }
 }
 
 /// Returns the selected records of a page that are complete.

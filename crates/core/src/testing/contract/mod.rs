@@ -1,5 +1,6 @@
 //! The contract suites: tests that every implementation of a port must pass. Each suite uses new record ids, so it may
 //! run against a shared service.
+#![expect(clippy::cognitive_complexity, reason = "a contract is a list of assertions")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 mod open_records;

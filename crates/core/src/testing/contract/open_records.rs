@@ -1,4 +1,5 @@
 //! The contract suites of open records, claims and acceptance markers.
+#![expect(clippy::cognitive_complexity, reason = "a contract is a list of assertions")]
 
 use super::failure_of;
 use crate::{
