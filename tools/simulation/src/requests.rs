@@ -109,7 +109,7 @@ struct Written {
 /// Writes the body of a request of this form.
 fn write(chance: &mut SmallRng, form: Form, number: u64, salt: u64) -> Written {
     let text = format!("payload {number} of {salt}: \"quoted\", ümläut, \\ and a\nnew line");
-    let envelope = |payload, encoding| envelope(number, payload, encoding);
+    let envelope = |payload: Value, encoding| envelope(number, &payload, encoding);
     let source = format!("urn:shop:{number}");
     let event = json!({
         "specversion": "1.0", "id": format!("event {number}"), "source": source, "type": "order.placed",
@@ -122,10 +122,10 @@ fn write(chance: &mut SmallRng, form: Form, number: u64, salt: u64) -> Written {
             let mut bytes: Vec<u8> = (0..length).map(|_| chance.below(256).to_le_bytes()[0]).collect();
             bytes.extend_from_slice(&salt.to_le_bytes());
             let text = STANDARD.encode_to_string(&bytes);
-            (bytes, envelope(json!(text), [None, Some("base64")][usize::from(salt % 2 == 0)]))
+            (bytes, envelope(json!(text), [None, Some("base64")][usize::from(salt.is_multiple_of(2))]))
         }
         Form::Text => {
-            let body = envelope(json!(text), [None, Some("utf8")][usize::from(salt % 2 == 0)]);
+            let body = envelope(json!(text), [None, Some("utf8")][usize::from(salt.is_multiple_of(2))]);
             (text.into_bytes(), body)
         }
         Form::JsonValue => {
@@ -163,7 +163,7 @@ fn write(chance: &mut SmallRng, form: Form, number: u64, salt: u64) -> Written {
 }
 
 /// Returns a JSON envelope with this payload.
-fn envelope(number: u64, payload: Value, encoding: Option<&str>) -> String {
+fn envelope(number: u64, payload: &Value, encoding: Option<&str>) -> String {
     let mut envelope = json!({
         "messageMetaData": {
             "messageType": "order", "sourceSystemID": "shop", "sourceTransactionID": format!("tx-{number}"),

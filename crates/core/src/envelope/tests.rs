@@ -49,7 +49,8 @@ fn a_payload_is_taken_as_the_bytes_it_stands_for() {
 }
 
 #[test]
-fn a_request_that_cannot_be_taken_says_why_and_where() {
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
+fn a_rejected_request_is_told_why_and_where() {
     use ProblemKind::{InvalidMetadata, InvalidPayloadEncoding, MalformedRequest, MissingPayload};
     let deep = format!("{{{META},\"messagePayload\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let deep_metadata =
