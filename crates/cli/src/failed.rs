@@ -144,6 +144,7 @@ mod tests {
     use custody_core::testing::{contract, samples};
 
     use super::*;
+    use strum::VariantArray as _;
 
     #[test]
     fn a_failed_record_reports_its_failure_and_its_pending_steps() {
@@ -154,7 +155,7 @@ mod tests {
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
         let cells = Line::of(&record, now).unwrap().cells();
         assert_eq!(cells[1..], ["1", "archive", "Internal", "denied", "15 d 0 h", "a decision"]);
-        record.state = OpenState::Failed { failure, pending_steps: FailureStep::ALL.to_vec() };
+        record.state = OpenState::Failed { failure, pending_steps: FailureStep::VARIANTS.to_vec() };
         let cells = Line::of(&record, now).unwrap().cells();
         assert_eq!(cells[6], "item, unlink, dead letter, announcement");
     }

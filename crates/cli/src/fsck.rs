@@ -95,11 +95,11 @@ impl Report {
         }
         let mut lines = table(&["DISAGREEMENT", "SUBJECT", ""]);
         for finding in self.findings.shown() {
-            lines.add_row([finding.kind.as_str(), &finding.subject, &finding.detail]);
+            lines.add_row([finding.kind.into_str(), &finding.subject, &finding.detail]);
         }
         println!("{lines}");
         for (kind, count) in self.findings.counts() {
-            println!("{count} {}", kind.as_str());
+            println!("{count} {}", kind.into_str());
         }
         let (shown, all) = (self.findings.shown().len(), self.findings.count());
         let all_text = format_count(all, false, "disagreement", "disagreements");

@@ -6,11 +6,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a caller should do about a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display)]
 pub enum ErrorKind {
     /// Try again later: the same call can succeed.
     Transient,
@@ -22,90 +23,88 @@ pub enum ErrorKind {
     Internal,
 }
 
-impl fmt::Display for ErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-macro_rules! error_names {
-    ($($(#[$doc:meta])* $name:ident: $kind:ident,)*) => {
-        /// The name of a stage's failure: Lambda's `errorType`, Step Functions' `Error`, the dead letter's `errorName`.
-        /// The names are a public contract.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum ErrorName {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl ErrorName {
-            /// Every name.
-            pub const ALL: &'static [Self] = &[$(Self::$name),*];
-
-            /// Returns what a caller should do about a failure of this name.
-            pub const fn kind(self) -> ErrorKind {
-                match self {
-                    $(Self::$name => ErrorKind::$kind,)*
-                }
-            }
-
-            /// The name as text.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => stringify!($name),)*
-                }
-            }
-        }
-    };
-}
-
-error_names! {
+/// The name of a stage's failure: Lambda's `errorType`, Step Functions' `Error`, the dead letter's `errorName`. The names are
+/// a public contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
+#[strum(const_into_str)]
+pub enum ErrorName {
     /// The cache did not answer, refused the command, or confirmed too few replicas.
-    CacheUnavailable: Transient,
+    CacheUnavailable,
     /// S3 throttled, failed or did not answer for the archive bucket.
-    ArchiveUnavailable: Transient,
+    ArchiveUnavailable,
     /// S3 throttled, failed or did not answer for the failed-records bucket.
-    FailedStoreUnavailable: Transient,
+    FailedStoreUnavailable,
     /// S3 throttled, failed or did not answer for an acceptance marker.
-    MarkersUnavailable: Transient,
+    MarkersUnavailable,
     /// DynamoDB throttled, failed or did not answer.
-    TableUnavailable: Transient,
+    TableUnavailable,
     /// SQS throttled, failed or did not answer.
-    QueueUnavailable: Transient,
+    QueueUnavailable,
     /// SNS throttled, failed or did not answer.
-    TopicUnavailable: Transient,
+    TopicUnavailable,
     /// Step Functions throttled, failed or did not answer.
-    WorkflowUnavailable: Transient,
+    WorkflowUnavailable,
     /// Lambda throttled, failed or did not answer for the failure function.
-    FailureFunctionUnavailable: Transient,
+    FailureFunctionUnavailable,
     /// A stage was invoked with input that is not of its format.
-    InvalidInput: Invalid,
+    InvalidInput,
     /// The payload was in no store when it was looked for. A second look decides whether it is lost.
-    PayloadMissing: Transient,
+    PayloadMissing,
     /// The payload was in no store at two looks, which were further apart than a failover takes.
-    PayloadLost: Internal,
+    PayloadLost,
     /// The workflow was started repeatedly, for longer than transient failures are waited for, and did not bring the
     /// record to an end.
-    WorkflowIncomplete: Internal,
+    WorkflowIncomplete,
     /// The payload that was read does not have the record's digest.
-    PayloadCorrupted: Internal,
+    PayloadCorrupted,
     /// The archive has another object under the record's key.
-    ArchiveConflict: Conflict,
+    ArchiveConflict,
     /// The record table has another record under the record's id.
-    MetadataConflict: Conflict,
+    MetadataConflict,
     /// The item that the stage should complete does not exist.
-    ItemMissing: Internal,
+    ItemMissing,
     /// A service denied access: an operator must correct a policy or a key.
-    AccessDenied: Internal,
+    AccessDenied,
     /// A service rejected the request as invalid, or sent an unexpected answer.
-    ServiceRefused: Internal,
+    ServiceRefused,
     /// The function's configuration is not usable.
-    ConfigurationInvalid: Internal,
+    ConfigurationInvalid,
 }
 
 impl ErrorName {
+    /// Returns what a caller should do about a failure of this name.
+    pub const fn kind(self) -> ErrorKind {
+        match self {
+            Self::CacheUnavailable
+            | Self::ArchiveUnavailable
+            | Self::FailedStoreUnavailable
+            | Self::MarkersUnavailable
+            | Self::TableUnavailable
+            | Self::QueueUnavailable
+            | Self::TopicUnavailable
+            | Self::WorkflowUnavailable
+            | Self::FailureFunctionUnavailable
+            | Self::PayloadMissing => ErrorKind::Transient,
+            Self::InvalidInput => ErrorKind::Invalid,
+            Self::PayloadLost
+            | Self::WorkflowIncomplete
+            | Self::PayloadCorrupted
+            | Self::ItemMissing
+            | Self::AccessDenied
+            | Self::ServiceRefused
+            | Self::ConfigurationInvalid => ErrorKind::Internal,
+            Self::ArchiveConflict | Self::MetadataConflict => ErrorKind::Conflict,
+        }
+    }
+
+    /// The name as text.
+    pub const fn as_str(self) -> &'static str {
+        self.into_str()
+    }
+
     /// Returns the name with this text.
     pub fn from_name(text: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|name| name.as_str() == text)
+        text.parse().ok()
     }
 }
 
@@ -209,7 +208,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_leave_the_reserved_prefix_alone() {
-        for name in ErrorName::ALL {
+        for name in ErrorName::VARIANTS {
             assert!(!name.as_str().starts_with("States."));
             assert_eq!(ErrorName::from_name(name.as_str()), Some(*name));
             assert_eq!(kind_of(name.as_str()), name.kind());

@@ -4,6 +4,7 @@
 //! decided. Nothing else closes it: no expiry, eviction, outage or lost dead letter.
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::{
     attempt::{Attempt, FIRST_START},
@@ -59,7 +60,7 @@ pub enum OpenState {
 }
 
 /// One step of the handling of a failed attempt. The steps are done in the order of the variants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, VariantArray)]
 #[serde(rename_all = "camelCase")]
 pub enum FailureStep {
     /// Changes the state of the record's item to `FAILED`.
@@ -70,11 +71,6 @@ pub enum FailureStep {
     DeadLetter,
     /// Announces the failure.
     Announcement,
-}
-
-impl FailureStep {
-    /// All steps, in the order in which they are done.
-    pub const ALL: [Self; 4] = [Self::Item, Self::Unlink, Self::DeadLetter, Self::Announcement];
 }
 
 impl OpenRecord {
@@ -119,8 +115,11 @@ impl OpenRecord {
 }
 
 /// The two kinds of open records. The index lists each kind separately.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr, VariantArray,
+)]
 #[serde(rename_all = "camelCase")]
+#[strum(const_into_str, serialize_all = "camelCase")]
 pub enum OpenKind {
     /// Records in progress.
     InProgress,
@@ -129,15 +128,9 @@ pub enum OpenKind {
 }
 
 impl OpenKind {
-    /// All kinds.
-    pub const ALL: [Self; 2] = [Self::InProgress, Self::Failed];
-
     /// The kind as text.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::InProgress => "inProgress",
-            Self::Failed => "failed",
-        }
+        self.into_str()
     }
 }
 
@@ -164,7 +157,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_the_text_that_serde_gives_it() {
-        for kind in OpenKind::ALL {
+        for kind in OpenKind::VARIANTS {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
     }

@@ -1,9 +1,11 @@
 //! The answer to a request that is not accepted: RFC 9457 problem details.
 
 use serde::Serialize;
+use strum::{IntoStaticStr, VariantArray};
 
 /// A class of problem. Its [`slug`](Self::slug) is a public contract: clients match on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(const_into_str, serialize_all = "kebab-case")]
 pub enum ProblemKind {
     /// The body does not match its content type (broken JSON, a wrong type, an unknown field).
     MalformedRequest,
@@ -15,7 +17,7 @@ pub enum ProblemKind {
     InvalidMetadata,
     /// The payload does not have the digest that the producer sent with it.
     DigestMismatch,
-    /// The request's idempotency key belongs to another payload.
+    /// The request's idempotency key belongs to a record with another payload, content type or metadata.
     IdempotencyConflict,
     /// The request is larger than one event can carry.
     TooLarge,
@@ -24,38 +26,14 @@ pub enum ProblemKind {
     /// No store could take the record now.
     NoDurableStore,
     /// The claim of the request's idempotency key cannot be looked up now.
+    #[strum(serialize = "idempotency-unavailable")]
     KeysUnavailable,
 }
 
 impl ProblemKind {
-    /// Every kind, for documentation and tests.
-    pub const ALL: [Self; 10] = [
-        Self::MalformedRequest,
-        Self::MissingPayload,
-        Self::InvalidPayloadEncoding,
-        Self::InvalidMetadata,
-        Self::DigestMismatch,
-        Self::IdempotencyConflict,
-        Self::TooLarge,
-        Self::UnsupportedMediaType,
-        Self::NoDurableStore,
-        Self::KeysUnavailable,
-    ];
-
     /// Returns the stable name; the problem's `type` is `urn:custody:problem:<slug>`.
     pub const fn slug(self) -> &'static str {
-        match self {
-            Self::MalformedRequest => "malformed-request",
-            Self::MissingPayload => "missing-payload",
-            Self::InvalidPayloadEncoding => "invalid-payload-encoding",
-            Self::InvalidMetadata => "invalid-metadata",
-            Self::DigestMismatch => "digest-mismatch",
-            Self::IdempotencyConflict => "idempotency-conflict",
-            Self::TooLarge => "too-large",
-            Self::UnsupportedMediaType => "unsupported-media-type",
-            Self::NoDurableStore => "no-durable-store",
-            Self::KeysUnavailable => "idempotency-unavailable",
-        }
+        self.into_str()
     }
 
     /// The HTTP status.
@@ -197,8 +175,8 @@ mod tests {
 
     #[test]
     fn slugs_and_error_names_are_distinct() {
-        for (i, a) in ProblemKind::ALL.iter().enumerate() {
-            for b in &ProblemKind::ALL[i + 1..] {
+        for (i, a) in ProblemKind::VARIANTS.iter().enumerate() {
+            for b in &ProblemKind::VARIANTS[i + 1..] {
                 assert_ne!(a.slug(), b.slug());
                 assert_ne!(a.error_name(), b.error_name());
             }

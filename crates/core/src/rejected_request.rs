@@ -108,6 +108,8 @@ fn raw(value: &impl Serialize) -> Box<RawValue> {
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantArray as _;
+
     use super::*;
 
     fn event(body: &str) -> String {
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_what_the_deployment_could_not_take_is_an_operators_matter() {
-        for kind in ProblemKind::ALL {
+        for &kind in ProblemKind::VARIANTS {
             let expected = if kind.status() >= 500 { ErrorKind::Transient } else { ErrorKind::Invalid };
             assert_eq!(kind_of(&Problem::new(kind, "")), expected, "{kind:?}");
         }

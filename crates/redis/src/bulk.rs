@@ -14,6 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use combine::stream::{Decoder, PointerOffset};
+use custody_core::MAX_EVENT_BYTES;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -175,6 +176,9 @@ impl BulkConnection {
 /// The size of one read of a payload. A small payload arrives in one read.
 const READ_BYTES: usize = 64 * 1024;
 
+/// The maximum length of the first line of an answer, which is a size or an error.
+const MAX_LINE_BYTES: usize = 64 * 1024;
+
 /// A payload that the server has begun to send.
 #[derive(Debug)]
 pub(crate) struct Incoming {
@@ -207,6 +211,9 @@ impl BulkConnection {
             if let Some(end) = memchr::memchr(b'\n', &read) {
                 break end;
             }
+            if read.len() > MAX_LINE_BYTES {
+                return Err(answers_do_not_match());
+            }
             self.read_more(&mut read).await?;
         };
         let line = read.split_to(line_end + 1);
@@ -216,6 +223,7 @@ impl BulkConnection {
             Some(Err(_)) | None => None,
         };
         match length {
+            Some(length) if length > MAX_EVENT_BYTES => Err(answers_do_not_match()),
             Some(length) => Ok(Some(Incoming { length, left: length + LINE_END.len(), read })),
             None => Err(unexpected(&[redis::parse_redis_value(&line)?.extract_error()?])),
         }
@@ -303,3 +311,6 @@ fn answers_do_not_match() -> RedisError {
 pub(crate) fn unexpected(answers: &[Value]) -> RedisError {
     (ErrorKind::UnexpectedReturnType, "unexpected answers", format!("{answers:?}")).into()
 }
+
+#[cfg(test)]
+mod tests;

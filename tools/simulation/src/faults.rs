@@ -8,11 +8,12 @@ use std::{
 
 use custody_core::{error::ErrorName, ports::PortName};
 use rand::{SeedableRng as _, rngs::SmallRng};
+use strum::VariantArray;
 
 use crate::{chance::Chance as _, counts::Counts};
 
 /// A fault of one effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub(crate) enum Fault {
     /// The service throttles or reports an error, and has done nothing.
     Refuse,
@@ -33,17 +34,6 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::Refuse,
-        Self::Deny,
-        Self::LoseReply,
-        Self::TimeOut,
-        Self::TimeOutAfter,
-        Self::Late,
-        Self::Kill,
-        Self::KillAfter,
-    ];
-
     /// The faults that end by themselves.
     pub(crate) const TEMPORARY: [Self; 7] = [
         Self::Refuse,
@@ -57,7 +47,7 @@ impl Fault {
 }
 
 /// The service that an effect is requested from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, VariantArray)]
 pub(crate) enum Service {
     Cache,
     Archive,
@@ -91,21 +81,6 @@ impl Service {
             PortName::FailureHandler => Self::FailureFunction,
         }
     }
-
-    pub(crate) const ALL: [Self; 12] = [
-        Self::Cache,
-        Self::Archive,
-        Self::FailedBucket,
-        Self::Markers,
-        Self::OpenTable,
-        Self::ClaimTable,
-        Self::RecordTable,
-        Self::Queue,
-        Self::Topic,
-        Self::StepFunctions,
-        Self::FailureFunction,
-        Self::Functions,
-    ];
 
     /// Returns the error of a stage that cannot use this service.
     pub(crate) fn unavailable(self) -> ErrorName {

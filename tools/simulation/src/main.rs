@@ -36,6 +36,7 @@ use std::{
 };
 
 use clap::Parser;
+use strum::VariantArray as _;
 
 use crate::{counts::Counts, faults::Fault, schedule::Schedule};
 
@@ -82,8 +83,9 @@ fn main() -> ExitCode {
     let is_replay = arguments.trace && arguments.schedules == 1;
     if !arguments.only_random && !is_replay {
         let ways = [(false, false), (true, false), (false, true), (true, true)];
-        let cases: Vec<_> = Fault::ALL
-            .into_iter()
+        let cases: Vec<_> = Fault::VARIANTS
+            .iter()
+            .copied()
             .flat_map(|fault| ways.map(|(keyed, express)| (fault, keyed, express)))
             .collect();
         in_parallel(arguments.jobs, cases.len() as u64, |case| {

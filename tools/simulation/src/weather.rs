@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use custody_core::record_id::RecordId;
 
 use crate::{chance::Chance as _, watch, world::World};
+use strum::VariantArray;
 
 /// An event that affects a whole store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub(crate) enum StoreEvent {
     /// Replicas lag for a while, and then catch up.
     ReplicasLag,
@@ -35,18 +36,6 @@ pub(crate) const HARMLESS: [StoreEvent; 6] = [
     StoreEvent::AnswersAsEmpty,
     StoreEvent::Full,
     StoreEvent::FailOverWhileLagging,
-];
-
-/// All events, including those that lose payloads or dead letters.
-pub(crate) const ALL: [StoreEvent; 8] = [
-    StoreEvent::ReplicasLag,
-    StoreEvent::FailOverWhileLagging,
-    StoreEvent::FailOver,
-    StoreEvent::AnswersAsEmpty,
-    StoreEvent::Full,
-    StoreEvent::LoseShard,
-    StoreEvent::LoseAll,
-    StoreEvent::DeadLettersExpire,
 ];
 
 const SHARDS: u8 = 3;

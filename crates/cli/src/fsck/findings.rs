@@ -3,57 +3,44 @@
 use std::{collections::BTreeMap, fmt::Display};
 
 use serde::Serialize;
+use strum::IntoStaticStr;
 
 /// Maximum number of listed findings. It bounds the memory of an audit in which millions of records are wrong.
 const MAX_LISTED_FINDINGS: usize = 1000;
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Kind of a disagreement.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-        pub(super) enum Kind {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)*
-        }
-
-        impl Kind {
-            pub(super) const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
-            }
-        }
-    };
-}
-
-kinds! {
+/// Kind of a disagreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, IntoStaticStr)]
+#[serde(rename_all = "kebab-case")]
+#[strum(const_into_str, serialize_all = "kebab-case")]
+pub(super) enum Kind {
     /// A record has been in progress for too long.
-    Overdue = "overdue",
+    Overdue,
     /// A record is open although it is complete, or discarded.
-    NotClosed = "not-closed",
-    /// Effects of a failure are not done yet.
-    FailureUnfinished = "step-owed",
+    NotClosed,
+    /// Steps of the handling of a failure are still pending.
+    FailureUnfinished,
     /// An acceptance marker is not adopted.
-    MarkerNotAdopted = "marker-not-adopted",
+    MarkerNotAdopted,
     /// An item is `RECEIVED`, and the record is not open.
-    StuckRecord = "stuck-record",
+    StuckRecord,
     /// An item is `FAILED`, and the record is neither open nor discarded.
-    FailedNotOpen = "failed-not-open",
+    FailedNotOpen,
     /// A failed record's payload is in no bucket, although its failure reports that it is secure.
-    PayloadGone = "payload-gone",
+    PayloadGone,
     /// A completed record has no object in the archive.
-    ItemWithoutObject = "item-without-object",
+    ItemWithoutObject,
     /// An archived object has neither an item nor an open record nor a marker.
-    ObjectWithoutItem = "object-without-item",
+    ObjectWithoutItem,
     /// An object has another digest than its record.
-    DigestMismatch = "digest-mismatch",
+    DigestMismatch,
     /// An object has another size than its record.
-    SizeMismatch = "size-mismatch",
+    SizeMismatch,
     /// The key of an archived object is of no record.
-    ForeignObject = "foreign-object",
+    ForeignObject,
     /// The record table has an item that cannot be read.
-    UnreadableItem = "unreadable-item",
+    UnreadableItem,
     /// A store could not be read, so the record was not checked.
-    NotChecked = "not-checked",
+    NotChecked,
 }
 
 /// A disagreement.

@@ -6,6 +6,7 @@ use custody_core::{
     clock::Timestamp, open_record::OpenKind, ports::AcceptanceMarkers as _, record_id::RecordId,
 };
 use serde::Serialize;
+use strum::VariantArray as _;
 
 use super::{
     Options, Progress,
@@ -62,7 +63,7 @@ pub(super) async fn find(
         markers_at_least: marked.len() > options.limit,
         ..Open::default()
     };
-    for kind in OpenKind::ALL {
+    for &kind in OpenKind::VARIANTS {
         let OpenRecordIds { ids, at_least } =
             retry_transient(async || survey(&open, kind, options.limit).await).await?;
         let oldest = ids.first().map_or(0, |id| now.since(id.received_at()).as_secs());

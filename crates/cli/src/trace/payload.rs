@@ -113,6 +113,7 @@ mod tests {
     use custody_core::testing::{contract, samples};
 
     use super::*;
+    use strum::VariantArray as _;
 
     #[test]
     fn what_the_cache_should_have_follows_from_open_record_and_item() {
@@ -123,7 +124,7 @@ mod tests {
             state: OpenState::Failed { failure: failure.clone(), pending_steps: pending_steps.to_vec() },
             ..in_progress.clone()
         };
-        let (with_pending_steps, undecided) = (failed(&FailureStep::ALL), failed(&[]));
+        let (with_pending_steps, undecided) = (failed(FailureStep::VARIANTS), failed(&[]));
         let discarded = ItemState::Failed { attempt: 1, discarded: true };
         for (open, item, is_archived, expected) in [
             (Some(&in_progress), None, false, Cached::Expected),

@@ -9,6 +9,7 @@ mod secure;
 
 use std::time::Duration;
 
+use strum::VariantArray as _;
 use tracing::{error, info, warn};
 
 use self::secure::SecuredPayload;
@@ -128,8 +129,9 @@ impl<D: Deployment> Failure<D> {
             "record failed"
         );
         let redriven = self.policy.redrives(&message, &failure);
-        let pending_steps: Vec<_> = FailureStep::ALL
-            .into_iter()
+        let pending_steps: Vec<_> = FailureStep::VARIANTS
+            .iter()
+            .copied()
             .filter(|step| match step {
                 FailureStep::DeadLetter => !redriven,
                 FailureStep::Unlink => secured.reference().is_some(),

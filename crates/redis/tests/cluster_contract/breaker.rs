@@ -1,8 +1,8 @@
 //! Tests of puts while a shard lacks replicas or its primary hangs.
 
-use bytes::Bytes;
 use std::time::Duration;
 
+use bytes::Bytes;
 use custody_core::{ports::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level};
 

@@ -1,11 +1,11 @@
 //! Tests of payloads while the cluster changes.
 
-use bytes::Bytes;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
+use bytes::Bytes;
 use custody_core::{error::ErrorName, ports::PayloadCache, record_id::RecordId, testing::samples};
 use custody_redis::{Level, Tls};
 use custody_redis_cluster::admin::{Node, wait_until};

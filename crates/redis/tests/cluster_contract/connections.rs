@@ -1,8 +1,8 @@
 //! Tests of connections whose last exchange was not completed.
 
-use bytes::Bytes;
 use std::time::Duration;
 
+use bytes::Bytes;
 use custody_core::{ports::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level, Tls};
 use custody_redis_cluster::admin::Node;

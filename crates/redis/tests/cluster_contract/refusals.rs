@@ -1,8 +1,8 @@
 //! Tests of calls that must fail, and of their error messages.
 
-use bytes::Bytes;
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use custody_core::{error::ErrorName, ports::PayloadCache, testing::samples};
 use custody_redis::{CacheSettings, Level, Tls};
 use custody_redis_cluster::PASSWORD;

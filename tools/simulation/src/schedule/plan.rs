@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use custody_core::{redrive_policy::RedrivePolicy, testing::world::POLICY};
 use rand::{SeedableRng as _, rngs::SmallRng};
+use strum::VariantArray as _;
 
 use super::{Operation, Post, Schedule};
 use crate::{
@@ -109,7 +110,7 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
     let faults = if profile == Profile::TemporaryFaults || chance.percent(60) {
         Fault::TEMPORARY.to_vec()
     } else {
-        Fault::ALL.to_vec()
+        Fault::VARIANTS.to_vec()
     };
     let mut plan = Plan {
         per_mille: chance.one_of(&[0, 3, 15, 50]),
@@ -133,8 +134,8 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
             0 | 8 => vec![Service::Archive, Service::FailedBucket, Service::Markers],
             1 => vec![Service::OpenTable, Service::ClaimTable, Service::RecordTable],
             2 => BUCKETS.to_vec(),
-            3 if chance.percent(30) => Service::ALL.to_vec(),
-            _ => vec![chance.one_of(&Service::ALL)],
+            3 if chance.percent(30) => Service::VARIANTS.to_vec(),
+            _ => vec![chance.one_of(Service::VARIANTS)],
         };
         let kinds = [
             Fault::Refuse,
@@ -212,7 +213,7 @@ fn events(
     let kinds = if profile == Profile::TemporaryFaults || chance.percent(40) {
         &weather::HARMLESS[..]
     } else {
-        &weather::ALL[..]
+        weather::StoreEvent::VARIANTS
     };
     let near_a_post = |chance: &mut SmallRng| {
         let scale = chance.one_of(&[200, 2_000, 300_000]);

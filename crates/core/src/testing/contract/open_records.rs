@@ -1,6 +1,8 @@
 //! The contract suites of open records, claims and acceptance markers.
 #![expect(clippy::cognitive_complexity, reason = "a contract is a list of assertions")]
 
+use strum::VariantArray as _;
+
 use super::failure_of;
 use crate::{
     clock::Timestamp,
@@ -82,8 +84,10 @@ async fn turns_are_taken_once(open: &impl OpenRecords) {
 }
 
 fn failed(record: &OpenRecord) -> OpenRecord {
-    let state =
-        OpenState::Failed { failure: failure_of(&record.message), pending_steps: FailureStep::ALL.to_vec() };
+    let state = OpenState::Failed {
+        failure: failure_of(&record.message),
+        pending_steps: FailureStep::VARIANTS.to_vec(),
+    };
     OpenRecord { look_at: later(record.look_at, 30), state, ..record.clone() }
 }
 
