@@ -59,6 +59,11 @@ async fn the_largest_records_that_fit_one_event_arrive_unaltered() {
     check_every_kind(Size::Largest).await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "the environment names a file for one test")]
+fn reference_message() -> Option<PathBuf> {
+    std::env::var("CUSTODY_REFERENCE_MESSAGE").ok().map(PathBuf::from)
+}
+
 #[tokio::test]
 async fn a_message_of_an_existing_producer_is_accepted_unchanged() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
@@ -66,15 +71,17 @@ async fn a_message_of_an_existing_producer_is_accepted_unchanged() {
     let stack = Stack::under_test().await;
     check(&stack, &Record::from_file(&own).unwrap()).await;
 
-    // A 3 MB message that a real producer has sent. The file is not part of the project.
-    let reference = workspace.join("../shared/data/reference_message.json");
-    if reference.exists() {
-        check(&stack, &Record::from_file(&reference).unwrap()).await;
-    } else {
-        // Writes directly to standard error, because the test harness would capture printed text.
-        let note = "SKIPPED: the reference message is not there; only the project's own sample was sent";
-        writeln!(std::io::stderr(), "{note} (looked for {})", reference.display()).unwrap();
-    }
+    // A request body of a real producer may be given, which is no part of this project. The note goes directly to standard
+    // error, because the test harness would capture printed text.
+    let note = match reference_message() {
+        Some(reference) => {
+            check(&stack, &Record::from_file(&reference).unwrap()).await;
+            format!("sent {} beside the project's own sample", reference.display())
+        }
+        None => "sent the project's own sample; CUSTODY_REFERENCE_MESSAGE may name a further request body"
+            .to_owned(),
+    };
+    writeln!(std::io::stderr(), "{note}").unwrap();
 }
 
 #[tokio::test]

@@ -4,8 +4,10 @@
 //! durable. Work that a receipt does not promise is left to the [`FollowUp`], which runs after the response has been
 //! sent.
 
-mod acceptance;
+mod durability;
 mod follow_up;
+mod keyed;
+mod unkeyed;
 
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ pub use self::follow_up::FollowUp;
 use crate::{
     breaker::Breaker,
     clock::Clock as _,
-    envelope::{self, ReadEvent, Request},
+    envelope::{self, OriginalEvent, ReadEvent, Request},
     idempotency::IdempotencyKey,
     ports::Deployment,
     problem::Problem,
@@ -73,6 +75,13 @@ struct AcknowledgedRequest {
     follow_up: FollowUp,
 }
 
+impl From<AcknowledgedRequest> for Answer {
+    fn from(AcknowledgedRequest { receipt, replayed, follow_up }: AcknowledgedRequest) -> Self {
+        let response = ProxyResponse::accepted(&receipt);
+        Self { response: if replayed { response.replayed() } else { response }, follow_up }
+    }
+}
+
 /// A request that is answered with a problem.
 struct ProblemAnswer {
     problem: Problem,
@@ -93,39 +102,43 @@ impl<D: Deployment> Ingest<D> {
     /// problem details.
     pub async fn run(&self, event: Bytes) -> Answer {
         let ReadEvent { request, request_id, original } = envelope::read(event);
-        let taken = match request {
-            // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK
-            // calls.
-            Ok(request) => Box::pin(self.accept_request(request)).await,
+        // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK calls.
+        let result = match request {
+            Ok(request) => Box::pin(self.accept(request)).await,
             Err(problem) => Err(problem.into()),
         };
-        match taken {
-            Ok(AcknowledgedRequest { receipt, replayed, follow_up }) => {
-                let response = ProxyResponse::accepted(&receipt);
-                Answer { response: if replayed { response.replayed() } else { response }, follow_up }
-            }
-            Err(ProblemAnswer { problem, unlink }) => {
-                let response = ProxyResponse::refused(&problem, request_id.as_deref());
-                let follow_up = FollowUp::rejected(original, request_id, problem, self.clock.now());
-                Answer { response, follow_up: follow_up.and_unlink(unlink) }
-            }
+        match result {
+            Ok(acknowledged) => acknowledged.into(),
+            Err(refused) => self.answer_with_problem(refused, original, request_id),
         }
     }
 
-    async fn accept_request(&self, request: Request) -> Result<AcknowledgedRequest, ProblemAnswer> {
-        let taken = match idempotency_key(&request)? {
+    /// Makes the payload of a request durable and accepts its record, or repeats the receipt of an earlier request.
+    async fn accept(&self, request: Request) -> Result<AcknowledgedRequest, ProblemAnswer> {
+        let acknowledged = match idempotency_key(&request)? {
             None => Box::pin(self.accept_without_key(request)).await?,
             Some(key) => Box::pin(self.accept_with_key(key, request)).await?,
         };
         info!(
-            record.id = %taken.receipt.message_id,
+            record.id = %acknowledged.receipt.message_id,
             stage = "ingest",
-            size_bytes = taken.receipt.payload.size_bytes,
-            durability = ?taken.receipt.durability,
-            replayed = taken.replayed,
+            size_bytes = acknowledged.receipt.payload.size_bytes,
+            durability = ?acknowledged.receipt.durability,
+            replayed = acknowledged.replayed,
             "acknowledged record"
         );
-        Ok(taken)
+        Ok(acknowledged)
+    }
+
+    fn answer_with_problem(
+        &self,
+        ProblemAnswer { problem, unlink }: ProblemAnswer,
+        original: OriginalEvent,
+        request_id: Option<String>,
+    ) -> Answer {
+        let response = ProxyResponse::refused(&problem, request_id.as_deref());
+        let follow_up = FollowUp::rejected(original, request_id, problem, self.clock.now());
+        Answer { response, follow_up: follow_up.and_unlink(unlink) }
     }
 }
 

@@ -1,5 +1,4 @@
-//! Acceptance: makes the payload durable, then accepts the record with one conditional write. From then on, the
-//! deployment must bring the record to its end.
+//! Acceptance of a request with an idempotency key: one record per key, however often the request is sent.
 
 use std::pin::pin;
 
@@ -7,79 +6,27 @@ use bytes::Bytes;
 use futures_util::future::{self, Either};
 use tracing::{error, info, warn};
 
-use super::{AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer};
+use super::{
+    AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer,
+    durability::{describe, no_durable_store},
+};
 use crate::{
     clock::Clock as _,
-    digest::{Sha256, hash_during},
-    envelope::{Payload, Request},
+    digest::hash_during,
+    envelope::Request,
     error::StageError,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
-    message::{InternalMessage, PayloadDescriptor, SecurityContext, StorageContext},
-    open_record::{OpenRecord, OpenState},
+    message::{InternalMessage, SecurityContext},
+    open_record::OpenState,
     ports::{
-        Acceptance, AcceptanceMarkers as _, Deployment, FailedStore as _, IdempotencyClaims as _,
-        OpenRecords as _, PayloadArchive as _, PayloadCache as _,
+        Acceptance, Deployment, FailedStore as _, IdempotencyClaims as _, OpenRecords as _, PayloadCache as _,
     },
     problem::{Problem, ProblemKind},
-    receipt::{Durability, Receipt},
+    receipt::Receipt,
     record_id::RecordId,
 };
 
-/// Where and how a payload was made durable.
-struct Stored {
-    durability: Durability,
-    place: StorageContext,
-}
-
 impl<D: Deployment> Ingest<D> {
-    /// Accepts a request without an idempotency key.
-    pub(super) async fn accept_without_key(
-        &self,
-        Request { context, meta_data, payload, .. }: Request,
-    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
-        let id = self.clock.mint();
-        let (cached, sha256) =
-            hash_during(&payload.content, self.cache.put(id, payload.content.clone())).await;
-        let (content, payload) = describe(payload, sha256);
-        let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
-        let stored = self.stored(cached, &message, content).await?;
-        let record = self.open_record(message, stored, None);
-        let receipt = Receipt::new(&record.message, record.durability);
-        if self.open_without_claim(&record).await {
-            return Ok(AcknowledgedRequest {
-                receipt,
-                replayed: false,
-                follow_up: FollowUp::accepted(record),
-            });
-        }
-        // The marker is the acceptance. Reconcile adopts it before anything is started.
-        self.markers.mark(&record).await.map_err(|error| {
-            error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the acceptance");
-            no_durable_store()
-        })?;
-        Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
-    }
-
-    /// Returns whether the open-record table has stored the acceptance. `false` if it has not, or if the outcome is
-    /// unknown.
-    async fn open_without_claim(&self, record: &OpenRecord) -> bool {
-        if self.table_breaker.is_open(self.clock.now()) {
-            return false;
-        }
-        match self.open_records.accept(record, None).await {
-            Ok(_) => {
-                self.table_breaker.reset();
-                true
-            }
-            Err(error) => {
-                self.table_breaker.trip(self.clock.now());
-                let id = record.id();
-                warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to an acceptance marker");
-                false
-            }
-        }
-    }
-
     /// Accepts a request with an idempotency key, or repeats the receipt of the record that the key stands for.
     ///
     /// The claim is read while the cache stores the payload. The archive, which never deletes anything, is used only
@@ -127,7 +74,7 @@ impl<D: Deployment> Ingest<D> {
                 return Ok(repeated);
             }
         };
-        let stored = self.stored(cached, &message, content).await?;
+        let stored = self.make_durable(cached, &message, content).await?;
         let record = self.open_record(message, stored, Some(key));
         let claim = Claim::new(&record.message, record.durability, record.started_at);
         let accepted = self.open_records.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
@@ -177,59 +124,6 @@ impl<D: Deployment> Ingest<D> {
         }
         Ok(KeyState::Claimed(claim))
     }
-
-    /// Returns where the payload of a message is durable: in the cache if it stored the payload (`cached`), else in the
-    /// archive, where this function stores it.
-    async fn stored(
-        &self,
-        cached: Result<(), StageError>,
-        message: &InternalMessage,
-        content: Bytes,
-    ) -> Result<Stored, Problem> {
-        let id = message.message_id;
-        match cached {
-            Ok(()) => {
-                let redis_reference = Some(self.cache.reference(id));
-                let place = StorageContext { redis_reference, ..StorageContext::default() };
-                Ok(Stored { durability: self.cache.durability(), place })
-            }
-            Err(error) => {
-                warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
-                self.archive(message, content).await
-            }
-        }
-    }
-
-    /// Stores the payload in the archive, under its final key.
-    async fn archive(&self, message: &InternalMessage, content: Bytes) -> Result<Stored, Problem> {
-        let (id, now) = (message.message_id, self.clock.now());
-        let stored = self.archive.store(&id.archive_key(), content.into(), &message.payload, now).await;
-        let object = stored.map_err(|error| {
-            error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
-            no_durable_store()
-        })?;
-        let mut place = StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
-        place.persistence.s3 = true;
-        Ok(Stored { durability: Durability::Archived, place })
-    }
-
-    fn open_record(
-        &self,
-        message: InternalMessage,
-        Stored { durability, place }: Stored,
-        key: Option<IdempotencyKey>,
-    ) -> OpenRecord {
-        let message = InternalMessage { storage_context: place, ..message };
-        let now = self.clock.now();
-        OpenRecord::begin(message, durability, key, now, now.after(self.first_look))
-    }
-}
-
-/// Splits a payload into its bytes and its description in the message.
-fn describe(payload: Payload, sha256: Sha256) -> (Bytes, PayloadDescriptor) {
-    let Payload { content, content_type, encoding } = payload;
-    let descriptor = PayloadDescriptor { sha256, size_bytes: content.len() as u64, content_type, encoding };
-    (content, descriptor)
 }
 
 /// What an idempotency key stands for.
@@ -280,13 +174,7 @@ fn repeat_receipt(
     ))
 }
 
-fn no_durable_store() -> Problem {
-    Problem::new(
-        ProblemKind::NoDurableStore,
-        "no store could take the record; nothing was acknowledged, send it again after the time in Retry-After",
-    )
-}
-
+/// Returns the problem of a request whose key cannot be looked up.
 fn keys_unavailable() -> Problem {
     Problem::new(
         ProblemKind::KeysUnavailable,

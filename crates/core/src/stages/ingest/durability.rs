@@ -1,0 +1,88 @@
+//! Durability: the payload is stored in the cache, or else in the archive, before the record is accepted.
+
+use bytes::Bytes;
+use tracing::{error, warn};
+
+use super::Ingest;
+use crate::{
+    clock::Clock as _,
+    digest::Sha256,
+    envelope::Payload,
+    error::StageError,
+    idempotency::IdempotencyKey,
+    message::{InternalMessage, PayloadDescriptor, StorageContext},
+    open_record::OpenRecord,
+    ports::{Deployment, PayloadArchive as _, PayloadCache as _},
+    problem::{Problem, ProblemKind},
+    receipt::Durability,
+};
+
+/// Where and how a payload was made durable.
+pub(super) struct StoredPayload {
+    durability: Durability,
+    place: StorageContext,
+}
+
+impl<D: Deployment> Ingest<D> {
+    /// Returns where the payload of a message is durable: in the cache if it stored the payload (`cached`), else in the
+    /// archive, where this function stores it.
+    pub(super) async fn make_durable(
+        &self,
+        cached: Result<(), StageError>,
+        message: &InternalMessage,
+        content: Bytes,
+    ) -> Result<StoredPayload, Problem> {
+        let id = message.message_id;
+        match cached {
+            Ok(()) => {
+                let redis_reference = Some(self.cache.reference(id));
+                let place = StorageContext { redis_reference, ..StorageContext::default() };
+                Ok(StoredPayload { durability: self.cache.durability(), place })
+            }
+            Err(error) => {
+                warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
+                self.archive(message, content).await
+            }
+        }
+    }
+
+    /// Stores the payload in the archive, under its final key.
+    async fn archive(&self, message: &InternalMessage, content: Bytes) -> Result<StoredPayload, Problem> {
+        let (id, now) = (message.message_id, self.clock.now());
+        let stored = self.archive.store(&id.archive_key(), content.into(), &message.payload, now).await;
+        let object = stored.map_err(|error| {
+            error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the payload");
+            no_durable_store()
+        })?;
+        let mut place = StorageContext { s3_reference: Some(object.reference), ..StorageContext::default() };
+        place.persistence.s3 = true;
+        Ok(StoredPayload { durability: Durability::Archived, place })
+    }
+
+    /// Returns the open record of an acceptance that begins now.
+    pub(super) fn open_record(
+        &self,
+        message: InternalMessage,
+        StoredPayload { durability, place }: StoredPayload,
+        key: Option<IdempotencyKey>,
+    ) -> OpenRecord {
+        let message = InternalMessage { storage_context: place, ..message };
+        let now = self.clock.now();
+        OpenRecord::begin(message, durability, key, now, now.after(self.first_look))
+    }
+}
+
+/// Splits a payload into its bytes and its description in the message.
+pub(super) fn describe(payload: Payload, sha256: Sha256) -> (Bytes, PayloadDescriptor) {
+    let Payload { content, content_type, encoding } = payload;
+    let descriptor = PayloadDescriptor { sha256, size_bytes: content.len() as u64, content_type, encoding };
+    (content, descriptor)
+}
+
+/// Returns the problem of a request that no store can take.
+pub(super) fn no_durable_store() -> Problem {
+    Problem::new(
+        ProblemKind::NoDurableStore,
+        "no store could take the record; nothing was acknowledged, send it again after the time in Retry-After",
+    )
+}

@@ -1,0 +1,67 @@
+//! Acceptance of a request without an idempotency key.
+
+use tracing::{error, warn};
+
+use super::{
+    AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer,
+    durability::{describe, no_durable_store},
+};
+use crate::{
+    clock::Clock as _,
+    digest::hash_during,
+    envelope::Request,
+    message::{InternalMessage, SecurityContext},
+    open_record::OpenRecord,
+    ports::{AcceptanceMarkers as _, Deployment, OpenRecords as _, PayloadCache as _},
+    receipt::Receipt,
+};
+
+impl<D: Deployment> Ingest<D> {
+    /// Accepts a request without an idempotency key.
+    pub(super) async fn accept_without_key(
+        &self,
+        Request { context, meta_data, payload, .. }: Request,
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
+        let id = self.clock.mint();
+        let (cached, sha256) =
+            hash_during(&payload.content, self.cache.put(id, payload.content.clone())).await;
+        let (content, payload) = describe(payload, sha256);
+        let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
+        let stored = self.make_durable(cached, &message, content).await?;
+        let record = self.open_record(message, stored, None);
+        let receipt = Receipt::new(&record.message, record.durability);
+        if self.open_without_claim(&record).await {
+            return Ok(AcknowledgedRequest {
+                receipt,
+                replayed: false,
+                follow_up: FollowUp::accepted(record),
+            });
+        }
+        // The marker is the acceptance. Reconcile adopts it before anything is started.
+        self.markers.mark(&record).await.map_err(|error| {
+            error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the acceptance");
+            no_durable_store()
+        })?;
+        Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
+    }
+
+    /// Returns whether the open-record table has stored the acceptance. `false` if it has not, or if the outcome is
+    /// unknown.
+    async fn open_without_claim(&self, record: &OpenRecord) -> bool {
+        if self.table_breaker.is_open(self.clock.now()) {
+            return false;
+        }
+        match self.open_records.accept(record, None).await {
+            Ok(_) => {
+                self.table_breaker.reset();
+                true
+            }
+            Err(error) => {
+                self.table_breaker.trip(self.clock.now());
+                let id = record.id();
+                warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to an acceptance marker");
+                false
+            }
+        }
+    }
+}
