@@ -1,4 +1,4 @@
-//! The reconcile function: once a minute, does the work that is owed for every open record that is due.
+//! The reconcile function: once a minute, does the pending work of every open record that is due.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ use custody_test_client::{
 use serde_json::Value;
 
 /// The maximum time that a test waits for anything. It is longer than reconcile waits before it does what a failure
-/// still owes. It is not a limit for speed.
+/// still has to do. It is not a limit for speed.
 pub const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A stack under test. Every test creates its own value, because clients belong to a test's runtime. All tests share
@@ -123,7 +123,7 @@ impl Stack {
         self.open_record(id).await.is_some() || marker.expect("the marker bucket answers").is_some()
     }
 
-    /// Returns whether a record has reached an end: it is closed, or failed with nothing owed but a decision.
+    /// Returns whether a record has reached an end: it is closed, or failed with only a decision pending.
     pub async fn is_settled(&self, id: RecordId) -> bool {
         match self.open_record(id).await.map(|record| record.state) {
             None => !self.is_open(id).await,

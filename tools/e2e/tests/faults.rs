@@ -120,7 +120,7 @@ async fn an_item_that_cannot_be_changed_is_pending_until_it_can_be() {
     let is_of_this_record = |dead_letter: &Value| dead_letter["messageID"] == id.to_string();
     stack.dead_letter(is_of_this_record).await.unwrap();
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureUnfinished".to_owned()));
-    assert!(!stack.is_settled(id).await, "the announcement is owed");
+    assert!(!stack.is_settled(id).await, "the announcement is pending");
     drop(denied);
     stack.reconcile_until("the rest is done", async || stack.is_settled(id).await).await;
     stack.follow(id).await.unwrap();

@@ -1,4 +1,4 @@
-//! Checks what must hold at the end of a schedule, when all faults have ended and everything owed was done.
+//! Checks what must hold at the end of a schedule, when all faults have ended and all pending work was done.
 
 use custody_core::{
     attempt::Attempt,
@@ -15,7 +15,7 @@ pub(crate) fn is_at_rest(world: &World) -> bool {
     world.executions().is_at_rest() && first_pending_work(world).is_none()
 }
 
-/// Returns something that is still owed, if there is anything.
+/// Returns some work that is still pending, if there is any.
 pub(crate) fn first_pending_work(world: &World) -> Option<String> {
     if let Some(attempt) = world.stores.markers.marked().first() {
         return Some(format!("there is a marker of {attempt}"));
@@ -29,7 +29,7 @@ pub(crate) fn first_pending_work(world: &World) -> Option<String> {
         match &open.state {
             OpenState::InProgress => Some(format!("{attempt} is in progress")),
             OpenState::Failed { pending_steps, .. } if !pending_steps.is_empty() => {
-                Some(format!("{attempt} owes {pending_steps:?}"))
+                Some(format!("{attempt} has pending steps: {pending_steps:?}"))
             }
             OpenState::Failed { .. } if waits_for_person(world, open) => None,
             OpenState::Failed { .. } => Some(format!("{attempt} failed, and no dead letter was sent")),

@@ -97,7 +97,7 @@ async fn redrive(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {
     custody_core::ports::DeadLetters::send(queue, dead_letter).await.ok();
 }
 
-/// Discards some of the failed records that owe nothing, with a reason, and then closes them. If an operator is
+/// Discards some of the failed records that have no pending step, with a reason, and then closes them. If an operator is
 /// interrupted before the close, reconcile closes the record.
 pub(crate) async fn discard_some(world: Arc<World>) {
     let process = Process::new(Role::Stage, world.scheduler.now_ms());

@@ -26,7 +26,7 @@ pub(crate) enum Role {
     Stage,
     /// The workflow service itself, which calls other services. It is not a process that can die.
     Workflow,
-    /// Reconcile, which does what open records owe.
+    /// Reconcile, which does the pending work of open records.
     Reconcile,
     /// Redrive, which redrives a dead letter.
     Redrive {

@@ -4,24 +4,24 @@
 
 /// Announces that the record was accepted.
 pub const ANNOUNCE_RECEIPT: &str = "Announce receipt";
-/// Notes that the announcement of the receipt is owed.
-pub const OWE_RECEIPT_ANNOUNCEMENT: &str = "Owe receipt announcement";
+/// Notes that the announcement of the receipt is pending.
+pub const LEAVE_RECEIPT_ANNOUNCEMENT_PENDING: &str = "Leave receipt announcement pending";
 /// Archives the payload.
 pub const ARCHIVE_PAYLOAD: &str = "Archive payload";
 /// Turns the failure of archive into a result.
-pub const KEEP_ARCHIVE_FAILURE: &str = "Keep archive failure";
+pub const RETURN_ARCHIVE_FAILURE: &str = "Return archive failure";
 /// Announces that the payload is archived.
 pub const ANNOUNCE_ARCHIVED: &str = "Announce archived";
-/// Notes that the announcement of the archived payload is owed.
-pub const OWE_ARCHIVE_ANNOUNCEMENT: &str = "Owe archive announcement";
+/// Notes that the announcement of the archived payload is pending.
+pub const LEAVE_ARCHIVE_ANNOUNCEMENT_PENDING: &str = "Leave archive announcement pending";
 /// Stores the item of the record.
 pub const STORE_METADATA: &str = "Store metadata";
 /// Turns the failure of metadata into a result.
-pub const KEEP_METADATA_FAILURE: &str = "Keep metadata failure";
+pub const RETURN_METADATA_FAILURE: &str = "Return metadata failure";
 /// Announces that the item is stored.
 pub const ANNOUNCE_METADATA_STORED: &str = "Announce metadata stored";
-/// Notes that the announcement of the stored item is owed.
-pub const OWE_METADATA_ANNOUNCEMENT: &str = "Owe metadata announcement";
+/// Notes that the announcement of the stored item is pending.
+pub const LEAVE_METADATA_ANNOUNCEMENT_PENDING: &str = "Leave metadata announcement pending";
 /// Gives names to the results of the branches.
 pub const GATHER: &str = "Gather branch results";
 /// Chooses between aggregate and failure.
@@ -34,17 +34,17 @@ pub const IS_EVERYTHING_ANNOUNCED: &str = "Is everything announced?";
 pub const ANNOUNCE_COMPLETION: &str = "Announce completion";
 /// Removes the open record.
 pub const CLOSE_RECORD: &str = "Close record";
-/// Ends with nothing owed.
+/// Ends with nothing pending.
 pub const RECORD_COMPLETED: &str = "Record completed";
-/// Ends with announcements or an unlink owed, which reconcile does later.
+/// Ends with announcements or an unlink pending, which reconcile does later.
 pub const LEAVE_RECORD_OPEN: &str = "Leave record open";
 /// Runs the failure function, which preserves the payload and reports the failure.
 pub const HANDLE_FAILURE: &str = "Handle failure";
 /// Chooses between the two ends of a failure that was handled.
 pub const WAS_FAILURE_HANDLED: &str = "Was the failure handled completely?";
-/// Ends with nothing owed. What remains is the decision about the failed record.
+/// Ends with nothing pending. What remains is the decision about the failed record.
 pub const RECORD_FAILED: &str = "Record failed";
-/// Ends while the failure still owes something, which reconcile does later.
+/// Ends with a pending step of the failure, which reconcile does later.
 pub const FAILURE_UNFINISHED: &str = "Failure unfinished";
 /// Ends with the open record unchanged: reconcile starts the attempt again.
 pub const FAILURE_NOT_HANDLED: &str = "Failure not handled";
@@ -71,11 +71,11 @@ pub fn next(state: &str, outcome: Outcome) -> Option<&'static str> {
     let either = |yes, no| Some(if is_ok { yes } else { no });
     let unless_ok = |state| if is_ok { None } else { Some(state) };
     match state {
-        ANNOUNCE_RECEIPT => unless_ok(OWE_RECEIPT_ANNOUNCEMENT),
-        ARCHIVE_PAYLOAD => either(ANNOUNCE_ARCHIVED, KEEP_ARCHIVE_FAILURE),
-        ANNOUNCE_ARCHIVED => unless_ok(OWE_ARCHIVE_ANNOUNCEMENT),
-        STORE_METADATA => either(ANNOUNCE_METADATA_STORED, KEEP_METADATA_FAILURE),
-        ANNOUNCE_METADATA_STORED => unless_ok(OWE_METADATA_ANNOUNCEMENT),
+        ANNOUNCE_RECEIPT => unless_ok(LEAVE_RECEIPT_ANNOUNCEMENT_PENDING),
+        ARCHIVE_PAYLOAD => either(ANNOUNCE_ARCHIVED, RETURN_ARCHIVE_FAILURE),
+        ANNOUNCE_ARCHIVED => unless_ok(LEAVE_ARCHIVE_ANNOUNCEMENT_PENDING),
+        STORE_METADATA => either(ANNOUNCE_METADATA_STORED, RETURN_METADATA_FAILURE),
+        ANNOUNCE_METADATA_STORED => unless_ok(LEAVE_METADATA_ANNOUNCEMENT_PENDING),
         GATHER => Some(DID_EVERY_BRANCH_SUCCEED),
         DID_EVERY_BRANCH_SUCCEED => either(AGGREGATE_RECORD, HANDLE_FAILURE),
         AGGREGATE_RECORD => either(IS_EVERYTHING_ANNOUNCED, HANDLE_FAILURE),

@@ -40,7 +40,7 @@ fn of_open_record(open: &OpenRecord) -> Result<DeadLetter, String> {
         OpenState::Failed { failure, pending_steps } if pending_steps.is_empty() => {
             Ok(DeadLetter::of_record(&open.message, failure.clone(), Vec::new()))
         }
-        // The next attempt replaces this one in the open record, so the list of what this attempt owes would be lost.
+        // The next attempt replaces this one in the open record, so the list of pending steps of this attempt would be lost.
         OpenState::Failed { pending_steps, .. } => Err(format!(
             "these steps are pending: {}; reconcile completes them within minutes",
             pending_text(pending_steps)
