@@ -1,0 +1,85 @@
+//! Tests of adoption: an acceptance that is only in a marker becomes an open record.
+
+use super::*;
+
+#[tokio::test]
+async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
+    let world = World::default();
+    // The workflow recognizes no names; nevertheless there is no execution to wait for.
+    world.workflow.forget_names();
+    let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
+    world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
+    world.markers.mark(&record).await.unwrap();
+    world.open_records.fail_accepts(true);
+    let report = reconcile(&world).await;
+    assert_eq!((report.markers, report.adopted, report.errors), (1, 0, 1));
+    assert_eq!(world.markers.marked(), [record.attempt()], "without an open record the marker stays");
+    assert!(world.workflow.names().is_empty());
+    assert!(world.cache.is_persisted(record.id()), "an accepted payload has no expiry");
+    world.open_records.fail_accepts(false);
+    let report = reconcile(&world).await;
+    assert_eq!((report.adopted, report.started), (1, 1));
+    assert!(world.markers.marked().is_empty());
+    assert!(world.open_records.get(record.id()).is_some());
+    assert_eq!(world.workflow.names(), [record.attempt().execution_name(1)]);
+}
+
+#[tokio::test]
+async fn a_marker_never_reopens_a_record() {
+    let world = World::default();
+    // The acceptance had reached the table in spite of its error, and the record is complete and closed.
+    let done = accepted(&world).await;
+    complete(&world, &done).await;
+    world.markers.mark(&done).await.unwrap();
+    world.open_records.close(done.attempt()).await.unwrap();
+    // Another record was discarded meanwhile.
+    let discarded = accepted(&world).await;
+    world.failure(POLICY).run(failure(&discarded.message, "archive", "AccessDenied")).await.unwrap();
+    let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+    world.record_table.discard(discarded.attempt(), &discard).await.unwrap();
+    world.markers.mark(&discarded).await.unwrap();
+    world.open_records.close(discarded.attempt()).await.unwrap();
+    // A third record has failed at its attempt.
+    let later = accepted(&world).await;
+    world.failure(POLICY).run(failure(&later.message, "archive", "CacheUnavailable")).await.unwrap();
+    world.markers.mark(&later).await.unwrap();
+
+    let told = world.topic.published().len();
+    reconcile(&world).await;
+    assert!(world.markers.marked().is_empty());
+    assert_eq!(world.topic.published().len(), told, "what is closed is not announced again");
+    assert_eq!(world.open_records.all().iter().map(OpenRecord::id).collect::<Vec<_>>(), [later.id()]);
+    assert!(matches!(world.open_records.get(later.id()).unwrap().state, OpenState::Failed { .. }));
+}
+
+#[tokio::test]
+async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
+    let world = World::default();
+    let mut records = Vec::new();
+    // There are more markers than are adopted concurrently.
+    let count = SETTINGS.concurrency * 2;
+    for _ in 0..count {
+        let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
+        world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
+        world.markers.mark(&record).await.unwrap();
+        records.push(record);
+    }
+    // This is the first marker in the list.
+    let spoiled = world.markers.marked()[0];
+    world.markers.make_unreadable(spoiled);
+    advance(&world, FIRST_LOOK);
+    let report = reconcile(&world).await;
+    assert_eq!(
+        (report.markers, report.adopted, report.stuck, report.started),
+        (count, count - 1, 1, count - 1)
+    );
+    assert_eq!(world.markers.marked(), [spoiled]);
+    for record in &records {
+        world.open_records.close(record.attempt()).await.unwrap();
+    }
+    let report = reconcile(&world).await;
+    assert!(
+        report.oldest_open_age_seconds >= FIRST_LOOK.as_secs(),
+        "a record that only has a marker is open"
+    );
+}

@@ -1,0 +1,59 @@
+//! Functions, their folders and their environment keys agree.
+
+use super::*;
+
+#[test]
+fn every_function_folder_is_a_resource_and_every_function_has_a_folder() {
+    let template = template();
+    let functions = functions(&template);
+    assert_eq!(functions.keys().cloned().collect::<Names>(), folders_of_functions());
+    for (name, function) in functions {
+        assert_eq!(function["Metadata"]["BuildProperties"]["Binary"].as_str(), Some(name.as_str()));
+    }
+}
+
+/// Returns the keys that a function's configuration type reads.
+fn keys_read(read: impl FnOnce(&mut Reader<'_>)) -> Names {
+    let (_, keys) = config::from_lookup(&|_| Some("1".to_owned()), |reader| {
+        telemetry::Settings::read(reader);
+        read(reader);
+    });
+    keys.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
+    let template = template();
+    let shared = keys(&template["Globals"]["Function"]["Environment"]["Variables"]);
+    let read = BTreeMap::from([
+        ("ingest", keys_read(|reader| drop(IngestConfig::read(reader)))),
+        ("archive", keys_read(|reader| drop(ArchiveConfig::read(reader)))),
+        ("metadata", keys_read(|reader| drop(MetadataConfig::read(reader)))),
+        ("aggregate", keys_read(|reader| drop(AggregateConfig::read(reader)))),
+        ("failure", keys_read(|reader| drop(FailureConfig::read(reader)))),
+        ("reconcile", keys_read(|reader| drop(ReconcileConfig::read(reader)))),
+        ("redrive", keys_read(|reader| drop(RedriveConfig::read(reader)))),
+    ]);
+    let functions = functions(&template);
+    assert_eq!(functions.keys().map(String::as_str).collect::<Vec<_>>(), {
+        let mut names: Vec<_> = read.keys().copied().collect();
+        names.sort_unstable();
+        names
+    });
+    for (name, function) in functions {
+        let mut set: Names = &keys(&function["Properties"]["Environment"]["Variables"]) | &shared;
+        // The C library reads this key, the function does not.
+        set.remove(ALLOCATOR);
+        assert_eq!(set, read[name.as_str()], "{name}");
+    }
+}
+
+/// The environment variable that configures glibc's memory allocator.
+const ALLOCATOR: &str = "GLIBC_TUNABLES";
+
+#[test]
+fn ingest_keeps_the_memory_of_an_event_as_it_does_in_the_benchmark() {
+    let template = template();
+    let ingest = &functions(&template)["ingest"]["Properties"]["Environment"]["Variables"];
+    assert_eq!(ingest[ALLOCATOR].as_str(), Some(custody_core::INGEST_ALLOCATOR));
+}

@@ -1,0 +1,90 @@
+//! Queues, alarms, tables and buckets of the template agree with the code.
+
+use super::*;
+
+#[test]
+fn the_redrive_queue_is_wired_for_redrives_by_hand_by_itself_and_by_sqs() {
+    let template = template();
+    let resources = &template["Resources"];
+    let queue = &resources["RedriveQueue"]["Properties"];
+    // StartMessageMoveTask takes only a source that is the dead-letter queue of another queue.
+    assert_eq!(queue["RedrivePolicy"]["deadLetterTargetArn"].as_str(), Some("DeadLetterQueue.Arn"));
+    let function = &functions(&template)["redrive"]["Properties"];
+    let source = &function["Events"]["Redrives"]["Properties"];
+    assert_eq!(source["Queue"].as_str(), Some("RedriveQueue.Arn"));
+    assert_eq!(source["FunctionResponseTypes"][0].as_str(), Some("ReportBatchItemFailures"));
+    assert!(source["ScalingConfig"]["MaximumConcurrency"].as_i64().is_some_and(|limit| limit >= 2));
+    // AWS recommends at least six times the function's timeout, so that no message is delivered again while it is
+    // processed.
+    let (visibility, timeout) =
+        (queue["VisibilityTimeout"].as_i64().unwrap(), function["Timeout"].as_i64().unwrap());
+    assert!(visibility >= 6 * timeout, "{visibility} s for a function that takes {timeout} s");
+    // Lambda treats 16 passes of a message through queues and functions as a loop, and drops the batch.
+    let receives = queue["RedrivePolicy"]["maxReceiveCount"].as_i64().unwrap();
+    let redrives = template["Parameters"]["RedriveMaxAttempts"]["MaxValue"].as_i64().unwrap();
+    assert!(receives < 16 && redrives < 16);
+}
+
+#[test]
+fn the_alarms_watch_metrics_that_are_written() {
+    let template = template();
+    let alarm = |name: &str| template["Resources"][name]["Properties"].clone();
+    let open = alarm("OpenRecordAlarm");
+    assert_eq!(open["Namespace"].as_str(), Some(metrics::NAMESPACE));
+    assert_eq!(open["MetricName"].as_str(), Some(metrics::OLDEST_OPEN_AGE));
+    assert_eq!(open["TreatMissingData"].as_str(), Some("breaching"), "missing data raises the alarm");
+    assert_eq!(alarm("FailedRecordAlarm")["MetricName"].as_str(), Some(metrics::FAILED_RECORDS));
+    assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK));
+}
+
+#[test]
+fn the_index_of_open_records_and_the_expiry_of_claims_are_those_of_the_code() {
+    let template = template();
+    let open = &template["Resources"]["OpenRecordTable"]["Properties"];
+    let index = &open["GlobalSecondaryIndexes"][0];
+    assert_eq!(index["IndexName"].as_str(), Some(DUE_INDEX));
+    assert_eq!(index["Projection"]["ProjectionType"].as_str(), Some("KEYS_ONLY"));
+    assert!(open["TimeToLiveSpecification"].is_badvalue(), "open records do not expire");
+    let claims = &template["Resources"]["IdempotencyTable"]["Properties"];
+    assert_eq!(claims["TimeToLiveSpecification"]["AttributeName"].as_str(), Some("timeToLive"));
+}
+
+#[test]
+fn a_receipt_names_the_durability_that_is_in_effect() {
+    let template = template();
+    let of_cache = functions(&template).into_values().filter_map(|function| {
+        let durability = &function["Properties"]["Environment"]["Variables"]["CACHE_DURABILITY"];
+        durability.as_str().map(str::to_owned)
+    });
+    let all: Vec<_> = of_cache.collect();
+    assert_eq!(all, vec!["CacheReplicationGroup.EffectiveDurability"; 5], "not the requested one");
+    let cache = &template["Resources"]["CacheReplicationGroup"]["Properties"];
+    let asked_for = cache["Durability"].as_vec().expect("the template names the durability levels");
+    assert!(asked_for.iter().all(|value| value.as_str() != Some("default")));
+}
+
+#[test]
+fn tables_and_their_indexes_can_be_warmed() {
+    let template = template();
+    for table in ["RecordTable", "OpenRecordTable", "IdempotencyTable"] {
+        let table = &template["Resources"][table]["Properties"];
+        let indexes = table["GlobalSecondaryIndexes"].as_vec().map_or(&[][..], Vec::as_slice);
+        for part in indexes.iter().chain([table]) {
+            assert!(!part["WarmThroughput"].is_badvalue(), "{part:?}");
+        }
+    }
+}
+
+#[test]
+fn rejected_requests_expire_and_payloads_of_failed_records_do_not() {
+    let template = template();
+    let rules = &template["Resources"]["FailedBucket"]["Properties"]["LifecycleConfiguration"]["Rules"];
+    let expiring: Vec<_> = rules
+        .as_vec()
+        .unwrap()
+        .iter()
+        .filter(|rule| !rule["ExpirationInDays"].is_badvalue())
+        .map(|rule| (rule["Prefix"].as_str().unwrap(), rule["ExpirationInDays"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(expiring, [(stored_names::REJECTED_PREFIX, 30)]);
+}

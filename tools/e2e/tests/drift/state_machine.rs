@@ -1,0 +1,206 @@
+//! The state machine agrees with code and template.
+
+use super::*;
+
+#[test]
+fn every_substitution_is_used_and_every_use_is_substituted() {
+    let template = template();
+    let set = keys(&template["Resources"]["RecordStateMachine"]["Properties"]["DefinitionSubstitutions"]);
+    let text = state_machine_text();
+    let used: Names = text
+        .split("${")
+        .skip(1)
+        .map(|rest| rest[..rest.find('}').expect("a substitution ends")].to_owned())
+        .collect();
+    assert_eq!(set, used);
+}
+
+/// Calls `visit` with every state of a machine and of the machines inside it, by name.
+fn visit_states(machine: &Value, visit: &mut impl FnMut(&str, &Value)) {
+    for (name, state) in machine["States"].as_object().unwrap() {
+        visit(name, state);
+        for branch in state["Branches"].as_array().into_iter().flatten() {
+            visit_states(branch, visit);
+        }
+    }
+}
+
+fn texts(values: &Value) -> Vec<&str> {
+    values.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+#[test]
+fn every_transition_leads_to_a_state_and_every_state_is_reached() {
+    fn check(machine: &Value) {
+        let states = machine["States"].as_object().unwrap();
+        let mut reached: BTreeSet<&str> = BTreeSet::from([machine["StartAt"].as_str().unwrap()]);
+        for (name, state) in states {
+            let choices = state["Choices"].as_array().into_iter().flatten();
+            let catches = state["Catch"].as_array().into_iter().flatten();
+            let targets =
+                choices.chain(catches).map(|rule| &rule["Next"]).chain([&state["Next"], &state["Default"]]);
+            reached.extend(targets.filter_map(Value::as_str));
+            let ends = state["End"] == true || ["Succeed", "Fail"].contains(&state["Type"].as_str().unwrap());
+            assert!(
+                ends || state["Next"].is_string() || state["Default"].is_string(),
+                "`{name}` leads nowhere"
+            );
+            state["Branches"].as_array().into_iter().flatten().for_each(check);
+        }
+        assert_eq!(reached, states.keys().map(String::as_str).collect());
+    }
+    check(&state_machine());
+}
+
+#[test]
+fn every_task_is_bounded_retries_and_catches_everything() {
+    visit_states(&state_machine(), &mut |name, state| {
+        if state["Type"] != "Task" {
+            return;
+        }
+        assert!(state["TimeoutSeconds"].is_u64(), "`{name}` has no TimeoutSeconds");
+        for retry in state["Retry"].as_array().expect(name) {
+            assert!(retry["MaxDelaySeconds"].is_u64(), "`{name}` retries without MaxDelaySeconds");
+            assert_eq!(retry["JitterStrategy"], "FULL", "`{name}`");
+            assert!(
+                !texts(&retry["ErrorEquals"]).contains(&"States.ALL"),
+                "`{name}` retries what is permanent"
+            );
+        }
+        let last = state["Catch"].as_array().expect(name).last().expect(name);
+        assert_eq!(texts(&last["ErrorEquals"]), ["States.ALL"], "`{name}`");
+    });
+}
+
+#[test]
+fn retried_errors_are_exactly_the_transient_errors_of_the_code() {
+    let transient = BTreeMap::from([
+        ("ArchiveFunction", archive::TRANSIENT),
+        ("MetadataFunction", metadata::TRANSIENT),
+        ("AggregateFunction", aggregate::TRANSIENT),
+        ("FailureFunction", failure::TRANSIENT),
+    ]);
+    let mut seen = Names::new();
+    visit_states(&state_machine(), &mut |name, state| {
+        let retried: BTreeSet<&str> = state["Retry"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .flat_map(|retry| texts(&retry["ErrorEquals"]))
+            .collect();
+        let (ours, platform): (BTreeSet<_>, BTreeSet<_>) =
+            retried.iter().partition(|name| ErrorName::from_name(name).is_some());
+        for error in &platform {
+            assert!(
+                TRANSIENT_PLATFORM_ERRORS.contains(error),
+                "`{name}` retries {error}, which the code does not know"
+            );
+        }
+        let function =
+            state["Arguments"]["FunctionName"].as_str().map(|text| text.trim_matches(['$', '{', '}']));
+        let expected: BTreeSet<&str> = function.map_or_else(BTreeSet::new, |function| {
+            seen.insert(function.to_owned());
+            transient[function].iter().map(|name| name.as_str()).collect()
+        });
+        assert_eq!(ours, expected, "`{name}`");
+        for error in ours {
+            assert_eq!(
+                ErrorName::from_name(error).unwrap().kind(),
+                ErrorKind::Transient,
+                "`{name}`: {error}"
+            );
+        }
+    });
+    assert_eq!(seen, transient.keys().map(|name| (*name).to_owned()).collect::<Names>());
+}
+
+#[test]
+fn stages_are_named_alike_in_code_template_and_state_machine() {
+    let text = state_machine_text();
+    for stage in ["archive", "metadata", "aggregate"] {
+        assert!(
+            text.contains(&format!("\"stage\": \"{stage}\"")),
+            "the state machine does not name stage {stage}"
+        );
+        assert!(folders_of_functions().contains(stage));
+    }
+}
+
+#[test]
+fn every_failure_leads_through_the_failure_function_to_a_fail_state() {
+    let machine = state_machine();
+    let states = machine["States"].as_object().unwrap();
+    for (name, expected) in [
+        ("Process record", "Handle failure"),
+        ("Aggregate record", "Handle failure"),
+        ("Handle failure", "Failure not handled"),
+        // An announcement or a close that fails is no failure of the record: reconcile repeats it.
+        ("Announce completion", "Leave record open"),
+        ("Close record", "Leave record open"),
+    ] {
+        let catch = states[name]["Catch"].as_array().unwrap().last().unwrap();
+        assert_eq!(catch["Next"], expected, "`{name}`");
+    }
+    let caught = states.values().filter(|state| state["Catch"].is_array()).count();
+    assert_eq!(caught, 5, "every state that can fail is listed above");
+    let handled = &states["Handle failure"]["Next"];
+    let complete = &states[handled.as_str().unwrap()];
+    assert_eq!(
+        (&complete["Choices"][0]["Next"], &complete["Default"]),
+        (&"Record failed".into(), &"Failure unfinished".into())
+    );
+    for name in ["Record failed", "Failure unfinished", "Failure not handled"] {
+        assert_eq!(states[name]["Type"], "Fail", "`{name}`");
+    }
+}
+
+#[test]
+fn a_record_is_closed_only_after_its_completion_was_announced_and_only_by_its_attempt() {
+    let machine = state_machine();
+    let states = &machine["States"];
+    let announced = &states["Is everything announced?"];
+    assert_eq!(announced["Choices"][0]["Next"], "Announce completion");
+    assert_eq!(announced["Default"], "Leave record open");
+    assert_eq!(states["Announce completion"]["Next"], "Close record");
+    let mut ways_to_close = Vec::new();
+    visit_states(&machine, &mut |name, state| {
+        let catches = state["Catch"].as_array().into_iter().flatten();
+        let choices = state["Choices"].as_array().into_iter().flatten();
+        let all = catches.chain(choices).map(|rule| &rule["Next"]).chain([&state["Next"], &state["Default"]]);
+        if all.into_iter().any(|next| next == "Close record") {
+            ways_to_close.push(name.to_owned());
+        }
+    });
+    assert_eq!(ways_to_close, ["Announce completion"]);
+    let close = &states["Close record"]["Arguments"];
+    assert_eq!(close["ConditionExpression"], "attribute_not_exists(messageID) OR attempt = :attempt");
+}
+
+#[test]
+fn a_branch_turns_its_error_into_a_result_and_an_announcement_never_fails_a_record() {
+    let machine = state_machine();
+    let branches = machine["States"]["Process record"]["Branches"].as_array().unwrap();
+    assert_eq!(branches.len(), 3);
+    for branch in branches {
+        for (name, state) in
+            branch["States"].as_object().unwrap().iter().filter(|(_, state)| state["Type"] == "Task")
+        {
+            let catch = &state["Catch"][0];
+            let kept = branch["States"][catch["Next"].as_str().unwrap()].clone();
+            assert_eq!((&kept["Type"], &kept["End"]), (&"Pass".into(), &true.into()), "`{name}`");
+            let is_announcement = state["Arguments"]["TopicArn"].is_string();
+            assert_eq!(catch["Output"]["ok"], is_announcement, "`{name}`");
+            if is_announcement {
+                assert_eq!(state["Output"]["published"], true, "`{name}`");
+                assert_eq!(catch["Output"]["published"], false, "`{name}`");
+                // An announcement after a stage passes the stage's receipt on, whether or not it succeeds.
+                let after_stage = branch["StartAt"] != *name;
+                let receipt = if after_stage { "{% $states.input %}".into() } else { Value::Null };
+                assert_eq!((&state["Output"]["receipt"], &catch["Output"]["receipt"]), (&receipt, &receipt));
+            } else {
+                assert_eq!(catch["Output"]["failure"]["stage"], catch["Output"]["stage"], "`{name}`");
+                assert_eq!(catch["Output"]["receipt"], Value::Null, "`{name}`");
+            }
+        }
+    }
+}
