@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
-    operation::{put_item::PutItemError, update_item::UpdateItemError},
+    operation::put_item::PutItemError,
     types::{AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use custody_core::{
@@ -20,7 +19,10 @@ use custody_core::{
 };
 use serde::Serialize;
 
-use crate::classify::stage_error;
+use crate::{
+    classify::stage_error,
+    conditional_write::{Attributes, ConditionalWrite, outcome_of},
+};
 
 /// The number of requests for one batch of items before the table counts as too busy.
 pub(crate) const MAX_BATCH_ROUNDS: usize = 10;
@@ -31,8 +33,6 @@ pub struct DynamoTable {
     client: Client,
     table: String,
 }
-
-pub(crate) type Attributes = HashMap<String, AttributeValue>;
 
 impl DynamoTable {
     /// Creates the adapter of the record table `table`.
@@ -185,9 +185,9 @@ impl RecordTable for DynamoTable {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        let existing = match conditional(update, || format!("complete item {id}"))? {
-            Conditional::Done => return Ok(times),
-            Conditional::Refused(existing) => existing,
+        let existing = match outcome_of(update, || format!("complete item {id}"))? {
+            ConditionalWrite::Written => return Ok(times),
+            ConditionalWrite::ConditionFalse(existing) => existing,
         };
         // The item was completed by an earlier call, or it is not the item of this record.
         if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
@@ -243,9 +243,9 @@ impl RecordTable for DynamoTable {
                 .expression_attribute_values(format!(":i{i}"), value);
         }
         let update = request.update_expression(format!("SET {}", assignments.join(", "))).send().await;
-        Ok(match conditional(update, || format!("mark item {id} as failed"))? {
-            Conditional::Done => FailedItem::Failed,
-            Conditional::Refused(item)
+        Ok(match outcome_of(update, || format!("mark item {id} as failed"))? {
+            ConditionalWrite::Written => FailedItem::Failed,
+            ConditionalWrite::ConditionFalse(item)
                 if stored_digest(&item) == Some(message.payload.sha256.to_string().as_str()) =>
             {
                 match state(&item) {
@@ -255,7 +255,7 @@ impl RecordTable for DynamoTable {
                     ItemState::Received | ItemState::Failed { .. } => FailedItem::Superseded,
                 }
             }
-            Conditional::Refused(_) => {
+            ConditionalWrite::ConditionFalse(_) => {
                 return Err(StageError::new(
                     ErrorName::MetadataConflict,
                     format!("mark item {id} as failed: it has another payload"),
@@ -283,7 +283,7 @@ impl RecordTable for DynamoTable {
             .expression_attribute_values(":discarded", note)
             .send()
             .await;
-        Ok(matches!(conditional(update, operation)?, Conditional::Done))
+        Ok(matches!(outcome_of(update, operation)?, ConditionalWrite::Written))
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
@@ -372,24 +372,4 @@ fn completed(item: &Attributes) -> CompletedItem {
 
 pub(crate) fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
     Timestamp::parse(item.get(name)?.as_s().ok()?)
-}
-
-/// The result of a conditional update.
-enum Conditional {
-    Done,
-    /// The condition was false. The value is the existing item, or an empty map if there is none.
-    Refused(Attributes),
-}
-
-fn conditional<T>(
-    update: Result<T, SdkError<UpdateItemError>>,
-    operation: impl Fn() -> String,
-) -> Result<Conditional, StageError> {
-    let Err(error) = update else { return Ok(Conditional::Done) };
-    match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-            Ok(Conditional::Refused(failed.item.clone().unwrap_or_default()))
-        }
-        _ => Err(stage_error(&error, ErrorName::TableUnavailable, operation())),
-    }
 }

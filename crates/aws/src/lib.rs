@@ -3,6 +3,7 @@
 mod archive_listing;
 mod classify;
 mod clients;
+mod conditional_write;
 mod dynamodb;
 mod failure_function;
 mod markers;

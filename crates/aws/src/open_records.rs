@@ -10,11 +10,7 @@ mod transaction;
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
-    operation::{
-        delete_item::DeleteItemError, put_item::PutItemError, update_item::UpdateItemError,
-        update_item::builders::UpdateItemFluentBuilder,
-    },
+    operation::update_item::builders::UpdateItemFluentBuilder,
     types::{ReturnValue, ReturnValuesOnConditionCheckFailure, Select},
 };
 use custody_core::{
@@ -28,8 +24,11 @@ use custody_core::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use self::item::{Attributes, number, text};
-use crate::classify::stage_error;
+use self::item::{number, text};
+use crate::{
+    classify::stage_error,
+    conditional_write::{ConditionalWrite, outcome_of},
+};
 
 /// The name of the index in which reconcile finds the open records that are due.
 pub const DUE_INDEX: &str = "Due";
@@ -72,9 +71,9 @@ impl DynamoOpenRecords {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        match condition(put, operation)? {
-            Condition::Held => Ok(Acceptance::Accepted),
-            Condition::Failed(existing) => {
+        match outcome_of(put, operation)? {
+            ConditionalWrite::Written => Ok(Acceptance::Accepted),
+            ConditionalWrite::ConditionFalse(existing) => {
                 item::expect_same_record(&existing, record).map(|()| Acceptance::Accepted)
             }
         }
@@ -176,7 +175,7 @@ impl OpenRecords for DynamoOpenRecords {
             .condition_expression("attempt = :attempt AND lookAt = :seen AND #state = :state")
             .send()
             .await;
-        Ok(matches!(condition(update, operation)?, Condition::Held))
+        Ok(matches!(outcome_of(update, operation)?, ConditionalWrite::Written))
     }
 
     async fn note_missing(
@@ -200,7 +199,7 @@ impl OpenRecords for DynamoOpenRecords {
                 let since = updated.attributes.as_ref().and_then(|new| item::time_of(new, "missingSince"));
                 Ok(Some(since.unwrap_or(now)))
             }
-            Err(error) => condition::<(), _>(Err(error), operation).map(|_| None),
+            Err(error) => outcome_of::<(), _>(Err(error), operation).map(|_| None),
         }
     }
 
@@ -219,10 +218,10 @@ impl OpenRecords for DynamoOpenRecords {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        match condition(put, operation)? {
-            Condition::Held => Ok(Some(failed.clone())),
-            Condition::Failed(existing) if existing.is_empty() => Ok(None),
-            Condition::Failed(existing) => {
+        match outcome_of(put, operation)? {
+            ConditionalWrite::Written => Ok(Some(failed.clone())),
+            ConditionalWrite::ConditionFalse(existing) if existing.is_empty() => Ok(None),
+            ConditionalWrite::ConditionFalse(existing) => {
                 let existing = item::decode(&existing).ok_or_else(|| item::unreadable(&operation()))?;
                 Ok((existing.attempt() == attempt).then_some(existing))
             }
@@ -245,7 +244,7 @@ impl OpenRecords for DynamoOpenRecords {
             .expression_attribute_values(":next", item::time(look_at))
             .send()
             .await;
-        condition(update, || format!("store the pending steps of attempt {attempt}")).map(drop)
+        outcome_of(update, || format!("store the pending steps of attempt {attempt}")).map(drop)
     }
 
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
@@ -263,10 +262,10 @@ impl OpenRecords for DynamoOpenRecords {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
-        match condition(put, operation)? {
-            Condition::Held => Ok(Some(next.clone())),
-            Condition::Failed(existing) if existing.is_empty() => Ok(None),
-            Condition::Failed(existing) => {
+        match outcome_of(put, operation)? {
+            ConditionalWrite::Written => Ok(Some(next.clone())),
+            ConditionalWrite::ConditionFalse(existing) if existing.is_empty() => Ok(None),
+            ConditionalWrite::ConditionFalse(existing) => {
                 item::decode(&existing).map(Some).ok_or_else(|| item::unreadable(&operation()))
             }
         }
@@ -282,7 +281,7 @@ impl OpenRecords for DynamoOpenRecords {
             .expression_attribute_values(":attempt", number(attempt.number()))
             .send()
             .await;
-        condition(delete, || format!("close attempt {attempt}")).map(drop)
+        outcome_of(delete, || format!("close attempt {attempt}")).map(drop)
     }
 }
 
@@ -298,48 +297,5 @@ impl IdempotencyClaims for DynamoOpenRecords {
         until: Timestamp,
     ) -> Result<(), StageError> {
         self.renew_claim(key, holder, until).await
-    }
-}
-
-/// The result of a conditional write.
-enum Condition {
-    /// The condition was true, and the write was made.
-    Held,
-    /// The condition was false. The value is the existing item, or an empty map if there is none.
-    Failed(Attributes),
-}
-
-/// An error that may mean that the condition of a write was false.
-trait ConditionError: std::error::Error + aws_smithy_types::error::metadata::ProvideErrorMetadata {
-    /// Returns the existing item if the condition was false.
-    fn failed_on(&self) -> Option<Attributes>;
-}
-
-macro_rules! condition_errors {
-    ($($error:ident),*) => {
-        $(impl ConditionError for $error {
-            fn failed_on(&self) -> Option<Attributes> {
-                match self {
-                    Self::ConditionalCheckFailedException(failed) => Some(failed.item.clone().unwrap_or_default()),
-                    _ => None,
-                }
-            }
-        })*
-    };
-}
-
-condition_errors!(PutItemError, UpdateItemError, DeleteItemError);
-
-fn condition<T, E>(
-    written: Result<T, SdkError<E>>,
-    operation: impl FnOnce() -> String,
-) -> Result<Condition, StageError>
-where
-    E: ConditionError + Send + Sync + 'static,
-{
-    let Err(error) = written else { return Ok(Condition::Held) };
-    match error.as_service_error().and_then(ConditionError::failed_on) {
-        Some(existing) => Ok(Condition::Failed(existing)),
-        None => Err(stage_error(&error, ErrorName::TableUnavailable, operation())),
     }
 }

@@ -13,7 +13,8 @@ use custody_core::{
 
 use crate::{
     classify::stage_error,
-    dynamodb::{Attributes, MAX_BATCH_ROUNDS, state, stored_digest, time},
+    conditional_write::Attributes,
+    dynamodb::{MAX_BATCH_ROUNDS, state, stored_digest, time},
     record_index::RecordIndex,
 };
 

@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use crate::{
     classify::stage_error,
-    dynamodb::{Attributes, source_partitions, time},
+    conditional_write::Attributes,
+    dynamodb::{source_partitions, time},
 };
 
 /// The record table, for reads only.

@@ -142,9 +142,9 @@ impl Undecided {
 #[cfg(test)]
 mod tests {
     use custody_core::testing::{contract, samples};
+    use strum::VariantArray as _;
 
     use super::*;
-    use strum::VariantArray as _;
 
     #[test]
     fn a_failed_record_reports_its_failure_and_its_pending_steps() {

@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use custody_core::record_id::RecordId;
+use strum::VariantArray;
 
 use crate::{chance::Chance as _, watch, world::World};
-use strum::VariantArray;
 
 /// An event that affects a whole store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]

@@ -12,10 +12,13 @@ use custody_core::{
 };
 
 use super::{
-    DynamoOpenRecords, condition,
-    item::{Attributes, number, text, text_of, time, time_of},
+    DynamoOpenRecords,
+    item::{number, text, text_of, time, time_of},
 };
-use crate::classify::stage_error;
+use crate::{
+    classify::stage_error,
+    conditional_write::{Attributes, outcome_of},
+};
 
 pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
     Attributes::from([
@@ -78,6 +81,6 @@ impl DynamoOpenRecords {
             .expression_attribute_values(":seconds", number(seconds))
             .send()
             .await;
-        condition(update, || format!("renew the claim of record {holder}")).map(drop)
+        outcome_of(update, || format!("renew the claim of record {holder}")).map(drop)
     }
 }

@@ -1,7 +1,7 @@
 //! The item of an open record. Every value that conditions or the index need is an attribute of its own. The rest is
 //! JSON text, which preserves every number and the order of all fields exactly.
 
-use std::{collections::HashMap, fmt::Display};
+use std::fmt::Display;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use custody_core::{
@@ -11,7 +11,7 @@ use custody_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(super) type Attributes = HashMap<String, AttributeValue>;
+use crate::conditional_write::Attributes;
 
 pub(super) fn text(value: impl Display) -> AttributeValue {
     AttributeValue::S(value.to_string())
@@ -133,9 +133,9 @@ pub(super) fn expect_same_record(existing: &Attributes, record: &OpenRecord) -> 
 #[cfg(test)]
 mod tests {
     use custody_core::testing::{contract, samples};
+    use strum::VariantArray as _;
 
     use super::*;
-    use strum::VariantArray as _;
 
     #[test]
     fn every_open_record_reads_back_as_it_was_written() {

@@ -111,9 +111,9 @@ pub(super) async fn find(
 #[cfg(test)]
 mod tests {
     use custody_core::testing::{contract, samples};
+    use strum::VariantArray as _;
 
     use super::*;
-    use strum::VariantArray as _;
 
     #[test]
     fn what_the_cache_should_have_follows_from_open_record_and_item() {
