@@ -173,6 +173,31 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_lives_a_day_and_stays_in_the_table_for_another_week() {
+        let now = Timestamp::parse("2026-01-31T09:30:00Z").unwrap();
+        let claim = Claim::new(&crate::testing::samples::message(b"payload"), Durability::Archived, now);
+        assert_eq!(claim.expires_at.to_string(), "2026-02-01T09:30:00.000Z");
+        assert_eq!(claim.removable_at().to_string(), "2026-02-08T09:30:00.000Z");
+        let just_before = Timestamp::from_unix_ms(claim.expires_at.unix_ms() - 1).unwrap();
+        assert!(!claim.is_expired(just_before) && claim.is_expired(claim.expires_at));
+    }
+
+    #[test]
+    fn a_key_has_at_most_256_printable_characters_and_its_text_is_its_digest() {
+        let key = IdempotencyKey::of_header("caller", &"k".repeat(MAX_KEY_BYTES)).unwrap();
+        assert_eq!(key.to_string().len(), 64, "the hexadecimal digits of a SHA-256");
+        assert_eq!(serde_json::to_value(key).unwrap(), key.to_string());
+        for (header, detail) in [
+            (" ".to_owned(), "empty"),
+            ("k".repeat(MAX_KEY_BYTES + 1), "the limit is"),
+            ("ü".to_owned(), "printable"),
+        ] {
+            let problem = IdempotencyKey::of_header("caller", &header).unwrap_err();
+            assert!(problem.detail.contains(detail), "{}", problem.detail);
+        }
+    }
+
+    #[test]
     fn keys_of_two_callers_or_kinds_or_spellings_never_meet() {
         let header = |caller, key| IdempotencyKey::of_header(caller, key).unwrap();
         assert_eq!(header("a", "k"), header("a", " k "));

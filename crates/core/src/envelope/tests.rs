@@ -124,6 +124,25 @@ fn an_offset_points_into_the_body() {
 }
 
 #[test]
+fn an_offset_beside_a_metadata_path_points_into_the_body() {
+    let body = r#"{ "messageMetaData": {"messageType":"t",}, "messagePayload":1}"#;
+    let problem = open_json(body).unwrap_err();
+    assert_eq!(problem.offset.map(|offset| &body[offset - 1..=offset]), Some(",}"), "{problem:?}");
+}
+
+#[test]
+fn an_event_that_is_larger_than_lambda_carries_is_too_large() {
+    let event = crate::stages::scenarios::request("payload", "", None);
+    let with_length = |length: usize| {
+        let padding = " ".repeat(length - event.len());
+        let padded = Bytes::from([&event[..], padding.as_bytes()].concat());
+        read(padded).request.map(drop).map_err(|problem| problem.kind)
+    };
+    assert_eq!(with_length(MAX_EVENT_BYTES), Ok(()));
+    assert_eq!(with_length(MAX_EVENT_BYTES + 1), Err(ProblemKind::TooLarge));
+}
+
+#[test]
 fn the_content_digest_covers_the_body_as_sent() {
     use ProblemKind::{DigestMismatch, MalformedRequest};
     let body = format!("{{{META},\"messagePayload\":1}}");
@@ -162,6 +181,9 @@ fn a_content_type_that_is_no_envelope_is_refused() {
             "{content_type}"
         );
     }
+    let batch = event(&json!({"content-type": "application/cloudevents-batch+json"}), "[]");
+    let detail = open(&batch, b"[]", Sha256::of).unwrap_err().detail;
+    assert!(detail.contains("one event per request"), "{detail}");
 }
 
 fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), Problem> {
