@@ -8,7 +8,7 @@ use jiff::{Span, SpanRelativeTo};
 /// Parses an RFC 3339 time, or a duration before now such as `2h`.
 pub(crate) fn parse_time(text: &str) -> Result<Timestamp, String> {
     time_from(text, SystemClock.now()).ok_or_else(|| {
-        "expected an RFC 3339 time (2026-01-31T09:30:00Z) or a duration before now (2h, 30min, 1d)".to_owned()
+        "expected an RFC 3339 time (2026-01-31T09:30:00Z) or a duration before now, such as 2h, 30min or 1d".to_owned()
     })
 }
 
@@ -19,9 +19,9 @@ fn time_from(text: &str, now: Timestamp) -> Option<Timestamp> {
     })
 }
 
-/// Parses a duration, which is a number and a unit: `90s`, `30min`, `2h`, `1d`.
+/// Parses a duration such as `90s`, `30min`, `2h` or `1d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    duration_from(text).ok_or_else(|| "expected a number and a unit (90s, 30min, 2h, 1d)".to_owned())
+    duration_from(text).ok_or_else(|| "expected a duration, such as 90s, 30min, 2h or 1d".to_owned())
 }
 
 /// Reads a duration in jiff's friendly format. A day has 24 hours.

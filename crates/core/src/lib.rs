@@ -1,7 +1,8 @@
 //! The core of Custody: domain types, wire formats, ports and the logic of every stage.
 //!
 //! Nothing in this crate does I/O. A stage is a function over *ports* (the [`ports`] module) and typed
-//! input; `custody-common` implements the ports on Redis and AWS, `custody-test-support` in memory.
+//! input. `custody-redis` and `custody-aws` implement the ports on a cluster and on AWS services; the module `testing`,
+//! which is a feature, implements them in memory.
 
 pub mod attempt;
 pub mod backoff;

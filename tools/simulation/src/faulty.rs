@@ -7,8 +7,10 @@ use std::{
 
 use custody_core::{
     error::{ErrorName, StageError},
-    ports::intercepted::{Call, Interceptor},
-    record_id::RecordId,
+    ports::{
+        PortName,
+        intercepted::{Call, Interceptor},
+    },
 };
 
 use crate::{
@@ -31,7 +33,7 @@ impl Interceptor for Faulty {
         call: Call,
         effect: impl Future<Output = Result<T, StageError>> + Send + 'static,
     ) -> Result<T, StageError> {
-        let effect = self.watched(call.record, effect);
+        let effect = self.watched(call, effect);
         self.effect(Service::of(call.port), call.operation, effect).await
     }
 }
@@ -99,16 +101,20 @@ impl Faulty {
     /// schedule runs on one thread, so what changes while the effect is polled is changed by the effect.
     fn watched<T>(
         &self,
-        record: Option<RecordId>,
+        Call { port, operation, record }: Call,
         effect: impl Future<Output = T> + Send + 'static,
     ) -> impl Future<Output = T> + Send + 'static {
         let (world, caller) = (Arc::clone(&self.world), Caller::of(&self.process));
-        let mut effect = Box::pin(effect);
+        let (mut effect, mut has_changed) = (Box::pin(effect), false);
         poll_fn(move |context| {
             let before = record.map(|id| Facts::of(&world, id));
             let polled = effect.as_mut().poll(context);
             if let Some(before) = before {
-                watch::check_change(&world, caller, &before);
+                has_changed |= watch::check_change(&world, caller, &before);
+            }
+            let is_write = port == PortName::OpenRecords && operation != "find";
+            if polled.is_ready() && !has_changed && record.is_some() && is_write {
+                world.ledger().counts.add("effect without a change", operation);
             }
             polled
         })

@@ -62,8 +62,12 @@ impl Facts {
         }
     }
 
+    fn status(&self) -> Option<&'static str> {
+        self.item.as_ref().map(|item| item.status)
+    }
+
     fn is_complete(&self) -> bool {
-        self.item.as_ref().is_some_and(|item| item.status == "COMPLETED")
+        self.status() == Some("COMPLETED")
     }
 
     fn discarded(&self) -> Option<u32> {
@@ -72,7 +76,8 @@ impl Facts {
 }
 
 /// Checks what has changed since `before`: whichever effect of the caller has changed it, the change must be allowed.
-pub(crate) fn check_change(world: &World, caller: Caller, before: &Facts) {
+/// Returns whether the open record or the item has changed.
+pub(crate) fn check_change(world: &World, caller: Caller, before: &Facts) -> bool {
     let after = Facts::of(world, before.id);
     if let (None, Some(marked)) = (&before.marker, &after.marker) {
         check_marker(world, marked);
@@ -101,6 +106,7 @@ pub(crate) fn check_change(world: &World, caller: Caller, before: &Facts) {
     {
         note_discard(world, Attempt::new(after.id, attempt));
     }
+    before.open != after.open || before.status() != after.status()
 }
 
 /// Notes that a marker was stored, and checks that the payload is durable: the marker accepts the record.

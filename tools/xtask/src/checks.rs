@@ -9,7 +9,7 @@ use anyhow::bail;
 use custody_local_stack::{Workflows, progress, tools, tools::Python, workspace};
 use xshell::{Shell, cmd};
 
-use crate::{bench, build::Build, deny, mutants, shell, suites};
+use crate::{bench, build::Build, deny, shell, suites};
 
 /// The checks that have passed so far.
 #[derive(Default)]
@@ -57,7 +57,6 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
     checks.run("template and state machine", lint_template)?;
     checks.run("unit, contract and drift tests", || test_workspace(&sh))?;
     checks.run("simulation", || simulate(&sh, SIMULATED_SCHEDULES))?;
-    checks.run("mutants, a sample", mutants::sample)?;
     suites::on_a_stack(&mut checks, Build::Workspace, Workflows::Standard, &suites::ALL)?;
     suites::on_a_stack(&mut checks, Build::Workspace, Workflows::Express, &suites::differing())?;
     // The figures of this check mean nothing, because nothing is built for speed. It shows that the benchmark works.

@@ -68,6 +68,9 @@ enum Command {
     },
     /// Break every line of core on purpose, one at a time, and report the defects that no test catches. Takes hours.
     Mutants {
+        /// Try only a sample of twenty, chosen by the hash of the commit.
+        #[arg(long)]
+        sample: bool,
         /// Further arguments of `cargo mutants`: `--file GLOB`, `--shard K/N`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -125,7 +128,8 @@ fn main() -> ExitCode {
         Command::Demo => demo(&stack),
         Command::Test => checks::run_all_checks(),
         Command::Check => checks::inner_loop(),
-        Command::Mutants { arguments } => mutants::all(&arguments),
+        Command::Mutants { sample: true, .. } => mutants::sample(),
+        Command::Mutants { sample: false, arguments } => mutants::all(&arguments),
         Command::Deny => deny::check(),
         Command::E2e { workflows, suites } => suites::only(workflows, &suites),
         Command::Simulate { arguments } => return checks::simulation(&arguments),

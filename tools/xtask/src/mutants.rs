@@ -16,7 +16,7 @@ use crate::shell;
 /// The version of cargo-mutants that is installed where there is none.
 const VERSION: &str = "27.1.0";
 
-/// How many mutants a test run tries.
+/// How many mutants a sample has.
 const SAMPLE: usize = 20;
 
 /// Tries every mutant: `cargo xtask mutants`.
@@ -24,7 +24,8 @@ pub(crate) fn all(arguments: &[String]) -> anyhow::Result<()> {
     run(&shell::in_workspace()?, arguments)
 }
 
-/// Tries a sample of the mutants, chosen by the hash of the commit: another commit has another sample.
+/// Tries a sample of the mutants, chosen by the hash of the commit, so that another commit has another sample: `cargo xtask
+/// mutants --sample`.
 pub(crate) fn sample() -> anyhow::Result<()> {
     let sh = shell::in_workspace()?;
     let mutants = tools::cargo_tool("cargo-mutants", VERSION)?;

@@ -193,10 +193,9 @@ impl PayloadCache for MemoryPayloadCache {
 
     async fn source(&self, id: RecordId) -> Result<Option<PayloadSource>, StageError> {
         let Some(payload) = self.payload(id).await? else { return Ok(None) };
-        let opened = pieces(&payload, self.0.peek().breaks_off);
-        // A repeated read returns the payload that the cache has at that time.
+        // Each read returns the payload that the cache has when the read begins: the payload may go after it was found.
         let store = Arc::clone(&self.0);
-        let again = move || {
+        let read = move || {
             let store = Arc::clone(&store);
             open_on_first_read(async move {
                 let state = store.open().await?;
@@ -204,7 +203,7 @@ impl PayloadCache for MemoryPayloadCache {
                 Ok::<_, StageError>(entry.map(|entry| pieces(&entry.payload, state.breaks_off)))
             })
         };
-        Ok(Some(PayloadSource::new(payload.len() as u64, opened, again)))
+        Ok(Some(PayloadSource::new(payload.len() as u64, read(), read)))
     }
 
     async fn size(&self, id: RecordId) -> Result<Option<u64>, StageError> {
