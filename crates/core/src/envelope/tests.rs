@@ -186,6 +186,32 @@ fn a_content_type_that_is_no_envelope_is_refused() {
     assert!(detail.contains("one event per request"), "{detail}");
 }
 
+#[test]
+fn the_attributes_of_a_cloud_event_have_at_most_16_kb() {
+    let sized = |bytes: usize| {
+        let mandatory: usize =
+            ["specversion\"1.0\"", "type\"t\"", "source\"/s\"", "id\"7\"", "time\"2026-01-31T09:30:00Z\""]
+                .iter()
+                .map(|text| text.len())
+                .sum();
+        let value = "x".repeat(bytes - mandatory - "note\"\"".len());
+        structured(&format!(r#","time":"2026-01-31T09:30:00Z","note":"{value}""#), r#","data":1"#).map(drop)
+    };
+    assert_eq!(sized(crate::metadata::MAX_METADATA_BYTES), Ok(()));
+    let problem = sized(crate::metadata::MAX_METADATA_BYTES + 1).unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::InvalidMetadata);
+    assert!(problem.detail.contains("the event's attributes have 16385 bytes"), "{}", problem.detail);
+}
+
+#[test]
+fn a_content_type_that_no_object_can_have_is_refused() {
+    for content_type in ["/png", "image/", "image", "ümage/png", &format!("image/{}", "x".repeat(250))] {
+        let datacontenttype = format!(r#","time":"2026-01-31T09:30:00Z","datacontenttype":"{content_type}""#);
+        let problem = structured(&datacontenttype, r#","data_base64":"aGVsbG8=""#).unwrap_err();
+        assert!(problem.detail.contains("not a media type"), "{content_type}: {}", problem.detail);
+    }
+}
+
 fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), Problem> {
     let body = format!(
         "{{\"specversion\":\"1.0\",\"type\":\"t\",\"source\":\"/s\",\"id\":\"7\"{attributes}{data}}}"
