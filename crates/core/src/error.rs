@@ -32,7 +32,7 @@ pub enum ErrorName {
     CacheUnavailable,
     /// S3 throttled, failed or did not answer for the archive bucket.
     ArchiveUnavailable,
-    /// S3 throttled, failed or did not answer for the failed-records bucket.
+    /// S3 throttled, failed or did not answer for the failed bucket.
     FailedStoreUnavailable,
     /// S3 throttled, failed or did not answer for an acceptance marker.
     MarkersUnavailable,

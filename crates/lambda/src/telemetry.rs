@@ -16,7 +16,7 @@ use crate::config::Reader;
 const OWN_TARGETS: [&str; 4] = ["custody_aws", "custody_core", "custody_lambda", "custody_redis"];
 
 /// The target under which the Lambda runtime logs every error that a handler returns. It is switched off, because
-/// `lambda::serve` has already logged the error.
+/// `runtime::serve` has already logged the error.
 const DUPLICATE_ERROR_LOG_TARGET: &str = "lambda_runtime::layers::panic";
 
 /// The settings of logging.

@@ -107,7 +107,7 @@ async fn a_record_whose_metadata_cannot_be_stored_fails_with_its_archived_object
 }
 
 #[tokio::test]
-async fn an_item_that_cannot_be_changed_is_pending_until_it_can_be() {
+async fn an_announcement_that_cannot_be_published_is_pending_until_it_can_be() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let denied = [

@@ -1,7 +1,9 @@
 //! Ports: one trait for each kind of effect that stages have on stores and services.
 //!
-//! Every port has a contract suite in [`testing`](crate::testing), which runs against the in-memory double and against the
-//! real adapter. Every call may be repeated: a stage that runs again makes the same calls with the same values.
+//! The ports of stores and of the workflow have contract suites in [`testing`](crate::testing), which run against the
+//! double in memory and against the real adapter. Every call may be repeated: a stage that runs again makes the same
+//! calls under the same keys. After an `Err` of a write, the effect may or may not have happened, unless the method
+//! documents otherwise.
 
 mod acceptance_markers;
 mod dead_letters;

@@ -20,7 +20,7 @@ pub trait OpenRecords: Send + Sync {
     /// idempotency key if it has one.
     ///
     /// `Ok(Accepted)`: the record is open, by this call or by an earlier call for the same record whose reply was lost.
-    /// `Ok(Held)`: another record holds the key, and nothing was written. `Err`: the record may or may not be open.
+    /// `Ok(KeyTaken)`: another record holds the key, and nothing was written. `Err`: the record may or may not be open.
     fn accept(
         &self,
         record: &OpenRecord,

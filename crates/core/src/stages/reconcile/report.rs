@@ -34,7 +34,7 @@ pub struct Report {
     pub open: usize,
     /// The age of the oldest record in progress; zero if there is none.
     pub oldest_open_age_seconds: u64,
-    /// How many failed records wait for a decision.
+    /// How many failed records are open.
     pub failed: usize,
     /// The age of the oldest failed record; zero if there is none.
     pub oldest_failed_age_seconds: u64,
