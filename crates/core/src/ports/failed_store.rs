@@ -8,7 +8,8 @@ use crate::{error::StageError, message::S3Reference, payload_source::PayloadSour
 
 /// The failed bucket: payloads of failed records, and rejected requests.
 pub trait FailedStore: Send + Sync {
-    /// Preserves `content` under `key`. The call may be repeated, because equal keys come with equal content.
+    /// Preserves `content` under `key`. An existing object stays unchanged: keys derive from ids and digests, so it has
+    /// the same content. `Err`: the content may or may not be stored.
     fn preserve(
         &self,
         key: &str,

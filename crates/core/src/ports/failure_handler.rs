@@ -9,7 +9,8 @@ use crate::{
 
 /// The failure function, as reconcile invokes it.
 pub trait FailureHandler: Send + Sync {
-    /// Invokes the failure function for a record.
+    /// Invokes the failure function for a record and waits for its result. `Err`: the function may not have run, may
+    /// have run in part, or may still be running; the call may be repeated.
     fn handle(
         &self,
         failed: &FailedRecord,

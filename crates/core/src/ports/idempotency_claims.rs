@@ -9,13 +9,13 @@ use crate::{
     record_id::RecordId,
 };
 
-/// The store of claims: the record that each idempotency key stands for.
+/// The store of claims. A claim assigns an idempotency key to a record.
 pub trait IdempotencyClaims: Send + Sync {
-    /// Returns the claim of a key with a consistent read, whether it has expired or not.
+    /// Returns the claim of a key, read consistently. An expired claim is returned too.
     fn find(&self, key: &IdempotencyKey) -> impl Future<Output = Result<Option<Claim>, StageError>> + Send;
 
-    /// Extends the claim of a record until `until` at least. Changes nothing if the claim is gone or belongs to another
-    /// record.
+    /// Moves the expiry of a claim to `until`, unless it is later already. Changes nothing if the claim does not exist
+    /// or belongs to another record.
     fn renew(
         &self,
         key: &IdempotencyKey,

@@ -1,6 +1,6 @@
 //! Ports: one trait for each kind of effect that stages have on stores and services.
 //!
-//! The ports of stores and of the workflow have contract suites in [`testing`](crate::testing), which run against the
+//! The ports of stores and of the workflow have contract suites in the module `testing`, which run against the
 //! double in memory and against the real adapter. Every call may be repeated: a stage that runs again makes the same
 //! calls under the same keys. After an `Err` of a write, the effect may or may not have happened, unless the method
 //! documents otherwise.

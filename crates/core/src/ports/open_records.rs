@@ -38,9 +38,9 @@ pub trait OpenRecords: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<IndexListing, StageError>> + Send;
 
-    /// Takes the turn to act on a record: moves the next look, counts the look, and counts a start if `turn` has one,
-    /// unless another caller has changed the record since it was read as `seen`. Returns whether this call took the
-    /// turn.
+    /// Takes the turn of a record, unless another caller has changed the record since it was read as `seen`. Moves the
+    /// next look, counts the look, counts a start if `turn` has one, and updates the note of a missing payload. Returns
+    /// whether this call took the turn. `Err`: the turn may or may not be taken.
     fn take_turn(
         &self,
         seen: &OpenRecord,
@@ -56,8 +56,8 @@ pub trait OpenRecords: Send + Sync {
         look_at: Timestamp,
     ) -> impl Future<Output = Result<Option<Timestamp>, StageError>> + Send;
 
-    /// Changes the state of an attempt to failed, unless it has failed before. Returns the stored open record:
-    /// `failed`, or the failure that was stored first; `None` if the attempt is no longer open.
+    /// Changes the state of an attempt to failed, unless it has failed before. Returns the open record that is stored
+    /// then: `failed`, or the record with the failure that was stored first; `None` if the attempt is no longer open.
     fn fail(
         &self,
         failed: &OpenRecord,
@@ -96,7 +96,7 @@ pub enum Acceptance {
 /// The changes that taking a turn makes to an open record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// When reconcile looks at the record next.
+    /// The time of reconcile's next look at the record.
     pub look_at: Timestamp,
     /// The time of a further start, which is counted together with the turn; `None` if the turn counts no start.
     pub start: Option<Timestamp>,

@@ -12,8 +12,8 @@ use crate::{
 
 /// The archive: the permanent store of payloads.
 pub trait PayloadArchive: Send + Sync {
-    /// Stores a payload under `key`, unless an object exists there. The object carries `now` as its time. If reading
-    /// the payload fails, nothing is stored, and the error is transient.
+    /// Stores a payload under `key`, unless an object exists there. `now` is stored with the object as the time of
+    /// archiving. If the payload cannot be read to its end, nothing is stored, and the error is transient.
     ///
     /// `Ok`: the object under `key` has exactly the described digest, verified by the store. An existing object with
     /// the same digest is a success, and its own time is returned. An existing object with another digest is an

@@ -4,7 +4,7 @@ use strum::{Display, EnumIter};
 
 use crate::error::ErrorName;
 
-/// A port. Its text, as in `open-records`, is for errors and logs.
+/// The name of a port. Its text form (`open-records`) appears in errors and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumIter)]
 #[strum(serialize_all = "kebab-case")]
 pub enum PortName {
@@ -33,7 +33,7 @@ pub enum PortName {
 }
 
 impl PortName {
-    /// Returns the error of a stage that cannot use this port for now.
+    /// Returns the error name for a port that is unavailable.
     pub const fn unavailable(self) -> ErrorName {
         match self {
             Self::PayloadCache => ErrorName::CacheUnavailable,

@@ -11,7 +11,7 @@ use crate::{
     record_id::RecordId,
 };
 
-/// The record table: the index of all records, with one item for each.
+/// The record table, with one item for each record.
 pub trait RecordTable: Send + Sync {
     /// Writes the record's item in state `RECEIVED`, unless the item exists.
     ///
@@ -42,8 +42,8 @@ pub trait RecordTable: Send + Sync {
         failure: &FailureSummary,
     ) -> impl Future<Output = Result<FailedItem, StageError>> + Send;
 
-    /// Notes in a `FAILED` item that an operator has discarded the record. Returns whether the item is `FAILED`, at
-    /// this attempt or an earlier one.
+    /// Notes in a `FAILED` item that an operator has discarded the record. Returns `false`, and changes nothing, unless
+    /// the item is `FAILED` at this attempt or an earlier one.
     fn discard(
         &self,
         attempt: Attempt,

@@ -6,11 +6,12 @@ use crate::{error::StageError, message::InternalMessage};
 
 /// The workflow that processes accepted records.
 pub trait Workflow: Send + Sync {
-    /// Whether the workflow recognizes an execution name that was used before (`STANDARD`), or makes a further
-    /// execution under that name (`EXPRESS`).
+    /// Returns whether a second start under one name is recognized (`STANDARD`). If not (`EXPRESS`), it makes a second
+    /// execution.
     fn recognizes_names(&self) -> bool;
 
-    /// Starts the execution with number `start` of the message's attempt.
+    /// Starts the execution with number `start` of the message's attempt. `Err`: the execution may or may not have
+    /// started.
     fn start(
         &self,
         message: &InternalMessage,

@@ -12,7 +12,8 @@ use crate::{
     record_id::RecordId,
 };
 
-/// The failures of this stage that are worth another try. The state machine's retries name exactly these.
+/// The transient failures of this stage. The stage's `Retry` in the state machine names these and the errors of AWS
+/// itself (`TRANSIENT_PLATFORM_ERRORS`).
 pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::ArchiveUnavailable,
     ErrorName::CacheUnavailable,
@@ -38,11 +39,11 @@ impl<D: Deployment> Archive<D> {
         let id = message.message_id;
         let object = match self.store(message).await {
             Ok(Some(object)) => object,
-            // The archive failed a moment ago. Asking it again would only cost this function's time, while it is not
-            // available.
+            // The write to the archive has just failed because the archive is unavailable. A look-up now would fail as
+            // well.
             Err(error) if error.name == ErrorName::ArchiveUnavailable => return Err(error),
-            // The archive is asked last, because a payload that has left the cache meanwhile went there. A late
-            // repetition of this stage normally finds the payload there, too.
+            // The archive is asked last: if another execution moved the payload while this one searched, the payload is
+            // there now. A late repetition of this stage also finds it there.
             stored => match (find_verified(&self.archive, message).await?, stored) {
                 (Some(object), _) => object,
                 (None, Err(error)) => return Err(error),
@@ -63,8 +64,9 @@ impl<D: Deployment> Archive<D> {
         })
     }
 
-    /// Archives the payload from the cache, else from the failed bucket. Returns `None` if neither store has it. If one
-    /// store cannot be asked or has corrupted bytes, the payload comes from the other one.
+    /// Copies the payload to the archive from the cache, or else from the failed bucket. Returns `None` if neither
+    /// store has it, or if ingest has archived it already (then no store is asked). If one store cannot be asked or has
+    /// corrupted bytes, the payload comes from the other one.
     async fn store(&self, message: &InternalMessage) -> Result<Option<ArchivedObject>, StageError> {
         // Ingest has archived the payload itself, because the cache could not take it.
         if message.storage_context.s3_reference.is_some() {
@@ -117,8 +119,8 @@ impl<D: Deployment> Archive<D> {
         }
     }
 
-    /// Finds out why the archive refused the bytes of a store: they are corrupted in the store, or were altered on the
-    /// way from it. Only in this case does this stage hash the payload, because the archive verifies the digest on
+    /// Finds out why the archive reported another digest: the bytes are corrupted in the source store, or they were
+    /// altered during the transfer. Only this function hashes the payload, because the archive verifies the digest of
     /// every write.
     async fn diagnose_corruption(
         &self,
@@ -133,7 +135,7 @@ impl<D: Deployment> Archive<D> {
         };
         let found = match self.source(id, holder).await {
             Ok(Some(payload)) => payload.sha256().await,
-            // The payload has moved meanwhile. The next try finds it in another store.
+            // The payload has left this store since it was read. The next try finds it in the store to which it moved.
             Ok(None) => return another_try(refused.into()),
             Err(error) => return CopyError::Source(error),
         };
@@ -169,7 +171,7 @@ impl PayloadStore {
 
 /// The reason why a payload was not copied from a store to the archive.
 enum CopyError {
-    /// The store that has the payload cannot be asked, or its bytes do not have the digest in the receipt.
+    /// The source store cannot be read, or its bytes do not have the digest in the receipt.
     Source(StageError),
     /// The archive did not store the payload.
     Archive(StageError),

@@ -1,9 +1,9 @@
 //! Failure: secures the payload of a record whose workflow failed, and reports the failure, so that an operator or a
 //! redrive can decide about the record.
 //!
-//! *Invariant:* the payload is archived or preserved before the failure is reported, or the report states that the
-//! payload is missing. Steps that could not be done are listed as pending in the open record, and reconcile has them
-//! done.
+//! *Invariant:* before the failure is reported, the payload is archived or preserved, or it counts as lost and the
+//! report states this. The open record lists every step of the report until the step is done; reconcile has the
+//! remaining steps done.
 
 mod secure;
 
@@ -37,12 +37,12 @@ pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::TableUnavailable,
 ];
 
-/// How long after a payload was first found to be missing it is looked for again, before it counts as lost: longer than
-/// a failover of the cache takes. Source: Amazon ElastiCache user guide, "Minimizing downtime with Multi-AZ", where a
-/// failover ends within seconds to a minute.
+/// The minimum time between two searches that find a payload in no store, before the payload counts as lost. It is
+/// longer than a failover of the cache takes. Source: Amazon ElastiCache user guide, "Minimizing downtime with
+/// Multi-AZ", where a failover ends within seconds to a minute.
 pub const LOSS_CONFIRMATION: Duration = Duration::from_secs(75);
 
-/// How long after a failure reconcile looks at a record with pending steps.
+/// The time until reconcile looks again at a failed record that has pending steps.
 const PENDING_STEPS_INTERVAL: Duration = Duration::from_mins(2);
 
 /// The failure stage over its ports.
@@ -64,12 +64,12 @@ pub struct Failure<D: Deployment> {
     pub clock: D::Clock,
     /// The deployment's CloudEvents source.
     pub event_source: String,
-    /// When failed records are redriven automatically.
+    /// The rules for automatic redrives and for parking.
     pub policy: RedrivePolicy,
 }
 
 impl<D: Deployment> Failure<D> {
-    /// Handles one failure. Every step may be repeated.
+    /// Handles one failure. The call may be repeated: each step is done once, or repeated with the same content.
     ///
     /// `Err`: the payload could not be secured, or the open record could not be read or written. Nothing reports the
     /// failure before the open record is failed.
@@ -163,7 +163,9 @@ impl<D: Deployment> Failure<D> {
             let done = match step {
                 FailureStep::Item => match self.record_table.fail(&failed.message, failure).await {
                     Ok(FailedItem::Failed) => Ok(()),
-                    // Another execution of the attempt has completed the record: reconcile announces and closes it.
+                    // Another execution of the attempt has completed the record. No step is pending, and this call
+                    // reports nothing. The next look of reconcile announces the record and closes it, so this result is
+                    // not `finished`.
                     Ok(FailedItem::AlreadyCompleted) => {
                         info!(record.id = %attempt.record, "did not report a failure, because the record is complete");
                         self.open_records.set_pending_steps(attempt, &[], now).await?;

@@ -27,8 +27,9 @@ use crate::{
     record_id::RecordId,
 };
 
-/// How long requests do not ask the open-record table after it failed: long enough that an outage does not cost every
-/// request a time-out, short enough that producers who wait as they are asked to find the table available again.
+/// The time for which ingest does not call the open-record table after a failure of it. The time is long, so that in an
+/// outage only a few requests wait for a time-out. It is shorter than `Retry-After` (5 s), so that a producer who waits
+/// as told finds the table available again.
 pub const TABLE_BREAKER_PAUSE: Duration = Duration::from_secs(3);
 
 /// The ingest stage over its ports.
@@ -47,14 +48,14 @@ pub struct Ingest<D: Deployment> {
     pub workflow: D::Workflow,
     /// The failed bucket, which stores requests that were not accepted.
     pub failed_store: D::FailedStore,
-    /// The dead-letter queue, for requests that no store could take.
+    /// The dead-letter queue, to which ingest reports requests that no store could take.
     pub dead_letters: D::DeadLetters,
     /// The queue of rejected requests, for requests that their producers must change.
     pub rejected_requests: D::DeadLetters,
     pub clock: D::Clock,
     /// The breaker that remembers a recent failure of the open-record table.
     pub table_breaker: Breaker,
-    /// How long after its acceptance reconcile first looks at a record.
+    /// The time from a record's acceptance to reconcile's first look at it.
     pub first_look: Duration,
 }
 
@@ -70,7 +71,7 @@ pub struct Answer {
 /// A request that is answered with a receipt.
 struct AcknowledgedRequest {
     receipt: Receipt,
-    /// Whether the receipt is that of an earlier request.
+    /// Whether the receipt repeats the receipt of an earlier request with the same idempotency key.
     replayed: bool,
     follow_up: FollowUp,
 }
@@ -85,7 +86,7 @@ impl From<AcknowledgedRequest> for Answer {
 /// A request that is answered with a problem.
 struct ProblemAnswer {
     problem: Problem,
-    /// The id under which the cache may have a payload that no record needs.
+    /// The id of a payload to remove from the cache. No record was accepted under this id.
     unlink: Option<RecordId>,
 }
 
@@ -142,7 +143,8 @@ impl<D: Deployment> Ingest<D> {
     }
 }
 
-/// Returns the request's idempotency key: that of the header, else that of the CloudEvent.
+/// Returns the request's idempotency key: the header `Idempotency-Key`, or else the source and id of the CloudEvent.
+/// `None` if the request has neither.
 fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
     let Request { context, idempotency_key, meta_data, is_cloud_event, .. } = request;
     let authorized = context.authorizer.as_ref().and_then(|authorizer| authorizer.principal_id.as_deref());

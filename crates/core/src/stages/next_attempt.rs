@@ -1,4 +1,4 @@
-//! The attempt that follows a failed one, begun by a redrive or by reconcile.
+//! Begins the next attempt of a failed record. The redrive function and reconcile use this module.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::{
     receipt::Durability,
 };
 
-/// The durability of a failed record's payload. It is in the archive or in the failed bucket, which is as durable.
+/// The durability of a failed record's payload: it is in the archive, or in the failed bucket, which is as durable as
+/// the archive.
 const FAILED_PAYLOAD_DURABILITY: Durability = Durability::Archived;
 
 /// The ports that begin the next attempt of a failed record.
@@ -28,7 +29,8 @@ pub(super) struct NextAttempt<'a, D: Deployment> {
 }
 
 impl<D: Deployment> NextAttempt<'_, D> {
-    /// Begins the attempt after a failed one, and starts it. Returns `None` if the record is no longer open.
+    /// Replaces a failed attempt by the next one in the open-record table, then starts its first execution. Returns the
+    /// current attempt, also if another caller has begun it; `None` if the record is no longer open.
     ///
     /// Two concurrent callers would begin the attempt with equal content, and each of them would start it. Therefore a
     /// caller takes the record's turn first.

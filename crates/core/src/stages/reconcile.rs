@@ -1,8 +1,9 @@
 //! Reconcile: does the pending work of every open record that is due.
 //!
-//! *Invariant:* reconcile takes the turn of a record before it acts on the record: a conditional write moves the time
-//! of its next look, and counts the start. Therefore two copies of reconcile never act on the same look, and never
-//! start the same execution twice.
+//! *Invariant:* before reconcile announces, closes, starts or redrives a record, it takes the record's turn: one
+//! conditional write that moves the time of the next look and, if an execution is about to be started, counts this
+//! start. So two copies of reconcile never act on the same look. The upkeep of claim and expiry needs no turn, because
+//! it may be repeated.
 
 mod adopt;
 mod budget;
@@ -39,11 +40,14 @@ use crate::{
 pub struct Settings {
     /// How long after its acceptance or its redrive reconcile first looks at a record.
     pub first_look: Duration,
-    /// How long after its start an execution has certainly ended, if the workflow does not recognize names.
+    /// For a workflow that does not recognize names (`EXPRESS`): the time after which an execution that was started has
+    /// certainly ended.
     pub restart_after: Duration,
-    /// How long executions of an attempt are started before the workflow counts as unable to finish the record.
+    /// The minimum time over which executions of an attempt are started before the attempt fails with
+    /// `WorkflowIncomplete`.
     pub patience: Duration,
-    /// How long one run of reconcile begins new work.
+    /// The time in which one run looks at due records. The adoption of markers comes before and has its own budget (20
+    /// s).
     pub budget: Duration,
     /// How many records one run looks at concurrently.
     pub concurrency: usize,
@@ -91,8 +95,8 @@ pub struct Reconcile<D: Deployment> {
 }
 
 impl<D: Deployment> Reconcile<D> {
-    /// Does the work that is due, within the time budget. Work that is not reached, or cannot be done now, is due again
-    /// later.
+    /// Adopts markers, then does the work of the open records that are due, until the time budget is used up. Records
+    /// that were not reached, and work that could not be done now, are due again in a later run.
     ///
     /// `Err`: the open-record table could not be asked.
     pub async fn run(&self) -> Result<Report, StageError> {

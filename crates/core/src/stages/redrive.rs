@@ -1,8 +1,8 @@
 //! Redrive: gives a failed record its next attempt, with the same id and the same payload.
 //!
-//! *Invariant:* a dead letter leaves the redrive queue only when its record is complete, discarded or at a later
-//! attempt, or when the dead letter is on the dead-letter queue again. The payload is not moved: the archive stage
-//! reads it where it is.
+//! *Invariant:* a dead letter leaves the redrive queue only if its record is complete, is discarded, or has a later
+//! attempt, or after the dead letter was sent to the dead-letter queue again. The payload is not moved: the archive
+//! stage reads it where it is.
 
 mod batch;
 
@@ -34,7 +34,7 @@ pub const FORCE_ATTRIBUTE: &str = "force";
 pub struct Redrive<D: Deployment> {
     /// The open-record table, which stores the next attempt.
     pub open_records: D::OpenRecords,
-    /// The record table, which reports what became of a closed record.
+    /// The record table, which reports whether a closed record is complete or discarded.
     pub record_table: D::RecordTable,
     /// The workflow, which processes accepted records.
     pub workflow: D::Workflow,
@@ -63,9 +63,9 @@ pub enum Redriven {
 }
 
 impl<D: Deployment> Redrive<D> {
-    /// Redrives every message of a batch. A message that fails stays on its queue, which delivers it again and later
-    /// moves it to the dead-letter queue unchanged. A message that is not a dead letter of this format therefore comes
-    /// back to the operator who sent it.
+    /// Redrives every message of a batch. A message that causes an error stays on the redrive queue. SQS delivers it
+    /// again, and after the last delivery moves it unchanged to the dead-letter queue. So a message that is not a dead
+    /// letter goes back to the operator who sent it.
     pub async fn run(&self, batch: SqsEvent) -> BatchResponse {
         let mut response = BatchResponse::default();
         for message in batch.records {
@@ -124,7 +124,8 @@ impl<D: Deployment> Redrive<D> {
             return Ok(Redriven::Superseded);
         }
         match &open.state {
-            // This dead letter, or a copy of it, was delivered before.
+            // The next attempt has begun already: this dead letter or a copy of it was delivered before, or reconcile
+            // has redriven the record.
             _ if current == failed.next() => {
                 if self.workflow.recognizes_names() && open.state == OpenState::InProgress {
                     self.next_attempt().start(&open).await;
@@ -195,8 +196,9 @@ impl<D: Deployment> Redrive<D> {
         };
         let now = self.clock.now();
         let mut open = self.next_attempt().of(&message, &dead_letter.failure, None, now);
-        // Another delivery of the dead letter may do the same at this moment. If the workflow does not recognize names,
-        // both would start the attempt; therefore reconcile starts it, in its turn.
+        // Two deliveries of the dead letter may do this at the same time. With a workflow that does not recognize
+        // names, each would start its own execution. So in that case nothing is started here: the open record has zero
+        // starts and is due now, and reconcile starts it in its turn.
         if self.workflow.recognizes_names() {
             self.open_records.accept(&open, None).await?;
             self.next_attempt().start(&open).await;

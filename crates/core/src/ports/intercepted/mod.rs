@@ -23,8 +23,8 @@ pub struct Intercepted<P, I> {
 pub trait Interceptor: Clone + Send + Sync + 'static {
     /// Makes `call`, whose effect is the future `effect`.
     ///
-    /// The effect owns all that it needs, so it may go on after the caller has got an error, as a request may that is under
-    /// way in a network. An interceptor that drops the effect leaves open whether the store has seen the request.
+    /// The effect owns all that it needs. So it may continue after the caller got an error, like a request that is
+    /// still in the network. If an interceptor drops the effect, it is unknown whether the store has seen the request.
     fn call<T: Send + 'static>(
         &self,
         call: Call,

@@ -97,7 +97,8 @@ impl<P: FailedStore + Clone + 'static, I: Interceptor> FailedStore for Intercept
     }
 }
 
-/// Returns a payload whose reading is a call of its own: it may fail after the payload was found.
+/// Returns the payload with every read of its pieces intercepted, as a call of its own: a read may fail although the
+/// payload was found.
 fn read_through<I: Interceptor>(
     interceptor: &I,
     port: PortName,

@@ -1,4 +1,4 @@
-//! The stores of what is known of records, intercepted: open records, claims, acceptance markers and the record table.
+//! The stores of the state of records, intercepted: open records, claims, acceptance markers and the record table.
 
 use std::collections::BTreeMap;
 

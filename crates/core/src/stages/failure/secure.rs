@@ -1,4 +1,5 @@
-//! Secures the payload of a failed record: finds it, or copies it to the failed bucket.
+//! Secures the payload of a failed record: finds it in the archive or in the failed bucket, or copies it from the cache
+//! to the failed bucket.
 
 use super::Failure;
 use crate::{
@@ -18,7 +19,7 @@ pub(super) enum SecuredPayload {
     Preserved(S3Reference),
     /// In the failed bucket, but its bytes do not have the digest in the receipt. An operator may want to inspect them.
     Corrupted(S3Reference),
-    /// In no store; each store has answered.
+    /// In no store: cache, failed bucket and archive have each answered that they do not have it.
     Missing,
 }
 
@@ -43,9 +44,10 @@ impl SecuredPayload {
 impl<D: Deployment> Failure<D> {
     /// Finds the payload in the archive or the failed bucket, or copies it from the cache to the failed bucket.
     ///
-    /// Returns `Missing` only after the cache, the failed bucket and finally the archive have each answered that they
-    /// do not have the payload: payloads move in this direction. A store that cannot be asked is an error, unless
-    /// another store has the payload.
+    /// Returns `Missing` only after the cache, then the failed bucket, then the archive have answered that they do not
+    /// have the payload. The order matters: payloads move in this direction, so a payload that moves during the search
+    /// is found at its source or at its destination. A failed bucket that cannot be asked is an error. A cache that
+    /// cannot be asked is an error unless another store has the payload.
     pub(super) async fn secure_payload(
         &self,
         message: &InternalMessage,
@@ -84,7 +86,7 @@ impl<D: Deployment> Failure<D> {
     async fn archived(&self, message: &InternalMessage) -> Result<Option<S3Reference>, StageError> {
         match archive::find_verified(&self.archive, message).await {
             Ok(object) => Ok(object.map(|object| object.reference)),
-            // Another object has this key, so the archive does not have this record's payload.
+            // An object with another digest has this key, so the archive does not have this record's payload.
             Err(error) if error.kind() == ErrorKind::Conflict => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,4 +1,5 @@
-//! Durability: the payload is stored in the cache, or else in the archive, before the record is accepted.
+//! Durability: stores the payload before the record is accepted. If the cache could not store it, ingest stores it in
+//! the archive.
 
 use bytes::Bytes;
 use tracing::{error, warn};
@@ -24,8 +25,8 @@ pub(super) struct StoredPayload {
 }
 
 impl<D: Deployment> Ingest<D> {
-    /// Returns where the payload of a message is durable: in the cache if it stored the payload (`cached`), else in the
-    /// archive, where this function stores it.
+    /// Makes sure that the payload is durable, and returns its place. `cached` is the result of the write to the cache.
+    /// If that write succeeded, the place is the cache. Otherwise this function writes the payload to the archive.
     pub(super) async fn make_durable(
         &self,
         cached: Result<(), StageError>,
@@ -59,7 +60,7 @@ impl<D: Deployment> Ingest<D> {
         Ok(StoredPayload { durability: Durability::Archived, place })
     }
 
-    /// Returns the open record of an acceptance that begins now.
+    /// Builds the open record that the acceptance writes: the first attempt begins now.
     pub(super) fn open_record(
         &self,
         message: InternalMessage,
@@ -79,7 +80,7 @@ pub(super) fn describe(payload: Payload, sha256: Sha256) -> (Bytes, PayloadDescr
     (content, descriptor)
 }
 
-/// Returns the problem of a request that no store can take.
+/// Returns the problem of a request whose payload or acceptance no store could write.
 pub(super) fn no_durable_store() -> Problem {
     Problem::new(
         ProblemKind::NoDurableStore,

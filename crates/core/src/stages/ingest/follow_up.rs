@@ -1,4 +1,5 @@
-//! The work of ingest after its response was sent. A crash here costs latency, but never a record.
+//! The work of ingest after the response. If the process dies during this work, reconcile starts the workflow later; no
+//! accepted record is lost. The copy of a rejected request can be lost.
 
 use serde_json::json;
 use tracing::{error, warn};
@@ -49,9 +50,9 @@ impl FollowUp {
         Self { persist: cached.then(|| record.id()), ..Self::default() }
     }
 
-    /// Creates the follow-up of a request that was answered with a problem: it stores the request. A request that was
-    /// turned away before anything was done is not stored: its producer was asked to send it again, and an outage must
-    /// not bury failed records under such requests.
+    /// Creates the follow-up of a request that was answered with a problem: it stores the request. A request whose key
+    /// could not be looked up (503) is not stored: its producer sends it again, and in an outage there are so many such
+    /// requests that they would hide failed records on the dead-letter queue.
     pub(super) fn rejected(
         event: OriginalEvent,
         request_id: Option<String>,
@@ -84,7 +85,9 @@ impl FollowUp {
 }
 
 impl<D: Deployment> Ingest<D> {
-    /// Does the work after the response. A failed effect is logged: reconcile makes up for it, or it is not needed.
+    /// Does the work after the response. A failed effect is logged and not repeated here. Reconcile repeats a start and
+    /// the removal of an expiry. A payload that was not unlinked expires. A rejected request that could not be stored
+    /// is lost; its producer has the answer.
     pub async fn follow_up(&self, follow_up: FollowUp) {
         let FollowUp { start, persist, unlink, rejected } = follow_up;
         if let Some(record) = start

@@ -27,10 +27,11 @@ use crate::{
 };
 
 impl<D: Deployment> Ingest<D> {
-    /// Accepts a request with an idempotency key, or repeats the receipt of the record that the key stands for.
+    /// Accepts a request with an idempotency key, or repeats the receipt of the record that holds the key.
     ///
-    /// The claim is read while the cache stores the payload. The archive, which never deletes anything, is used only
-    /// after the claim was read.
+    /// The claim is read while the cache stores the payload. The archive is written only after the claim was read,
+    /// because nothing can be deleted from the archive: the payload of a repeated request would stay there as an
+    /// orphan.
     pub(super) async fn accept_with_key(
         &self,
         key: IdempotencyKey,
@@ -55,8 +56,9 @@ impl<D: Deployment> Ingest<D> {
         let ((cached, holder), sha256) = hash_during(&payload.content, put_and_look_up).await;
         let (content, payload) = describe(payload, sha256);
         let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
-        // The payload is unlinked, unless the record is accepted or the outcome is unknown. This includes a put that
-        // failed or was abandoned, because it may have stored the payload nevertheless.
+        // After the response, the payload is unlinked if another record holds the key or if the key could not be looked
+        // up. The put may have failed or been abandoned; it may have stored the payload nevertheless. The payload stays
+        // if the record is accepted or if the outcome is unknown.
         let unlink_id = Some(id);
         let refused = |problem: Problem| ProblemAnswer { problem, unlink: unlink_id };
         let holder = holder.map_err(|error| {
@@ -116,7 +118,8 @@ impl<D: Deployment> Ingest<D> {
         Ok(())
     }
 
-    /// Returns what an idempotency key stands for now. An expired claim is valid as long as its record is open.
+    /// Returns the record that holds an idempotency key now, if any. A claim that is past its expiry still holds the
+    /// key while its record is open.
     async fn key_state(&self, key: &IdempotencyKey) -> Result<KeyState, StageError> {
         let Some(claim) = self.claims.find(key).await? else { return Ok(KeyState::Free) };
         if claim.is_expired(self.clock.now()) && self.open_records.find(claim.message_id).await?.is_none() {
@@ -130,14 +133,14 @@ impl<D: Deployment> Ingest<D> {
 enum KeyState {
     /// The key stands for no record.
     Free,
-    /// No valid record: this claim has expired, and its record is closed.
+    /// A claim has expired and its record is closed: a new record may replace the claim.
     Expired(Claim),
     /// The key stands for the record of this claim.
     Claimed(Claim),
 }
 
-/// Returns the receipt that the holder of a key was given, if `own` is the same request. Otherwise the key is in
-/// conflict.
+/// Repeats the receipt of the record that holds the key, if `own` describes the same request. Otherwise returns the
+/// problem `idempotency-conflict`, which names the difference.
 fn repeat_receipt(
     holder: Claim,
     own: &InternalMessage,

@@ -37,7 +37,8 @@ impl<D: Deployment> Ingest<D> {
                 follow_up: FollowUp::accepted(record),
             });
         }
-        // The marker is the acceptance. Reconcile adopts it before anything is started.
+        // The marker is now the acceptance. Ingest starts nothing, because reconcile must first adopt the marker. If
+        // the table stored the acceptance too (its reply was lost), reconcile recognizes the same attempt.
         self.markers.mark(&record).await.map_err(|error| {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the acceptance");
             no_durable_store()
@@ -45,8 +46,8 @@ impl<D: Deployment> Ingest<D> {
         Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
     }
 
-    /// Returns whether the open-record table has stored the acceptance. `false` if it has not, or if the outcome is
-    /// unknown.
+    /// Writes the acceptance to the open-record table, unless the breaker is open. Returns `true` if the table
+    /// confirmed the write; `false` if it did not, or if the outcome is unknown.
     async fn open_without_claim(&self, record: &OpenRecord) -> bool {
         if self.table_breaker.is_open(self.clock.now()) {
             return false;

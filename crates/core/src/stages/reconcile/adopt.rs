@@ -28,7 +28,7 @@ const BUDGET: Duration = Duration::from_secs(20);
 enum AdoptionResult {
     /// The marker needs no further work: its record is open, or has been open before.
     Adopted,
-    /// The marker was left for the next run, because the time was up or a service was not available.
+    /// The marker was not tried: the time was up, or a call for another marker had a transient error.
     Postponed(Attempt),
     /// A transient error occurred.
     TransientError(Attempt),
@@ -37,7 +37,7 @@ enum AdoptionResult {
 }
 
 impl AdoptionResult {
-    /// Returns the attempt whose marker is left for the next run.
+    /// Returns the attempt if its marker was not adopted.
     fn left(&self) -> Option<Attempt> {
         match self {
             Self::Adopted => None,
@@ -63,7 +63,7 @@ pub(super) struct Adoptions {
 }
 
 impl<D: Deployment> Reconcile<D> {
-    /// Adopts the markers, as far as the time budget goes.
+    /// Adopts markers until the time budget is used up, and removes the expiry of the payloads of the others.
     pub(super) async fn adopt_markers(&self, now: Timestamp) -> Adoptions {
         let attempts = match self.markers.list(self.settings.max_adopted).await {
             Ok(attempts) => attempts,
@@ -88,8 +88,8 @@ impl<D: Deployment> Reconcile<D> {
         adoptions
     }
 
-    /// Adopts these markers concurrently. After a transient error, the others are left: the service would fail for them
-    /// as well.
+    /// Adopts these markers concurrently. After the first transient error, the markers that have not begun are left for
+    /// the next run, because the service would fail for them as well.
     async fn adopt_each(&self, attempts: Vec<Attempt>, now: Timestamp) -> Vec<AdoptionResult> {
         let is_unavailable = AtomicBool::new(false);
         let adoptions = stream::iter(attempts).map(async |attempt| {
@@ -124,8 +124,8 @@ impl<D: Deployment> Reconcile<D> {
         let Some(mut record) = self.markers.find(attempt).await? else { return Ok(()) };
         let id = attempt.record;
         let is_settled = match self.record_table.states(&[id]).await?.remove(&id) {
-            // The acceptance had reached the table in spite of its error, and everything since has been done: the
-            // record is closed, or will be closed.
+            // The table had stored the acceptance although ingest got an error, and the record has been completed
+            // since. It is closed, or reconcile will close it. A second acceptance would open it again.
             Some(ItemState::Completed(_)) => true,
             Some(ItemState::Failed { attempt: failed, discarded }) => discarded || failed >= attempt.number(),
             Some(ItemState::Received) | None => false,

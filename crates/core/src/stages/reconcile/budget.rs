@@ -32,7 +32,7 @@ impl Budget {
             && self.starts.fetch_add(1, Ordering::Relaxed) < self.settings.max_starts
     }
 
-    /// Notes that the workflow could not be asked.
+    /// Counts a start that failed because Step Functions was unavailable.
     pub(super) fn note_failed_start(&self) {
         self.failed_starts.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Closing: of records that are complete, and of records that an operator has discarded.
+//! Closes complete records and discarded records.
 
 use tracing::info;
 
@@ -34,10 +34,10 @@ impl<D: Deployment> Reconcile<D> {
         Ok(LookResult::Closed)
     }
 
-    /// Returns the open record at the attempt under which a complete record is announced; `None` if another caller has
-    /// changed it. A failed attempt is not announced as completed: its message has the location of the payload at the
-    /// time of the failure, and the workflow may have announced the attempt with other content. The next attempt is
-    /// announced instead.
+    /// Returns the open record whose attempt is announced as completed; `None` if another caller has changed the
+    /// record. If the current attempt has failed, this function first opens the next attempt, and that attempt is
+    /// announced: a failed attempt must not be announced as completed, because its message has the location of the
+    /// payload at the time of the failure, and the workflow may have announced the attempt with other content.
     async fn attempt_to_announce(
         &self,
         record: &OpenRecord,

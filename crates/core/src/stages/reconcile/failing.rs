@@ -1,4 +1,4 @@
-//! Failed records: the failure function does what is pending, and transient failures are redriven automatically.
+//! Failed records: has the failure function do pending steps, and redrives transient failures automatically.
 
 use tracing::warn;
 
@@ -40,7 +40,8 @@ impl<D: Deployment> Reconcile<D> {
         Ok(if finished { LookResult::Failed } else { LookResult::Postponed })
     }
 
-    /// Redrives a failed record, if the policy allows an automatic redrive.
+    /// Redrives a failed record if the policy redrives it automatically. Otherwise moves the next look: the record
+    /// waits for an operator.
     pub(super) async fn redrive_automatically(
         &self,
         record: &OpenRecord,

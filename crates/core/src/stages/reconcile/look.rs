@@ -52,7 +52,9 @@ impl<D: Deployment> Reconcile<D> {
         let number = record.attempt().number();
         match (item, &record.state) {
             (Some(ItemState::Completed(item)), _) => self.announce_and_close(&record, item, now).await,
-            // This includes a record that was discarded meanwhile: its subscribers are informed that it has failed.
+            // The failure function does the pending steps. It finds the failure in the open record and does not use the
+            // name and the cause given here. A discarded record is included: its subscribers are still told that it
+            // failed.
             (_, OpenState::Failed { pending_steps, .. }) if !pending_steps.is_empty() => {
                 self.invoke_failure_function(&record, now, ErrorName::WorkflowIncomplete, "").await
             }

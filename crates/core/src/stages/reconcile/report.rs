@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum LookResult {
     /// An execution was started.
     Started,
-    /// An execution is running.
+    /// An execution is running, or (`EXPRESS`) may still be running.
     Running,
     /// The record was complete or discarded, and was closed.
     Closed,
@@ -17,7 +17,7 @@ pub enum LookResult {
     Redriven,
     /// The failed record waits for a decision of an operator.
     Undecided,
-    /// The record was closed, or another caller took its turn.
+    /// No work: the record is closed, is not due, or another caller has taken its turn.
     NotDue,
     /// The work is left for a later look: a service was not available, the budget was used up, or steps are still
     /// pending.

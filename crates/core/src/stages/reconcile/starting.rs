@@ -16,7 +16,7 @@ use crate::{
 const MIN_STARTS: u32 = 3;
 
 impl<D: Deployment> Reconcile<D> {
-    /// Starts an execution if none is running, unless the payload is missing.
+    /// Starts an execution if none is running. If the payload is in no store, invokes the failure function instead.
     pub(super) async fn start_unless_missing(
         &self,
         record: &OpenRecord,
@@ -70,8 +70,8 @@ impl<D: Deployment> Reconcile<D> {
                 Ok(LookResult::Started)
             }
             Start::Running => Ok(LookResult::Running),
-            // The execution ended. This record needs another one if it is still open at this attempt and has not
-            // failed.
+            // The last execution has ended without closing the record. If the record is still in progress at this
+            // attempt, it needs a further execution.
             Start::Ended => match self.open_records.find(record.id()).await? {
                 Some(again)
                     if again.attempt() == record.attempt() && again.state == OpenState::InProgress =>
@@ -83,9 +83,9 @@ impl<D: Deployment> Reconcile<D> {
         }
     }
 
-    /// Counts a further execution of the attempt and starts it. If the attempt has been tried for long enough, has it
-    /// handled as a failure instead. The time is measured up to the last start, not up to now, so that an outage in
-    /// which nothing could be started does not count against the record.
+    /// Counts a further start of the attempt and makes it. If the attempt has had enough starts over enough time,
+    /// invokes the failure function with `WorkflowIncomplete` instead. The time ends at the last start, not now, so
+    /// that an outage in which nothing could be started does not count.
     async fn start_next(
         &self,
         record: &OpenRecord,

@@ -8,7 +8,7 @@ use crate::{
     ports::{Deployment, OpenRecords as _},
 };
 
-/// What the index lists.
+/// The open records that the index lists: their counts, and those that are due.
 #[derive(Debug)]
 pub(super) struct Survey {
     pub(super) in_progress: Count,

@@ -14,19 +14,21 @@ use crate::{
 /// is noticed within minutes.
 pub const MAX_LOOK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// How long after this run reconcile looks again at a record for which no start was left. The record is then behind
-/// those that were not reached.
+/// The time until reconcile looks again at a record for which this run had no start left. It sorts the record behind
+/// the records that this run did not reach.
 const POSTPONE_DELAY: Duration = Duration::from_mins(1);
 
 impl<D: Deployment> Reconcile<D> {
-    /// Takes the turn of a record, without counting a start.
+    /// Takes the turn of a record without counting a start, and sets the usual next look. Returns `false` if another
+    /// caller has changed the record.
     pub(super) async fn take_turn(&self, record: &OpenRecord, now: Timestamp) -> Result<bool, StageError> {
         let look_at = self.next_look(record.looks + 1, now);
         self.open_records.take_turn(record, Turn::until(look_at)).await
     }
 
-    /// Moves the next look at a record for which this run has no start left, so that the records behind it are looked
-    /// at. A missing payload must be noticed within minutes, also behind a backlog.
+    /// Postpones a record for which this run has no start left: takes its turn and looks again after one minute. The
+    /// next run then reaches the records behind it, so a missing payload is noticed within minutes even behind a
+    /// backlog.
     pub(super) async fn postpone(
         &self,
         record: &OpenRecord,
@@ -36,8 +38,8 @@ impl<D: Deployment> Reconcile<D> {
         Ok(LookResult::Postponed)
     }
 
-    /// Returns when a record in progress is looked at after `looks` looks. The time between looks doubles, up to a
-    /// limit.
+    /// Returns the time of the next look at a record that was looked at `looks` times in this attempt. The time between
+    /// two looks doubles, up to [`MAX_LOOK_INTERVAL`].
     pub(super) fn next_look(&self, looks: u32, now: Timestamp) -> Timestamp {
         let doubled = self.settings.first_look.saturating_mul(1 << looks.min(16));
         now.after(doubled.min(MAX_LOOK_INTERVAL))

@@ -1,4 +1,4 @@
-//! Upkeep: the claim and the payload of an open record stay as long as the record is open.
+//! Upkeep: renews the claim of an open record, and removes the expiry of the payload of a record in progress.
 
 use tracing::warn;
 
@@ -12,8 +12,8 @@ use crate::{
 };
 
 impl<D: Deployment> Reconcile<D> {
-    /// Removes the expiry of the payload of a record in progress. Ingest does so after its response, but ingest or an
-    /// earlier look may have died before that.
+    /// Removes the expiry of the payload of a record in progress. Ingest does so after its response, but it may have
+    /// died before that.
     pub(super) async fn remove_payload_expiry(&self, record: &OpenRecord) {
         if record.durability == Durability::Archived || record.state != OpenState::InProgress {
             return;

@@ -1,4 +1,4 @@
-//! The messages of the redrive queue.
+//! Reads the messages of the redrive queue.
 
 use crate::{
     SCHEMA_VERSION,
