@@ -87,8 +87,8 @@ impl<D: Deployment> Archive<D> {
     }
 
     /// Opens the payload in a store; `None` if the store does not have it.
-    async fn source(&self, id: RecordId, holder: PayloadStore) -> Result<Option<PayloadSource>, StageError> {
-        match holder {
+    async fn source(&self, id: RecordId, store: PayloadStore) -> Result<Option<PayloadSource>, StageError> {
+        match store {
             PayloadStore::Cache => self.cache.source(id).await,
             PayloadStore::FailedStore => self.failed_store.source(&id.preserved_key()).await,
         }
@@ -99,21 +99,21 @@ impl<D: Deployment> Archive<D> {
     async fn put(
         &self,
         message: &InternalMessage,
-        holder: PayloadStore,
+        store: PayloadStore,
     ) -> Result<Option<ArchivedObject>, CopyError> {
-        let payload = self.source(message.message_id, holder).await.map_err(CopyError::Source)?;
+        let payload = self.source(message.message_id, store).await.map_err(CopyError::Source)?;
         let Some(payload) = payload else { return Ok(None) };
         let (key, now, read_failure) =
             (message.message_id.archive_key(), self.clock.now(), payload.read_failure());
         match self.archive.store(&key, payload, &message.payload, now).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.name == ErrorName::PayloadCorrupted => {
-                Err(self.diagnose_corruption(message, error, holder).await)
+                Err(self.diagnose_corruption(message, error, store).await)
             }
             // The store from which the payload was read has failed, not the archive.
             Err(_) if let Some(cause) = read_failure.error() => {
                 let operation = format!("read the payload of record {}", message.message_id);
-                Err(CopyError::Source(StageError::new(holder.unavailable(), operation).caused_by(cause)))
+                Err(CopyError::Source(StageError::new(store.unavailable(), operation).caused_by(cause)))
             }
             Err(error) => Err(CopyError::Archive(error)),
         }
@@ -126,14 +126,14 @@ impl<D: Deployment> Archive<D> {
         &self,
         message: &InternalMessage,
         refused: StageError,
-        holder: PayloadStore,
+        store: PayloadStore,
     ) -> CopyError {
         let (id, promised) = (message.message_id, message.payload.sha256);
         let another_try = |cause: Box<dyn std::error::Error + Send + Sync>| {
             let operation = format!("archive record {id}: the payload was altered on its way to the archive");
             CopyError::Archive(StageError::new(ErrorName::ArchiveUnavailable, operation).caused_by(cause))
         };
-        let found = match self.source(id, holder).await {
+        let found = match self.source(id, store).await {
             Ok(Some(payload)) => payload.sha256().await,
             // The payload has left this store since it was read. The next try finds it in the store to which it moved.
             Ok(None) => return another_try(refused.into()),

@@ -128,12 +128,12 @@ impl<D: Deployment> Failure<D> {
             reason = failure.reason,
             "record failed"
         );
-        let redriven = self.policy.redrives(&message, &failure);
+        let will_be_redriven = self.policy.redrives(&message, &failure);
         let pending_steps: Vec<_> = FailureStep::VARIANTS
             .iter()
             .copied()
             .filter(|step| match step {
-                FailureStep::DeadLetter => !redriven,
+                FailureStep::DeadLetter => !will_be_redriven,
                 FailureStep::Unlink => secured.reference().is_some(),
                 FailureStep::Item | FailureStep::Announcement => true,
             })
@@ -171,6 +171,7 @@ impl<D: Deployment> Failure<D> {
                         self.open_records.set_pending_steps(attempt, &[], now).await?;
                         return Ok(false);
                     }
+                    // A later attempt has failed. Its open record has replaced this one, so there is nothing to do.
                     Ok(FailedItem::Superseded) => return Ok(true),
                     Err(error) => Err(error),
                 },

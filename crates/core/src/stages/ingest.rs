@@ -110,7 +110,7 @@ impl<D: Deployment> Ingest<D> {
         };
         match result {
             Ok(acknowledged) => acknowledged.into(),
-            Err(refused) => self.answer_with_problem(refused, original, request_id),
+            Err(problem) => self.answer_with_problem(problem, original, request_id),
         }
     }
 

@@ -118,9 +118,9 @@ impl<D: Deployment> Reconcile<D> {
             ..Report::default()
         };
         let budget = Budget::new(self.clock.now(), self.settings);
-        for (done, batch) in due.chunks(TABLE_BATCH).enumerate() {
+        for (batches_done, batch) in due.chunks(TABLE_BATCH).enumerate() {
             if budget.is_over(self.clock.now()) {
-                report.not_reached = due.len() - done * TABLE_BATCH;
+                report.not_reached = due.len() - batches_done * TABLE_BATCH;
                 break;
             }
             self.look_at(batch, &budget).await.into_iter().for_each(|result| report.count(result));

@@ -224,7 +224,7 @@ impl<D: Deployment> Redrive<D> {
     ) -> Result<Redriven, StageError> {
         let id = dead_letter.message_id.map(|id| id.to_string());
         self.dead_letters.send(&dead_letter.with_remark(remark.clone())).await?;
-        warn!(record.id = id, remark, "put a dead letter back on the dead-letter queue");
+        warn!(record.id = id, remark, "sent a dead letter to the dead-letter queue again");
         Ok(Redriven::ReturnedToDeadLetterQueue(remark))
     }
 }

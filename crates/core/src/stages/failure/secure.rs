@@ -55,8 +55,8 @@ impl<D: Deployment> Failure<D> {
         let id = message.message_id;
         // The archive is asked first to avoid a copy: ingest, or an archive stage whose reply was lost, may have stored
         // the payload there.
-        let early = self.archived(message).await;
-        if let Ok(Some(reference)) = early {
+        let already_archived = self.archived(message).await;
+        if let Ok(Some(reference)) = already_archived {
             return Ok(SecuredPayload::Archived(reference));
         }
         let cached = self.cache.payload(id).await;
@@ -79,6 +79,7 @@ impl<D: Deployment> Failure<D> {
         if let Some(reference) = corrupted {
             return Ok(SecuredPayload::Corrupted(reference));
         }
+        // A cache that could not be asked has not reported that the payload is absent.
         cached?;
         Ok(SecuredPayload::Missing)
     }

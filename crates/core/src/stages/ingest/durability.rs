@@ -25,16 +25,16 @@ pub(super) struct StoredPayload {
 }
 
 impl<D: Deployment> Ingest<D> {
-    /// Makes sure that the payload is durable, and returns its place. `cached` is the result of the write to the cache.
+    /// Makes sure that the payload is durable, and returns its place. `cache_result` is the result of the write to the cache.
     /// If that write succeeded, the place is the cache. Otherwise this function writes the payload to the archive.
     pub(super) async fn make_durable(
         &self,
-        cached: Result<(), StageError>,
+        cache_result: Result<(), StageError>,
         message: &InternalMessage,
         content: Bytes,
     ) -> Result<StoredPayload, Problem> {
         let id = message.message_id;
-        match cached {
+        match cache_result {
             Ok(()) => {
                 let redis_reference = Some(self.cache.reference(id));
                 let place = StorageContext { redis_reference, ..StorageContext::default() };

@@ -93,17 +93,17 @@ impl<D: Deployment> Ingest<D> {
         if let Some(record) = start
             && let Err(error) = self.workflow.start(&record.message, record.starts).await
         {
-            left(record.id(), &error, "left the workflow start to reconcile");
+            log_failed_effect(record.id(), &error, "left the workflow start to reconcile");
         }
         if let Some(id) = persist
             && let Err(error) = self.cache.persist(id).await
         {
-            left(id, &error, "left the expiry of an accepted payload to reconcile");
+            log_failed_effect(id, &error, "left the expiry of an accepted payload to reconcile");
         }
         if let Some(id) = unlink
             && let Err(error) = self.cache.unlink(id).await
         {
-            left(id, &error, "left a payload without a record to its expiry");
+            log_failed_effect(id, &error, "left a payload without a record to its expiry");
         }
         if let Some(rejected) = rejected {
             self.store_rejected_request(*rejected).await;
@@ -125,18 +125,18 @@ impl<D: Deployment> Ingest<D> {
         let mut summary = FailureSummary::new(vec![failure], 1, rejected_at, None);
         summary.kind = kind;
         let key = request.key(request_id.as_deref(), kind);
-        let kept = self.failed_store.preserve(&key, request.into_content()).await;
+        let preserved = self.failed_store.preserve(&key, request.into_content()).await;
         let mut remarks = Vec::new();
-        match kept {
+        match preserved {
             Ok(reference) => summary.payload_reference = Some(reference),
             Err(error) => remarks.push(format!("the request itself could not be preserved ({error})")),
         }
         let known = json!({"requestId": request_id, "rejectedAt": rejected_at});
         let dead_letter = DeadLetter { unfinished: remarks, ..DeadLetter::of_request(known, summary) };
         let queue = if kind == ErrorKind::Invalid { &self.rejected_requests } else { &self.dead_letters };
-        let told = queue.send(&dead_letter).await;
+        let reported = queue.send(&dead_letter).await;
         let (error_name, path, offset) = (problem.kind.error_name(), problem.path, problem.offset);
-        match told {
+        match reported {
             Ok(()) => {
                 warn!(request.id = request_id, error.name = error_name, path, offset, "rejected request");
             }
@@ -152,6 +152,6 @@ impl<D: Deployment> Ingest<D> {
     }
 }
 
-fn left(id: RecordId, error: &StageError, what: &'static str) {
+fn log_failed_effect(id: RecordId, error: &StageError, what: &'static str) {
     warn!(record.id = %id, error.name = error.name.as_str(), %error, "{what}");
 }

@@ -46,14 +46,15 @@ impl<D: Deployment> Ingest<D> {
             // abandoned.
             let put = pin!(self.cache.put(id, payload.content.clone()));
             match future::select(put, pin!(self.key_state(&key))).await {
-                Either::Left((cached, claim)) => (cached, claim.await),
-                Either::Right((holder @ Ok(KeyState::Free | KeyState::Expired(_)), put)) => {
-                    (put.await, holder)
+                Either::Left((cache_result, key_state)) => (cache_result, key_state.await),
+                Either::Right((key_state @ Ok(KeyState::Free | KeyState::Expired(_)), put)) => {
+                    (put.await, key_state)
                 }
-                Either::Right((holder, _)) => (Ok(()), holder),
+                // The key is claimed, or the look-up failed: the put is abandoned, and its result is not used.
+                Either::Right((key_state, _)) => (Ok(()), key_state),
             }
         };
-        let ((cached, holder), sha256) = hash_during(&payload.content, put_and_look_up).await;
+        let ((cache_result, key_state), sha256) = hash_during(&payload.content, put_and_look_up).await;
         let (content, payload) = describe(payload, sha256);
         let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
         // After the response, the payload is unlinked if another record holds the key or if the key could not be looked
@@ -61,12 +62,12 @@ impl<D: Deployment> Ingest<D> {
         // if the record is accepted or if the outcome is unknown.
         let unlink_id = Some(id);
         let refused = |problem: Problem| ProblemAnswer { problem, unlink: unlink_id };
-        let holder = holder.map_err(|error| {
+        let key_state = key_state.map_err(|error| {
             self.table_breaker.trip(self.clock.now());
             error!(error.name = error.name.as_str(), %error, "the idempotency table cannot be asked");
             refused(keys_unavailable())
         })?;
-        let replaces = match holder {
+        let replaces = match key_state {
             KeyState::Free => None,
             KeyState::Expired(claim) => Some(claim),
             KeyState::Claimed(claim) => {
@@ -76,7 +77,7 @@ impl<D: Deployment> Ingest<D> {
                 return Ok(repeated);
             }
         };
-        let stored = self.make_durable(cached, &message, content).await?;
+        let stored = self.make_durable(cache_result, &message, content).await?;
         let record = self.open_record(message, stored, Some(key));
         let claim = Claim::new(&record.message, record.durability, record.started_at);
         let accepted = self.open_records.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
@@ -101,6 +102,7 @@ impl<D: Deployment> Ingest<D> {
     /// Preserves the payload of a repeated request if the payload of the key's record was lost. Only the producer can
     /// replace a lost payload. A redrive then reads it from the failed bucket.
     async fn preserve_if_lost(&self, holder: RecordId, content: Bytes) -> Result<(), Problem> {
+        // If the table cannot be asked, the receipt is repeated without this step. The producer may repeat the request again.
         let open = self.open_records.find(holder).await.ok().flatten();
         let is_lost = open.is_some_and(|open| match open.state {
             OpenState::Failed { failure, .. } => failure.payload_reference.is_none(),

@@ -23,11 +23,11 @@ impl<D: Deployment> Ingest<D> {
         Request { context, meta_data, payload, .. }: Request,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let id = self.clock.mint();
-        let (cached, sha256) =
+        let (cache_result, sha256) =
             hash_during(&payload.content, self.cache.put(id, payload.content.clone())).await;
         let (content, payload) = describe(payload, sha256);
         let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
-        let stored = self.make_durable(cached, &message, content).await?;
+        let stored = self.make_durable(cache_result, &message, content).await?;
         let record = self.open_record(message, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);
         if self.open_without_claim(&record).await {

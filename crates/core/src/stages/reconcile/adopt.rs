@@ -116,7 +116,7 @@ impl<D: Deployment> Reconcile<D> {
                 self.cache.persist(attempt.record).await.map(drop)
             });
         if let Err(error) = kept.await {
-            warn!(error.name = error.name.as_str(), %error, "could not take the expiry off the payloads of acceptance markers");
+            warn!(error.name = error.name.as_str(), %error, "could not remove the expiry of the payloads of acceptance markers");
         }
     }
 

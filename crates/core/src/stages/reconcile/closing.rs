@@ -52,7 +52,11 @@ impl<D: Deployment> Reconcile<D> {
     }
 
     /// Closes a record that an operator has discarded.
-    pub(super) async fn close(&self, record: &OpenRecord, now: Timestamp) -> Result<LookResult, StageError> {
+    pub(super) async fn close_discarded(
+        &self,
+        record: &OpenRecord,
+        now: Timestamp,
+    ) -> Result<LookResult, StageError> {
         if !self.take_turn(record, now).await? {
             return Ok(LookResult::NotDue);
         }

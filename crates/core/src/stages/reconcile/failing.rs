@@ -36,7 +36,7 @@ impl<D: Deployment> Reconcile<D> {
         };
         let failed = FailedRecord::found(record.message.clone(), failure);
         let finished = self.failure_handler.handle(&failed).await?.finished;
-        warn!(record.id = %record.id(), attempt = record.attempt().number(), error.name = name.as_str(), finished, "had a failure handled");
+        warn!(record.id = %record.id(), attempt = record.attempt().number(), error.name = name.as_str(), finished, "invoked the failure function");
         Ok(if finished { LookResult::Failed } else { LookResult::Postponed })
     }
 

@@ -59,7 +59,7 @@ impl<D: Deployment> Reconcile<D> {
                 self.invoke_failure_function(&record, now, ErrorName::WorkflowIncomplete, "").await
             }
             (Some(ItemState::Failed { discarded: true, attempt }), _) if *attempt >= number => {
-                self.close(&record, now).await
+                self.close_discarded(&record, now).await
             }
             (_, OpenState::Failed { failure, .. }) => {
                 self.redrive_automatically(&record, failure, budget, now).await

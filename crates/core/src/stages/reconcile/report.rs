@@ -70,8 +70,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn count(&mut self, looked: LookResult) {
-        *match looked {
+    pub(super) fn count(&mut self, result: LookResult) {
+        *match result {
             LookResult::Started => &mut self.started,
             LookResult::Running => &mut self.running,
             LookResult::Closed => &mut self.closed,

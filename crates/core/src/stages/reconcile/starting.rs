@@ -45,6 +45,7 @@ impl<D: Deployment> Reconcile<D> {
         budget: &Budget,
         now: Timestamp,
     ) -> Result<LookResult, StageError> {
+        // No start was counted: the record was adopted from a marker, or reopened with a workflow that forgets names.
         if record.starts == 0 {
             return self.start_next(record, budget, now).await;
         }

@@ -19,7 +19,7 @@ impl<D: Deployment> Reconcile<D> {
             return;
         }
         if let Err(error) = self.cache.persist(record.id()).await {
-            warn!(record.id = %record.id(), error.name = error.name.as_str(), %error, "could not take the expiry off a payload");
+            warn!(record.id = %record.id(), error.name = error.name.as_str(), %error, "could not remove the expiry of a payload");
         }
     }
 
@@ -27,6 +27,7 @@ impl<D: Deployment> Reconcile<D> {
     /// open.
     pub(super) async fn renew_claim(&self, record: &OpenRecord, now: Timestamp) {
         let Some(key) = &record.key else { return };
+        // The claim is at least half its lifetime away from its expiry.
         if now.since(record.message.received_at) < CLAIM_LIFETIME / 2 {
             return;
         }
