@@ -125,9 +125,11 @@ fn an_offset_points_into_the_body() {
 
 #[test]
 fn an_offset_beside_a_metadata_path_points_into_the_body() {
-    let body = r#"{ "messageMetaData": {"messageType":"t",}, "messagePayload":1}"#;
+    let body = r#"{ "messagePayload":1, "messageMetaData": {"messageType":"t\ud800"} }"#;
     let problem = open_json(body).unwrap_err();
-    assert_eq!(problem.offset.map(|offset| &body[offset - 1..=offset]), Some(",}"), "{problem:?}");
+    let (metadata, escape) = (body.find("{\"messageType").unwrap(), body.find("\\ud800").unwrap());
+    let offset = problem.offset.unwrap();
+    assert!((metadata..escape + 8).contains(&offset), "{offset}: {problem:?}");
 }
 
 #[test]
