@@ -15,7 +15,15 @@ use custody_core::{
     message::{InternalMessage, MetaDataReference, StorageContext},
     ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
     record_id::RecordId,
-    stored_names::{SOURCE_PARTITIONS, source_partition_key},
+    stored_names::{
+        SOURCE_PARTITIONS,
+        attributes::{
+            ARCHIVED_AT, ATTEMPT, COMPLETED_AT, DATE_TIME, DISCARDED, FAILURE, MESSAGE_ID, MESSAGE_TYPE,
+            META_DATA_STORED_AT, PAYLOAD, REDRIVE, SOURCE_PARTITION, SOURCE_SYSTEM_ID, SOURCE_TRANSACTION_ID,
+            STATUS, STORAGE_CONTEXT,
+        },
+        source_partition_key,
+    },
 };
 use serde::Serialize;
 
@@ -46,11 +54,11 @@ impl DynamoTable {
         let mut item: Attributes =
             serde_dynamo::to_item(message).map_err(|error| unencodable(message, error))?;
         let meta_data = &message.meta_data;
-        let transaction = meta_data.source_transaction_id().map(|id| ("sourceTransactionID", id));
+        let transaction = meta_data.source_transaction_id().map(|id| (SOURCE_TRANSACTION_ID, id));
         for (name, value) in [
-            ("messageType", meta_data.message_type()),
-            ("sourceSystemID", meta_data.source_system_id()),
-            ("dateTime", meta_data.date_time()),
+            (MESSAGE_TYPE, meta_data.message_type()),
+            (SOURCE_SYSTEM_ID, meta_data.source_system_id()),
+            (DATE_TIME, meta_data.date_time()),
         ]
         .into_iter()
         .chain(transaction)
@@ -58,11 +66,11 @@ impl DynamoTable {
             item.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
         }
         item.insert(
-            "sourcePartition".to_owned(),
+            SOURCE_PARTITION.to_owned(),
             text(source_partition(meta_data.source_system_id(), message.message_id)),
         );
         // The identity of a record does not depend on the number of its attempts.
-        item.remove("redrive");
+        item.remove(REDRIVE);
         Ok(item)
     }
 }
@@ -85,9 +93,11 @@ impl DynamoTable {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("messageID", text(id))
-            .update_expression("SET metaDataStoredAt = if_not_exists(metaDataStoredAt, :now)")
-            .condition_expression("attribute_exists(messageID)")
+            .key(MESSAGE_ID, text(id))
+            .update_expression(format!(
+                "SET {META_DATA_STORED_AT} = if_not_exists({META_DATA_STORED_AT}, :now)"
+            ))
+            .condition_expression(format!("attribute_exists({MESSAGE_ID})"))
             .expression_attribute_values(":now", text(stored_at))
             .return_values(ReturnValue::UpdatedNew)
             .send()
@@ -95,7 +105,7 @@ impl DynamoTable {
             .map_err(|error| {
                 stage_error(&error, ErrorName::TableUnavailable, format!("store when item {id} was stored"))
             })?;
-        Ok(update.attributes.as_ref().and_then(|new| time(new, "metaDataStoredAt")).unwrap_or(stored_at))
+        Ok(update.attributes.as_ref().and_then(|new| time(new, META_DATA_STORED_AT)).unwrap_or(stored_at))
     }
 }
 
@@ -114,7 +124,7 @@ fn text(value: impl std::fmt::Display) -> AttributeValue {
 
 /// Returns the digest of the payload in a stored item.
 pub(crate) fn stored_digest(item: &Attributes) -> Option<&str> {
-    item.get("payload")?.as_m().ok()?.get("sha256")?.as_s().ok().map(String::as_str)
+    item.get(PAYLOAD)?.as_m().ok()?.get("sha256")?.as_s().ok().map(String::as_str)
 }
 
 impl RecordTable for DynamoTable {
@@ -126,14 +136,14 @@ impl RecordTable for DynamoTable {
         let id = message.message_id;
         let reference = MetaDataReference { table: self.table.clone(), primary_key: id };
         let mut item = Self::identity(message)?;
-        item.insert("status".to_owned(), text("RECEIVED"));
-        item.insert("metaDataStoredAt".to_owned(), text(stored_at));
+        item.insert(STATUS.to_owned(), text("RECEIVED"));
+        item.insert(META_DATA_STORED_AT.to_owned(), text(stored_at));
         let put = self
             .client
             .put_item()
             .table_name(&self.table)
             .set_item(Some(item))
-            .condition_expression("attribute_not_exists(messageID)")
+            .condition_expression(format!("attribute_not_exists({MESSAGE_ID})"))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
@@ -148,7 +158,7 @@ impl RecordTable for DynamoTable {
         };
         let digest = message.payload.sha256.to_string();
         if let Some(existing) = existing.filter(|item| stored_digest(item) == Some(digest.as_str())) {
-            let stored_at = match time(&existing, "metaDataStoredAt") {
+            let stored_at = match time(&existing, META_DATA_STORED_AT) {
                 Some(first) => first,
                 None => self.note_stored(id, stored_at).await?,
             };
@@ -170,13 +180,13 @@ impl RecordTable for DynamoTable {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("messageID", text(id))
-            .update_expression(
-                "SET #status = :completed, storageContext = :storage, archivedAt = :archived_at, \
-                 completedAt = :completed_at",
-            )
-            .condition_expression("payload.sha256 = :sha256 AND #status <> :completed")
-            .expression_attribute_names("#status", "status")
+            .key(MESSAGE_ID, text(id))
+            .update_expression(format!(
+                "SET #status = :completed, {STORAGE_CONTEXT} = :storage, {ARCHIVED_AT} = :archived_at, \
+                 {COMPLETED_AT} = :completed_at"
+            ))
+            .condition_expression(format!("{PAYLOAD}.sha256 = :sha256 AND #status <> :completed"))
+            .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":completed", text("COMPLETED"))
             .expression_attribute_values(":storage", attribute(message, &message.storage_context)?)
             .expression_attribute_values(":archived_at", text(times.archived_at))
@@ -192,8 +202,8 @@ impl RecordTable for DynamoTable {
         // The item was completed by an earlier call, or it is not the item of this record.
         if stored_digest(&existing) == Some(message.payload.sha256.to_string().as_str()) {
             return Ok(CompletionTimes {
-                archived_at: time(&existing, "archivedAt").unwrap_or(times.archived_at),
-                completed_at: time(&existing, "completedAt").unwrap_or(times.completed_at),
+                archived_at: time(&existing, ARCHIVED_AT).unwrap_or(times.archived_at),
+                completed_at: time(&existing, COMPLETED_AT).unwrap_or(times.completed_at),
             });
         }
         Err(StageError::new(
@@ -212,21 +222,21 @@ impl RecordTable for DynamoTable {
             .client
             .update_item()
             .table_name(&self.table)
-            .key("messageID", text(id))
-            .condition_expression(
-                "attribute_not_exists(#status) OR (#status <> :completed AND payload.sha256 = :sha256 \
-                 AND (attribute_not_exists(failure) OR failure.attempt < :attempt))",
-            )
+            .key(MESSAGE_ID, text(id))
+            .condition_expression(format!(
+                "attribute_not_exists(#status) OR (#status <> :completed AND {PAYLOAD}.sha256 = :sha256 \
+                 AND (attribute_not_exists({FAILURE}) OR {FAILURE}.attempt < :attempt))"
+            ))
             .expression_attribute_values(":attempt", AttributeValue::N(failure.attempt.to_string()))
             .expression_attribute_values(":sha256", text(message.payload.sha256))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":completed", text("COMPLETED"));
         let mut assignments = vec![
             "#status = :failed".to_owned(),
             "failedAt = :failed_at".to_owned(),
-            "failure = :failure".to_owned(),
-            "storageContext = :storage".to_owned(),
+            format!("{FAILURE} = :failure"),
+            format!("{STORAGE_CONTEXT} = :storage"),
         ];
         request = request
             .expression_attribute_values(":failed", text("FAILED"))
@@ -235,7 +245,7 @@ impl RecordTable for DynamoTable {
             .expression_attribute_values(":storage", attribute(message, &message.storage_context)?);
         // If the metadata stage never wrote an item, this update creates a complete one.
         let identity = Self::identity(message)?;
-        let rest = identity.into_iter().filter(|(name, _)| name != "messageID" && name != "storageContext");
+        let rest = identity.into_iter().filter(|(name, _)| name != MESSAGE_ID && name != STORAGE_CONTEXT);
         for (i, (name, value)) in rest.enumerate() {
             assignments.push(format!("#i{i} = if_not_exists(#i{i}, :i{i})"));
             request = request
@@ -267,17 +277,17 @@ impl RecordTable for DynamoTable {
     async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
         let operation = || format!("discard attempt {attempt}");
         let mut note = serde_json::to_value(discard).expect("a discard always serializes");
-        note["attempt"] = attempt.number().into();
+        note[ATTEMPT] = attempt.number().into();
         let note: AttributeValue = serde_dynamo::to_attribute_value(note)
             .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
         let update = self
             .client
             .update_item()
             .table_name(&self.table)
-            .key("messageID", text(attempt.record))
-            .update_expression("SET discarded = :discarded")
-            .condition_expression("#status = :failed AND failure.attempt <= :attempt")
-            .expression_attribute_names("#status", "status")
+            .key(MESSAGE_ID, text(attempt.record))
+            .update_expression(format!("SET {DISCARDED} = :discarded"))
+            .condition_expression(format!("#status = :failed AND {FAILURE}.attempt <= :attempt"))
+            .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":attempt", AttributeValue::N(attempt.number().to_string()))
             .expression_attribute_values(":failed", text("FAILED"))
             .expression_attribute_values(":discarded", note)
@@ -290,7 +300,7 @@ impl RecordTable for DynamoTable {
         let operation = || format!("read the states of {} records", records.len());
         let mut states = BTreeMap::new();
         let mut keys: Vec<Attributes> =
-            records.iter().map(|id| HashMap::from([("messageID".to_owned(), text(id))])).collect();
+            records.iter().map(|id| HashMap::from([(MESSAGE_ID.to_owned(), text(id))])).collect();
         // Keys that DynamoDB did not process, because the answer was too large or the table was busy, are requested
         // again.
         for _ in 0..MAX_BATCH_ROUNDS {
@@ -301,9 +311,9 @@ impl RecordTable for DynamoTable {
                 .set_keys(Some(keys))
                 .consistent_read(true)
                 .projection_expression(
-                    "messageID, #status, failure, discarded, storageContext, metaDataStoredAt, archivedAt, completedAt",
+                    format!("{MESSAGE_ID}, #status, {FAILURE}, {DISCARDED}, {STORAGE_CONTEXT}, {META_DATA_STORED_AT}, {ARCHIVED_AT}, {COMPLETED_AT}"),
                 )
-                .expression_attribute_names("#status", "status")
+                .expression_attribute_names("#status", STATUS)
                 .build()
                 .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
             let output = self
@@ -316,7 +326,7 @@ impl RecordTable for DynamoTable {
             for item in
                 output.responses.into_iter().filter_map(|mut tables| tables.remove(&self.table)).flatten()
             {
-                let id = item.get("messageID").and_then(|id| id.as_s().ok()).and_then(|id| id.parse().ok());
+                let id = item.get(MESSAGE_ID).and_then(|id| id.as_s().ok()).and_then(|id| id.parse().ok());
                 if let Some(id) = id {
                     states.insert(id, state(&item));
                 }
@@ -330,20 +340,17 @@ impl RecordTable for DynamoTable {
 
 /// Returns the field `attempt` of one of an item's maps.
 fn number(item: &Attributes, map: &str) -> Option<u32> {
-    item.get(map)?.as_m().ok()?.get("attempt")?.as_n().ok()?.parse().ok()
+    item.get(map)?.as_m().ok()?.get(ATTEMPT)?.as_n().ok()?.parse().ok()
 }
 
 /// Returns the state of a record from its item, or from a projection of its item.
 pub(crate) fn state(item: &Attributes) -> ItemState {
-    match item.get("status").and_then(|status| status.as_s().ok()).map(String::as_str) {
+    match item.get(STATUS).and_then(|status| status.as_s().ok()).map(String::as_str) {
         Some("COMPLETED") => ItemState::Completed(completed(item)),
         Some("FAILED") => {
-            let attempt = number(item, "failure").unwrap_or(1);
+            let attempt = number(item, FAILURE).unwrap_or(1);
             // A discard decides only about the attempt that it names and earlier ones. A later failure is undecided.
-            ItemState::Failed {
-                attempt,
-                discarded: number(item, "discarded").is_some_and(|of| of >= attempt),
-            }
+            ItemState::Failed { attempt, discarded: number(item, DISCARDED).is_some_and(|of| of >= attempt) }
         }
         _ => ItemState::Received,
     }
@@ -352,21 +359,18 @@ pub(crate) fn state(item: &Attributes) -> ItemState {
 /// Returns the values of a completed item that its announcements report.
 fn completed(item: &Attributes) -> CompletedItem {
     let context: StorageContext = item
-        .get("storageContext")
+        .get(STORAGE_CONTEXT)
         .and_then(|context| serde_dynamo::from_attribute_value(context.clone()).ok())
         .unwrap_or_default();
     // Defaults only: every completed item has these times, because they are written together with the state or before
     // it.
     let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
-    let completed_at = time(item, "completedAt").unwrap_or(epoch);
+    let completed_at = time(item, COMPLETED_AT).unwrap_or(epoch);
     CompletedItem {
         s3_reference: context.s3_reference,
         meta_data_reference: context.meta_data_reference,
-        stored_at: time(item, "metaDataStoredAt").unwrap_or(completed_at),
-        times: CompletionTimes {
-            archived_at: time(item, "archivedAt").unwrap_or(completed_at),
-            completed_at,
-        },
+        stored_at: time(item, META_DATA_STORED_AT).unwrap_or(completed_at),
+        times: CompletionTimes { archived_at: time(item, ARCHIVED_AT).unwrap_or(completed_at), completed_at },
     }
 }
 

@@ -21,6 +21,10 @@ use custody_core::{
     open_record::{FailureStep, IndexListing, OpenKind, OpenRecord},
     ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
     record_id::{PARTITIONS, RecordId},
+    stored_names::attributes::{
+        ATTEMPT, LOOK_AT, LOOKS, MESSAGE_ID, MISSING_SINCE, PARTITION, PENDING_STEPS, STARTED_AT, STARTS,
+        STATE,
+    },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -56,7 +60,7 @@ impl DynamoOpenRecords {
         self.client
             .update_item()
             .table_name(&self.open_table)
-            .key("messageID", text(attempt.record))
+            .key(MESSAGE_ID, text(attempt.record))
             .expression_attribute_values(":attempt", number(attempt.number()))
     }
 
@@ -67,7 +71,7 @@ impl DynamoOpenRecords {
             .put_item()
             .table_name(&self.open_table)
             .set_item(Some(item::encode(record)))
-            .condition_expression("attribute_not_exists(messageID)")
+            .condition_expression(format!("attribute_not_exists({MESSAGE_ID})"))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
@@ -92,7 +96,7 @@ impl DynamoOpenRecords {
             .table_name(&self.open_table)
             .index_name(DUE_INDEX)
             .key_condition_expression("#partition = :partition")
-            .expression_attribute_names("#partition", "partition")
+            .expression_attribute_names("#partition", PARTITION)
             .expression_attribute_values(":partition", text(kind.partition_key(partition)))
             .select(Select::AllProjectedAttributes)
             .into_paginator()
@@ -130,7 +134,7 @@ impl OpenRecords for DynamoOpenRecords {
             .client
             .get_item()
             .table_name(&self.open_table)
-            .key("messageID", text(id))
+            .key(MESSAGE_ID, text(id))
             .consistent_read(true)
             .send()
             .await
@@ -157,22 +161,23 @@ impl OpenRecords for DynamoOpenRecords {
 
     async fn take_turn(&self, seen: &OpenRecord, turn: Turn) -> Result<bool, StageError> {
         let operation = || format!("take the turn of open record {}", seen.id());
-        let mut assignments = "SET lookAt = :next, looks = looks + :one".to_owned();
-        let forget = if turn.is_missing { "" } else { " REMOVE missingSince" };
+        let counted = turn.start.map(|_| format!(", {STARTS} = {STARTS} + :one, {STARTED_AT} = :now"));
+        let assignments =
+            format!("SET {LOOK_AT} = :next, {LOOKS} = {LOOKS} + :one{}", counted.unwrap_or_default());
+        let forget = if turn.is_missing { String::new() } else { format!(" REMOVE {MISSING_SINCE}") };
         let mut update = self
             .update(seen.attempt())
-            .expression_attribute_names("#state", "state")
+            .expression_attribute_names("#state", STATE)
             .expression_attribute_values(":state", text(seen.kind().as_str()))
             .expression_attribute_values(":seen", item::time(seen.look_at))
             .expression_attribute_values(":next", item::time(turn.look_at))
             .expression_attribute_values(":one", number(1));
         if let Some(now) = turn.start {
-            assignments.push_str(", starts = starts + :one, startedAt = :now");
             update = update.expression_attribute_values(":now", item::time(now));
         }
         let update = update
-            .update_expression(assignments + forget)
-            .condition_expression("attempt = :attempt AND lookAt = :seen AND #state = :state")
+            .update_expression(assignments + &forget)
+            .condition_expression(format!("{ATTEMPT} = :attempt AND {LOOK_AT} = :seen AND #state = :state"))
             .send()
             .await;
         Ok(matches!(outcome_of(update, operation)?, ConditionalWrite::Written))
@@ -187,8 +192,10 @@ impl OpenRecords for DynamoOpenRecords {
         let operation = || format!("store since when the payload of attempt {attempt} is missing");
         let update = self
             .update(attempt)
-            .update_expression("SET missingSince = if_not_exists(missingSince, :now), lookAt = :next")
-            .condition_expression("attempt = :attempt")
+            .update_expression(format!(
+                "SET {MISSING_SINCE} = if_not_exists({MISSING_SINCE}, :now), {LOOK_AT} = :next"
+            ))
+            .condition_expression(format!("{ATTEMPT} = :attempt"))
             .expression_attribute_values(":now", item::time(now))
             .expression_attribute_values(":next", item::time(look_at))
             .return_values(ReturnValue::UpdatedNew)
@@ -196,7 +203,7 @@ impl OpenRecords for DynamoOpenRecords {
             .await;
         match update {
             Ok(updated) => {
-                let since = updated.attributes.as_ref().and_then(|new| item::time_of(new, "missingSince"));
+                let since = updated.attributes.as_ref().and_then(|new| item::time_of(new, MISSING_SINCE));
                 Ok(Some(since.unwrap_or(now)))
             }
             Err(error) => outcome_of::<(), _>(Err(error), operation).map(|_| None),
@@ -211,8 +218,8 @@ impl OpenRecords for DynamoOpenRecords {
             .put_item()
             .table_name(&self.open_table)
             .set_item(Some(item::encode(failed)))
-            .condition_expression("attempt = :attempt AND #state = :state")
-            .expression_attribute_names("#state", "state")
+            .condition_expression(format!("{ATTEMPT} = :attempt AND #state = :state"))
+            .expression_attribute_names("#state", STATE)
             .expression_attribute_values(":attempt", number(attempt.number()))
             .expression_attribute_values(":state", text(OpenKind::InProgress.as_str()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
@@ -236,9 +243,9 @@ impl OpenRecords for DynamoOpenRecords {
     ) -> Result<(), StageError> {
         let update = self
             .update(attempt)
-            .update_expression("SET pendingSteps = :steps, lookAt = :next")
-            .condition_expression("attempt = :attempt AND #state = :state")
-            .expression_attribute_names("#state", "state")
+            .update_expression(format!("SET {PENDING_STEPS} = :steps, {LOOK_AT} = :next"))
+            .condition_expression(format!("{ATTEMPT} = :attempt AND #state = :state"))
+            .expression_attribute_names("#state", STATE)
             .expression_attribute_values(":state", text(OpenKind::Failed.as_str()))
             .expression_attribute_values(":steps", item::steps(pending_steps))
             .expression_attribute_values(":next", item::time(look_at))
@@ -255,8 +262,8 @@ impl OpenRecords for DynamoOpenRecords {
             .put_item()
             .table_name(&self.open_table)
             .set_item(Some(item::encode(next)))
-            .condition_expression("attempt = :before AND #state = :state")
-            .expression_attribute_names("#state", "state")
+            .condition_expression(format!("{ATTEMPT} = :before AND #state = :state"))
+            .expression_attribute_names("#state", STATE)
             .expression_attribute_values(":before", number(attempt.number().saturating_sub(1)))
             .expression_attribute_values(":state", text(OpenKind::Failed.as_str()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
@@ -276,8 +283,8 @@ impl OpenRecords for DynamoOpenRecords {
             .client
             .delete_item()
             .table_name(&self.open_table)
-            .key("messageID", text(attempt.record))
-            .condition_expression("attribute_not_exists(messageID) OR attempt = :attempt")
+            .key(MESSAGE_ID, text(attempt.record))
+            .condition_expression(format!("attribute_not_exists({MESSAGE_ID}) OR {ATTEMPT} = :attempt"))
             .expression_attribute_values(":attempt", number(attempt.number()))
             .send()
             .await;

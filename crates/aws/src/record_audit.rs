@@ -9,6 +9,10 @@ use custody_core::{
     error::{ErrorName, StageError},
     ports::ItemState,
     record_id::RecordId,
+    stored_names::attributes::{
+        ARCHIVED_AT, COMPLETED_AT, DISCARDED, FAILED_AT, FAILURE, MESSAGE_ID, META_DATA_STORED_AT, PAYLOAD,
+        STATUS, STORAGE_CONTEXT,
+    },
 };
 
 use crate::{
@@ -18,9 +22,22 @@ use crate::{
     record_index::RecordIndex,
 };
 
-/// The attributes that an audit reads.
-const AUDITED: &str = "messageID, #status, payload, failure, discarded, storageContext, metaDataStoredAt, \
-                       archivedAt, completedAt, failedAt";
+/// Returns the attributes that an audit reads.
+fn audited() -> String {
+    let attributes = [
+        MESSAGE_ID,
+        "#status",
+        PAYLOAD,
+        FAILURE,
+        DISCARDED,
+        STORAGE_CONTEXT,
+        META_DATA_STORED_AT,
+        ARCHIVED_AT,
+        COMPLETED_AT,
+        FAILED_AT,
+    ];
+    attributes.join(", ")
+}
 
 /// What an item reports of its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +88,8 @@ impl RecordIndex {
             .scan()
             .table_name(&self.table)
             .consistent_read(true)
-            .projection_expression(AUDITED)
-            .expression_attribute_names("#status", "status")
+            .projection_expression(audited())
+            .expression_attribute_names("#status", STATUS)
             .set_exclusive_start_key(cursor.map(|cursor| cursor.0))
             .send()
             .await
@@ -96,7 +113,7 @@ impl RecordIndex {
     ) -> Result<BTreeMap<RecordId, AuditedItem>, StageError> {
         let operation = || format!("read the items of {} records", records.len());
         let mut items = BTreeMap::new();
-        let key = |id: &RecordId| ("messageID".to_owned(), AttributeValue::S(id.to_string()));
+        let key = |id: &RecordId| (MESSAGE_ID.to_owned(), AttributeValue::S(id.to_string()));
         let mut keys: Vec<_> = records.iter().map(|id| Attributes::from([key(id)])).collect();
         for _ in 0..MAX_BATCH_ROUNDS {
             if keys.is_empty() {
@@ -105,8 +122,8 @@ impl RecordIndex {
             let request = KeysAndAttributes::builder()
                 .set_keys(Some(keys))
                 .consistent_read(true)
-                .projection_expression(AUDITED)
-                .expression_attribute_names("#status", "status")
+                .projection_expression(audited())
+                .expression_attribute_names("#status", STATUS)
                 .build()
                 .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
             let read = self.client.batch_get_item().request_items(&self.table, request).send().await;
@@ -123,19 +140,19 @@ impl RecordIndex {
 }
 
 fn key(item: &Attributes) -> String {
-    item.get("messageID").and_then(|id| id.as_s().ok()).cloned().unwrap_or_default()
+    item.get(MESSAGE_ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default()
 }
 
 fn decode(item: &Attributes) -> Option<AuditedItem> {
     let map = |name: &str| item.get(name).and_then(|value| value.as_m().ok());
-    let discarded = map("discarded").and_then(|discard| time(discard, "at"));
-    let reference = map("failure").and_then(|failure| failure.get("payloadReference"));
+    let discarded = map(DISCARDED).and_then(|discard| time(discard, "at"));
+    let reference = map(FAILURE).and_then(|failure| failure.get("payloadReference"));
     Some(AuditedItem {
         id: key(item).parse().ok()?,
         sha256: Sha256::from_hex(stored_digest(item)?)?,
-        size_bytes: map("payload")?.get("size")?.as_n().ok()?.parse().ok()?,
+        size_bytes: map(PAYLOAD)?.get("size")?.as_n().ok()?.parse().ok()?,
         state: state(item),
-        failed_at: time(item, "failedAt"),
+        failed_at: time(item, FAILED_AT),
         discarded_at: discarded,
         is_secure: reference.is_some_and(AttributeValue::is_m),
     })

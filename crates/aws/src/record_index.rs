@@ -10,6 +10,10 @@ use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     record_id::RecordId,
+    stored_names::attributes::{
+        MESSAGE_ID, MESSAGE_TYPE, RECEIVED_AT, SOURCE_PARTITION, SOURCE_SYSTEM_ID, SOURCE_TRANSACTION_ID,
+        STATUS,
+    },
 };
 use futures_util::future::try_join_all;
 use serde::Serialize;
@@ -80,8 +84,8 @@ impl Lookup {
     /// Returns the name of the index, the name of its partition key, and the partitions that contain the records.
     fn partitions(&self) -> (&'static str, &'static str, Vec<String>) {
         match self {
-            Self::Source(id) => ("BySourceSystem", "sourcePartition", source_partitions(id)),
-            Self::Transaction(id) => ("BySourceTransaction", "sourceTransactionID", vec![id.clone()]),
+            Self::Source(id) => ("BySourceSystem", SOURCE_PARTITION, source_partitions(id)),
+            Self::Transaction(id) => ("BySourceTransaction", SOURCE_TRANSACTION_ID, vec![id.clone()]),
         }
     }
 }
@@ -123,7 +127,7 @@ impl RecordIndex {
             .client
             .get_item()
             .table_name(&self.table)
-            .key("messageID", AttributeValue::S(id.to_string()))
+            .key(MESSAGE_ID, AttributeValue::S(id.to_string()))
             .consistent_read(true)
             .send()
             .await
@@ -150,7 +154,9 @@ impl RecordIndex {
             .query()
             .table_name(&self.table)
             .index_name(index)
-            .key_condition_expression("#attribute = :partition AND receivedAt BETWEEN :from AND :to")
+            .key_condition_expression(format!(
+                "#attribute = :partition AND {RECEIVED_AT} BETWEEN :from AND :to"
+            ))
             .expression_attribute_names("#attribute", attribute)
             .expression_attribute_values(":partition", AttributeValue::S(partition))
             .expression_attribute_values(":from", AttributeValue::S(from))
@@ -189,12 +195,12 @@ fn merge(partitions: Vec<Vec<IndexedRecord>>, limit: usize) -> FoundRecords {
 fn indexed(item: &Attributes) -> Option<IndexedRecord> {
     let text = |name: &str| Some(item.get(name)?.as_s().ok()?.clone());
     Some(IndexedRecord {
-        message_id: text("messageID")?.parse().ok()?,
-        received_at: time(item, "receivedAt")?,
-        status: text("status")?,
-        source_system_id: text("sourceSystemID")?,
-        source_transaction_id: text("sourceTransactionID"),
-        message_type: text("messageType")?,
+        message_id: text(MESSAGE_ID)?.parse().ok()?,
+        received_at: time(item, RECEIVED_AT)?,
+        status: text(STATUS)?,
+        source_system_id: text(SOURCE_SYSTEM_ID)?,
+        source_transaction_id: text(SOURCE_TRANSACTION_ID),
+        message_type: text(MESSAGE_TYPE)?,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The names under which things are stored: keys in the cache and in S3, names of executions, partitions of indexes.
+//! The names under which things are stored: keys in the cache and in S3, names of executions, partitions of indexes, and
+//! [`attributes`] of items.
 //!
 //! *Invariant:* every name is a function of the thing that it names, so that a repeated write or start has the same name as
 //! the first.
@@ -16,6 +17,8 @@
 //! | workflow | `<messageID>-<attempt>-<start>` | execution |
 //! | open-record table | `<kind>#<partition>` | partition of the index |
 //! | record table | `<sourceSystemID>#<partition>` | partition of the index `BySourceSystem` |
+
+pub mod attributes;
 
 use crate::{attempt::Attempt, clock::Timestamp, digest::Sha256, open_record::OpenKind, record_id::RecordId};
 

@@ -9,6 +9,7 @@ use custody_core::{
     error::{ErrorName, StageError},
     idempotency::{self, Claim, IdempotencyKey},
     record_id::RecordId,
+    stored_names::attributes::{CLAIM, EXPIRES_AT, IDEMPOTENCY_KEY, MESSAGE_ID, TIME_TO_LIVE},
 };
 
 use super::{
@@ -22,18 +23,18 @@ use crate::{
 
 pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
     Attributes::from([
-        ("idempotencyKey".to_owned(), text(key)),
-        ("messageID".to_owned(), text(claim.message_id)),
-        ("expiresAt".to_owned(), time(claim.expires_at)),
-        ("timeToLive".to_owned(), number(time_to_live(claim.removable_at()))),
-        ("claim".to_owned(), text(serde_json::to_string(claim).expect("a claim always serializes"))),
+        (IDEMPOTENCY_KEY.to_owned(), text(key)),
+        (MESSAGE_ID.to_owned(), text(claim.message_id)),
+        (EXPIRES_AT.to_owned(), time(claim.expires_at)),
+        (TIME_TO_LIVE.to_owned(), number(time_to_live(claim.removable_at()))),
+        (CLAIM.to_owned(), text(serde_json::to_string(claim).expect("a claim always serializes"))),
     ])
 }
 
 pub(super) fn decode(item: &Attributes) -> Option<Claim> {
-    let claim: Claim = serde_json::from_str(text_of(item, "claim")?).ok()?;
+    let claim: Claim = serde_json::from_str(text_of(item, CLAIM)?).ok()?;
     // The attribute `expiresAt` is later than the time in the JSON text if the claim was renewed.
-    Some(Claim { expires_at: time_of(item, "expiresAt")?, ..claim })
+    Some(Claim { expires_at: time_of(item, EXPIRES_AT)?, ..claim })
 }
 
 fn time_to_live(removable_at: Timestamp) -> i64 {
@@ -54,7 +55,7 @@ impl DynamoOpenRecords {
             .client
             .get_item()
             .table_name(&self.claims_table)
-            .key("idempotencyKey", text(key))
+            .key(IDEMPOTENCY_KEY, text(key))
             .consistent_read(true)
             .send()
             .await
@@ -73,9 +74,9 @@ impl DynamoOpenRecords {
             .client
             .update_item()
             .table_name(&self.claims_table)
-            .key("idempotencyKey", text(key))
-            .update_expression("SET expiresAt = :until, timeToLive = :seconds")
-            .condition_expression("messageID = :holder AND expiresAt < :until")
+            .key(IDEMPOTENCY_KEY, text(key))
+            .update_expression(format!("SET {EXPIRES_AT} = :until, {TIME_TO_LIVE} = :seconds"))
+            .condition_expression(format!("{MESSAGE_ID} = :holder AND {EXPIRES_AT} < :until"))
             .expression_attribute_values(":holder", text(holder))
             .expression_attribute_values(":until", time(until))
             .expression_attribute_values(":seconds", number(seconds))

@@ -8,6 +8,10 @@ use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
     open_record::{FailureStep, IndexEntry, OpenKind, OpenRecord, OpenState},
+    stored_names::attributes::{
+        ATTEMPT, DURABILITY, FAILURE, IDEMPOTENCY_KEY, LOOK_AT, LOOKS, MESSAGE, MESSAGE_ID, MISSING_SINCE,
+        PARTITION, PENDING_STEPS, STARTED_AT, STARTS, STATE,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -43,38 +47,38 @@ fn named<T: DeserializeOwned>(name: &str) -> Option<T> {
 pub(super) fn encode(record: &OpenRecord) -> Attributes {
     let id = record.id();
     let mut item = Attributes::from([
-        ("messageID".to_owned(), text(id)),
-        ("attempt".to_owned(), number(record.attempt().number())),
-        ("state".to_owned(), text(record.kind().as_str())),
-        ("partition".to_owned(), text(record.kind().partition_key(id.partition()))),
-        ("lookAt".to_owned(), time(record.look_at)),
-        ("looks".to_owned(), number(record.looks)),
-        ("starts".to_owned(), number(record.starts)),
-        ("startedAt".to_owned(), time(record.started_at)),
-        ("durability".to_owned(), text(name_of(&record.durability))),
-        ("message".to_owned(), text(record.message.to_json())),
+        (MESSAGE_ID.to_owned(), text(id)),
+        (ATTEMPT.to_owned(), number(record.attempt().number())),
+        (STATE.to_owned(), text(record.kind().as_str())),
+        (PARTITION.to_owned(), text(record.kind().partition_key(id.partition()))),
+        (LOOK_AT.to_owned(), time(record.look_at)),
+        (LOOKS.to_owned(), number(record.looks)),
+        (STARTS.to_owned(), number(record.starts)),
+        (STARTED_AT.to_owned(), time(record.started_at)),
+        (DURABILITY.to_owned(), text(name_of(&record.durability))),
+        (MESSAGE.to_owned(), text(record.message.to_json())),
     ]);
     if let Some(key) = &record.key {
-        item.insert("idempotencyKey".to_owned(), text(key));
+        item.insert(IDEMPOTENCY_KEY.to_owned(), text(key));
     }
     if let Some(since) = record.missing_since {
-        item.insert("missingSince".to_owned(), time(since));
+        item.insert(MISSING_SINCE.to_owned(), time(since));
     }
     if let OpenState::Failed { failure, pending_steps } = &record.state {
         let failure = serde_json::to_string(failure).expect("a summary always serializes");
-        item.insert("failure".to_owned(), text(failure));
-        item.insert("pendingSteps".to_owned(), steps(pending_steps));
+        item.insert(FAILURE.to_owned(), text(failure));
+        item.insert(PENDING_STEPS.to_owned(), steps(pending_steps));
     }
     item
 }
 
 pub(super) fn decode(item: &Attributes) -> Option<OpenRecord> {
-    let state = match text_of(item, "state")? {
+    let state = match text_of(item, STATE)? {
         state if state == OpenKind::InProgress.as_str() => OpenState::InProgress,
         state if state == OpenKind::Failed.as_str() => OpenState::Failed {
-            failure: serde_json::from_str(text_of(item, "failure")?).ok()?,
+            failure: serde_json::from_str(text_of(item, FAILURE)?).ok()?,
             pending_steps: item
-                .get("pendingSteps")?
+                .get(PENDING_STEPS)?
                 .as_l()
                 .ok()?
                 .iter()
@@ -83,22 +87,22 @@ pub(super) fn decode(item: &Attributes) -> Option<OpenRecord> {
         },
         _ => return None,
     };
-    let key = item.get("idempotencyKey").map(|key| named(key.as_s().ok()?));
+    let key = item.get(IDEMPOTENCY_KEY).map(|key| named(key.as_s().ok()?));
     Some(OpenRecord {
-        message: serde_json::from_str(text_of(item, "message")?).ok()?,
-        durability: named(text_of(item, "durability")?)?,
-        starts: number_of(item, "starts")?,
-        started_at: time_of(item, "startedAt")?,
-        look_at: time_of(item, "lookAt")?,
-        looks: number_of(item, "looks")?,
+        message: serde_json::from_str(text_of(item, MESSAGE)?).ok()?,
+        durability: named(text_of(item, DURABILITY)?)?,
+        starts: number_of(item, STARTS)?,
+        started_at: time_of(item, STARTED_AT)?,
+        look_at: time_of(item, LOOK_AT)?,
+        looks: number_of(item, LOOKS)?,
         key: key.flatten(),
-        missing_since: time_of(item, "missingSince"),
+        missing_since: time_of(item, MISSING_SINCE),
         state,
     })
 }
 
 pub(super) fn index_entry(item: &Attributes) -> Option<IndexEntry> {
-    Some(IndexEntry { look_at: time_of(item, "lookAt")?, id: text_of(item, "messageID")?.parse().ok()? })
+    Some(IndexEntry { look_at: time_of(item, LOOK_AT)?, id: text_of(item, MESSAGE_ID)?.parse().ok()? })
 }
 
 pub(super) fn text_of<'a>(item: &'a Attributes, name: &str) -> Option<&'a str> {

@@ -17,6 +17,7 @@ use custody_core::{
     idempotency::{Claim, ClaimRequest},
     open_record::OpenRecord,
     ports::Acceptance,
+    stored_names::attributes::{EXPIRES_AT, IDEMPOTENCY_KEY, MESSAGE_ID},
 };
 
 use super::{
@@ -94,18 +95,18 @@ impl DynamoOpenRecords {
         let open = Put::builder()
             .table_name(&self.open_table)
             .set_item(Some(item::encode(record)))
-            .condition_expression("attribute_not_exists(messageID)")
+            .condition_expression(format!("attribute_not_exists({MESSAGE_ID})"))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let mut claim = Put::builder()
             .table_name(&self.claims_table)
             .set_item(Some(claim::encode(&request.key, &request.claim)))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         claim = match &request.replaces {
-            None => claim.condition_expression("attribute_not_exists(idempotencyKey)"),
+            None => claim.condition_expression(format!("attribute_not_exists({IDEMPOTENCY_KEY})")),
             // DynamoDB may remove an expired claim at any moment, so an absent claim is also accepted.
             Some(replaced) => claim
                 .condition_expression(
-                    "attribute_not_exists(idempotencyKey) OR (messageID = :replaced AND expiresAt = :expired)",
+                    format!("attribute_not_exists({IDEMPOTENCY_KEY}) OR ({MESSAGE_ID} = :replaced AND {EXPIRES_AT} = :expired)"),
                 )
                 .expression_attribute_values(":replaced", text(replaced.message_id))
                 .expression_attribute_values(":expired", time(replaced.expires_at)),
