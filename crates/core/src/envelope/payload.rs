@@ -14,7 +14,7 @@ use crate::{
 
 /// The maximum nesting of a JSON payload. The payload is archived as bytes, but its consumers parse it, and common
 /// readers stop at a few hundred to a thousand levels.
-const MAX_DEPTH: usize = 512;
+pub(super) const MAX_DEPTH: usize = 512;
 
 pub(super) const OCTETS: &str = "application/octet-stream";
 const TEXT: &str = "text/plain; charset=utf-8";

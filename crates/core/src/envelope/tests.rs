@@ -119,8 +119,10 @@ fn a_rejected_request_is_told_why_and_where() {
 fn an_offset_points_into_the_body() {
     let body = r#"{"messageMetaData":{"messageType" "t"},"messagePayload":1}"#;
     assert_eq!(open_json(body).unwrap_err().offset, Some(34));
-    let body = format!("{{{META},\"messagePayload\":\"ab!d\",\"payloadEncoding\":\"base64\"}}");
-    assert_eq!(open_json(&body).unwrap_err().offset, Some(2));
+    for (text, offset) in [("ab!d", 2), ("a+/!", 3), ("abcde", 5)] {
+        let body = format!("{{{META},\"messagePayload\":\"{text}\",\"payloadEncoding\":\"base64\"}}");
+        assert_eq!(open_json(&body).unwrap_err().offset, Some(offset), "{text}");
+    }
 }
 
 #[test]
@@ -130,6 +132,18 @@ fn an_offset_beside_a_metadata_path_points_into_the_body() {
     let (metadata, escape) = (body.find("{\"messageType").unwrap(), body.find("\\ud800").unwrap());
     let offset = problem.offset.unwrap();
     assert!((metadata..escape + 8).contains(&offset), "{offset}: {problem:?}");
+}
+
+#[test]
+fn a_json_payload_nests_at_most_as_deep_as_readers_can() {
+    let nested = |depth: usize| {
+        let payload = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        open_json(&format!("{{{META},\"messagePayload\":{payload}}}"))
+            .map(drop)
+            .map_err(|problem| problem.kind)
+    };
+    assert_eq!(nested(payload::MAX_DEPTH), Ok(()));
+    assert_eq!(nested(payload::MAX_DEPTH + 1), Err(ProblemKind::MalformedRequest));
 }
 
 #[test]
