@@ -1,5 +1,7 @@
 //! Tests of the archive stage: it reads the payload from the store that has it.
 
+use bytes::Bytes;
+
 use crate::{
     error::ErrorName,
     ports::{FailedStore as _, PayloadCache as _},
@@ -79,6 +81,28 @@ async fn the_failed_bucket_makes_up_for_a_cached_payload_that_was_altered() {
     world.cache.corrupt(record.id(), b"altered");
     world.archive_stage().run(&record.message).await.unwrap();
     assert_eq!(world.archive.content(&record.id().archive_key()).unwrap(), PAYLOAD);
+}
+
+#[tokio::test]
+async fn a_preserved_payload_that_was_altered_does_not_hide_a_cache_that_may_have_the_right_one() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    let altered = Bytes::from_static(b"altered");
+    world.failed_store.preserve(&record.id().preserved_key(), altered).await.unwrap();
+    world.cache.fail_with(Some(ErrorName::CacheUnavailable));
+    let error = world.archive_stage().run(&record.message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::CacheUnavailable, "the cache may answer the next try: {error}");
+}
+
+#[tokio::test]
+async fn an_archived_object_of_the_same_size_with_other_bytes_is_a_conflict() {
+    let world = World::default();
+    let mut message = accepted(&world).await.message;
+    let receipt = world.archive_stage().run(&message).await.unwrap();
+    world.archive.insert_unconditionally(&message.message_id.archive_key(), &PAYLOAD.to_ascii_uppercase());
+    message.storage_context.s3_reference = Some(receipt.s3_reference);
+    let error = world.archive_stage().run(&message).await.unwrap_err();
+    assert_eq!(error.name, ErrorName::ArchiveConflict, "{error}");
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! Tests of the failure stage: it secures the payload before it reports the failure, confirms the loss of a payload at
 //! a second look, and lists pending steps.
 
-use std::time::Duration;
+use std::{
+    future::{Future as _, poll_fn},
+    task::Poll,
+    time::Duration,
+};
 
 use crate::{
     clock::Clock as _,
@@ -45,6 +49,30 @@ async fn a_failed_record_is_preserved_marked_told_of_and_stays_open() {
 
     assert!(fail(&world, &record.message, "AccessDenied").await, "handling may be repeated");
     assert_eq!((world.dead_letters.all().len(), world.topic.published().len()), (1, 1), "and reports once");
+}
+
+#[tokio::test]
+async fn a_failure_whose_process_dies_at_once_is_looked_at_again_and_reports_where_the_payload_is() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    let id = record.id();
+    let turn = crate::ports::Turn::until(world.clock.now());
+    assert!(world.open_records.take_turn(&record, turn).await.unwrap());
+    let stage = world.failure(MANUAL);
+    let mut handling = Box::pin(stage.run(failure(&record.message, "metadata", "AccessDenied")));
+    let is_failed = || matches!(world.open_records.get(id).unwrap().state, OpenState::Failed { .. });
+    while !is_failed() {
+        let is_done = poll_fn(|context| Poll::Ready(handling.as_mut().poll(context).is_ready())).await;
+        assert!(!is_done, "the open record fails before the steps are done");
+    }
+    drop(handling);
+    let open = world.open_records.get(id).unwrap();
+    assert_eq!((open.look_at, open.looks), (world.clock.now().after(Duration::from_mins(2)), 0));
+    let context = &open.message.storage_context;
+    assert!(context.redis_reference.is_none() && context.s3_reference.is_none());
+    let OpenState::Failed { failure, pending_steps } = &open.state else { unreachable!() };
+    assert_eq!(failure.payload_reference.as_ref().unwrap().key, id.preserved_key());
+    assert_eq!(pending_steps.len(), 4, "item, unlink, dead letter, announcement");
 }
 
 #[tokio::test]
