@@ -279,3 +279,17 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_seen_at_one_of_its_ends(
         assert_eq!(open.missing_since, None, "with a delay of {delay}");
     }
 }
+
+#[tokio::test]
+async fn a_failed_record_that_is_archived_reports_its_archive_object_and_copies_nothing() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    let receipt = world.archive_stage().run(&record.message).await.unwrap();
+    let mut failed = failure(&record.message, "metadata", "AccessDenied");
+    failed.archive = Some(receipt.clone());
+    assert!(world.failure(MANUAL).run(failed).await.unwrap().finished);
+    let context = world.open_records.get(record.id()).unwrap().message.storage_context;
+    assert_eq!(context.s3_reference, Some(receipt.s3_reference));
+    assert!(context.persistence.s3 && !context.persistence.meta_data && context.redis_reference.is_none());
+    assert!(world.failed_store.objects().is_empty() && !world.cache.holds(record.id()));
+}

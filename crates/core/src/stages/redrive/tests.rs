@@ -1,5 +1,7 @@
 //! Tests of the redrive stage: a failed record gets its next attempt exactly once.
 
+use serde_json::json;
+
 use crate::{
     clock::Clock as _,
     dead_letter::DeadLetter,
@@ -7,11 +9,15 @@ use crate::{
     open_record::{OpenRecord, OpenState},
     ports::{CompletionTimes, Discard, OpenRecords as _, RecordTable as _},
     redrive_policy::RedrivePolicy,
+    sqs_event::SqsEvent,
     stages::{
-        redrive::Redriven,
+        redrive::{FORCE_ATTRIBUTE, Redriven},
         scenarios::{accepted, failure},
     },
-    testing::world::{POLICY, SETTINGS, World},
+    testing::{
+        samples,
+        world::{POLICY, SETTINGS, World},
+    },
 };
 
 const MANUAL: RedrivePolicy = RedrivePolicy { automatic: false, ..POLICY };
@@ -174,4 +180,83 @@ async fn a_discarded_record_that_two_deliveries_insist_on_is_started_once() {
         assert_eq!(world.workflow.names(), [record.attempt().next().execution_name(1)]);
         assert_eq!(world.workflow.repeated(), 0);
     }
+}
+
+/// A batch of one message of the redrive queue.
+fn batch(dead_letter: &DeadLetter, force: Option<&str>) -> SqsEvent {
+    let attributes =
+        force.map_or_else(|| json!({}), |force| json!({FORCE_ATTRIBUTE: {"stringValue": force}}));
+    let message = json!({
+        "messageId": "m-1", "body": json!(dead_letter).to_string(), "messageAttributes": attributes,
+    });
+    serde_json::from_value(json!({"Records": [message]})).unwrap()
+}
+
+#[tokio::test]
+async fn only_the_attribute_force_with_the_value_true_forces_a_redrive() {
+    for (force, is_redriven) in [(None, false), (Some("false"), false), (Some("true"), true)] {
+        let world = World::default();
+        let (record, mut dead_letter) = failed(&world).await;
+        let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+        world.record_table.discard(record.attempt(), &discard).await.unwrap();
+        world.open_records.close(record.attempt()).await.unwrap();
+        dead_letter.parked = false;
+        let response = world.redrive().run(batch(&dead_letter, force)).await;
+        assert!(response.batch_item_failures.is_empty());
+        assert_eq!(world.open_records.get(record.id()).is_some(), is_redriven, "{force:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_delivery_starts_what_the_first_one_could_not() {
+    let world = World::default();
+    let (record, dead_letter) = failed(&world).await;
+    world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
+    let next = record.attempt().next();
+    assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::InProgress(next));
+    world.workflow.fail_with(None);
+    assert_eq!(redrive(&world, &dead_letter, false).await, Redriven::InProgress(next));
+    assert_eq!(world.workflow.names(), [next.execution_name(1)]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_an_attempt_that_has_not_begun_comes_back() {
+    let world = World::default();
+    let (record, mut dead_letter) = failed(&world).await;
+    dead_letter.failure.attempt = 2;
+    let outcome = redrive(&world, &dead_letter, true).await;
+    assert!(
+        matches!(&outcome, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("attempt 1 of the record has not failed")),
+        "{outcome:?}"
+    );
+    assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_superseded_by_the_item_of_a_later_attempt() {
+    let world = World::default();
+    let (record, dead_letter) = failed(&world).await;
+    redrive(&world, &dead_letter, false).await;
+    let second = world.open_records.get(record.id()).unwrap();
+    world.failure(MANUAL).run(failure(&second.message, "archive", "AccessDenied")).await.unwrap();
+    let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+    world.record_table.discard(second.attempt(), &discard).await.unwrap();
+    world.open_records.close(second.attempt()).await.unwrap();
+    assert_eq!(redrive(&world, &dead_letter, true).await, Redriven::Superseded);
+}
+
+#[tokio::test]
+async fn a_dead_letter_with_the_message_of_another_record_reopens_nothing() {
+    let world = World::default();
+    let (record, mut dead_letter) = failed(&world).await;
+    let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+    world.record_table.discard(record.attempt(), &discard).await.unwrap();
+    world.open_records.close(record.attempt()).await.unwrap();
+    dead_letter.request["messageID"] = samples::record_id().to_string().into();
+    let outcome = redrive(&world, &dead_letter, true).await;
+    assert!(
+        matches!(&outcome, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("no message")),
+        "{outcome:?}"
+    );
+    assert!(world.open_records.all().is_empty());
 }
