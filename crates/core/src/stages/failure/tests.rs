@@ -293,3 +293,12 @@ async fn a_failed_record_that_is_archived_reports_its_archive_object_and_copies_
     assert!(context.persistence.s3 && !context.persistence.meta_data && context.redis_reference.is_none());
     assert!(world.failed_store.objects().is_empty() && !world.cache.holds(record.id()));
 }
+
+#[tokio::test]
+async fn another_object_under_the_records_key_does_not_keep_the_payload_from_being_preserved() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive.insert_unconditionally(&record.id().archive_key(), b"other");
+    assert!(fail(&world, &record.message, "ArchiveConflict").await);
+    assert_eq!(world.failed_store.objects()[&record.id().preserved_key()], PAYLOAD);
+}

@@ -34,6 +34,9 @@ async fn a_receipt_waits_for_payload_and_acceptance_and_for_nothing_else() {
     assert_eq!(receipt.durability, Durability::Replicated);
     assert!(world.cache.holds(id) && world.open_records.get(id).is_some());
     assert!(!world.cache.is_persisted(id), "taking the expiry off comes after the response");
+    let context = world.open_records.get(id).unwrap().message.storage_context;
+    assert_eq!(context.redis_reference, Some(world.cache.reference(id)), "archive finds the payload");
+    assert!(context.s3_reference.is_none() && !context.persistence.s3);
     assert!(world.workflow.names().is_empty(), "starting the workflow comes after the response");
 
     ingest.follow_up(answer.follow_up).await;
