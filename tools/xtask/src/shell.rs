@@ -19,9 +19,8 @@ pub(crate) fn run_cargo(command: Cmd<'_>) -> anyhow::Result<()> {
 
 /// Returns a cargo command to be run with further settings.
 pub(crate) fn cargo(command: Cmd<'_>) -> Command {
-    let shell_folder = workspace::root();
     let mut command = Command::from(without_own_variables(command));
-    command.current_dir(shell_folder);
+    command.current_dir(workspace::root());
     command
 }
 

@@ -1,11 +1,11 @@
 //! The names of the ports.
 
-use strum::{Display, EnumIter};
+use strum::Display;
 
 use crate::error::ErrorName;
 
 /// The name of a port. Its text form (`open-records`) appears in errors and logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, EnumIter)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display)]
 #[strum(serialize_all = "kebab-case")]
 pub enum PortName {
     /// [`PayloadCache`](super::PayloadCache)

@@ -12,7 +12,8 @@ use std::{fmt, future::Future};
 use super::PortName;
 use crate::{error::StageError, record_id::RecordId};
 
-/// A port behind an interceptor.
+/// A port behind an interceptor. Each call clones the port and its arguments, which are small: payloads are shared, not
+/// copied.
 #[derive(Clone, Debug)]
 pub struct Intercepted<P, I> {
     port: P,
