@@ -75,3 +75,6 @@ impl<P: Clone, I: Interceptor> Intercepted<P, I> {
         self.interceptor.call(call, effect(self.port.clone())).await
     }
 }
+
+#[cfg(test)]
+mod tests;
