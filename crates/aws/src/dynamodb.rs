@@ -35,7 +35,7 @@ use crate::{
 /// The number of requests for one batch of items before the table counts as too busy.
 pub(crate) const MAX_BATCH_ROUNDS: usize = 10;
 
-/// The record table.
+/// The record table, held in DynamoDB: one item per record.
 #[derive(Clone, Debug)]
 pub struct DynamoTable {
     client: Client,

@@ -115,7 +115,7 @@ pub struct IngestConfig {
     pub marker_bucket: String,
     /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
-    /// The workflow.
+    /// The workflow that this stage starts.
     pub workflow: WorkflowConfig,
     /// The URL of the dead-letter queue, for requests that no store could accept.
     pub dlq_url: String,
@@ -167,7 +167,7 @@ impl ArchiveConfig {
 /// The configuration of metadata.
 #[derive(Debug)]
 pub struct MetadataConfig {
-    /// The record table.
+    /// The name of the record table (DynamoDB).
     pub table_name: String,
 }
 
@@ -183,7 +183,7 @@ impl MetadataConfig {
 pub struct AggregateConfig {
     /// The cache.
     pub cache: CacheConfig,
-    /// The record table.
+    /// The name of the record table (DynamoDB).
     pub table_name: String,
 }
 
@@ -205,7 +205,7 @@ pub struct FailureConfig {
     pub failed_bucket: String,
     /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
-    /// The record table.
+    /// The name of the record table (DynamoDB).
     pub table_name: String,
     /// The URL of the dead-letter queue.
     pub dlq_url: String,
@@ -247,9 +247,9 @@ pub struct ReconcileConfig {
     pub marker_bucket: String,
     /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
-    /// The record table.
+    /// The name of the record table (DynamoDB).
     pub table_name: String,
-    /// The workflow.
+    /// The workflow that this stage starts.
     pub workflow: WorkflowConfig,
     /// The function that handles failures.
     pub failure_function: String,
@@ -294,9 +294,9 @@ impl ReconcileConfig {
 pub struct RedriveConfig {
     /// The open-record table and the idempotency table.
     pub tables: AcceptanceTables,
-    /// The record table.
+    /// The name of the record table (DynamoDB).
     pub table_name: String,
-    /// The workflow.
+    /// The workflow that this stage starts.
     pub workflow: WorkflowConfig,
     /// The URL of the dead-letter queue, for dead letters of records that are not redriven.
     pub dlq_url: String,

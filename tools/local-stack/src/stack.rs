@@ -28,7 +28,7 @@ pub fn parse_name(text: &str) -> Result<String, String> {
     {
         return Ok(text.to_owned());
     }
-    Err("a stack's name has up to 32 lower-case letters, digits and hyphens".to_owned())
+    Err("a stack's name must have 1 to 32 characters: lower-case letters, digits and hyphens".to_owned())
 }
 
 impl Stack {

@@ -1,4 +1,4 @@
-//! The record table.
+//! The port of the record table, which holds one item per record: its metadata and its status.
 
 use std::{collections::BTreeMap, future::Future};
 
