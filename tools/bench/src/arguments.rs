@@ -39,6 +39,10 @@ pub(crate) struct Arguments {
     /// `StartExecution=300ms,PutItem=4ms`.
     #[arg(long)]
     latency: Option<Latencies>,
+    /// Measure ingest and archive of another build, too: those in this folder. Both builds take turns, record by record, so
+    /// that their ratio is free of the machine's noise.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) before: Option<PathBuf>,
     /// Hide the processor's SHA-256 instructions from everything that is measured, as if the processor had none.
     #[arg(long)]
     pub(crate) without_sha_instructions: bool,
@@ -84,6 +88,7 @@ impl Arguments {
         let only = self.only.iter().map(|only| format!("--only '{only}'"));
         let latency = self.latency.iter().map(|latency| format!("--latency {latency}"));
         let words = std::iter::once("cargo xtask bench".to_owned()).chain(flags).chain(only).chain(latency);
-        words.collect::<Vec<_>>().join(" ")
+        let before = self.before.iter().map(|_| "--before FOLDER".to_owned());
+        words.chain(before).collect::<Vec<_>>().join(" ")
     }
 }

@@ -62,6 +62,9 @@ pub struct LatencyFigures {
     pub measured: Side,
     /// The figures of the baseline; `None` for functions that move no payload and therefore have no baseline.
     pub baseline: Option<Side>,
+    /// The figures of another build of the function; `None` if the run compared no builds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Side>,
 }
 
 impl LatencyFigures {

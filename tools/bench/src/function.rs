@@ -32,6 +32,11 @@ impl Program {
         Self { name: name.to_owned(), file: folder.join(name), arguments: Vec::new() }
     }
 
+    /// Returns the release binary of a function in another build.
+    pub fn before(name: &str, folder: &Path) -> Self {
+        Self { name: format!("{name} before"), ..Self::function(name, folder) }
+    }
+
     /// Returns the baseline of a function.
     pub fn baseline(of: &str, folder: &Path) -> Self {
         Self {

@@ -13,17 +13,22 @@ use crate::{
     turns::{self, Participant},
 };
 
-/// Measures a case with `records` records on each side.
+/// Measures a case with `records` records on each side. `before` is the folder of another build of the function, which
+/// takes turns with this build.
 pub fn measure(
     case: &Case,
     records: usize,
     deployment: &Deployment,
     folder: &Path,
+    before: Option<&Path>,
 ) -> anyhow::Result<LatencyFigures> {
     let mut redis = deployment.redis()?;
     let mut participants: Vec<Participant> = vec![Program::function(case.function, folder).into()];
     if case.has_baseline {
         participants.push(Program::baseline(case.function, folder).into());
+    }
+    if let Some(folder) = before {
+        participants.push(Program::before(case.function, folder).into());
     }
     let outcomes = turns::run(case, &participants, records, deployment, &mut redis)?;
     let mut sides = Vec::new();
@@ -45,6 +50,7 @@ pub fn measure(
         payload_bytes: case.decoded_bytes(),
         records,
         measured: sides.next().context("a function was measured")?,
-        baseline: sides.next(),
+        baseline: if case.has_baseline { sides.next() } else { None },
+        before: sides.next(),
     })
 }

@@ -66,7 +66,8 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     for case in &cases {
         progress.set_message(case.to_string());
         let records = records(case.size_bytes, *brief);
-        figures.latency.push(latency::measure(case, records, &deployment, binaries)?);
+        let before = arguments.before.as_deref();
+        figures.latency.push(latency::measure(case, records, &deployment, binaries, before)?);
         progress.inc(1);
     }
     for (bytes, name) in delays {
@@ -144,6 +145,7 @@ fn programs(arguments: &Arguments) -> Vec<Program> {
     let functions = arguments.functions.iter().map(|name| Program::function(name, folder));
     functions
         .chain([Program::baseline("ingest", folder)])
+        .chain(arguments.before.as_deref().map(|folder| Program::before("ingest", folder)))
         .chain(arguments.python.as_deref().map(Program::python_start))
         .collect()
 }

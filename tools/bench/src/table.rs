@@ -17,6 +17,7 @@ pub fn render(figures: &Figures) -> String {
         ("What hashing and decoding cost at least", primitives(figures)),
         ("Start: process start to first request for an event", init(figures)),
         ("Records one after the other", latency(figures)),
+        ("This build compared with the build before", before(figures)),
         ("The time to a receipt while Step Functions is slow (ingest)", start_delay(figures)),
         ("Several requests in one process (ingest)", several(figures)),
         ("Records side by side (ingest, all processes together)", throughput(figures)),
@@ -118,6 +119,35 @@ fn latency(figures: &Figures) -> Table {
         if let Some(baseline) = &case.baseline {
             add(format!("{} baseline", case.function), baseline, [String::new(), String::new()]);
         }
+        if let Some(before) = &case.before {
+            add(format!("{} before", case.function), before, [String::new(), String::new()]);
+        }
+    }
+    table
+}
+
+/// Returns the figures of this build divided by those of the other build.
+fn before(figures: &Figures) -> Table {
+    let mut table = table(&[
+        "program",
+        "size",
+        "ack p50 / before",
+        "whole p50 / before",
+        "CPU / before",
+        "peak memory / before",
+    ]);
+    for (case, before) in figures.latency.iter().filter_map(|case| Some((case, case.before.as_ref()?))) {
+        let now = &case.measured;
+        #[expect(clippy::cast_precision_loss, reason = "a size in memory")]
+        let memory = now.peak_memory_bytes as f64 / before.peak_memory_bytes as f64;
+        let ratios = [
+            now.times.ack_us.p50 / before.times.ack_us.p50,
+            now.times.whole_us.p50 / before.times.whole_us.p50,
+            now.cpu_us / before.cpu_us,
+            memory,
+        ];
+        let texts = ratios.map(|ratio| format!("{ratio:.3}"));
+        table.add_row([case.function.clone(), case.size.clone()].into_iter().chain(texts));
     }
     table
 }
