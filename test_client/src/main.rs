@@ -27,7 +27,7 @@ struct Arguments {
     /// prints them.
     #[arg(long, env = "CUSTODY_OUTPUTS", global = true)]
     outputs: Option<PathBuf>,
-    /// The API key's value; the command in the stack's output `ApiKeyCommand` prints it.
+    /// The API key's value, as `custody producer add` has printed it.
     #[arg(long, env = "CUSTODY_API_KEY", hide_env_values = true, global = true)]
     api_key: Option<String>,
     /// How long a record may take from its request to its last notification, in seconds.

@@ -1,5 +1,6 @@
 //! Adapters of the ports on AWS services.
 
+mod access_entries;
 mod archive_listing;
 mod classify;
 mod clients;
@@ -17,6 +18,7 @@ mod step_functions;
 mod upload;
 
 pub use self::{
+    access_entries::DynamoAccessEntries,
     archive_listing::{ArchiveListing, ListedObject, ListedPage},
     classify::stage_error,
     clients::Aws,

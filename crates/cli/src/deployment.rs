@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
 use custody_aws::{
-    ArchiveListing, Aws, DynamoOpenRecords, DynamoTable, RecordIndex, S3AcceptanceMarkers, S3Archive,
-    S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
+    ArchiveListing, Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoTable, RecordIndex,
+    S3AcceptanceMarkers, S3Archive, S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
 };
 
-use crate::queue::Queue;
+use crate::{producer::ApiKeys, queue::Queue};
 
 /// A deployment: the outputs of its CloudFormation stack, and the AWS clients.
 #[derive(Debug)]
@@ -44,6 +44,21 @@ impl Deployment {
                 "stack `{}` has no output {name}; is it a Custody stack, and of this version?",
                 self.stack_name
             )
+        })
+    }
+
+    /// Returns the adapter of the access table.
+    pub(crate) fn access_entries(&self) -> anyhow::Result<DynamoAccessEntries> {
+        Ok(DynamoAccessEntries::new(self.aws.dynamodb(), self.output("AccessTableName")?))
+    }
+
+    /// Returns the API keys of the deployment's API.
+    pub(crate) fn api_keys(&self) -> anyhow::Result<ApiKeys> {
+        Ok(ApiKeys {
+            client: aws_sdk_apigateway::Client::new(self.aws.config()),
+            api_id: self.output("IngestApiId")?,
+            shared_plan: self.output("UsagePlanId")?,
+            stack_name: self.stack_name.clone(),
         })
     }
 

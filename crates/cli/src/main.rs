@@ -1,5 +1,5 @@
-//! `custody`, the operator's tool: shows the state of records, redrives or discards failed records, and checks the
-//! stores.
+//! `custody`, the operator's tool: shows the state of records, redrives or discards failed records, checks the stores, and
+//! decides who may send and read records.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod arguments;
@@ -10,6 +10,7 @@ mod find;
 mod fsck;
 mod open;
 mod output;
+mod producer;
 mod queue;
 mod rejected;
 mod selection;
@@ -74,6 +75,11 @@ enum Command {
         #[command(subcommand)]
         command: rejected::Command,
     },
+    /// Add, list, change and revoke producers, who send records, and auditors, who read them.
+    Producer {
+        #[command(subcommand)]
+        command: producer::Command,
+    },
     /// Show one record: its open record and item, every execution and state with its time, and where the payload is.
     Trace {
         /// The record's messageID.
@@ -105,6 +111,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
         Command::Failed(options) => failed::run(&deployment, output, options).await,
         Command::Dlq { command } => dlq::run(&deployment, output, command).await,
         Command::Rejected { command } => rejected::run(&deployment, output, command).await,
+        Command::Producer { command } => producer::run(&deployment, output, command).await,
         Command::Trace { id } => trace::run(&deployment, output, id).await,
         Command::Find(options) => find::run(&deployment, output, options).await,
         Command::Fsck(options) => fsck::run(&deployment, output, options).await,

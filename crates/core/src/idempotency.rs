@@ -32,16 +32,15 @@ const TRACING: [&str; 2] = ["traceparent", "tracestate"];
 /// The maximum length of an `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 256;
 
-/// A producer's idempotency key, reduced to a digest. The caller is part of the digest, so that the keys of two API
-/// keys are never equal.
+/// A producer's idempotency key, reduced to a digest. The principal is part of the digest, so that the keys of two
+/// principals are never equal, and a principal that gets a new API key keeps its idempotency keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdempotencyKey(Sha256);
 
 impl IdempotencyKey {
-    /// Creates the key of an `Idempotency-Key` header. `caller` is the id of the API key, or another value that
-    /// identifies the caller.
-    pub fn of_header(caller: &str, header: &str) -> Result<Self, Problem> {
+    /// Creates the key of an `Idempotency-Key` header. `principal` is the name of the caller in its access entry.
+    pub fn of_header(principal: &str, header: &str) -> Result<Self, Problem> {
         let key = header.trim();
         let detail = if key.is_empty() {
             "Idempotency-Key is empty; send a value that is unique to the record, or no such header"
@@ -54,14 +53,14 @@ impl IdempotencyKey {
         } else if !key.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             "Idempotency-Key has characters that are not printable ASCII; send letters, digits and punctuation".to_owned()
         } else {
-            return Ok(Self::of(&[caller, "key", key]));
+            return Ok(Self::of(&[principal, "key", key]));
         };
         Err(Problem::new(ProblemKind::MalformedRequest, detail))
     }
 
     /// Creates the key of a CloudEvent from its `source` and `id`, which a producer must not use for two events.
-    pub fn of_event(caller: &str, source: &str, id: &str) -> Self {
-        Self::of(&[caller, "event", source, id])
+    pub fn of_event(principal: &str, source: &str, id: &str) -> Self {
+        Self::of(&[principal, "event", source, id])
     }
 
     fn of(parts: &[&str]) -> Self {

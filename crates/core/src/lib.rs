@@ -4,6 +4,7 @@
 //! input. `custody-redis` and `custody-aws` implement the ports on a cluster and on AWS services; the module `testing`,
 //! which is a feature, implements them in memory.
 
+pub mod access;
 pub mod attempt;
 pub mod backoff;
 pub mod breaker;

@@ -150,7 +150,7 @@ pub struct SecurityContext {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Caller {
-    /// The authenticated principal: that of an authorizer, else that of IAM.
+    /// The principal in the caller's access entry. For a rejected request: the principal of an authorizer, else that of IAM.
     pub principal: Option<String>,
     /// The caller's address.
     pub source_ip: Option<String>,
@@ -183,6 +183,15 @@ impl From<RequestContext> for SecurityContext {
                 api_key_id: context.identity.api_key_id,
             },
         }
+    }
+}
+
+impl SecurityContext {
+    /// Creates the evidence of a request that the principal with this name has sent.
+    pub fn of_principal(context: RequestContext, principal: &str) -> Self {
+        let mut evidence = Self::from(context);
+        evidence.request_context.principal = Some(principal.to_owned());
+        evidence
     }
 }
 

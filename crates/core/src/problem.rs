@@ -23,6 +23,12 @@ pub enum ProblemKind {
     TooLarge,
     /// The content type is not one that this endpoint reads.
     UnsupportedMediaType,
+    /// The deployment cannot give the durability that the request asks for.
+    DurabilityNotOffered,
+    /// The caller may not do what it has requested.
+    Forbidden,
+    /// The rights of the caller cannot be looked up now.
+    AccessUnavailable,
     /// No store could take the record now.
     NoDurableStore,
     /// The claim of the request's idempotency key cannot be looked up now.
@@ -40,11 +46,12 @@ impl ProblemKind {
     pub const fn status(self) -> u16 {
         match self {
             Self::MalformedRequest | Self::MissingPayload | Self::InvalidPayloadEncoding => 400,
-            Self::InvalidMetadata | Self::DigestMismatch => 422,
+            Self::InvalidMetadata | Self::DigestMismatch | Self::DurabilityNotOffered => 422,
+            Self::Forbidden => 403,
             Self::IdempotencyConflict => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::NoDurableStore | Self::KeysUnavailable => 503,
+            Self::AccessUnavailable | Self::NoDurableStore | Self::KeysUnavailable => 503,
         }
     }
 
@@ -58,6 +65,9 @@ impl ProblemKind {
             Self::IdempotencyConflict => "The idempotency key belongs to another record",
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The content type is not supported",
+            Self::DurabilityNotOffered => "The deployment does not offer this durability",
+            Self::Forbidden => "The caller may not do this",
+            Self::AccessUnavailable => "The caller's rights cannot be looked up now",
             Self::NoDurableStore => "No store can take the record now",
             Self::KeysUnavailable => "Idempotency keys cannot be looked up now",
         }
@@ -74,6 +84,9 @@ impl ProblemKind {
             Self::IdempotencyConflict => "IdempotencyConflict",
             Self::TooLarge => "TooLarge",
             Self::UnsupportedMediaType => "UnsupportedMediaType",
+            Self::DurabilityNotOffered => "DurabilityNotOffered",
+            Self::Forbidden => "Forbidden",
+            Self::AccessUnavailable => "AccessUnavailable",
             Self::NoDurableStore => "NoDurableStore",
             Self::KeysUnavailable => "KeysUnavailable",
         }

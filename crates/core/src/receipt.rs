@@ -1,6 +1,7 @@
 //! The receipts of the stages. Only a stage itself can create its receipt.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 
 use crate::{
     clock::Timestamp,
@@ -41,8 +42,9 @@ pub struct ReceivedPayload {
 }
 
 /// How an acknowledged record is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, EnumString)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Durability {
     /// The payload is in the cache's multi-AZ transaction log.
     Durable,
@@ -50,6 +52,17 @@ pub enum Durability {
     Replicated,
     /// The payload is in the S3 archive already.
     Archived,
+}
+
+impl Durability {
+    /// Whether this durability survives all that `other` survives.
+    pub const fn covers(self, other: Self) -> bool {
+        match other {
+            Self::Replicated => true,
+            Self::Durable => matches!(self, Self::Durable | Self::Archived),
+            Self::Archived => matches!(self, Self::Archived),
+        }
+    }
 }
 
 /// Links in a [`Receipt`], relative to the URL that was posted to.

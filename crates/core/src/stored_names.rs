@@ -15,6 +15,7 @@
 //! | | `discarded/YYYY/MM/DD/<name>-<unix ms>.json` | evidence of a discard |
 //! | marker bucket | `pending/<2 hexadecimal digits>/<attempt>` | acceptance marker |
 //! | workflow | `<messageID>-<attempt>-<start>` | execution |
+//! | access table | `<kind>:<id>` | credential |
 //! | open-record table | `<kind>#<partition>` | partition of the index |
 //! | record table | `<sourceSystemID>#<partition>` | partition of the index `BySourceSystem` |
 

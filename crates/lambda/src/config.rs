@@ -105,6 +105,8 @@ impl WorkflowConfig {
 /// The configuration of ingest.
 #[derive(Debug)]
 pub struct IngestConfig {
+    /// The name of the access table (DynamoDB).
+    pub access_table: String,
     /// The cache.
     pub cache: CacheConfig,
     /// The archive bucket, for payloads that the cache cannot store.
@@ -129,6 +131,7 @@ impl IngestConfig {
     /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
+            access_table: reader.text("ACCESS_TABLE"),
             cache: CacheConfig::read(reader),
             archive_bucket: reader.text("ARCHIVE_BUCKET"),
             failed_bucket: reader.text("FAILED_BUCKET"),

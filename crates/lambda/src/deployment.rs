@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use custody_aws::{
-    DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive, S3FailedStore,
-    SqsDeadLetters, StateMachine, TopicNotifier,
+    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive,
+    S3FailedStore, SqsDeadLetters, StateMachine, TopicNotifier,
 };
 use custody_core::{clock::SystemClock, ports::Deployment};
 
@@ -26,6 +26,7 @@ pub const LONG_CALL_LIMIT: Duration = Duration::from_mins(1);
 pub struct OnAws;
 
 impl Deployment for OnAws {
+    type Access = Limited<DynamoAccessEntries>;
     type Cache = Limited<FunctionCache>;
     type Archive = Limited<S3Archive>;
     type FailedStore = Limited<S3FailedStore>;

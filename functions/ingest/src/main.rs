@@ -3,9 +3,11 @@
 #![recursion_limit = "256"]
 
 use custody_aws::{
-    Aws, DynamoOpenRecords, S3AcceptanceMarkers, S3Archive, S3FailedStore, SqsDeadLetters, StateMachine,
+    Aws, DynamoAccessEntries, DynamoOpenRecords, S3AcceptanceMarkers, S3Archive, S3FailedStore,
+    SqsDeadLetters, StateMachine,
 };
 use custody_core::{
+    access::AccessControl,
     breaker::Breaker,
     clock::SystemClock,
     stages::ingest::{Ingest, TABLE_BREAKER_PAUSE},
@@ -22,14 +24,13 @@ async fn function() -> Result<(), runtime::Error> {
     let config = custody_lambda::start(IngestConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
-    let open = DynamoOpenRecords::new(
-        aws.with_short_retries(limit::TABLE_TRY).dynamodb(),
-        tables.open,
-        tables.claims,
-    );
+    let dynamodb = aws.with_short_retries(limit::TABLE_TRY).dynamodb();
+    let access = DynamoAccessEntries::new(dynamodb.clone(), config.access_table);
+    let open = DynamoOpenRecords::new(dynamodb, tables.open, tables.claims);
     let markers = aws.with_short_retries(limit::MARKER_TRY).s3();
     let queue = |url| limited(SqsDeadLetters::new(aws.sqs(), url), limit::FOLLOW_UP);
     let stage = Ingest::<OnAws> {
+        access: AccessControl::new(limited(access, limit::ACCESS)),
         cache: limited(config.cache.client(aws.secrets_manager()), limit::CACHE),
         archive: limited(S3Archive::new(aws.s3(), config.archive_bucket), limit::ARCHIVE),
         open_records: limited(open.clone(), limit::TABLE),

@@ -26,6 +26,9 @@ use crate::{
     tls,
 };
 
+/// The name of the access table. The stub has an entry for every caller.
+pub(crate) const ACCESS_TABLE: &str = "access-entries";
+
 /// The configuration of a stub.
 #[derive(Clone, Debug, Default)]
 pub struct Behaviour {
@@ -39,10 +42,7 @@ pub struct Behaviour {
 
 impl Behaviour {
     fn latency(&self, operation: &str, request: &[u8], answer: usize) -> Duration {
-        let slow = self
-            .slow
-            .as_ref()
-            .filter(|(text, _)| request.windows(text.len()).any(|part| part == text.as_bytes()));
+        let slow = self.slow.as_ref().filter(|(text, _)| contains(request, text));
         self.latencies.of(operation, request.len().max(answer)) + slow.map_or(Duration::ZERO, |(_, by)| *by)
     }
 }
@@ -116,7 +116,7 @@ impl Service {
             }
             http::read_body(&mut reader, &head, &mut body)?;
             let operation = operation(&head);
-            let (status, headers, answer) = answer(operation);
+            let (status, headers, answer) = answer(operation, &body);
             let latency = self.behaviour.latency(operation, &body, answer.len());
             if !latency.is_zero() {
                 thread::sleep(latency);
@@ -156,7 +156,7 @@ fn operation(head: &Head) -> &str {
 }
 
 /// Returns the status, further headers and the body of the answer to an operation.
-fn answer(operation: &str) -> (&'static str, &'static str, String) {
+fn answer(operation: &str, request: &[u8]) -> (&'static str, &'static str, String) {
     // 2026-11-20T22:21:00Z
     const NOW: u32 = 1_795_213_260;
     let json = match operation {
@@ -171,6 +171,7 @@ fn answer(operation: &str) -> (&'static str, &'static str, String) {
             json!({"Attributes": {"archivedAt": time, "completedAt": time}})
         }
         "SendMessage" => json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"}),
+        "GetItem" if contains(request, ACCESS_TABLE) => access_entry(),
         // Every write succeeds, and no item is found: every record is new, and so is its idempotency key.
         "PutItem" | "TransactWriteItems" | "GetItem" | "DeleteItem" => json!({}),
         // There is no object yet, and every new object is stored.
@@ -178,4 +179,19 @@ fn answer(operation: &str) -> (&'static str, &'static str, String) {
         _ => return ("404 Not Found", "", String::new()),
     };
     ("200 OK", "", json.to_string())
+}
+
+/// Returns the answer to a look-up of a caller: a producer that may write records of every source system.
+fn access_entry() -> Value {
+    json!({"Item": {
+        "credential": {"S": "api-key:bench"},
+        "principal": {"S": "bench"},
+        "role": {"S": "producer"},
+        "sources": {"L": [{"S": "*"}]},
+        "addedAt": {"S": "2026-11-20T22:21:00.000Z"},
+    }})
+}
+
+fn contains(request: &[u8], text: &str) -> bool {
+    request.windows(text.len()).any(|part| part == text.as_bytes())
 }

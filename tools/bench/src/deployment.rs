@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use custody_redis_cluster::{RedisCluster, certificates::Certificates};
 
 use crate::{
-    aws_stub::{AwsStub, Behaviour},
+    aws_stub::{ACCESS_TABLE, AwsStub, Behaviour},
     latencies::Latencies,
     redis_link::{Login, RedisLink},
 };
@@ -104,6 +104,7 @@ impl Deployment {
             ("ARCHIVE_BUCKET", "archive"),
             ("FAILED_BUCKET", "failed"),
             ("MARKER_BUCKET", "markers"),
+            ("ACCESS_TABLE", ACCESS_TABLE),
             ("OPEN_TABLE", "open-records"),
             ("CLAIMS_TABLE", "claims"),
             ("TABLE_NAME", "records"),

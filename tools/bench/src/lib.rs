@@ -12,6 +12,7 @@
 
 pub mod allocations;
 pub mod aws_stub;
+pub mod builds;
 pub mod cache_bytes;
 pub mod case;
 pub mod deployment;

@@ -9,6 +9,7 @@ use std::{fs, process::ExitCode};
 use anyhow::Context as _;
 use clap::Parser as _;
 use custody_bench::{
+    builds::Builds,
     cache_bytes::{self, Load, Retention},
     deployment::Deployment,
     goals, plot, process, table,
@@ -28,7 +29,9 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 fn benchmark(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let figures = suite::measure(arguments)?;
+    let copies =
+        arguments.before.as_ref().map(|before| Builds::copy(&arguments.binaries, before)).transpose()?;
+    let figures = suite::measure(arguments, copies.as_ref())?;
     println!("{}", table::render(&figures));
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&figures)? + "\n";

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use custody_bench::{
+    builds::Builds,
     case::Case,
     deployment::Deployment,
     figures::{Figures, ThroughputFigures},
@@ -40,9 +41,11 @@ const START_DELAY: &str = "start delay";
 /// The name of the measurement of several requests in one process, for `--only`.
 const SEVERAL: &str = "several requests";
 
-/// Runs all measurements that the arguments select.
-pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
-    let Arguments { brief, binaries, .. } = arguments;
+/// Runs all measurements that the arguments select. If there are two builds, their programs take turns.
+pub(crate) fn measure(arguments: &Arguments, builds: Option<&Builds>) -> anyhow::Result<Figures> {
+    let brief = &arguments.brief;
+    let binaries = &builds.map_or_else(|| arguments.binaries.clone(), Builds::current);
+    let before = builds.map(Builds::before);
     let deployment = Deployment::start(arguments.latencies())?;
     let cases = cases(arguments);
     let (processes, time) = if *brief {
@@ -66,8 +69,7 @@ pub(crate) fn measure(arguments: &Arguments) -> anyhow::Result<Figures> {
     for case in &cases {
         progress.set_message(case.to_string());
         let records = records(case.size_bytes, *brief);
-        let before = arguments.before.as_deref();
-        figures.latency.push(latency::measure(case, records, &deployment, binaries, before)?);
+        figures.latency.push(latency::measure(case, records, &deployment, binaries, before.as_deref())?);
         progress.inc(1);
     }
     for (bytes, name) in delays {
@@ -145,7 +147,6 @@ fn programs(arguments: &Arguments) -> Vec<Program> {
     let functions = arguments.functions.iter().map(|name| Program::function(name, folder));
     functions
         .chain([Program::baseline("ingest", folder)])
-        .chain(arguments.before.as_deref().map(|folder| Program::before("ingest", folder)))
         .chain(arguments.python.as_deref().map(Program::python_start))
         .collect()
 }

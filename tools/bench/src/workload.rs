@@ -281,7 +281,7 @@ mod tests {
                 let event = ingest_event(size, form);
                 let length = event.text.len();
                 assert!(length <= size && length + size / 20 > size, "{form:?}: {length} of {size}");
-                let request = envelope::read(event.text.into()).request.unwrap();
+                let request = envelope::read(event.text.into()).unwrap().request.unwrap();
                 assert_eq!(request.payload.content.len(), event.decoded_bytes, "{form:?}");
                 assert!(event.payload_bytes <= length);
             }

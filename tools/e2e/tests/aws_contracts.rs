@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use custody_aws::{
-    DynamoOpenRecords, DynamoTable, S3AcceptanceMarkers, S3Archive, S3FailedStore, StateMachine, WorkflowType,
+    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, S3AcceptanceMarkers, S3Archive, S3FailedStore,
+    StateMachine, WorkflowType,
 };
 use custody_core::{
     ports::FailedStore as _,
@@ -66,4 +67,12 @@ async fn the_state_machine_keeps_the_contract() {
     let arn = stack.deployment.output("StateMachineArn").unwrap().to_owned();
     let client = stack.deployment.aws.step_functions();
     contract::workflow(&StateMachine::new(client, arn, WorkflowType::Standard)).await;
+}
+
+#[tokio::test]
+async fn the_access_entries_keep_the_contract() {
+    let stack = Stack::under_test().await;
+    let table = stack.deployment.output("AccessTableName").unwrap();
+    contract::access_entries(&DynamoAccessEntries::new(stack.deployment.aws.dynamodb(), table.to_owned()))
+        .await;
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     hash::{Hash as _, Hasher as _},
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -13,13 +13,6 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
 use crate::{Running, Workflows, progress, tools::Python, workspace};
-
-/// The data that clients need about a deployment.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Deployed {
-    pub(crate) outputs: BTreeMap<String, String>,
-    pub(crate) api_key: String,
-}
 
 /// The files and folders of the workspace that a deployment is made from, apart from the functions.
 const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
@@ -38,13 +31,13 @@ pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows)
 }
 
 /// Deploys with `sam deploy`. In the folder that is deployed, each function's `CodeUri` holds the function's binary, as
-/// `sam build` would have created it. The template there is a link to the workspace's template.
+/// `sam build` would have created it. The template there is a link to the workspace's template. Returns the stack's outputs.
 pub(crate) fn deploy(
     running: &Running,
     python: &Python,
     functions: &[(String, PathBuf)],
     workflows: Workflows,
-) -> anyhow::Result<Deployed> {
+) -> anyhow::Result<BTreeMap<String, String>> {
     let staging = running.folder.join("deploy");
     drop(fs::remove_dir_all(&staging));
     for (name, binary) in functions {
@@ -86,6 +79,26 @@ pub(crate) fn deploy(
         bail!("could not read the deployment's outputs: {}", output.status);
     }
     serde_json::from_slice(&output.stdout).context("read the deployment's outputs")
+}
+
+/// The producer that sends the records of demo, load and tests.
+const PRODUCER: &str = "local";
+
+/// Adds a producer that may write records of every source system, as an operator does. Returns its API key.
+pub(crate) fn add_producer(running: &Running, cli: &Path) -> anyhow::Result<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Added {
+        api_key: String,
+    }
+    let mut custody = Command::new(cli);
+    custody.args(["--json", "producer", "add", PRODUCER, "--source", "*"]).stderr(Stdio::inherit());
+    let output = running.point_at_stack(&mut custody).output().context("add a producer")?;
+    if !output.status.success() {
+        bail!("could not add a producer: `custody producer add` ended with {}", output.status);
+    }
+    let added: Added = serde_json::from_slice(&output.stdout).context("read the new producer's API key")?;
+    Ok(added.api_key)
 }
 
 /// Returns a command for a tool that sees this stack and none of the person's own AWS settings.

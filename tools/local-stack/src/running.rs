@@ -25,6 +25,7 @@ pub struct Running {
     /// The fingerprint of what was deployed; empty before the first deployment.
     pub(crate) fingerprint: String,
     pub(crate) outputs: BTreeMap<String, String>,
+    /// The API key of the stack's producer; empty before the first deployment.
     pub(crate) api_key: String,
 }
 

@@ -42,8 +42,14 @@ impl Stack {
         Self { name, folder: running.folder.clone() }
     }
 
-    /// Starts the stack and deploys to it, with these functions: name and program of each. What runs already and is up to date is left alone.
-    pub fn up(&self, functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<Running> {
+    /// Starts the stack, deploys to it with these functions (name and program of each), and adds a producer with the
+    /// operator's tool `cli`. What runs already and is up to date is left alone.
+    pub fn up(
+        &self,
+        functions: &[(String, PathBuf)],
+        cli: &Path,
+        workflows: Workflows,
+    ) -> anyhow::Result<Running> {
         let python = tools::Python::ready()?;
         let redis_server = tools::redis_server()?;
         println!("Local stack `{}`", self.name);
@@ -59,11 +65,12 @@ impl Stack {
         };
         let fingerprint = deploy::fingerprint(functions, workflows)?;
         if running.fingerprint != fingerprint {
-            let deployed = progress::step("Deploying template.yaml", || {
+            running.outputs = progress::step("Deploying template.yaml", || {
                 deploy::deploy(&running, &python, functions, workflows)
             })?;
-            running.outputs = deployed.outputs;
-            running.api_key = deployed.api_key;
+            if running.api_key.is_empty() {
+                running.api_key = deploy::add_producer(&running, cli)?;
+            }
             running.fingerprint = fingerprint;
             running.save()?;
         }

@@ -56,6 +56,7 @@ pub(crate) enum Service {
     OpenTable,
     ClaimTable,
     RecordTable,
+    AccessTable,
     Queue,
     Topic,
     StepFunctions,
@@ -75,6 +76,7 @@ impl Service {
             PortName::OpenRecords => Self::OpenTable,
             PortName::IdempotencyClaims => Self::ClaimTable,
             PortName::RecordTable => Self::RecordTable,
+            PortName::AccessEntries => Self::AccessTable,
             PortName::DeadLetters => Self::Queue,
             PortName::Notifier => Self::Topic,
             PortName::Workflow => Self::StepFunctions,
@@ -89,7 +91,9 @@ impl Service {
             Self::Archive => ErrorName::ArchiveUnavailable,
             Self::FailedBucket => ErrorName::FailedStoreUnavailable,
             Self::Markers => ErrorName::MarkersUnavailable,
-            Self::OpenTable | Self::ClaimTable | Self::RecordTable => ErrorName::TableUnavailable,
+            Self::OpenTable | Self::ClaimTable | Self::RecordTable | Self::AccessTable => {
+                ErrorName::TableUnavailable
+            }
             Self::Queue => ErrorName::QueueUnavailable,
             Self::Topic => ErrorName::TopicUnavailable,
             Self::StepFunctions => ErrorName::WorkflowUnavailable,

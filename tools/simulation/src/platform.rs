@@ -4,6 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use custody_core::{
+    access::AccessControl,
     breaker::Breaker,
     error::{ErrorName, StageError},
     failed_record::{FailedRecord, FailureReceipt},
@@ -166,6 +167,7 @@ impl Environment {
         let process = Process::new(Role::Ingest, world.scheduler.now_ms());
         let ports = Ports::of(world, &process);
         let ingest = Ingest {
+            access: AccessControl::new(ports.access()),
             cache: ports.cache(),
             archive: ports.archive(),
             open_records: ports.open_records(),

@@ -10,7 +10,8 @@ use custody_core::{
     payload_source::PayloadSource,
     ports::{ArchivedObject, Deployment, PayloadArchive, intercepted::Intercepted},
     testing::doubles::{
-        MemoryArchive, MemoryFailedStore, MemoryMarkers, MemoryOpenRecords, MemoryPayloadCache, MemoryTable,
+        MemoryAccessEntries, MemoryArchive, MemoryFailedStore, MemoryMarkers, MemoryOpenRecords,
+        MemoryPayloadCache, MemoryTable,
     },
 };
 use futures_util::TryStreamExt as _;
@@ -29,6 +30,7 @@ type Port<P> = Intercepted<P, Faulty>;
 pub(crate) struct Simulated;
 
 impl Deployment for Simulated {
+    type Access = Port<MemoryAccessEntries>;
     type Cache = Port<MemoryPayloadCache>;
     type Archive = SentFirst<Port<MemoryArchive>>;
     type FailedStore = Port<MemoryFailedStore>;
@@ -58,6 +60,10 @@ impl Ports {
 
     fn port<P>(&self, port: P) -> Port<P> {
         Intercepted::new(port, self.0.clone())
+    }
+
+    pub(crate) fn access(&self) -> Port<MemoryAccessEntries> {
+        self.port(self.world().stores.access.clone())
     }
 
     pub(crate) fn cache(&self) -> Port<MemoryPayloadCache> {

@@ -136,7 +136,7 @@ fn main() -> ExitCode {
         Command::Bench { arguments } => return exit_code(bench::run(Build::Release, &arguments)),
         Command::Soak { seconds, concurrency } => soak::run(seconds, concurrency),
         Command::Up => set_up()
-            .and_then(|programs| stack.up(&programs.functions, Workflows::default()))
+            .and_then(|programs| stack.up(&programs.functions, &programs.cli, Workflows::default()))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
         Command::Break { fault } => stack.apply_fault(fault),
@@ -157,7 +157,7 @@ fn main() -> ExitCode {
 
 fn demo(stack: &Stack) -> anyhow::Result<()> {
     let programs = set_up()?;
-    let running = stack.up(&programs.functions, Workflows::default())?;
+    let running = stack.up(&programs.functions, &programs.cli, Workflows::default())?;
     let mut client = std::process::Command::new(programs.test_client);
     progress::run_visibly(running.point_at_stack(client.arg("show")))?;
     println!();

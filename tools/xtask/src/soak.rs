@@ -13,7 +13,7 @@ pub(crate) fn run(seconds: u64, concurrency: usize) -> anyhow::Result<()> {
     let stack = Stack::named("soak");
     stack.remove_leftovers()?;
     let soak = || {
-        let running = stack.up(&programs.functions, Workflows::default())?;
+        let running = stack.up(&programs.functions, &programs.cli, Workflows::default())?;
         let mut client = Command::new(&programs.test_client);
         client.args(["load", "--seconds", &seconds.to_string(), "--concurrency", &concurrency.to_string()]);
         progress::run_visibly(running.point_at_stack(&mut client))?;

@@ -18,7 +18,7 @@ use super::Request;
 use crate::{
     digest::{Hasher, Sha256},
     message::PayloadEncoding,
-    proxy::ProxyEvent,
+    proxy::{ProxyEvent, RequestContext},
 };
 
 /// The minimum length of a run that is cut out, in bytes.
@@ -62,15 +62,16 @@ impl Cut {
         self.run.clone()
     }
 
-    /// Returns the request if its payload is the placeholder, or `None` if the payload is something else or there is
-    /// any problem. `event` is the event from which the run was cut out.
-    pub(super) fn request(&self, event: &[u8]) -> Option<Request> {
+    /// Returns the request and its context if its payload is the placeholder, or `None` if the payload is something else or
+    /// there is any problem. `event` is the event from which the run was cut out.
+    pub(super) fn request(&self, event: &[u8]) -> Option<(Request, RequestContext)> {
         let mut proxied: ProxyEvent<'_> = serde_json::from_slice(&self.remainder).ok()?;
         let digest_of = |body: &[u8]| self.digest_of_whole(body, &event[self.run()]);
         let request = super::request(&mut proxied, &self.remainder, digest_of).ok()?;
         let is_decoded =
             matches!(request.payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
-        (is_decoded && request.payload.content == self.placeholder.as_slice()).then_some(request)
+        (is_decoded && request.payload.content == self.placeholder.as_slice())
+            .then_some((request, proxied.request_context))
     }
 }
 
@@ -139,7 +140,7 @@ mod tests {
         if let Err(untouched) = &cut {
             assert_eq!(untouched, event.as_bytes(), "an event that is read as a whole is unchanged");
         }
-        (cut.ok().and_then(payload), payload(read_whole(event.to_owned().into())))
+        (cut.ok().and_then(payload), read_whole(&event.to_owned().into()).ok().and_then(payload))
     }
 
     /// Returns whether an event is read with its run cut out.

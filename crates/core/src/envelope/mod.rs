@@ -25,6 +25,7 @@ use crate::{
     metadata::MessageMetaData,
     problem::{Problem, ProblemKind},
     proxy::{ProxyEvent, RequestContext},
+    receipt::Durability,
 };
 
 /// The result of reading an event.
@@ -32,19 +33,29 @@ use crate::{
 pub struct ReadEvent {
     /// The request in the event, or the problem with it.
     pub request: Result<Request, Problem>,
-    /// API Gateway's id of the request, where the event has one.
-    pub request_id: Option<String>,
+    /// API Gateway's context of the request.
+    pub context: RequestContext,
     /// The original event. If the request is rejected, a part of it is stored.
+    pub original: OriginalEvent,
+}
+
+/// An event that is not that of a request, so that its caller is not known.
+#[derive(Debug)]
+pub struct UnreadableEvent {
+    /// The problem with the event.
+    pub problem: Problem,
+    /// The original event.
     pub original: OriginalEvent,
 }
 
 /// A request that could be read.
 #[derive(Debug)]
 pub struct Request {
-    /// API Gateway's context of the request.
-    pub context: RequestContext,
     /// The value of the header `Idempotency-Key`.
     pub idempotency_key: Option<String>,
+    /// The durability that the producer asks for in the header `Custody-Durability`, as the least that it accepts. `None` if it
+    /// leaves the choice to the deployment.
+    pub durability: Option<Durability>,
     /// The producer's metadata, validated.
     pub meta_data: MessageMetaData,
     /// The payload.
@@ -87,8 +98,8 @@ const CLOUD_EVENT_BATCH: &str = "application/cloudevents-batch+json";
 ///
 /// A large payload in base64 is decoded in place, without parsing the text around it twice. If that is not possible, or
 /// if there is a problem whose position must be reported, the whole event is parsed.
-pub fn read(event: Bytes) -> ReadEvent {
-    read_cut(event).unwrap_or_else(read_whole)
+pub fn read(event: Bytes) -> Result<ReadEvent, Box<UnreadableEvent>> {
+    read_cut(event).or_else(|event| read_whole(&event))
 }
 
 /// Reads an event whose payload can be cut out. `Err` returns the unchanged event, which must be read as a whole.
@@ -97,30 +108,28 @@ fn read_cut(event: Bytes) -> Result<ReadEvent, Bytes> {
         return Err(event);
     }
     let Some(cut) = Cut::of(&event) else { return Err(event) };
-    let Some(mut request) = cut.request(&event) else { return Err(event) };
+    let Some((mut request, context)) = cut.request(&event) else { return Err(event) };
     let (original, payload) = OriginalEvent::decode(event, cut.run())?;
     request.payload.content = payload;
-    Ok(ReadEvent { request_id: request.context.request_id.clone(), request: Ok(request), original })
+    Ok(ReadEvent { request: Ok(request), context, original })
 }
 
-fn read_whole(event: Bytes) -> ReadEvent {
-    let (request, request_id) = match serde_json::from_slice::<ProxyEvent<'_>>(&event) {
+fn read_whole(event: &Bytes) -> Result<ReadEvent, Box<UnreadableEvent>> {
+    let original = OriginalEvent::Whole(event.clone());
+    match serde_json::from_slice::<ProxyEvent<'_>>(event) {
         Ok(mut proxied) => {
-            let request = within_limit(&event).and_then(|()| request(&mut proxied, &event, Sha256::of));
-            (request, proxied.request_context.request_id)
+            let request = within_limit(event).and_then(|()| request(&mut proxied, event, Sha256::of));
+            Ok(ReadEvent { request, context: proxied.request_context, original })
         }
         Err(error) => {
-            let problem = Problem::new(
-                ProblemKind::MalformedRequest,
-                format!(
-                    "the request is not text that can be read ({}); send UTF-8",
-                    crate::json::error_text(&error)
-                ),
+            let detail = format!(
+                "the request is not text that can be read ({}); send UTF-8",
+                crate::json::error_text(&error)
             );
-            (Err(problem), None)
+            let problem = Problem::new(ProblemKind::MalformedRequest, detail);
+            Err(Box::new(UnreadableEvent { problem, original }))
         }
-    };
-    ReadEvent { request, request_id, original: OriginalEvent::Whole(event) }
+    }
 }
 
 /// Returns the request in a proxy event that was read from `event`, and takes the body out of `proxied`. `digest_of`
@@ -138,11 +147,25 @@ fn request(
         Cow::Owned(content) => Bytes::from(content),
     };
     Ok(Request {
-        context: proxied.request_context.clone(),
         idempotency_key: proxied.header("idempotency-key").map(str::to_owned),
+        durability: durability(proxied)?,
         meta_data,
         payload: Payload { content, content_type, encoding },
         is_cloud_event,
+    })
+}
+
+/// Returns the durability in the header `Custody-Durability`.
+fn durability(event: &ProxyEvent<'_>) -> Result<Option<Durability>, Problem> {
+    let Some(header) = event.header("custody-durability") else { return Ok(None) };
+    header.trim().parse().map(Some).map_err(|_| {
+        Problem::new(
+            ProblemKind::MalformedRequest,
+            format!(
+                "Custody-Durability is `{}`; send `archived`, `durable` or `replicated`, or no such header",
+                crate::json::excerpt(header)
+            ),
+        )
     })
 }
 

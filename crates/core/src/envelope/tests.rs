@@ -152,7 +152,7 @@ fn an_event_that_is_larger_than_lambda_carries_is_too_large() {
     let with_length = |length: usize| {
         let padding = " ".repeat(length - event.len());
         let padded = Bytes::from([&event[..], padding.as_bytes()].concat());
-        read(padded).request.map(drop).map_err(|problem| problem.kind)
+        read(padded).unwrap().request.map(drop).map_err(|problem| problem.kind)
     };
     assert_eq!(with_length(MAX_EVENT_BYTES), Ok(()));
     assert_eq!(with_length(MAX_EVENT_BYTES + 1), Err(ProblemKind::TooLarge));
@@ -304,7 +304,7 @@ fn a_binary_cloud_event_is_a_record_of_its_body() {
         "ce-id": "7", "ce-time": "2026-01-31T09:30:00Z", "ce-note": "caf%C3%A9",
     });
     let event = json!({"headers": headers, "body": "aGVsbG8=", "isBase64Encoded": true}).to_string();
-    let request = read(event.into()).request.unwrap();
+    let request = read(event.into()).unwrap().request.unwrap();
     assert_eq!(request.payload.content, b"hello".as_slice());
     assert_eq!(request.payload.content_type, "image/png");
     assert_eq!(request.payload.encoding, PayloadEncoding::Binary);

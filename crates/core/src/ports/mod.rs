@@ -6,6 +6,7 @@
 //! documents otherwise.
 
 mod acceptance_markers;
+mod access_entries;
 mod dead_letters;
 mod failed_store;
 mod failure_handler;
@@ -21,6 +22,7 @@ mod workflow;
 
 pub use self::{
     acceptance_markers::AcceptanceMarkers,
+    access_entries::AccessEntries,
     dead_letters::DeadLetters,
     failed_store::FailedStore,
     failure_handler::FailureHandler,
@@ -39,6 +41,8 @@ use crate::clock::Clock;
 
 /// The stores and services of one deployment, as stages see them.
 pub trait Deployment {
+    /// The access table.
+    type Access: AccessEntries;
     /// The payload cache.
     type Cache: PayloadCache;
     /// The archive.

@@ -22,6 +22,8 @@ pub enum PortName {
     AcceptanceMarkers,
     /// [`RecordTable`](super::RecordTable)
     RecordTable,
+    /// [`AccessEntries`](super::AccessEntries)
+    AccessEntries,
     /// [`Workflow`](super::Workflow)
     Workflow,
     /// [`FailureHandler`](super::FailureHandler)
@@ -39,7 +41,9 @@ impl PortName {
             Self::PayloadCache => ErrorName::CacheUnavailable,
             Self::PayloadArchive => ErrorName::ArchiveUnavailable,
             Self::FailedBucket => ErrorName::FailedStoreUnavailable,
-            Self::OpenRecords | Self::IdempotencyClaims | Self::RecordTable => ErrorName::TableUnavailable,
+            Self::OpenRecords | Self::IdempotencyClaims | Self::RecordTable | Self::AccessEntries => {
+                ErrorName::TableUnavailable
+            }
             Self::AcceptanceMarkers => ErrorName::MarkersUnavailable,
             Self::Workflow => ErrorName::WorkflowUnavailable,
             Self::FailureHandler => ErrorName::FailureFunctionUnavailable,

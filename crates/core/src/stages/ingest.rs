@@ -9,20 +9,22 @@ mod follow_up;
 mod keyed;
 mod unkeyed;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tracing::info;
 
 pub use self::follow_up::FollowUp;
 use crate::{
+    access::{AccessControl, AccessEntry, check_write, log_denial},
     breaker::Breaker,
     clock::Clock as _,
-    envelope::{self, OriginalEvent, ReadEvent, Request},
+    envelope::{self, OriginalEvent, ReadEvent, Request, UnreadableEvent},
     idempotency::IdempotencyKey,
+    message::SecurityContext,
     ports::Deployment,
     problem::Problem,
-    proxy::ProxyResponse,
+    proxy::{ProxyResponse, RequestContext},
     receipt::Receipt,
     record_id::RecordId,
 };
@@ -34,6 +36,8 @@ pub const TABLE_BREAKER_PAUSE: Duration = Duration::from_secs(3);
 
 /// The ingest stage over its ports.
 pub struct Ingest<D: Deployment> {
+    /// The access control, which knows who may write which records.
+    pub access: AccessControl<D::Access>,
     /// The cache, which stores the payload.
     pub cache: D::Cache,
     /// The archive, which stores the payload if the cache cannot.
@@ -102,23 +106,59 @@ impl<D: Deployment> Ingest<D> {
     /// Ingest always returns an answer. Problems of the request or of the stores are reported to the producer as
     /// problem details.
     pub async fn run(&self, event: Bytes) -> Answer {
-        let ReadEvent { request, request_id, original } = envelope::read(event);
-        // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK calls.
-        let result = match request {
-            Ok(request) => Box::pin(self.accept(request)).await,
-            Err(problem) => Err(problem.into()),
+        let ReadEvent { request, context, original } = match envelope::read(event) {
+            Ok(read) => read,
+            Err(unreadable) => {
+                let UnreadableEvent { problem, original } = *unreadable;
+                return self.answer_with_problem(problem.into(), original, None);
+            }
         };
-        match result {
+        let request_id = context.request_id.clone();
+        // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK calls.
+        match Box::pin(self.answer_request(request, context)).await {
             Ok(acknowledged) => acknowledged.into(),
             Err(problem) => self.answer_with_problem(problem, original, request_id),
         }
     }
 
+    /// Accepts a request that its caller may make.
+    async fn answer_request(
+        &self,
+        request: Result<Request, Problem>,
+        context: RequestContext,
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
+        let (entry, request) = self.authorize(request, &context).await?;
+        self.accept(request, &entry, context).await
+    }
+
+    /// Returns the access entry of the caller, and the request if the caller may make it. The caller is checked before the
+    /// request: nothing is stored of a request of an unknown caller, not even of one that cannot be read.
+    async fn authorize(
+        &self,
+        request: Result<Request, Problem>,
+        context: &RequestContext,
+    ) -> Result<(Arc<AccessEntry>, Request), Problem> {
+        let source = request.as_ref().ok().map(|request| request.meta_data.source_system_id().to_owned());
+        let denied = |problem: &Problem| log_denial(context, source.as_deref(), problem);
+        let entry = self.access.entry_of(context, self.clock.now()).await.inspect_err(denied)?;
+        let request = request?;
+        check_write(&entry, request.meta_data.source_system_id()).inspect_err(denied)?;
+        Ok((entry, request))
+    }
+
     /// Makes the payload of a request durable and accepts its record, or repeats the receipt of an earlier request.
-    async fn accept(&self, request: Request) -> Result<AcknowledgedRequest, ProblemAnswer> {
-        let acknowledged = match idempotency_key(&request)? {
-            None => Box::pin(self.accept_without_key(request)).await?,
-            Some(key) => Box::pin(self.accept_with_key(key, request)).await?,
+    async fn accept(
+        &self,
+        request: Request,
+        entry: &AccessEntry,
+        context: RequestContext,
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
+        self.check_durability(request.durability)?;
+        let key = idempotency_key(&request, &entry.principal)?;
+        let sender = SecurityContext::of_principal(context, &entry.principal);
+        let acknowledged = match key {
+            None => Box::pin(self.accept_without_key(request, sender)).await?,
+            Some(key) => Box::pin(self.accept_with_key(key, request, sender)).await?,
         };
         info!(
             record.id = %acknowledged.receipt.message_id,
@@ -145,17 +185,13 @@ impl<D: Deployment> Ingest<D> {
 
 /// Returns the request's idempotency key: the header `Idempotency-Key`, or else the source and id of the CloudEvent.
 /// `None` if the request has neither.
-fn idempotency_key(request: &Request) -> Result<Option<IdempotencyKey>, Problem> {
-    let Request { context, idempotency_key, meta_data, is_cloud_event, .. } = request;
-    let authorized = context.authorizer.as_ref().and_then(|authorizer| authorizer.principal_id.as_deref());
-    let identity = &context.identity;
-    let caller =
-        identity.api_key_id.as_deref().or(authorized).or(identity.user_arn.as_deref()).unwrap_or_default();
+fn idempotency_key(request: &Request, principal: &str) -> Result<Option<IdempotencyKey>, Problem> {
+    let Request { idempotency_key, meta_data, is_cloud_event, .. } = request;
     if let Some(header) = idempotency_key {
-        return IdempotencyKey::of_header(caller, header).map(Some);
+        return IdempotencyKey::of_header(principal, header).map(Some);
     }
     let event_id = meta_data.source_transaction_id().filter(|_| *is_cloud_event);
-    Ok(event_id.map(|id| IdempotencyKey::of_event(caller, meta_data.source_system_id(), id)))
+    Ok(event_id.map(|id| IdempotencyKey::of_event(principal, meta_data.source_system_id(), id)))
 }
 
 #[cfg(test)]

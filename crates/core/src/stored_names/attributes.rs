@@ -3,6 +3,9 @@
 // All tables.
 pub const MESSAGE_ID: &str = "messageID";
 
+// Access table. The other attributes are the fields of an access entry.
+pub const CREDENTIAL: &str = "credential";
+
 // Record table.
 pub const MESSAGE_TYPE: &str = "messageType";
 pub const SOURCE_SYSTEM_ID: &str = "sourceSystemID";

@@ -7,6 +7,7 @@ use std::sync::{
 
 use super::world::FIRST_LOOK;
 use crate::{
+    access::{AccessEntry, Credential, Role},
     clock::{Clock, Timestamp},
     digest::Sha256,
     message::{InternalMessage, PayloadDescriptor, PayloadEncoding, Redrive, SecurityContext},
@@ -36,6 +37,26 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_ms(self.0.load(Ordering::Relaxed)).expect("a test clock stays in range")
+    }
+}
+
+/// The ids of the API keys in the requests of tests and in `events/`. Each belongs to a producer of its own, which may write
+/// records of every source system.
+pub const API_KEYS: [&str; 3] = ["k-1", "caller", "k1e2y3i4d5"];
+
+/// Returns the access entries of [`API_KEYS`].
+pub fn access_entries() -> impl Iterator<Item = (Credential, AccessEntry)> {
+    API_KEYS.into_iter().map(|id| (Credential::ApiKey(id.to_owned()), producer(id, &["*"])))
+}
+
+/// Creates the access entry of a producer that may write records of these source systems.
+pub fn producer(name: &str, sources: &[&str]) -> AccessEntry {
+    let sources = sources.iter().map(|source| source.parse().expect("a sample is a pattern")).collect();
+    AccessEntry {
+        principal: name.to_owned(),
+        role: Role::Producer { sources },
+        expires_at: None,
+        added_at: TestClock::default().now(),
     }
 }
 

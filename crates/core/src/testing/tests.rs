@@ -31,6 +31,11 @@ async fn table() {
 }
 
 #[tokio::test]
+async fn access_entries() {
+    contract::access_entries(&doubles::MemoryAccessEntries::default()).await;
+}
+
+#[tokio::test]
 async fn failed_store() {
     contract::failed_store(&doubles::MemoryFailedStore::default()).await;
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    access::AccessControl,
     breaker::Breaker,
     ports::Deployment,
     redrive_policy::{PATIENCE, RedrivePolicy},
@@ -17,10 +18,10 @@ use crate::{
 
 use super::{
     doubles::{
-        MemoryArchive, MemoryDeadLetters, MemoryFailedStore, MemoryFailureHandler, MemoryMarkers,
-        MemoryNotifier, MemoryOpenRecords, MemoryPayloadCache, MemoryTable, MemoryWorkflow,
+        MemoryAccessEntries, MemoryArchive, MemoryDeadLetters, MemoryFailedStore, MemoryFailureHandler,
+        MemoryMarkers, MemoryNotifier, MemoryOpenRecords, MemoryPayloadCache, MemoryTable, MemoryWorkflow,
     },
-    samples::TestClock,
+    samples::{self, TestClock},
 };
 
 /// The CloudEvents source of a deployment in memory.
@@ -30,9 +31,10 @@ pub const EVENT_SOURCE: &str = "urn:custody:test";
 pub const FIRST_LOOK: Duration = Duration::from_mins(2);
 
 /// The doubles of all stores and services of a deployment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "each field is named after the double in it")]
 pub struct World {
+    pub access: MemoryAccessEntries,
     pub cache: MemoryPayloadCache,
     pub archive: MemoryArchive,
     pub failed_store: MemoryFailedStore,
@@ -52,6 +54,7 @@ pub struct World {
 pub struct InMemory;
 
 impl Deployment for InMemory {
+    type Access = MemoryAccessEntries;
     type Cache = MemoryPayloadCache;
     type Archive = MemoryArchive;
     type FailedStore = MemoryFailedStore;
@@ -82,10 +85,32 @@ pub const SETTINGS: Settings = Settings {
     policy: POLICY,
 };
 
+/// The stores are empty, but for the access entries of the callers in tests.
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            access: MemoryAccessEntries::with(samples::access_entries()),
+            cache: MemoryPayloadCache::default(),
+            archive: MemoryArchive::default(),
+            failed_store: MemoryFailedStore::default(),
+            open_records: MemoryOpenRecords::default(),
+            markers: MemoryMarkers::default(),
+            record_table: MemoryTable::default(),
+            workflow: MemoryWorkflow::default(),
+            failure_handler: MemoryFailureHandler::default(),
+            dead_letters: MemoryDeadLetters::default(),
+            rejected_requests: MemoryDeadLetters::default(),
+            topic: MemoryNotifier::default(),
+            clock: TestClock::default(),
+        }
+    }
+}
+
 impl World {
     /// Creates the ingest stage over these doubles.
     pub fn ingest(&self) -> Ingest<InMemory> {
         Ingest {
+            access: AccessControl::new(self.access.clone()),
             cache: self.cache.clone(),
             archive: self.archive.clone(),
             open_records: self.open_records.clone(),

@@ -132,7 +132,7 @@ fn faults(chance: &mut SmallRng, profile: Profile, window: Duration, posts: &[Po
     for _ in 0..chance.below(4) {
         let services = match chance.below(9) {
             0 | 8 => vec![Service::Archive, Service::FailedBucket, Service::Markers],
-            1 => vec![Service::OpenTable, Service::ClaimTable, Service::RecordTable],
+            1 => vec![Service::OpenTable, Service::ClaimTable, Service::RecordTable, Service::AccessTable],
             2 => BUCKETS.to_vec(),
             3 if chance.percent(30) => Service::VARIANTS.to_vec(),
             _ => vec![chance.one_of(Service::VARIANTS)],

@@ -3,6 +3,7 @@
 //! In production the interceptor is a time limit, in the simulation a plan of faults.
 #![deny(clippy::missing_trait_methods)]
 
+mod access;
 mod payloads;
 mod records;
 mod services;

@@ -10,7 +10,7 @@ use crate::{
     idempotency::IdempotencyKey,
     open_record::OpenKind,
     ports::{
-        AcceptanceMarkers as _, DeadLetters as _, FailedStore as _, FailureHandler as _,
+        AcceptanceMarkers as _, AccessEntries as _, DeadLetters as _, FailedStore as _, FailureHandler as _,
         IdempotencyClaims as _, OpenRecords as _, PayloadArchive as _, PayloadCache as _, RecordTable as _,
         Turn, Workflow as _,
     },
@@ -45,6 +45,7 @@ async fn an_intercepted_port_keeps_the_contract_of_the_port() {
     contract::idempotency_claims(&open_records, &open_records).await;
     contract::acceptance_markers(&Intercepted::new(world.markers, noting.clone())).await;
     contract::record_table(&Intercepted::new(world.record_table, noting.clone())).await;
+    contract::access_entries(&Intercepted::new(world.access, noting.clone())).await;
     contract::workflow(&Intercepted::new(world.workflow, noting.clone())).await;
 }
 
@@ -84,6 +85,8 @@ async fn every_call_has_the_name_of_its_port_and_its_record() {
     noted(PortName::AcceptanceMarkers, "mark", Some(id));
     Intercepted::new(world.record_table.clone(), noting.clone()).put_received(&message, now).await.unwrap();
     noted(PortName::RecordTable, "put received", Some(id));
+    Intercepted::new(world.access.clone(), noting.clone()).list().await.unwrap();
+    noted(PortName::AccessEntries, "list", None);
     Intercepted::new(world.workflow.clone(), noting.clone()).start(&message, 1).await.unwrap();
     noted(PortName::Workflow, "start", Some(id));
     let failed = FailedRecord {

@@ -16,7 +16,18 @@ use crate::{
     ports::{Deployment, PayloadArchive as _, PayloadCache as _},
     problem::{Problem, ProblemKind},
     receipt::Durability,
+    record_id::RecordId,
 };
+
+/// The outcome of the write of a payload to the cache.
+pub(super) enum CacheWrite {
+    /// The cache has the payload, at the durability that it offers.
+    Stored,
+    /// The cache may have the payload, but did not confirm it.
+    Failed(StageError),
+    /// The payload goes directly to the archive, because the producer asks for it.
+    Skipped,
+}
 
 /// Where and how a payload was made durable.
 pub(super) struct StoredPayload {
@@ -25,22 +36,53 @@ pub(super) struct StoredPayload {
 }
 
 impl<D: Deployment> Ingest<D> {
-    /// Makes sure that the payload is durable, and returns its place. `cache_result` is the result of the write to the cache.
-    /// If that write succeeded, the place is the cache. Otherwise this function writes the payload to the archive.
+    /// Checks that the deployment can give the durability that a request asks for.
+    pub(super) fn check_durability(&self, requested: Option<Durability>) -> Result<(), Problem> {
+        let offered = self.cache.durability();
+        match requested {
+            Some(requested) if !offered.covers(requested) && requested != Durability::Archived => {
+                Err(Problem::new(
+                    ProblemKind::DurabilityNotOffered,
+                    format!(
+                        "Custody-Durability asks for `{requested}`, and this deployment gives `{offered}`; send \
+                         `Custody-Durability: archived`, which waits for the archive, or no such header"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a payload to the cache, unless the producer asks for the archive.
+    pub(super) async fn write_to_cache(
+        &self,
+        id: RecordId,
+        content: Bytes,
+        requested: Option<Durability>,
+    ) -> CacheWrite {
+        if requested == Some(Durability::Archived) {
+            return CacheWrite::Skipped;
+        }
+        self.cache.put(id, content).await.map_or_else(CacheWrite::Failed, |()| CacheWrite::Stored)
+    }
+
+    /// Makes sure that the payload is durable, and returns its place. If the cache has stored it, the place is the cache.
+    /// Otherwise this function writes the payload to the archive.
     pub(super) async fn make_durable(
         &self,
-        cache_result: Result<(), StageError>,
+        cache_write: CacheWrite,
         message: &InternalMessage,
         content: Bytes,
     ) -> Result<StoredPayload, Problem> {
         let id = message.message_id;
-        match cache_result {
-            Ok(()) => {
+        match cache_write {
+            CacheWrite::Stored => {
                 let redis_reference = Some(self.cache.reference(id));
                 let place = StorageContext { redis_reference, ..StorageContext::default() };
                 Ok(StoredPayload { durability: self.cache.durability(), place })
             }
-            Err(error) => {
+            CacheWrite::Skipped => self.archive(message, content).await,
+            CacheWrite::Failed(error) => {
                 warn!(record.id = %id, error.name = error.name.as_str(), %error, "fell back to the archive");
                 self.archive(message, content).await
             }

@@ -50,16 +50,20 @@ impl FollowUp {
         Self { persist: cached.then(|| record.id()), ..Self::default() }
     }
 
-    /// Creates the follow-up of a request that was answered with a problem: it stores the request. A request whose key
-    /// could not be looked up (503) is not stored: its producer sends it again, and in an outage there are so many such
-    /// requests that they would hide failed records on the dead-letter queue.
+    /// Creates the follow-up of a request that was answered with a problem: it stores the request. Two kinds are not
+    /// stored. A caller without the right to write must not make Custody store anything. A request whose key or caller could
+    /// not be looked up (503) is sent again by its producer, and in an outage there are so many such requests that they would
+    /// hide failed records on the dead-letter queue.
     pub(super) fn rejected(
         event: OriginalEvent,
         request_id: Option<String>,
         problem: Problem,
         at: Timestamp,
     ) -> Self {
-        if problem.kind == ProblemKind::KeysUnavailable {
+        if matches!(
+            problem.kind,
+            ProblemKind::Forbidden | ProblemKind::AccessUnavailable | ProblemKind::KeysUnavailable
+        ) {
             let error_name = problem.kind.error_name();
             warn!(request.id = request_id, error.name = error_name, "turned a request away");
             return Self::default();

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::{
     AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer,
-    durability::{describe, no_durable_store},
+    durability::{CacheWrite, describe, no_durable_store},
 };
 use crate::{
     clock::Clock as _,
@@ -18,9 +18,7 @@ use crate::{
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
     message::{InternalMessage, SecurityContext},
     open_record::OpenState,
-    ports::{
-        Acceptance, Deployment, FailedStore as _, IdempotencyClaims as _, OpenRecords as _, PayloadCache as _,
-    },
+    ports::{Acceptance, Deployment, FailedStore as _, IdempotencyClaims as _, OpenRecords as _},
     problem::{Problem, ProblemKind},
     receipt::Receipt,
     record_id::RecordId,
@@ -35,7 +33,8 @@ impl<D: Deployment> Ingest<D> {
     pub(super) async fn accept_with_key(
         &self,
         key: IdempotencyKey,
-        Request { context, meta_data, payload, .. }: Request,
+        Request { meta_data, payload, durability, .. }: Request,
+        sender: SecurityContext,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         if self.table_breaker.is_open(self.clock.now()) {
             return Err(keys_unavailable().into());
@@ -44,19 +43,19 @@ impl<D: Deployment> Ingest<D> {
         let put_and_look_up = async {
             // A repeated receipt does not wait for the cache: once the claim of a record is found, the put is
             // abandoned.
-            let put = pin!(self.cache.put(id, payload.content.clone()));
+            let put = pin!(self.write_to_cache(id, payload.content.clone(), durability));
             match future::select(put, pin!(self.key_state(&key))).await {
-                Either::Left((cache_result, key_state)) => (cache_result, key_state.await),
+                Either::Left((cache_write, key_state)) => (cache_write, key_state.await),
                 Either::Right((key_state @ Ok(KeyState::Free | KeyState::Expired(_)), put)) => {
                     (put.await, key_state)
                 }
                 // The key is claimed, or the look-up failed: the put is abandoned, and its result is not used.
-                Either::Right((key_state, _)) => (Ok(()), key_state),
+                Either::Right((key_state, _)) => (CacheWrite::Skipped, key_state),
             }
         };
-        let ((cache_result, key_state), sha256) = hash_during(&payload.content, put_and_look_up).await;
+        let ((cache_write, key_state), sha256) = hash_during(&payload.content, put_and_look_up).await;
         let (content, payload) = describe(payload, sha256);
-        let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
+        let message = InternalMessage::new(id, meta_data, payload, sender);
         // After the response, the payload is unlinked if another record holds the key or if the key could not be looked
         // up. The put may have failed or been abandoned; it may have stored the payload nevertheless. The payload stays
         // if the record is accepted or if the outcome is unknown.
@@ -77,7 +76,7 @@ impl<D: Deployment> Ingest<D> {
                 return Ok(repeated);
             }
         };
-        let stored = self.make_durable(cache_result, &message, content).await?;
+        let stored = self.make_durable(cache_write, &message, content).await?;
         let record = self.open_record(message, stored, Some(key));
         let claim = Claim::new(&record.message, record.durability, record.started_at);
         let accepted = self.open_records.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;

@@ -1,5 +1,8 @@
 //! Tests of the ingest stage: what a receipt waits for, and what it does not wait for.
 
+mod access;
+mod durability;
+
 use std::{
     future::{Future as _, poll_fn},
     pin::pin,

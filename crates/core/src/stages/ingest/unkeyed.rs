@@ -12,7 +12,7 @@ use crate::{
     envelope::Request,
     message::{InternalMessage, SecurityContext},
     open_record::OpenRecord,
-    ports::{AcceptanceMarkers as _, Deployment, OpenRecords as _, PayloadCache as _},
+    ports::{AcceptanceMarkers as _, Deployment, OpenRecords as _},
     receipt::Receipt,
 };
 
@@ -20,14 +20,15 @@ impl<D: Deployment> Ingest<D> {
     /// Accepts a request without an idempotency key.
     pub(super) async fn accept_without_key(
         &self,
-        Request { context, meta_data, payload, .. }: Request,
+        Request { meta_data, payload, durability, .. }: Request,
+        sender: SecurityContext,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let id = self.clock.mint();
-        let (cache_result, sha256) =
-            hash_during(&payload.content, self.cache.put(id, payload.content.clone())).await;
+        let write = self.write_to_cache(id, payload.content.clone(), durability);
+        let (cache_write, sha256) = hash_during(&payload.content, write).await;
         let (content, payload) = describe(payload, sha256);
-        let message = InternalMessage::new(id, meta_data, payload, SecurityContext::from(context));
-        let stored = self.make_durable(cache_result, &message, content).await?;
+        let message = InternalMessage::new(id, meta_data, payload, sender);
+        let stored = self.make_durable(cache_write, &message, content).await?;
         let record = self.open_record(message, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);
         if self.open_without_claim(&record).await {

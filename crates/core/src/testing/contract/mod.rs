@@ -3,6 +3,7 @@
 #![expect(clippy::cognitive_complexity, reason = "a contract is a list of assertions")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod access_entries;
 mod open_records;
 mod payload_cache;
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 pub use self::{
+    access_entries::access_entries,
     open_records::{acceptance_markers, concurrent_claims, idempotency_claims, open_records},
     payload_cache::payload_cache,
 };

@@ -13,6 +13,7 @@ macro_rules! failing {
     };
 }
 
+mod access_entries;
 mod archive;
 mod failure;
 mod markers;
@@ -32,6 +33,7 @@ use std::{
 use crate::error::{ErrorName, StageError};
 
 pub use self::{
+    access_entries::MemoryAccessEntries,
     archive::MemoryArchive,
     failure::{MemoryFailedStore, MemoryFailureHandler},
     markers::MemoryMarkers,

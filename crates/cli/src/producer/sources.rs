@@ -1,0 +1,42 @@
+//! `custody producer set-sources`: changes the source systems of a producer.
+
+use anyhow::bail;
+use clap::Args;
+use custody_core::{
+    access::{AccessEntry, Role, SourcePattern},
+    ports::AccessEntries,
+};
+use serde_json::json;
+
+use super::existing_credentials_of;
+use crate::{CommandOutcome, deployment::Deployment, output::Output};
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Name of the producer.
+    name: String,
+    /// A `sourceSystemID` that the producer may write and read: one id (`loans`), or a prefix (`cards-*`). Can be repeated.
+    #[arg(long = "source", value_name = "PATTERN", required = true)]
+    sources: Vec<SourcePattern>,
+}
+
+pub(super) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    Options { name, sources }: Options,
+) -> anyhow::Result<CommandOutcome> {
+    let known = existing_credentials_of(deployment, &name).await?;
+    if known.iter().any(|(_, entry)| entry.role == Role::Auditor) {
+        bail!("`{name}` is an auditor and writes no records; add a producer under another name");
+    }
+    let entries = deployment.access_entries()?;
+    for (credential, entry) in &known {
+        let changed = AccessEntry { role: Role::Producer { sources: sources.clone() }, ..entry.clone() };
+        entries.put(credential, &changed).await?;
+    }
+    output.print(&json!({"principal": name, "sources": sources}), |_| {
+        let sources = sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        println!("Within a minute, `{name}` may write and read: {sources}");
+    })?;
+    Ok(CommandOutcome::Complete)
+}

@@ -1,0 +1,50 @@
+//! The contract of the access table.
+
+use std::time::Duration;
+
+use super::now;
+use crate::{
+    access::{AccessEntry, Credential, Role},
+    ports::AccessEntries,
+    testing::samples,
+};
+
+/// Checks the contract of [`AccessEntries`].
+pub async fn access_entries(entries: &impl AccessEntries) {
+    // The names are new in each run, because the table may be that of a stack that runs.
+    let run = samples::record_id();
+    let credential = |name: &str| Credential::ApiKey(format!("contract-{name}-{run}"));
+    let named = |name: &str| format!("contract {name} {run}");
+    let sources = ["loans", "cards-*", "ü"].map(|source| source.parse().unwrap()).to_vec();
+    let producer = AccessEntry {
+        principal: named("b"),
+        role: Role::Producer { sources },
+        expires_at: Some(now().after(Duration::from_hours(24))),
+        added_at: now(),
+    };
+    let auditor =
+        AccessEntry { principal: named("a"), role: Role::Auditor, expires_at: None, added_at: now() };
+    let (one, two, three) = (credential("1"), credential("2"), credential("3"));
+    assert_eq!(entries.find(&one).await.unwrap(), None);
+
+    entries.put(&one, &producer).await.unwrap();
+    entries.put(&two, &producer).await.unwrap();
+    entries.put(&three, &auditor).await.unwrap();
+    assert_eq!(entries.find(&one).await.unwrap(), Some(producer.clone()));
+    assert_eq!(entries.find(&three).await.unwrap(), Some(auditor.clone()));
+    let listed = entries.list().await.unwrap();
+    let own: Vec<_> =
+        listed.iter().filter(|(_, entry)| entry.principal.ends_with(&run.to_string())).collect();
+    let expected =
+        [(three.clone(), auditor.clone()), (one.clone(), producer.clone()), (two.clone(), producer.clone())];
+    assert_eq!(own, expected.iter().collect::<Vec<_>>(), "ordered by principal and credential");
+
+    let shorter = AccessEntry { expires_at: Some(now()), ..producer };
+    entries.put(&one, &shorter).await.expect("an entry may be replaced");
+    assert_eq!(entries.find(&one).await.unwrap(), Some(shorter), "an expired entry is returned too");
+
+    for credential in [&one, &two, &three, &one] {
+        entries.remove(credential).await.expect("a removal may be repeated");
+        assert_eq!(entries.find(credential).await.unwrap(), None);
+    }
+}
