@@ -55,6 +55,7 @@ impl Sender {
     pub fn new(deployment: &Deployment) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .user_agent("custody-test-client")
+            .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_mins(1))
             .build()
             .context("make an HTTP client")?;
@@ -79,6 +80,28 @@ impl Sender {
             request = request.header(*name, *value);
         }
         self.answer(request).await
+    }
+
+    /// Gets a path of the API, relative to the URL that records are posted to, as `links` of a receipt are. Does not follow a
+    /// redirection.
+    pub async fn get(&self, link: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        let url = reqwest::Url::parse(&self.url)?.join(link).context("join a link to the API's URL")?;
+        let mut request = self.http.get(url);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-api-key")) {
+            request = request.header("x-api-key", &self.api_key);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.answer(request).await
+    }
+
+    /// Downloads what a link to a payload leads to. The link has its own right, so no API key is sent.
+    pub async fn download(&self, url: &str) -> anyhow::Result<(Answer, Vec<u8>)> {
+        let response = self.http.get(url).send().await.context("download a payload")?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let content = response.bytes().await.context("download a payload")?.to_vec();
+        Ok((Answer { status, headers, body: String::new() }, content))
     }
 
     /// Sends a CORS preflight request, as a browser does before it posts.

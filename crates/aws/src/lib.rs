@@ -9,6 +9,7 @@ mod dynamodb;
 mod failure_function;
 mod markers;
 mod open_records;
+mod payload_links;
 mod record_audit;
 mod record_index;
 mod s3;
@@ -26,8 +27,9 @@ pub use self::{
     failure_function::FailureFunction,
     markers::S3AcceptanceMarkers,
     open_records::{DUE_INDEX, DynamoOpenRecords},
+    payload_links::S3PayloadLinks,
     record_audit::{AuditedItem, AuditedPage, Cursor},
-    record_index::{FoundRecords, IndexedRecord, Lookup, RecordIndex, TimeRange},
+    record_index::RecordIndex,
     s3::{S3Archive, S3FailedStore},
     sns::TopicNotifier,
     sqs::SqsDeadLetters,

@@ -1,22 +1,28 @@
-//! Queries of the record table, for people who search for records.
+//! Questions to the record table in DynamoDB.
 //!
-//! The index `BySourceSystem` spreads the records of one source over several partitions. A query reads each of these
-//! partitions and merges the results by time.
+//! The index `BySourceSystem` spreads the records of one source over several partitions. A page reads each of these
+//! partitions and merges the results.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use aws_sdk_dynamodb::{Client, types::AttributeValue};
 use custody_core::{
     clock::Timestamp,
+    dead_letter::FailureSummary,
     error::{ErrorName, StageError},
+    message::InternalMessage,
+    ports::{Discard, RecordQueries},
     record_id::RecordId,
+    record_query::{
+        IndexedRecord, Lookup, PageRequest, PartitionPage, RecordItem, RecordPage, RecordStatus, TimeRange,
+    },
     stored_names::attributes::{
         MESSAGE_ID, MESSAGE_TYPE, RECEIVED_AT, SOURCE_PARTITION, SOURCE_SYSTEM_ID, SOURCE_TRANSACTION_ID,
         STATUS,
     },
 };
 use futures_util::future::try_join_all;
-use serde::Serialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -25,6 +31,10 @@ use crate::{
     dynamodb::{source_partitions, time},
 };
 
+/// The number of entries of one partition that a page examines before it ends with fewer records than its limit. A question for
+/// a rare status would otherwise read a whole partition.
+const MAX_EXAMINED: usize = 2_000;
+
 /// The record table, for reads only.
 #[derive(Clone, Debug)]
 pub struct RecordIndex {
@@ -32,97 +42,55 @@ pub struct RecordIndex {
     pub(crate) table: String,
 }
 
-/// The attribute that records are looked up by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// Every record of a source system.
-    Source(String),
-    /// Every record of a source's transaction.
-    Transaction(String),
-}
-
-/// A range of times. Both bounds are inclusive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TimeRange {
-    /// The earliest time. `None` means no lower bound.
-    pub from: Option<Timestamp>,
-    /// The latest time. `None` means no upper bound.
-    pub to: Option<Timestamp>,
-}
-
-/// An entry of an index: the attributes of a record that the index contains.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The attributes of an item beside its message.
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct IndexedRecord {
-    /// The record.
-    #[serde(rename = "messageID")]
-    pub message_id: RecordId,
-    /// The time when the record was received.
-    pub received_at: Timestamp,
-    /// The state in the record's item.
-    pub status: String,
-    /// The system that sent the record.
-    #[serde(rename = "sourceSystemID")]
-    pub source_system_id: String,
-    /// The id of the transaction in the source system.
-    #[serde(rename = "sourceTransactionID")]
-    pub source_transaction_id: Option<String>,
-    /// The type of the record.
-    pub message_type: String,
+struct ItemDetails {
+    status: RecordStatus,
+    meta_data_stored_at: Option<Timestamp>,
+    archived_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    failure: Option<FailureSummary>,
+    discarded: Option<DiscardNote>,
 }
 
-/// The result of a lookup.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct FoundRecords {
-    /// The records, newest first.
-    pub records: Vec<IndexedRecord>,
-    /// Whether older records match too.
-    pub truncated: bool,
+/// A discard, and the number of the attempt that it is about.
+#[derive(Deserialize)]
+struct DiscardNote {
+    by: String,
+    at: Timestamp,
+    reason: String,
+    attempt: u32,
 }
 
-impl Lookup {
-    /// Returns the name of the index, the name of its partition key, and the partitions that contain the records.
-    fn partitions(&self) -> (&'static str, &'static str, Vec<String>) {
-        match self {
-            Self::Source(id) => ("BySourceSystem", SOURCE_PARTITION, source_partitions(id)),
-            Self::Transaction(id) => ("BySourceTransaction", SOURCE_TRANSACTION_ID, vec![id.clone()]),
-        }
+/// Returns the name of the index of a lookup, the name of its partition key, and the partitions that contain the records.
+fn partitions_of(lookup: &Lookup) -> (&'static str, &'static str, Vec<String>) {
+    match lookup {
+        Lookup::Source(id) => ("BySourceSystem", SOURCE_PARTITION, source_partitions(id)),
+        Lookup::Transaction(id) => ("BySourceTransaction", SOURCE_TRANSACTION_ID, vec![id.clone()]),
     }
 }
 
-impl TimeRange {
-    /// Returns both bounds as text, in the format of the index: texts sort in the order of their times.
-    fn ends(self) -> [String; 2] {
-        let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
-        [self.from.unwrap_or(epoch), self.to.unwrap_or(epoch.after(Duration::MAX))].map(|end| end.to_string())
-    }
+/// Returns both bounds as text, in the format of the index: texts sort in the order of their times.
+fn bounds(range: TimeRange, after: Option<RecordId>) -> [String; 2] {
+    let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
+    let latest = range.to.unwrap_or(epoch.after(Duration::MAX));
+    let to = after.map_or(latest, |after| latest.min(after.received_at()));
+    [range.from.unwrap_or(epoch), to].map(|bound| bound.to_string())
 }
 
 impl RecordIndex {
-    /// Creates the queries of the record table `table`.
+    /// Creates the questions to the record table `table`.
     pub fn new(client: Client, table: String) -> Self {
         Self { client, table }
     }
 
-    /// Finds the newest records of a lookup, at most `limit`. The index is eventually consistent: a new record may be
-    /// absent for a moment.
-    pub async fn find(
-        &self,
-        lookup: &Lookup,
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<FoundRecords, StageError> {
-        let (index, attribute, partitions) = lookup.partitions();
-        // One record more than `limit` is requested, to learn whether more records match.
-        let asked = partitions
-            .into_iter()
-            .map(|partition| self.newest_of(index, attribute, partition, range, limit.saturating_add(1)));
-        Ok(merge(try_join_all(asked).await?, limit))
+    /// Reads the item of a record as JSON, consistently. `None` if there is no item.
+    pub async fn item_as_json(&self, id: RecordId) -> Result<Option<Value>, StageError> {
+        self.attributes(id).await?.map(|item| decode(item, &item_operation(id))).transpose()
     }
 
-    /// Reads the item of a record as JSON, consistently. `None` if there is no item.
-    pub async fn item(&self, id: RecordId) -> Result<Option<Value>, StageError> {
-        let operation = || format!("read the item of record {id}");
+    async fn attributes(&self, id: RecordId) -> Result<Option<Attributes>, StageError> {
         let read = self
             .client
             .get_item()
@@ -131,24 +99,21 @@ impl RecordIndex {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
-        read.item
-            .map(serde_dynamo::from_item)
-            .transpose()
-            .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation()).caused_by(error))
+            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, item_operation(id)))?;
+        Ok(read.item)
     }
 
-    /// Reads the newest records of one partition of an index.
-    async fn newest_of(
+    /// Reads the newest matching records of one partition of an index.
+    async fn partition_page(
         &self,
         index: &str,
         attribute: &str,
         partition: String,
-        range: TimeRange,
-        limit: usize,
-    ) -> Result<Vec<IndexedRecord>, StageError> {
+        request: &PageRequest,
+    ) -> Result<PartitionPage, StageError> {
         let operation = format!("look up the records of {partition} in index {index}");
-        let [from, to] = range.ends();
+        let [from, to] = bounds(request.range, request.after);
+        let mut reading = PartitionReading::new(request);
         let mut pages = self
             .client
             .query()
@@ -162,34 +127,122 @@ impl RecordIndex {
             .expression_attribute_values(":from", AttributeValue::S(from))
             .expression_attribute_values(":to", AttributeValue::S(to))
             .scan_index_forward(false)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .limit(i32::try_from(request.limit.saturating_add(1)).unwrap_or(i32::MAX))
             .into_paginator()
             .send();
-        let mut records = Vec::new();
-        while records.len() < limit
-            && let Some(page) = pages.next().await
-        {
+        while let Some(page) = pages.next().await {
             let page =
                 page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation.as_str()))?;
             for item in page.items() {
-                let unreadable = || {
-                    let text = format!("{operation}: an entry is not in the format of a record");
-                    StageError::new(ErrorName::ServiceRefused, text)
-                };
-                records.push(indexed(item).ok_or_else(unreadable)?);
+                reading.examine(indexed(item).ok_or_else(|| unreadable(&operation))?);
+            }
+            let has_more = page.last_evaluated_key().is_some();
+            if !has_more {
+                return Ok(reading.end());
+            }
+            if reading.is_enough() {
+                return Ok(reading.stop());
             }
         }
-        Ok(records)
+        Ok(reading.end())
     }
 }
 
-/// Merges the records of all partitions, and returns the newest `limit` of them.
-fn merge(partitions: Vec<Vec<IndexedRecord>>, limit: usize) -> FoundRecords {
-    let mut records: Vec<_> = partitions.into_iter().flatten().collect();
-    records.sort_by_key(|record| std::cmp::Reverse((record.received_at, record.message_id)));
-    let truncated = records.len() > limit;
-    records.truncate(limit);
-    FoundRecords { records, truncated }
+/// The state of reading a partition, newest entries first. The index does not order entries of the same time, so entries count
+/// as examined once an older entry was read.
+struct PartitionReading<'a> {
+    request: &'a PageRequest,
+    /// The matching records that are older than no unread entry.
+    records: Vec<IndexedRecord>,
+    /// The entries of the last time.
+    last: VecDeque<IndexedRecord>,
+    examined: usize,
+    examined_to: Option<RecordId>,
+}
+
+impl<'a> PartitionReading<'a> {
+    fn new(request: &'a PageRequest) -> Self {
+        Self { request, records: Vec::new(), last: VecDeque::new(), examined: 0, examined_to: None }
+    }
+
+    fn examine(&mut self, entry: IndexedRecord) {
+        if self.last.front().is_some_and(|last| last.received_at != entry.received_at) {
+            self.settle();
+        }
+        self.last.push_back(entry);
+    }
+
+    /// Counts the entries of the last time as examined.
+    fn settle(&mut self) {
+        let request = self.request;
+        for entry in self.last.drain(..) {
+            self.examined += 1;
+            let oldest = self.examined_to.map_or(entry.message_id, |oldest| oldest.min(entry.message_id));
+            self.examined_to = Some(oldest);
+            let is_after = request.after.is_none_or(|after| entry.message_id < after);
+            if is_after && request.status.is_none_or(|status| entry.status == status) {
+                self.records.push(entry);
+            }
+        }
+    }
+
+    /// Whether the page needs no further entries of this partition.
+    fn is_enough(&self) -> bool {
+        self.records.len() > self.request.limit || self.examined >= MAX_EXAMINED
+    }
+
+    /// Ends the reading at the end of the partition.
+    fn end(mut self) -> PartitionPage {
+        self.settle();
+        PartitionPage { records: self.records, examined_to: None }
+    }
+
+    /// Ends the reading before the end of the partition. Entries of the last time belong to the next page.
+    fn stop(self) -> PartitionPage {
+        PartitionPage { records: self.records, examined_to: self.examined_to }
+    }
+}
+
+impl RecordQueries for RecordIndex {
+    async fn item(&self, id: RecordId) -> Result<Option<RecordItem>, StageError> {
+        let operation = item_operation(id);
+        let Some(attributes) = self.attributes(id).await? else { return Ok(None) };
+        let message: InternalMessage = decode(attributes.clone(), &operation)?;
+        let details: ItemDetails = decode(attributes, &operation)?;
+        Ok(Some(RecordItem {
+            message,
+            status: details.status,
+            stored_at: details.meta_data_stored_at,
+            archived_at: details.archived_at,
+            completed_at: details.completed_at,
+            failure: details.failure,
+            discarded: details
+                .discarded
+                .map(|DiscardNote { by, at, reason, attempt }| (Discard { by, at, reason }, attempt)),
+        }))
+    }
+
+    async fn page(&self, request: &PageRequest) -> Result<RecordPage, StageError> {
+        let (index, attribute, partitions) = partitions_of(&request.lookup);
+        let read =
+            partitions.into_iter().map(|partition| self.partition_page(index, attribute, partition, request));
+        Ok(RecordPage::merge(try_join_all(read).await?, request.limit))
+    }
+}
+
+fn item_operation(id: RecordId) -> String {
+    format!("read the item of record {id}")
+}
+
+fn decode<T: DeserializeOwned>(item: Attributes, operation: &str) -> Result<T, StageError> {
+    serde_dynamo::from_item(item).map_err(|error| unreadable(operation).caused_by(error))
+}
+
+fn unreadable(operation: &str) -> StageError {
+    StageError::new(
+        ErrorName::ServiceRefused,
+        format!("{operation}: an entry is not in the format of a record"),
+    )
 }
 
 fn indexed(item: &Attributes) -> Option<IndexedRecord> {
@@ -197,7 +250,7 @@ fn indexed(item: &Attributes) -> Option<IndexedRecord> {
     Some(IndexedRecord {
         message_id: text(MESSAGE_ID)?.parse().ok()?,
         received_at: time(item, RECEIVED_AT)?,
-        status: text(STATUS)?,
+        status: text(STATUS)?.parse().ok()?,
         source_system_id: text(SOURCE_SYSTEM_ID)?,
         source_transaction_id: text(SOURCE_TRANSACTION_ID),
         message_type: text(MESSAGE_TYPE)?,
@@ -208,46 +261,72 @@ fn indexed(item: &Attributes) -> Option<IndexedRecord> {
 mod tests {
     use super::*;
 
-    fn record(unix_ms: i64) -> IndexedRecord {
+    fn record(unix_ms: i64, status: RecordStatus) -> IndexedRecord {
         let received_at = Timestamp::from_unix_ms(unix_ms).unwrap();
         IndexedRecord {
             message_id: RecordId::mint(received_at),
             received_at,
-            status: "COMPLETED".to_owned(),
+            status,
             source_system_id: "s".to_owned(),
             source_transaction_id: None,
             message_type: "t".to_owned(),
         }
     }
 
-    fn times(found: &FoundRecords) -> Vec<i64> {
-        found.records.iter().map(|record| record.received_at.unix_ms()).collect()
-    }
-
-    #[test]
-    fn partitions_merge_into_the_newest_of_all_and_tell_whether_there_are_more() {
-        let partitions =
-            || vec![vec![record(90), record(10)], vec![], vec![record(70), record(60), record(5)]];
-        let found = merge(partitions(), 3);
-        assert_eq!((times(&found), found.truncated), (vec![90, 70, 60], true));
-        let found = merge(partitions(), 5);
-        assert_eq!((times(&found), found.truncated), (vec![90, 70, 60, 10, 5], false));
-        assert_eq!(merge(Vec::new(), 5), FoundRecords::default());
+    fn request(limit: usize) -> PageRequest {
+        let (lookup, range) = (Lookup::Source("s".to_owned()), TimeRange::default());
+        PageRequest { lookup, range, status: Some(RecordStatus::Completed), after: None, limit }
     }
 
     #[test]
     fn a_source_is_looked_up_in_all_of_its_partitions_and_a_transaction_in_one() {
-        let (_, attribute, partitions) = Lookup::Source("a#b".to_owned()).partitions();
+        let (_, attribute, partitions) = partitions_of(&Lookup::Source("a#b".to_owned()));
         assert_eq!((attribute, partitions.len()), ("sourcePartition", 16));
         assert_eq!((&*partitions[0], &*partitions[15]), ("a#b#00", "a#b#15"));
-        let (_, attribute, partitions) = Lookup::Transaction("tx".to_owned()).partitions();
+        let (_, attribute, partitions) = partitions_of(&Lookup::Transaction("tx".to_owned()));
         assert_eq!((attribute, partitions), ("sourceTransactionID", vec!["tx".to_owned()]));
     }
 
     #[test]
-    fn a_range_without_ends_is_all_of_time_in_text_order() {
-        let [from, to] = TimeRange::default().ends();
+    fn a_range_without_bounds_is_all_of_time_in_text_order() {
+        let [from, to] = bounds(TimeRange::default(), None);
         assert_eq!(from, "1970-01-01T00:00:00.000Z");
         assert!(to.starts_with("9999-12-30T"), "{to}");
+        let at = |ms| Timestamp::from_unix_ms(ms).unwrap();
+        let until = TimeRange { from: None, to: Some(at(20)) };
+        assert_eq!(bounds(until, Some(RecordId::mint(at(10))))[1], at(10).to_string());
+        assert_eq!(bounds(until, Some(RecordId::mint(at(30))))[1], at(20).to_string());
+    }
+
+    #[test]
+    fn a_reading_that_stops_leaves_all_entries_of_its_last_time_to_the_next_page() {
+        use RecordStatus::{Completed, Received};
+        let request = request(1);
+        let mut reading = PartitionReading::new(&request);
+        let entries = [(30, Completed), (20, Received), (20, Completed), (10, Completed)];
+        let entries = entries.map(|(time, status)| record(time, status));
+        let oldest = entries[1].message_id.min(entries[2].message_id);
+        for entry in entries.clone() {
+            reading.examine(entry);
+        }
+        assert!(reading.is_enough());
+        let page = reading.stop();
+        assert_eq!(page.records, [entries[0].clone(), entries[2].clone()]);
+        assert_eq!(page.examined_to, Some(oldest), "also of an entry that does not match");
+    }
+
+    #[test]
+    fn a_reading_ends_before_it_has_read_a_whole_partition_in_vain() {
+        let request = request(10);
+        let mut reading = PartitionReading::new(&request);
+        for time in (0..MAX_EXAMINED).rev() {
+            assert!(!reading.is_enough());
+            reading.examine(record(i64::try_from(time).unwrap(), RecordStatus::Failed));
+        }
+        reading.examine(record(0, RecordStatus::Failed));
+        reading.settle();
+        assert!(reading.is_enough());
+        let page = reading.stop();
+        assert!(page.records.is_empty() && page.examined_to.is_some());
     }
 }

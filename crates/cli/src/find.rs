@@ -1,8 +1,12 @@
 //! `custody find`: lists the records of a source system, or of one of its transactions.
 
 use clap::Args;
-use custody_aws::{FoundRecords, Lookup, TimeRange};
-use custody_core::clock::Timestamp;
+use custody_core::{
+    clock::Timestamp,
+    ports::RecordQueries as _,
+    record_query::{IndexedRecord, Lookup, PageRequest, RecordStatus, TimeRange},
+};
+use serde::Serialize;
 
 use crate::{
     CommandOutcome,
@@ -21,9 +25,21 @@ pub(crate) struct Options {
     /// Show only records received at or before this time, in the same format.
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     until: Option<Timestamp>,
+    /// Show only records with this status: RECEIVED, COMPLETED or FAILED.
+    #[arg(long)]
+    status: Option<RecordStatus>,
     /// Maximum number of records to show.
     #[arg(long, default_value_t = 100)]
     limit: usize,
+}
+
+/// Output of `custody find`.
+#[derive(Debug, Default, Serialize)]
+struct FoundRecords {
+    /// The records, newest first.
+    records: Vec<IndexedRecord>,
+    /// Whether older records match too.
+    truncated: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -47,7 +63,21 @@ pub(crate) async fn run(
         (None, transaction) => Lookup::Transaction(transaction.unwrap_or_default()),
     };
     let range = TimeRange { from: options.since, to: options.until };
-    let found = deployment.index()?.find(&lookup, range, options.limit).await?;
+    let mut request =
+        PageRequest { lookup, range, status: options.status, after: None, limit: options.limit.max(1) };
+    let index = deployment.index()?;
+    let mut found = FoundRecords::default();
+    // A page may have fewer records than its limit although older records match.
+    loop {
+        let page = index.page(&request).await?;
+        found.records.extend(page.records);
+        found.truncated = page.next.is_some();
+        request.limit = options.limit.saturating_sub(found.records.len());
+        request.after = page.next;
+        if !found.truncated || request.limit == 0 {
+            break;
+        }
+    }
     output.print(&found, print)?;
     Ok(if found.records.is_empty() { CommandOutcome::NotFound } else { CommandOutcome::Complete })
 }
@@ -60,7 +90,7 @@ fn print(found: &FoundRecords) {
         lines.add_row([
             &*record.message_id.to_string(),
             &received_at,
-            &record.status,
+            &record.status.to_string(),
             &record.source_system_id,
             transaction,
             &record.message_type,

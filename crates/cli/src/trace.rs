@@ -56,7 +56,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let found =
         look_up(&deployment.markers()?, &deployment.open_records()?, &deployment.table()?, id).await?;
-    let item = deployment.index()?.item(id).await?.map(without_content).unwrap_or_default();
+    let item = deployment.index()?.item_as_json(id).await?.map(without_content).unwrap_or_default();
     let attempts = KnownAttempts::known(found.open.as_ref(), &item);
     let executions = executions::find(deployment, id, attempts).await?;
     let payload = payload::find(deployment, id, found.open.as_ref(), found.item.as_ref()).await?;

@@ -28,6 +28,7 @@ pub mod problem;
 pub mod proxy;
 pub mod receipt;
 pub mod record_id;
+pub mod record_query;
 pub mod redrive_policy;
 pub mod rejected_request;
 pub mod secret;

@@ -27,6 +27,16 @@ pub enum ProblemKind {
     DurabilityNotOffered,
     /// The caller may not do what it has requested.
     Forbidden,
+    /// A parameter of a question about records is missing or not acceptable.
+    InvalidQuery,
+    /// There is no such record, or the caller may not read it.
+    UnknownRecord,
+    /// The payload is not in the archive yet.
+    PayloadNotArchived,
+    /// The payload is in no store.
+    PayloadLost,
+    /// The stores of records cannot be asked now.
+    LookupUnavailable,
     /// The rights of the caller cannot be looked up now.
     AccessUnavailable,
     /// No store could take the record now.
@@ -45,13 +55,21 @@ impl ProblemKind {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            Self::MalformedRequest | Self::MissingPayload | Self::InvalidPayloadEncoding => 400,
+            Self::MalformedRequest
+            | Self::MissingPayload
+            | Self::InvalidPayloadEncoding
+            | Self::InvalidQuery => 400,
             Self::InvalidMetadata | Self::DigestMismatch | Self::DurabilityNotOffered => 422,
             Self::Forbidden => 403,
-            Self::IdempotencyConflict => 409,
+            Self::UnknownRecord => 404,
+            Self::IdempotencyConflict | Self::PayloadNotArchived => 409,
+            Self::PayloadLost => 410,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::AccessUnavailable | Self::NoDurableStore | Self::KeysUnavailable => 503,
+            Self::AccessUnavailable
+            | Self::LookupUnavailable
+            | Self::NoDurableStore
+            | Self::KeysUnavailable => 503,
         }
     }
 
@@ -67,6 +85,11 @@ impl ProblemKind {
             Self::UnsupportedMediaType => "The content type is not supported",
             Self::DurabilityNotOffered => "The deployment does not offer this durability",
             Self::Forbidden => "The caller may not do this",
+            Self::InvalidQuery => "The question is not acceptable",
+            Self::UnknownRecord => "There is no such record",
+            Self::PayloadNotArchived => "The payload is not archived yet",
+            Self::PayloadLost => "The payload is lost",
+            Self::LookupUnavailable => "Records cannot be looked up now",
             Self::AccessUnavailable => "The caller's rights cannot be looked up now",
             Self::NoDurableStore => "No store can take the record now",
             Self::KeysUnavailable => "Idempotency keys cannot be looked up now",
@@ -86,6 +109,11 @@ impl ProblemKind {
             Self::UnsupportedMediaType => "UnsupportedMediaType",
             Self::DurabilityNotOffered => "DurabilityNotOffered",
             Self::Forbidden => "Forbidden",
+            Self::InvalidQuery => "InvalidQuery",
+            Self::UnknownRecord => "UnknownRecord",
+            Self::PayloadNotArchived => "PayloadNotArchived",
+            Self::PayloadLost => "PayloadLost",
+            Self::LookupUnavailable => "LookupUnavailable",
             Self::AccessUnavailable => "AccessUnavailable",
             Self::NoDurableStore => "NoDurableStore",
             Self::KeysUnavailable => "KeysUnavailable",

@@ -56,9 +56,10 @@ impl RejectedRequest {
 /// Returns who must act on a problem: its producer (`Invalid`) or an operator (`Transient`).
 pub fn kind_of(problem: &Problem) -> ErrorKind {
     match problem.kind {
-        ProblemKind::NoDurableStore | ProblemKind::KeysUnavailable | ProblemKind::AccessUnavailable => {
-            ErrorKind::Transient
-        }
+        ProblemKind::NoDurableStore
+        | ProblemKind::KeysUnavailable
+        | ProblemKind::AccessUnavailable
+        | ProblemKind::LookupUnavailable => ErrorKind::Transient,
         _ => ErrorKind::Invalid,
     }
 }

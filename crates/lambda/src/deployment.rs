@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use custody_aws::{
-    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, FailureFunction, S3AcceptanceMarkers, S3Archive,
-    S3FailedStore, SqsDeadLetters, StateMachine, TopicNotifier,
+    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, FailureFunction, RecordIndex, S3AcceptanceMarkers,
+    S3Archive, S3FailedStore, S3PayloadLinks, SqsDeadLetters, StateMachine, TopicNotifier,
 };
 use custody_core::{clock::SystemClock, ports::Deployment};
 
@@ -34,6 +34,8 @@ impl Deployment for OnAws {
     type Claims = Limited<DynamoOpenRecords>;
     type Markers = Limited<S3AcceptanceMarkers>;
     type RecordTable = Limited<DynamoTable>;
+    type RecordQueries = Limited<RecordIndex>;
+    type PayloadLinks = S3PayloadLinks;
     type Workflow = Limited<StateMachine>;
     type FailureHandler = Limited<FailureFunction>;
     type DeadLetters = Limited<SqsDeadLetters>;

@@ -24,9 +24,13 @@ async fn function() -> Result<(), runtime::Error> {
     let config = custody_lambda::start(IngestConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
-    let dynamodb = aws.with_short_retries(limit::TABLE_TRY).dynamodb();
-    let access = DynamoAccessEntries::new(dynamodb.clone(), config.access_table);
-    let open = DynamoOpenRecords::new(dynamodb, tables.open, tables.claims);
+    let access =
+        DynamoAccessEntries::new(aws.with_short_retries(limit::ACCESS_TRY).dynamodb(), config.access_table);
+    let open = DynamoOpenRecords::new(
+        aws.with_short_retries(limit::TABLE_TRY).dynamodb(),
+        tables.open,
+        tables.claims,
+    );
     let markers = aws.with_short_retries(limit::MARKER_TRY).s3();
     let queue = |url| limited(SqsDeadLetters::new(aws.sqs(), url), limit::FOLLOW_UP);
     let stage = Ingest::<OnAws> {

@@ -8,7 +8,10 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -296,6 +299,39 @@ pub fn run_custody(arguments: &[&str]) -> (i32, String) {
     let errors = String::from_utf8_lossy(&output.stderr);
     std::io::stderr().write_all(errors.as_bytes()).ok();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A producer or an auditor that exists until this value is dropped.
+#[derive(Debug)]
+pub struct Principal {
+    /// The name of the principal, which no other has.
+    pub name: String,
+    /// The value of the API key.
+    pub api_key: String,
+}
+
+impl Principal {
+    /// Adds a principal. `rights` are options of `custody producer add`.
+    pub fn add(rights: &[&str]) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let api_key = created_api_key(&[&["--json", "producer", "add", &name], rights].concat());
+        Self { name, api_key }
+    }
+}
+
+impl Drop for Principal {
+    fn drop(&mut self) {
+        run_custody(&["producer", "revoke", &self.name]);
+    }
+}
+
+/// Runs a command of the operator's tool that creates an API key. Returns the key.
+pub fn created_api_key(arguments: &[&str]) -> String {
+    let (status, printed) = run_custody(arguments);
+    assert_eq!(status, 0, "{arguments:?}");
+    let created: Value = serde_json::from_str(&printed).expect("the tool prints JSON");
+    created["apiKey"].as_str().expect("the tool prints the key").to_owned()
 }
 
 /// An action that a function is denied until this value is dropped.

@@ -1,50 +1,16 @@
 //! Tests of access on the real API: producers that `custody producer` adds may send their own records and nothing else.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use custody_core::receipt::Receipt;
-use custody_e2e::{Stack, UnavailableService, run_custody, run_support_script};
+use custody_e2e::{
+    Principal, Stack, UnavailableService, created_api_key as api_key, run_custody, run_support_script,
+};
 use custody_test_client::{sender::Answer, verify};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// A change of the access of one principal lists all entries, and one test makes the table unavailable.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
-/// A producer or an auditor that exists until this value is dropped.
-struct Principal {
-    name: String,
-    api_key: String,
-}
-
-impl Principal {
-    /// Adds a principal with a new name. `rights` are options of `custody producer add`.
-    fn add(rights: &[&str]) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let api_key = api_key(&[&["--json", "producer", "add", &name], rights].concat());
-        Self { name, api_key }
-    }
-
-    async fn send(&self, stack: &Stack, source: &str, idempotency_key: Option<&str>) -> Answer {
-        send(stack, &self.api_key, source, idempotency_key).await
-    }
-}
-
-impl Drop for Principal {
-    fn drop(&mut self) {
-        run_custody(&["producer", "revoke", &self.name]);
-    }
-}
-
-/// Runs a command that creates an API key. Returns the key.
-fn api_key(arguments: &[&str]) -> String {
-    let (status, printed) = run_custody(arguments);
-    assert_eq!(status, 0, "{arguments:?}");
-    let created: Value = serde_json::from_str(&printed).unwrap();
-    created["apiKey"].as_str().unwrap().to_owned()
-}
 
 async fn send(stack: &Stack, api_key: &str, source: &str, idempotency_key: Option<&str>) -> Answer {
     let body = json!({
@@ -78,11 +44,11 @@ async fn a_producer_sends_records_of_its_own_sources_and_is_named_in_them() {
     let stack = Stack::under_test().await;
     let loans = Principal::add(&["--source", "loans", "--source", "mortgages-*"]);
     let receipts = [
-        receipt(&loans.send(&stack, "loans", None).await),
-        receipt(&loans.send(&stack, "mortgages-eu", None).await),
+        receipt(&send(&stack, &loans.api_key, "loans", None).await),
+        receipt(&send(&stack, &loans.api_key, "mortgages-eu", None).await),
     ];
     for source in ["cards", "loans2", "mortgages", "LOANS", "../loans"] {
-        let denied = loans.send(&stack, source, None).await;
+        let denied = send(&stack, &loans.api_key, source, None).await;
         assert_eq!(problem(&denied), (403, "forbidden".to_owned()), "{source}");
         let detail = denied.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("loans, mortgages-*"), "the detail tells what is allowed: {detail}");
@@ -99,8 +65,8 @@ async fn a_denial_is_in_the_access_log_and_stores_nothing() {
     let _alone = alone().await;
     let stack = Stack::under_test().await;
     let cards = Principal::add(&["--source", "cards", "--rate", "50"]);
-    receipt(&cards.send(&stack, "cards", None).await);
-    let denied = cards.send(&stack, "loans", None).await;
+    receipt(&send(&stack, &cards.api_key, "cards", None).await);
+    let denied = send(&stack, &cards.api_key, "loans", None).await;
     assert_eq!(denied.status, 403);
     let instance = denied.json()["instance"].as_str().unwrap().to_owned();
     let request_id = instance.trim_start_matches("urn:custody:request:");
@@ -131,7 +97,7 @@ async fn an_auditor_and_a_stranger_send_nothing() {
     let _alone = alone().await;
     let stack = Stack::under_test().await;
     let auditor = Principal::add(&["--auditor"]);
-    let denied = auditor.send(&stack, "loans", None).await;
+    let denied = send(&stack, &auditor.api_key, "loans", None).await;
     assert_eq!(problem(&denied), (403, "forbidden".to_owned()));
     let unknown = send(&stack, "not-a-key-of-this-api-at-all", "loans", None).await;
     assert_eq!(problem(&unknown), (403, "api-key".to_owned()));
@@ -143,7 +109,7 @@ async fn two_keys_of_a_producer_are_valid_during_a_rotation_and_none_after_revoc
     let stack = Stack::under_test().await;
     let first = Principal::add(&["--source", "loans"]);
     let other = Principal::add(&["--source", "loans"]);
-    let sent = receipt(&first.send(&stack, "loans", Some("one")).await);
+    let sent = receipt(&send(&stack, &first.api_key, "loans", Some("one")).await);
     let new_key = api_key(&["--json", "producer", "rotate", &first.name, "--overlap", "1h"]);
     assert_ne!(new_key, first.api_key);
     for key in [&new_key, &first.api_key] {
@@ -151,7 +117,7 @@ async fn two_keys_of_a_producer_are_valid_during_a_rotation_and_none_after_revoc
         assert_eq!(receipt(&again).message_id, sent.message_id, "the same producer, and the same record");
         assert_eq!(again.header("idempotency-replayed"), "true");
     }
-    let others = receipt(&other.send(&stack, "loans", Some("one")).await);
+    let others = receipt(&send(&stack, &other.api_key, "loans", Some("one")).await);
     assert_ne!(others.message_id, sent.message_id, "the idempotency keys of two producers never meet");
 
     let (status, listed) = run_custody(&["--json", "producer", "list"]);
@@ -176,7 +142,7 @@ async fn a_key_that_was_rotated_away_stops_to_be_valid() {
     let new_key = api_key(&["--json", "producer", "rotate", &producer.name, "--overlap", "0s"]);
     stack
         .eventually("the key before the rotation is refused", async || {
-            (producer.send(&stack, "loans", None).await.status == 403).then_some(())
+            (send(&stack, &producer.api_key, "loans", None).await.status == 403).then_some(())
         })
         .await;
     receipt(&send(&stack, &new_key, "loans", None).await);
@@ -189,10 +155,10 @@ async fn while_the_tables_are_away_a_known_producer_goes_on_and_a_new_one_is_ask
     let known = Principal::add(&["--source", "loans"]);
     let unknown = Principal::add(&["--source", "loans"]);
     // Requests one after the other are answered by the same process, which remembers the producer.
-    receipt(&known.send(&stack, "loans", None).await);
+    receipt(&send(&stack, &known.api_key, "loans", None).await);
     let away = UnavailableService::new("dynamodb-away");
-    let sent = receipt(&known.send(&stack, "loans", None).await);
-    let refused = unknown.send(&stack, "loans", None).await;
+    let sent = receipt(&send(&stack, &known.api_key, "loans", None).await);
+    let refused = send(&stack, &unknown.api_key, "loans", None).await;
     assert_eq!(problem(&refused), (503, "access-unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "5");
     drop(away);
@@ -200,7 +166,7 @@ async fn while_the_tables_are_away_a_known_producer_goes_on_and_a_new_one_is_ask
     stack.reconcile_until(&format!("record {id} is closed"), async || !stack.is_open(id).await).await;
     stack
         .eventually("the new producer is accepted", async || {
-            (unknown.send(&stack, "loans", None).await.status == 200).then_some(())
+            (send(&stack, &unknown.api_key, "loans", None).await.status == 200).then_some(())
         })
         .await;
 }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use custody_aws::{
-    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, S3AcceptanceMarkers, S3Archive, S3FailedStore,
-    StateMachine, WorkflowType,
+    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, RecordIndex, S3AcceptanceMarkers, S3Archive,
+    S3FailedStore, StateMachine, WorkflowType,
 };
 use custody_core::{
     ports::FailedStore as _,
@@ -58,7 +58,10 @@ async fn the_failed_store_keeps_the_contract() {
 async fn the_table_keeps_the_contract() {
     let stack = Stack::under_test().await;
     let table = stack.deployment.output("TableName").unwrap();
-    contract::record_table(&DynamoTable::new(stack.deployment.aws.dynamodb(), table.to_owned())).await;
+    let records = DynamoTable::new(stack.deployment.aws.dynamodb(), table.to_owned());
+    contract::record_table(&records).await;
+    let queries = RecordIndex::new(stack.deployment.aws.dynamodb(), table.to_owned());
+    contract::record_queries(&records, &queries).await;
 }
 
 #[tokio::test]

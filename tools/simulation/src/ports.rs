@@ -11,7 +11,7 @@ use custody_core::{
     ports::{ArchivedObject, Deployment, PayloadArchive, intercepted::Intercepted},
     testing::doubles::{
         MemoryAccessEntries, MemoryArchive, MemoryFailedStore, MemoryMarkers, MemoryOpenRecords,
-        MemoryPayloadCache, MemoryTable,
+        MemoryPayloadCache, MemoryPayloadLinks, MemoryTable,
     },
 };
 use futures_util::TryStreamExt as _;
@@ -38,6 +38,8 @@ impl Deployment for Simulated {
     type Claims = Port<MemoryOpenRecords>;
     type Markers = Port<MemoryMarkers>;
     type RecordTable = Port<MemoryTable>;
+    type RecordQueries = Port<MemoryTable>;
+    type PayloadLinks = MemoryPayloadLinks;
     type Workflow = Port<SimulatedWorkflow>;
     type FailureHandler = Port<SimulatedFailureFunction>;
     type DeadLetters = Port<SimulatedQueue>;

@@ -16,7 +16,9 @@ mod notifier;
 mod open_records;
 mod payload_archive;
 mod payload_cache;
+mod payload_links;
 mod port_name;
+mod record_queries;
 mod record_table;
 mod workflow;
 
@@ -31,7 +33,9 @@ pub use self::{
     open_records::{Acceptance, OpenRecords, Turn},
     payload_archive::{ArchivedObject, PayloadArchive},
     payload_cache::PayloadCache,
+    payload_links::{PayloadLink, PayloadLinks},
     port_name::PortName,
+    record_queries::RecordQueries,
     record_table::{
         CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
     },
@@ -57,6 +61,10 @@ pub trait Deployment {
     type Markers: AcceptanceMarkers;
     /// The record table.
     type RecordTable: RecordTable;
+    /// The record table, for questions about records.
+    type RecordQueries: RecordQueries;
+    /// The maker of links to payloads.
+    type PayloadLinks: PayloadLinks;
     /// The workflow.
     type Workflow: Workflow;
     /// The failure function, which reconcile invokes.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::{problem::Problem, receipt::Receipt};
+use crate::{digest::Sha256, problem::Problem, receipt::Receipt};
 
 /// An answer that API Gateway turns into the HTTP response.
 #[derive(Debug, Serialize)]
@@ -35,6 +35,23 @@ impl ProxyResponse {
     pub fn replayed(mut self) -> Self {
         self.headers.insert("Idempotency-Replayed", "true".to_owned());
         self
+    }
+
+    /// Creates an answer with this value as JSON.
+    pub fn json(value: &impl Serialize) -> Self {
+        let body = serde_json::to_string(value).expect("an answer always serializes");
+        let mut response = Self::new(200, "application/json", body);
+        response.headers.insert("Cache-Control", "no-store".to_owned());
+        response
+    }
+
+    /// Creates an answer that leads to a payload elsewhere. `Repr-Digest` (RFC 9530) is the digest of that payload.
+    pub fn see_other(url: String, sha256: Sha256) -> Self {
+        let mut response = Self::new(303, "text/plain", String::new());
+        response.headers.insert("Location", url);
+        response.headers.insert("Repr-Digest", format!("sha-256=:{}:", sha256.to_base64()));
+        response.headers.insert("Cache-Control", "no-store".to_owned());
+        response
     }
 
     /// Creates the answer to a request that is not accepted. `request_id` is API Gateway's.

@@ -6,6 +6,7 @@ pub mod failure;
 pub mod ingest;
 pub mod metadata;
 mod next_attempt;
+pub mod query;
 pub mod reconcile;
 pub mod redrive;
 

@@ -36,6 +36,12 @@ async fn access_entries() {
 }
 
 #[tokio::test]
+async fn record_queries() {
+    let table = doubles::MemoryTable::default();
+    contract::record_queries(&table, &table).await;
+}
+
+#[tokio::test]
 async fn failed_store() {
     contract::failed_store(&doubles::MemoryFailedStore::default()).await;
 }

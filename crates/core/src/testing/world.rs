@@ -11,6 +11,7 @@ use crate::{
         archive::Archive,
         failure::Failure,
         ingest::{Ingest, TABLE_BREAKER_PAUSE},
+        query::Query,
         reconcile::{Reconcile, Settings},
         redrive::Redrive,
     },
@@ -19,7 +20,8 @@ use crate::{
 use super::{
     doubles::{
         MemoryAccessEntries, MemoryArchive, MemoryDeadLetters, MemoryFailedStore, MemoryFailureHandler,
-        MemoryMarkers, MemoryNotifier, MemoryOpenRecords, MemoryPayloadCache, MemoryTable, MemoryWorkflow,
+        MemoryMarkers, MemoryNotifier, MemoryOpenRecords, MemoryPayloadCache, MemoryPayloadLinks,
+        MemoryTable, MemoryWorkflow,
     },
     samples::{self, TestClock},
 };
@@ -62,6 +64,8 @@ impl Deployment for InMemory {
     type Claims = MemoryOpenRecords;
     type Markers = MemoryMarkers;
     type RecordTable = MemoryTable;
+    type RecordQueries = MemoryTable;
+    type PayloadLinks = MemoryPayloadLinks;
     type Workflow = MemoryWorkflow;
     type FailureHandler = MemoryFailureHandler;
     type DeadLetters = MemoryDeadLetters;
@@ -168,6 +172,18 @@ impl World {
             clock: self.clock.clone(),
             event_source: EVENT_SOURCE.to_owned(),
             settings,
+        }
+    }
+
+    /// Creates the query stage over these doubles.
+    pub fn query(&self) -> Query<InMemory> {
+        Query {
+            access: AccessControl::new(self.access.clone()),
+            markers: self.markers.clone(),
+            open_records: self.open_records.clone(),
+            records: self.record_table.clone(),
+            links: MemoryPayloadLinks::default(),
+            clock: self.clock.clone(),
         }
     }
 

@@ -19,8 +19,8 @@ use custody_core::{
 };
 use custody_lambda::{
     config::{
-        self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, Reader,
-        ReconcileConfig, RedriveConfig,
+        self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, QueryConfig,
+        Reader, ReconcileConfig, RedriveConfig,
     },
     metrics, telemetry,
 };

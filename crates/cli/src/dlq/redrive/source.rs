@@ -23,7 +23,7 @@ pub(super) async fn dead_letter_of(
     if let Some(open) = deployment.open_records()?.find(id).await? {
         return Ok(of_open_record(&open));
     }
-    let item = deployment.index()?.item(id).await?;
+    let item = deployment.index()?.item_as_json(id).await?;
     Ok(match item {
         Some(item) if force => {
             of_discarded(&item).with_context(|| format!("read the item of record {id}"))?

@@ -18,9 +18,10 @@ use crate::{
             AcceptanceMarkers as Markers, IdempotencyClaims as Claims, OpenRecords as Open,
             RecordTable as Table,
         },
-        RecordTable, StoredMetadata, Turn,
+        RecordQueries, RecordTable, StoredMetadata, Turn,
     },
     record_id::RecordId,
+    record_query::{PageRequest, RecordItem, RecordPage},
 };
 
 impl<P: OpenRecords + Clone + 'static, I: Interceptor> OpenRecords for Intercepted<P, I> {
@@ -116,6 +117,17 @@ impl<P: AcceptanceMarkers + Clone + 'static, I: Interceptor> AcceptanceMarkers f
 
     async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {
         self.call(Markers, "clear", attempt.record, |port| async move { port.clear(attempt).await }).await
+    }
+}
+
+impl<P: RecordQueries + Clone + 'static, I: Interceptor> RecordQueries for Intercepted<P, I> {
+    async fn item(&self, id: RecordId) -> Result<Option<RecordItem>, StageError> {
+        self.call(Table, "item", id, |port| async move { port.item(id).await }).await
+    }
+
+    async fn page(&self, request: &PageRequest) -> Result<RecordPage, StageError> {
+        let request = request.clone();
+        self.call(Table, "page", None, |port| async move { port.page(&request).await }).await
     }
 }
 

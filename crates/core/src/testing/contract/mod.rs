@@ -6,6 +6,7 @@
 mod access_entries;
 mod open_records;
 mod payload_cache;
+mod record_queries;
 
 use std::io;
 
@@ -16,6 +17,7 @@ pub use self::{
     access_entries::access_entries,
     open_records::{acceptance_markers, concurrent_claims, idempotency_claims, open_records},
     payload_cache::payload_cache,
+    record_queries::record_queries,
 };
 use crate::{
     clock::{Clock, Timestamp},

@@ -20,6 +20,7 @@ mod markers;
 mod notifier;
 mod open_records;
 mod payload_cache;
+mod payload_links;
 mod queues;
 mod table;
 mod workflow;
@@ -40,6 +41,7 @@ pub use self::{
     notifier::MemoryNotifier,
     open_records::MemoryOpenRecords,
     payload_cache::MemoryPayloadCache,
+    payload_links::MemoryPayloadLinks,
     queues::MemoryDeadLetters,
     table::{Item, MemoryTable},
     workflow::MemoryWorkflow,

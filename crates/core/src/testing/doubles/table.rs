@@ -8,8 +8,12 @@ use crate::{
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::{InternalMessage, MetaDataReference},
-    ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
+    ports::{
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordQueries, RecordTable,
+        StoredMetadata,
+    },
     record_id::RecordId,
+    record_query::{IndexedRecord, Lookup, PageRequest, PartitionPage, RecordItem, RecordPage},
 };
 
 use super::Store;
@@ -35,12 +39,14 @@ pub struct Item {
     pub failure: Option<FailureSummary>,
     /// The number of the attempt that an operator discarded.
     pub discarded: Option<u32>,
+    /// The last decision to discard the record.
+    pub discard: Option<Discard>,
 }
 
 impl Item {
     fn new(message: &InternalMessage, status: &'static str, stored_at: Option<Timestamp>) -> Self {
         let message = message.clone();
-        Self { message, status, stored_at, completion: None, failure: None, discarded: None }
+        Self { message, status, stored_at, completion: None, failure: None, discarded: None, discard: None }
     }
 
     fn state(&self) -> ItemState {
@@ -140,17 +146,68 @@ impl RecordTable for MemoryTable {
         Ok(FailedItem::Failed)
     }
 
-    async fn discard(&self, attempt: Attempt, _: &Discard) -> Result<bool, StageError> {
+    async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
         let mut items = self.0.open().await?;
         let item = items.get_mut(&attempt.record).filter(|item| {
             item.status == "FAILED"
                 && item.failure.as_ref().is_some_and(|failure| failure.attempt <= attempt.number())
         });
-        Ok(item.map(|item| item.discarded = Some(attempt.number())).is_some())
+        Ok(item
+            .map(|item| {
+                item.discarded = Some(attempt.number());
+                item.discard = Some(discard.clone());
+            })
+            .is_some())
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
         let items = self.0.open().await?;
         Ok(records.iter().filter_map(|id| Some((*id, items.get(id)?.state()))).collect())
+    }
+}
+
+impl Item {
+    fn indexed(&self) -> IndexedRecord {
+        let metadata = &self.message.meta_data;
+        IndexedRecord {
+            message_id: self.message.message_id,
+            received_at: self.message.received_at,
+            status: self.status.parse().expect("a known status"),
+            source_system_id: metadata.source_system_id().to_owned(),
+            source_transaction_id: metadata.source_transaction_id().map(str::to_owned),
+            message_type: metadata.message_type().to_owned(),
+        }
+    }
+}
+
+impl RecordQueries for MemoryTable {
+    async fn item(&self, id: RecordId) -> Result<Option<RecordItem>, StageError> {
+        let items = self.0.open().await?;
+        Ok(items.get(&id).map(|item| RecordItem {
+            message: InternalMessage { redrive: None, ..item.message.clone() },
+            status: item.status.parse().expect("a known status"),
+            stored_at: item.stored_at,
+            archived_at: item.completion.map(|times| times.archived_at),
+            completed_at: item.completion.map(|times| times.completed_at),
+            failure: item.failure.clone(),
+            discarded: item.discard.clone().zip(item.discarded),
+        }))
+    }
+
+    async fn page(&self, request: &PageRequest) -> Result<RecordPage, StageError> {
+        let items = self.0.open().await?;
+        let all = items.values().map(Item::indexed);
+        let matching = all.filter(|record| {
+            let is_of_lookup = match &request.lookup {
+                Lookup::Source(id) => record.source_system_id == *id,
+                Lookup::Transaction(id) => record.source_transaction_id.as_ref() == Some(id),
+            };
+            is_of_lookup
+                && request.range.includes(record.received_at)
+                && request.status.is_none_or(|status| record.status == status)
+                && request.after.is_none_or(|after| record.message_id < after)
+        });
+        let all = PartitionPage { records: matching.collect(), examined_to: None };
+        Ok(RecordPage::merge(vec![all], request.limit))
     }
 }

@@ -1,0 +1,146 @@
+//! `GET /messages`: the records of a source system or of a transaction, newest first, page by page.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Caller, Outcome, Query, cursor, unavailable};
+use crate::{
+    clock::Timestamp,
+    ports::{Deployment, RecordQueries as _},
+    problem::{Problem, ProblemKind},
+    proxy::ProxyResponse,
+    record_query::{IndexedRecord, Lookup, PageRequest, RecordPage, RecordStatus, TimeRange},
+};
+
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 100;
+
+/// The maximum length of an id to search for, in bytes. Longer keys of an index do not exist: DynamoDB refuses them. Source:
+/// Amazon DynamoDB developer guide, "Quotas", 1,024 bytes for a sort key and 2,048 for a partition key.
+const MAX_ID_BYTES: usize = 1024;
+
+const PARAMETERS: [&str; 7] =
+    ["sourceSystemID", "sourceTransactionID", "from", "to", "status", "limit", "cursor"];
+
+/// The question for a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListQuestion {
+    pub(super) lookup: Lookup,
+    pub(super) range: TimeRange,
+    pub(super) status: Option<RecordStatus>,
+    limit: usize,
+    cursor: Option<String>,
+}
+
+/// The answer to a question for a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListView {
+    records: Vec<IndexedRecord>,
+    /// The value of `cursor` for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+impl ListQuestion {
+    /// Reads the question from the parameters of a request.
+    pub(super) fn read(parameters: Option<&BTreeMap<String, String>>) -> Result<Self, Problem> {
+        let none = BTreeMap::new();
+        let parameters = parameters.unwrap_or(&none);
+        if let Some(unknown) = parameters.keys().find(|name| !PARAMETERS.contains(&name.as_str())) {
+            let unknown = crate::json::excerpt(unknown);
+            return Err(invalid(format!("`{unknown}` is not a parameter; send {}", PARAMETERS.join(", "))));
+        }
+        let text = |name: &str| parameters.get(name).map(String::as_str);
+        let lookup = match (text("sourceSystemID"), text("sourceTransactionID")) {
+            (Some(source), None) => Lookup::Source(id("sourceSystemID", source)?),
+            (None, Some(transaction)) => Lookup::Transaction(id("sourceTransactionID", transaction)?),
+            _ => return Err(invalid("send either sourceSystemID or sourceTransactionID")),
+        };
+        let range = TimeRange { from: time("from", text("from"))?, to: time("to", text("to"))? };
+        Ok(Self {
+            lookup,
+            range,
+            status: text("status").map(status).transpose()?,
+            limit: text("limit").map_or(Ok(DEFAULT_LIMIT), limit)?,
+            cursor: text("cursor").map(str::to_owned),
+        })
+    }
+}
+
+fn id(name: &str, text: &str) -> Result<String, Problem> {
+    if text.is_empty() || text.len() > MAX_ID_BYTES || text.chars().any(char::is_control) {
+        return Err(invalid(format!(
+            "{name} is not an id of 1 to {MAX_ID_BYTES} bytes without control characters"
+        )));
+    }
+    Ok(text.to_owned())
+}
+
+fn time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    Timestamp::parse(text).map(Some).ok_or_else(|| {
+        let text = crate::json::excerpt(text);
+        invalid(format!("{name} is `{text}`; send an RFC 3339 time, such as 2026-01-31T09:30:00Z"))
+    })
+}
+
+fn status(text: &str) -> Result<RecordStatus, Problem> {
+    text.parse().map_err(|_| {
+        let text = crate::json::excerpt(text);
+        invalid(format!("status is `{text}`; send RECEIVED, COMPLETED or FAILED"))
+    })
+}
+
+fn limit(text: &str) -> Result<usize, Problem> {
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+    limit.ok_or_else(|| {
+        let text = crate::json::excerpt(text);
+        invalid(format!("limit is `{text}`; send a number from 1 to {MAX_LIMIT}"))
+    })
+}
+
+pub(super) fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(ProblemKind::InvalidQuery, detail)
+}
+
+impl<D: Deployment> Query<D> {
+    pub(super) async fn list(
+        &self,
+        caller: &Caller<'_>,
+        question: ListQuestion,
+    ) -> Result<ProxyResponse, Problem> {
+        if let Lookup::Source(source) = &question.lookup
+            && !caller.entry.may_read(source)
+        {
+            caller.log(Outcome::Denied("the list is of another source"), "list records", None);
+            return Err(Problem::new(
+                ProblemKind::Forbidden,
+                format!(
+                    "{} may not read records of sourceSystemID `{}`",
+                    caller.entry.principal,
+                    crate::json::excerpt(source)
+                ),
+            ));
+        }
+        let principal = &caller.entry.principal;
+        let after = match &question.cursor {
+            None => None,
+            Some(text) => Some(cursor::decode(text, &question, principal)?),
+        };
+        let request = PageRequest {
+            lookup: question.lookup.clone(),
+            range: question.range,
+            status: question.status,
+            after,
+            limit: question.limit,
+        };
+        let RecordPage { mut records, next } =
+            self.records.page(&request).await.map_err(|error| unavailable(&error))?;
+        // A transaction may have records of several sources.
+        records.retain(|record| caller.entry.may_read(&record.source_system_id));
+        let next_cursor = next.map(|position| cursor::encode(position, &question, principal));
+        Ok(ProxyResponse::json(&ListView { records, next_cursor }))
+    }
+}
