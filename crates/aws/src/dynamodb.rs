@@ -18,9 +18,9 @@ use custody_core::{
     stored_names::{
         SOURCE_PARTITIONS,
         attributes::{
-            ARCHIVED_AT, ATTEMPT, COMPLETED_AT, DATE_TIME, DISCARDED, FAILURE, MESSAGE_ID, MESSAGE_TYPE,
-            META_DATA_STORED_AT, PAYLOAD, REDRIVE, SOURCE_PARTITION, SOURCE_SYSTEM_ID, SOURCE_TRANSACTION_ID,
-            STATUS, STORAGE_CONTEXT,
+            ARCHIVED_AT, ATTEMPT, COMPLETED_AT, DATE_TIME, DISCARDED, FAILED_AT, FAILURE, MESSAGE_ID,
+            MESSAGE_TYPE, META_DATA_STORED_AT, PAYLOAD, REDRIVE, SOURCE_PARTITION, SOURCE_SYSTEM_ID,
+            SOURCE_TRANSACTION_ID, STATUS, STORAGE_CONTEXT,
         },
         source_partition_key,
     },
@@ -225,7 +225,7 @@ impl RecordTable for DynamoTable {
             .key(MESSAGE_ID, text(id))
             .condition_expression(format!(
                 "attribute_not_exists(#status) OR (#status <> :completed AND {PAYLOAD}.sha256 = :sha256 \
-                 AND (attribute_not_exists({FAILURE}) OR {FAILURE}.attempt < :attempt))"
+                 AND (attribute_not_exists({FAILURE}) OR {FAILURE}.{ATTEMPT} < :attempt))"
             ))
             .expression_attribute_values(":attempt", AttributeValue::N(failure.attempt.to_string()))
             .expression_attribute_values(":sha256", text(message.payload.sha256))
@@ -234,7 +234,7 @@ impl RecordTable for DynamoTable {
             .expression_attribute_values(":completed", text("COMPLETED"));
         let mut assignments = vec![
             "#status = :failed".to_owned(),
-            "failedAt = :failed_at".to_owned(),
+            format!("{FAILED_AT} = :failed_at"),
             format!("{FAILURE} = :failure"),
             format!("{STORAGE_CONTEXT} = :storage"),
         ];
@@ -286,7 +286,7 @@ impl RecordTable for DynamoTable {
             .table_name(&self.table)
             .key(MESSAGE_ID, text(attempt.record))
             .update_expression(format!("SET {DISCARDED} = :discarded"))
-            .condition_expression(format!("#status = :failed AND {FAILURE}.attempt <= :attempt"))
+            .condition_expression(format!("#status = :failed AND {FAILURE}.{ATTEMPT} <= :attempt"))
             .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":attempt", AttributeValue::N(attempt.number().to_string()))
             .expression_attribute_values(":failed", text("FAILED"))

@@ -4,13 +4,14 @@
 //! set for the function. A test compares the two.
 
 mod cache;
+mod query;
 
 use std::time::Duration;
 
 use custody_aws::WorkflowType;
 use custody_core::redrive_policy::{PATIENCE, RedrivePolicy};
 
-pub use self::cache::CacheConfig;
+pub use self::{cache::CacheConfig, query::QueryConfig};
 
 /// Reads configuration keys and collects all problems with them.
 pub struct Reader<'a> {
@@ -288,31 +289,6 @@ impl ReconcileConfig {
             restart_after: seconds(reader, "RESTART_AFTER_SECONDS"),
             redrive_policy: redrive_policy(reader),
             stack_name: reader.text("STACK_NAME"),
-        }
-    }
-}
-
-/// The configuration of query.
-#[derive(Debug)]
-pub struct QueryConfig {
-    /// The name of the access table (DynamoDB).
-    pub access_table: String,
-    /// The bucket of the markers of acceptances that the table could not store.
-    pub marker_bucket: String,
-    /// The open-record table and the idempotency table.
-    pub tables: AcceptanceTables,
-    /// The name of the record table (DynamoDB).
-    pub table_name: String,
-}
-
-impl QueryConfig {
-    /// Reads the configuration from its keys.
-    pub fn read(reader: &mut Reader<'_>) -> Self {
-        Self {
-            access_table: reader.text("ACCESS_TABLE"),
-            marker_bucket: reader.text("MARKER_BUCKET"),
-            tables: AcceptanceTables::read(reader),
-            table_name: reader.text("TABLE_NAME"),
         }
     }
 }

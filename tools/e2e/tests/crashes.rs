@@ -96,15 +96,20 @@ async fn functions_that_are_killed_between_response_and_start_lose_no_record() {
     let mut acknowledged = Vec::new();
     // A function that has sent its receipt hangs in the start of the workflow, and the workflow never starts.
     let hanging = UnavailableService::new("states-hang");
-    while acknowledged.len() < KILLS {
-        let seed = 807_000 + u64::try_from(acknowledged.len()).unwrap();
+    for seed in (807_000..).step_by(2).take(KILLS) {
         let records = [seed, seed + 1].map(|seed| Record::generate(Kind::Random, Size::Bytes(60_000), seed));
         let (one, other) =
             futures_util::future::join(stack.sender.send(&records[0]), stack.sender.send(&records[1])).await;
-        let receipts = [one, other].map(|sent| sent.unwrap().receipt);
         apply_fault("kill-functions");
-        acknowledged.extend(records.into_iter().zip(receipts));
+        // The emulator may give a request to a process that was killed a moment before. Its producer gets a 502 and no
+        // receipt, so nothing is promised.
+        let sent = records.into_iter().zip([one, other]);
+        acknowledged.extend(sent.filter_map(|(record, sent)| Some((record, sent.ok()?.receipt))));
+        if acknowledged.len() >= KILLS {
+            break;
+        }
     }
+    assert!(acknowledged.len() >= KILLS, "only {} requests got a receipt", acknowledged.len());
     drop(hanging);
     assert_eq!(check(&stack, &acknowledged).await, 0, "a late start fails no record");
 }

@@ -151,7 +151,6 @@ async fn wrong_questions_get_a_problem_and_never_a_5xx() {
         (unknown.to_owned(), (404, "unknown-record")),
         (format!("{unknown}/payload"), (404, "unknown-record")),
         ("messages/not-an-id".to_owned(), (400, "invalid-query")),
-        ("messages/%2e%2e%2fadmin".to_owned(), (400, "invalid-query")),
         ("messages".to_owned(), (400, "invalid-query")),
         (format!("messages?sourceSystemID={}", "x".repeat(5_000)), (400, "invalid-query")),
         ("messages?sourceSystemID=a%00b".to_owned(), (400, "invalid-query")),

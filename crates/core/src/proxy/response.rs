@@ -23,6 +23,9 @@ pub struct ProxyResponse {
 /// The number of seconds after which a producer may try again, in every answer with status 503.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
+/// The headers of answers that no browser exposes by itself.
+const EXPOSED_HEADERS: &str = "Idempotency-Replayed,Location,Repr-Digest,Retry-After";
+
 impl ProxyResponse {
     /// Creates the answer to an accepted record.
     pub fn accepted(receipt: &Receipt) -> Self {
@@ -71,6 +74,8 @@ impl ProxyResponse {
             ("Access-Control-Allow-Headers", "Content-Type".to_owned()),
             ("Access-Control-Allow-Methods", "OPTIONS,POST".to_owned()),
             ("Access-Control-Allow-Origin", "*".to_owned()),
+            // The headers that a page in a browser may read, beside those that it may always read.
+            ("Access-Control-Expose-Headers", EXPOSED_HEADERS.to_owned()),
         ]);
         Self { status_code, headers, body, is_base64_encoded: false }
     }

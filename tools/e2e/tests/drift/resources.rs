@@ -88,3 +88,49 @@ fn rejected_requests_expire_and_payloads_of_failed_records_do_not() {
         .collect();
     assert_eq!(expiring, [(stored_names::REJECTED_PREFIX, 30)]);
 }
+
+#[test]
+fn the_keys_of_tables_and_indexes_are_the_attributes_that_the_code_writes() {
+    use stored_names::attributes as attribute;
+    let template = template();
+    let keys = |schema: &Yaml| -> Vec<String> {
+        let keys = schema.as_vec().into_iter().flatten();
+        keys.map(|key| key["AttributeName"].as_str().unwrap().to_owned()).collect()
+    };
+    for (table, expected) in [
+        (
+            "RecordTable",
+            vec![
+                vec![attribute::MESSAGE_ID],
+                vec![attribute::SOURCE_PARTITION, attribute::RECEIVED_AT],
+                vec![attribute::SOURCE_TRANSACTION_ID, attribute::RECEIVED_AT],
+            ],
+        ),
+        (
+            "OpenRecordTable",
+            vec![vec![attribute::MESSAGE_ID], vec![attribute::PARTITION, attribute::LOOK_AT]],
+        ),
+        ("IdempotencyTable", vec![vec![attribute::IDEMPOTENCY_KEY]]),
+        ("AccessTable", vec![vec![attribute::CREDENTIAL]]),
+    ] {
+        let properties = &template["Resources"][table]["Properties"];
+        let mut schemas = vec![keys(&properties["KeySchema"])];
+        let indexes = properties["GlobalSecondaryIndexes"].as_vec().into_iter().flatten();
+        schemas.extend(indexes.map(|index| keys(&index["KeySchema"])));
+        assert_eq!(schemas, expected, "{table}");
+    }
+    let [by_source, by_transaction] = [0, 1]
+        .map(|index| &template["Resources"]["RecordTable"]["Properties"]["GlobalSecondaryIndexes"][index]);
+    for (index, missing) in [(by_source, None), (by_transaction, Some(attribute::SOURCE_TRANSACTION_ID))] {
+        let projected: Vec<_> = index["Projection"]["NonKeyAttributes"].as_vec().unwrap().iter().collect();
+        for name in [
+            attribute::SOURCE_SYSTEM_ID,
+            attribute::SOURCE_TRANSACTION_ID,
+            attribute::MESSAGE_TYPE,
+            attribute::STATUS,
+        ] {
+            let is_projected = projected.iter().any(|attribute| attribute.as_str() == Some(name));
+            assert!(is_projected || missing == Some(name), "a list shows {name}");
+        }
+    }
+}
