@@ -17,6 +17,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use custody_core::testing::samples;
 use custody_redis_cluster::{PASSWORD, USERNAME, certificates::Certificates};
 use serde_json::{Value, json};
 
@@ -25,6 +26,9 @@ use crate::{
     latencies::Latencies,
     tls,
 };
+
+/// The name of the record table. The stub has an item for every record.
+pub(crate) const RECORD_TABLE: &str = "record-items";
 
 /// The name of the access table. The stub has an entry for every caller.
 pub(crate) const ACCESS_TABLE: &str = "access-entries";
@@ -172,8 +176,10 @@ fn answer(operation: &str, request: &[u8]) -> (&'static str, &'static str, Strin
         }
         "SendMessage" => json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"}),
         "GetItem" if contains(request, ACCESS_TABLE) => access_entry(),
+        "GetItem" if contains(request, RECORD_TABLE) => record_item(),
         // Every write succeeds, and no item is found: every record is new, and so is its idempotency key.
         "PutItem" | "TransactWriteItems" | "GetItem" | "DeleteItem" => json!({}),
+        "GetObject" => return ("404 Not Found", "", "<Error><Code>NoSuchKey</Code></Error>".to_owned()),
         // There is no object yet, and every new object is stored.
         "PutObject" => return ("200 OK", "etag: \"0\"\r\n", String::new()),
         _ => return ("404 Not Found", "", String::new()),
@@ -190,6 +196,28 @@ fn access_entry() -> Value {
         "sources": {"L": [{"S": "*"}]},
         "addedAt": {"S": "2026-11-20T22:21:00.000Z"},
     }})
+}
+
+/// Returns the answer to a look-up of a record: a completed one.
+fn record_item() -> Value {
+    let mut item = serde_json::to_value(samples::message(b"payload")).expect("a message serializes");
+    item["status"] = "COMPLETED".into();
+    json!({"Item": attribute(&item)["M"]})
+}
+
+/// Returns a JSON value in DynamoDB's own JSON.
+fn attribute(value: &Value) -> Value {
+    match value {
+        Value::Null => json!({"NULL": true}),
+        Value::Bool(flag) => json!({"BOOL": flag}),
+        Value::Number(number) => json!({"N": number.to_string()}),
+        Value::String(text) => json!({"S": text}),
+        Value::Array(values) => json!({"L": values.iter().map(attribute).collect::<Vec<_>>()}),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), attribute(value)));
+            json!({"M": fields.collect::<serde_json::Map<_, _>>()})
+        }
+    }
 }
 
 fn contains(request: &[u8], text: &str) -> bool {

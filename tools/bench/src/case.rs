@@ -70,6 +70,11 @@ impl Case {
         Self::without_payload("metadata", workload::cached_record(1).event, "metaDataReference")
     }
 
+    /// Returns the case of query: the look-up of one record.
+    pub fn query() -> Self {
+        Self::without_payload("query", workload::query_event(), "COMPLETED")
+    }
+
     /// Returns the case of aggregate.
     pub fn aggregate() -> Self {
         Self::without_payload("aggregate", workload::aggregate_event(), "completedAt")

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use custody_redis_cluster::{RedisCluster, certificates::Certificates};
 
 use crate::{
-    aws_stub::{ACCESS_TABLE, AwsStub, Behaviour},
+    aws_stub::{ACCESS_TABLE, AwsStub, Behaviour, RECORD_TABLE},
     latencies::Latencies,
     redis_link::{Login, RedisLink},
 };
@@ -107,7 +107,7 @@ impl Deployment {
             ("ACCESS_TABLE", ACCESS_TABLE),
             ("OPEN_TABLE", "open-records"),
             ("CLAIMS_TABLE", "claims"),
-            ("TABLE_NAME", "records"),
+            ("TABLE_NAME", RECORD_TABLE),
             ("STATE_MACHINE_ARN", "arn:aws:states:us-east-1:000000000000:stateMachine:bench"),
             ("STATE_MACHINE_TYPE", "STANDARD"),
             ("FAILURE_FUNCTION", "failure"),

@@ -104,13 +104,15 @@ fn acknowledgement_goals(found: Found<'_>) -> Vec<Goal> {
 }
 
 /// Targets of processor time, memory and start.
-fn resource_goals(found: Found<'_>) -> [Goal; 6] {
+fn resource_goals(found: Found<'_>) -> [Goal; 8] {
     let cpu = found.at("ingest", "6 MB").and_then(|case| {
         let work = found.least(Work::Hash, case)? + found.least(Work::Decode, case)?;
         Some(case.measured.cpu_us / (case.baseline.as_ref()?.cpu_us + work))
     });
     let archive = found.at("archive", "4.7 MB").and_then(LatencyFigures::ack_ratio);
     let init = found.init_us("ingest");
+    let query = found.at("query", "any").map(|case| case.measured.times.ack_us.p50 / 1e3);
+    let query_init = found.init_us("query").map(|micros| micros / 1e3);
     let python = init.zip(found.init_us(PYTHON)).map(|(ingest, python)| ingest / python);
     [
         goal("ingest, 6 MB event, CPU / (baseline + hash + decoding)", 1.25, "x", cpu),
@@ -119,6 +121,8 @@ fn resource_goals(found: Found<'_>) -> [Goal; 6] {
         goal("archive, 4.7 MB payload, peak memory", 16.0, "MB", found.peak_mb("archive", "4.7 MB")),
         goal("ingest, init", 20.0, "ms", init.map(|micros| micros / 1e3)),
         goal("ingest, init / Python and SDK start", 0.04, "x", python),
+        goal("query, one record, ack p50", 1.0, "ms", query),
+        goal("query, init", 20.0, "ms", query_init),
     ]
 }
 

@@ -238,6 +238,25 @@ pub fn cached_record(size: usize) -> CachedRecord {
     CachedRecord { event, key, payload }
 }
 
+/// Returns the event of a question for one record.
+pub fn query_event() -> Event {
+    let event = json!({
+        "resource": "/messages/{messageID}",
+        "path": "/messages/019e1f4b-6c00-7abc-8def-0123456789ab",
+        "httpMethod": "GET",
+        "headers": {"Accept": "*/*", "x-api-key": "secret"},
+        "pathParameters": {"messageID": "019e1f4b-6c00-7abc-8def-0123456789ab"},
+        "queryStringParameters": null,
+        "requestContext": {
+            "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
+            "identity": {"sourceIp": "192.0.2.10", "userAgent": "bench/1.0", "apiKeyId": "k1e2y3i4d5"},
+        },
+        "body": null,
+        "isBase64Encoded": false,
+    });
+    Event { text: event.to_string().into_bytes(), payload_bytes: 0, decoded_bytes: 0 }
+}
+
 /// Returns the event that the workflow passes to aggregate.
 pub fn aggregate_event() -> Event {
     let text = include_bytes!("../../../events/aggregate/valid.json");

@@ -168,6 +168,15 @@ async fn a_discarded_record_reports_the_decision() {
     world.open_records.close(message.attempt()).await.unwrap();
     let (_, body) = show(&world, "loans", message.message_id).await;
     assert_eq!((&body["status"], &body["discarded"]["reason"]), (&"FAILED".into(), &"withdrawn".into()));
+
+    // A person insists on another attempt, which fails: the decision was about the attempt before.
+    let next = message.redriven(&failure_of(&message), world.clock.now());
+    world.open_records.accept(&samples::open_record(&next), None).await.unwrap();
+    let (_, body) = show(&world, "loans", message.message_id).await;
+    assert!(body["discarded"].is_null() && body["status"] == "RECEIVED", "{body}");
+    fail(&world, &next, &failure_of(&next)).await;
+    let (_, body) = show(&world, "loans", message.message_id).await;
+    assert!(body["discarded"].is_null() && body["status"] == "FAILED", "{body}");
 }
 
 #[tokio::test]
@@ -350,6 +359,8 @@ async fn a_question_that_is_not_acceptable_gets_advice() {
         assert_eq!((status, problem(&body)), (400, "invalid-query"), "{parameters}");
         assert!(body["detail"].as_str().unwrap().contains(advice), "{body}");
     }
+    let longest = "x".repeat(1024);
+    assert_eq!(list(&world, "audit", json!({"sourceSystemID": longest})).await.0, 200);
     let decade =
         json!({"sourceSystemID": "../../etc", "from": "2016-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"});
     assert_eq!(list(&world, "audit", decade).await, (200, json!({"records": []})));
