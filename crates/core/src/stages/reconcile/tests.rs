@@ -10,11 +10,15 @@ mod upkeep;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::future::join;
+use tokio::task::yield_now;
+
 use crate::{
     attempt::Attempt,
     clock::Clock as _,
+    dead_letter::FailureSummary,
     error::ErrorName,
-    idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    idempotency::{CLAIM_LIFETIME, Claim, ClaimRequest, IdempotencyKey},
     open_record::{OpenRecord, OpenState},
     ports::{
         AcceptanceMarkers as _, CompletionTimes, Discard, OpenRecords as _, PayloadCache as _,
@@ -39,6 +43,13 @@ async fn reconcile(world: &World) -> Report {
 
 fn advance(world: &World, duration: Duration) {
     world.clock.advance_ms(i64::try_from(duration.as_millis()).unwrap());
+}
+
+/// Waits until something that happens at the same time has come this far.
+async fn until(is_reached: impl Fn() -> bool) {
+    while !is_reached() {
+        yield_now().await;
+    }
 }
 
 /// Changes the state of a record's item to `COMPLETED`, as the workflow does before it closes the record.

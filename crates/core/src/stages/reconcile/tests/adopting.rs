@@ -2,14 +2,20 @@
 
 use super::*;
 
+/// A record that only has a marker: its payload is cached, with an expiry.
+async fn marked(world: &World) -> OpenRecord {
+    let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
+    world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
+    world.markers.mark(&record).await.unwrap();
+    record
+}
+
 #[tokio::test]
 async fn a_marker_is_adopted_before_anything_is_started_and_goes_last() {
     let world = World::default();
     // The workflow recognizes no names; nevertheless there is no execution to wait for.
     world.workflow.forget_names();
-    let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
-    world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
-    world.markers.mark(&record).await.unwrap();
+    let record = marked(&world).await;
     world.open_records.fail_accepts(true);
     let report = reconcile(&world).await;
     assert_eq!((report.markers, report.adopted, report.errors), (1, 0, 1));
@@ -59,10 +65,7 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     // There are more markers than are adopted concurrently.
     let count = SETTINGS.concurrency * 2;
     for _ in 0..count {
-        let record = samples::open_record(&samples::message_of(world.clock.mint(), PAYLOAD));
-        world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
-        world.markers.mark(&record).await.unwrap();
-        records.push(record);
+        records.push(marked(&world).await);
     }
     // This is the first marker in the list.
     let spoiled = world.markers.marked()[0];
@@ -82,4 +85,26 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
         report.oldest_open_age_seconds >= FIRST_LOOK.as_secs(),
         "a record that only has a marker is open"
     );
+}
+
+#[tokio::test]
+async fn markers_are_left_to_the_next_run_once_a_store_is_away_or_the_time_is_up() {
+    let world = World::default();
+    let records = [marked(&world).await, marked(&world).await, marked(&world).await];
+    let stage = world.reconcile(Settings { concurrency: 1, ..SETTINGS });
+    world.open_records.fail_accepts(true);
+    let report = stage.run().await.unwrap();
+    assert_eq!((report.adopted, report.errors), (0, 1), "the store is not asked again");
+    assert!(records.iter().all(|record| world.cache.is_persisted(record.id())));
+
+    world.open_records.fail_accepts(false);
+    let running_out = async {
+        until(|| world.markers.marked().len() == 2).await;
+        advance(&world, Duration::from_secs(20));
+    };
+    let (report, ()) = join(stage.run(), running_out).await;
+    let report = report.unwrap();
+    assert_eq!((report.markers, report.errors), (3, 0));
+    assert_eq!(report.adopted, 2, "the adoption that has begun is finished");
+    assert_eq!(world.markers.marked().len(), 1);
 }

@@ -75,3 +75,43 @@ async fn a_backlog_drains_although_some_of_it_cannot_be_helped() {
     }
     assert!(rounds >= BACKLOG / settings.max_starts, "{rounds}");
 }
+
+#[tokio::test]
+async fn a_run_whose_time_is_up_leaves_the_other_records_as_they_are() {
+    let world = World::default();
+    for _ in 0..250 {
+        accepted(&world).await;
+    }
+    advance(&world, FIRST_LOOK);
+    let settings = Settings { concurrency: 1, ..SETTINGS };
+    let running_out = async {
+        until(|| world.workflow.names().len() == 40).await;
+        advance(&world, settings.budget);
+    };
+    let stage = world.reconcile(settings);
+    let (report, ()) = join(stage.run(), running_out).await;
+    let report = report.unwrap();
+    assert_eq!(
+        (report.due, report.not_reached),
+        (250, 150),
+        "the records after the batch are not asked about"
+    );
+    let looked_at = world.open_records.all().iter().filter(|record| record.looks > 0).count();
+    assert_eq!((report.started, report.postponed), (looked_at, 100 - looked_at));
+    assert!((40..=42).contains(&looked_at), "{looked_at}: the look that has begun is finished");
+}
+
+#[tokio::test]
+async fn a_run_gives_up_starting_after_twenty_starts_that_failed() {
+    let world = World::default();
+    for _ in 0..30 {
+        accepted(&world).await;
+    }
+    advance(&world, FIRST_LOOK);
+    world.workflow.fail_with(Some(ErrorName::WorkflowUnavailable));
+    let report = world.reconcile(Settings { concurrency: 1, ..SETTINGS }).run().await.unwrap();
+    assert_eq!(report.postponed, 30);
+    let in_a_minute = world.clock.now().after(Duration::from_mins(1));
+    let untried = world.open_records.all().iter().filter(|record| record.look_at == in_a_minute).count();
+    assert_eq!(untried, 10, "a start that was tried has the usual time until its next look");
+}

@@ -61,7 +61,7 @@ async fn a_payload_that_moves_while_it_is_looked_for_is_not_missing() {
             world.cache.lose(|id| id == record.id());
         };
         let looking = world.reconcile(SETTINGS);
-        let (report, ()) = futures_util::future::join(looking.run(), moving).await;
+        let (report, ()) = join(looking.run(), moving).await;
         report.unwrap();
         assert!(world.failure_handler.handled().is_empty(), "with a delay of {delay}");
     }

@@ -60,7 +60,7 @@ async fn two_copies_of_reconcile_act_once() {
     let record = accepted(&world).await;
     advance(&world, SETTINGS.restart_after);
     let (one, other) = (world.reconcile(SETTINGS), world.reconcile(SETTINGS));
-    let (one, other) = futures_util::future::join(one.run(), other.run()).await;
+    let (one, other) = join(one.run(), other.run()).await;
     assert_eq!(one.unwrap().started + other.unwrap().started, 1);
     assert_eq!(world.workflow.names(), [record.attempt().execution_name(2)]);
     assert_eq!(world.open_records.get(record.id()).unwrap().starts, 2);
@@ -113,4 +113,56 @@ async fn a_record_that_nothing_could_be_tried_for_in_an_outage_is_tried_after_it
     world.workflow.fail_with(None);
     advance(&world, MAX_LOOK_INTERVAL);
     assert_eq!(reconcile(&world).await.started, 1);
+}
+
+#[tokio::test]
+async fn the_time_between_two_looks_doubles_up_to_five_minutes() {
+    for forgets_names in [false, true] {
+        let world = World::default();
+        if forgets_names {
+            world.workflow.forget_names();
+        }
+        let record = accepted(&world).await;
+        let mut until_next_look = FIRST_LOOK;
+        for expected in [FIRST_LOOK * 2, MAX_LOOK_INTERVAL, MAX_LOOK_INTERVAL, MAX_LOOK_INTERVAL] {
+            advance(&world, until_next_look);
+            world.workflow.end_all();
+            assert_eq!(reconcile(&world).await.due, 1);
+            until_next_look = world.open_records.get(record.id()).unwrap().look_at.since(world.clock.now());
+            assert_eq!(until_next_look, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_execution_is_followed_by_another_only_if_its_attempt_is_still_in_progress() {
+    for begins_next_attempt in [false, true] {
+        let world = World::default();
+        let record = accepted(&world).await;
+        advance(&world, FIRST_LOOK);
+        reconcile(&world).await;
+        world.workflow.end_all();
+        advance(&world, MAX_LOOK_INTERVAL);
+        // The execution has failed its attempt just before it ended.
+        let failures = failure(&record.message, "archive", "AccessDenied").failures;
+        let summary = FailureSummary::new(failures, 1, world.clock.now(), None);
+        let state = OpenState::Failed { failure: summary, pending_steps: Vec::new() };
+        let failed = OpenRecord { state, ..world.open_records.get(record.id()).unwrap() };
+        let next = samples::open_record(&samples::redriven(&record.message));
+        let failing = async {
+            until(|| world.open_records.get(record.id()).is_some_and(|open| open.looks == 2)).await;
+            let begun = async {
+                if begins_next_attempt {
+                    world.open_records.redrive(&next).await.unwrap();
+                }
+            };
+            join(world.open_records.fail(&failed), begun).await.0.unwrap();
+        };
+        let stage = world.reconcile(SETTINGS);
+        let (report, ()) = join(stage.run(), failing).await;
+        assert_eq!(report.unwrap().started, 0);
+        assert_eq!(world.workflow.names(), [record.attempt().execution_name(1)]);
+        let open = world.open_records.get(record.id()).unwrap();
+        assert_eq!(open, if begins_next_attempt { next } else { failed });
+    }
 }

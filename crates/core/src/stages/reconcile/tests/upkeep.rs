@@ -14,8 +14,21 @@ async fn a_payload_loses_its_expiry_also_while_the_record_table_is_away() {
 }
 
 #[tokio::test]
-async fn the_claim_of_an_open_record_is_renewed() {
+async fn the_payload_of_a_failed_record_keeps_its_expiry() {
     let world = World::default();
+    let record = accepted(&world).await;
+    world.failure(POLICY).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
+    world.cache.put(record.id(), PAYLOAD.into()).await.unwrap();
+    advance(&world, Duration::from_hours(6));
+    assert_eq!(reconcile(&world).await.undecided, 1);
+    assert!(
+        !world.cache.is_persisted(record.id()),
+        "it is preserved, and nobody would remove it from the cache"
+    );
+}
+
+/// A record with an idempotency key that cannot be started.
+async fn claimed(world: &World) -> (OpenRecord, IdempotencyKey) {
     world.workflow.fail_with(Some(ErrorName::AccessDenied));
     let now = world.clock.now();
     let key = IdempotencyKey::of_header("caller", "key").unwrap();
@@ -24,6 +37,29 @@ async fn the_claim_of_an_open_record_is_renewed() {
     let claim = Claim::new(&record.message, Durability::Archived, now);
     let request = ClaimRequest { key, claim, replaces: None };
     world.open_records.accept(&record, Some(&request)).await.unwrap();
+    (record, key)
+}
+
+#[tokio::test]
+async fn a_claim_is_renewed_from_half_its_lifetime_on() {
+    let world = World::default();
+    let (_, key) = claimed(&world).await;
+    let expiry = || world.open_records.claims()[&key].expires_at;
+    let first_expiry = expiry();
+    advance(&world, CLAIM_LIFETIME / 2 - Duration::from_millis(1));
+    assert_eq!(reconcile(&world).await.due, 1);
+    assert_eq!(expiry(), first_expiry, "a renewal at every look would write much for nothing");
+    let other = World::default();
+    let (_, key) = claimed(&other).await;
+    advance(&other, CLAIM_LIFETIME / 2);
+    reconcile(&other).await;
+    assert_eq!(other.open_records.claims()[&key].expires_at, other.clock.now().after(CLAIM_LIFETIME));
+}
+
+#[tokio::test]
+async fn the_claim_of_an_open_record_is_renewed() {
+    let world = World::default();
+    let (record, key) = claimed(&world).await;
     // The loop takes longer than the table keeps a claim that nobody renews.
     for _ in 0..24 * 10 {
         advance(&world, Duration::from_hours(1));
