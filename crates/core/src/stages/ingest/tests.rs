@@ -162,13 +162,16 @@ async fn the_same_key_with_another_payload_or_other_metadata_is_a_conflict_that_
     let ingest = world.ingest();
     let first = ingest.run(request("text", "note", Some("key"))).await;
     let id = receipt(&first.response).message_id;
-    for other in [request("other", "note", Some("key")), request("text", "other", Some("key"))] {
-        let answer = ingest.run(other.clone()).await;
+    let other_payload = (request("other", "note", Some("key")), "payload SHA-256");
+    let other_metadata = (request("text", "other", Some("key")), "other metadata");
+    for (other, difference) in [other_payload, other_metadata] {
+        let answer = ingest.run(other).await;
         assert_eq!(
             (answer.response.status_code, problem(&answer.response)),
             (409, "idempotency-conflict".into())
         );
-        assert!(answer.response.body.contains(&id.to_string()), "{}", answer.response.body);
+        let named = format!("belongs to record {id} with {difference}");
+        assert!(answer.response.body.contains(&named), "{}", answer.response.body);
         ingest.follow_up(answer.follow_up).await;
         assert_eq!(world.cache.records(), [id]);
     }
