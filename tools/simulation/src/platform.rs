@@ -199,7 +199,7 @@ pub(crate) async fn post(world: Arc<World>, event: Bytes, crashes: u64) -> Optio
     let answer = answer.ok()?;
     process.set_answering(false);
     if world.chance().percent(crashes) {
-        if !answer.follow_up.is_empty() {
+        if answer.response.status_code == 200 {
             world.ledger().situation("a crash between answer and follow-up");
         }
         return Some(answer.response);

@@ -81,11 +81,6 @@ impl FollowUp {
         let cached = self.start.as_ref().filter(|record| record.durability != Durability::Archived);
         Self { persist: cached.map(|record| record.id()), ..self }
     }
-
-    /// Returns whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.start.is_none() && self.persist.is_none() && self.unlink.is_none() && self.rejected.is_none()
-    }
 }
 
 impl<D: Deployment> Ingest<D> {
