@@ -123,14 +123,10 @@ impl<D: Deployment> Reconcile<D> {
     async fn adopt(&self, attempt: Attempt, now: Timestamp) -> Result<(), StageError> {
         let Some(mut record) = self.markers.find(attempt).await? else { return Ok(()) };
         let id = attempt.record;
-        let is_settled = match self.record_table.states(&[id]).await?.remove(&id) {
-            // The table had stored the acceptance although ingest got an error, and the record has been completed
-            // since. It is closed, or reconcile will close it. A second acceptance would open it again.
-            Some(ItemState::Completed(_)) => true,
-            Some(ItemState::Failed { attempt: failed, discarded }) => discarded || failed >= attempt.number(),
-            Some(ItemState::Received) | None => false,
-        };
-        if !is_settled {
+        // The table may have stored the acceptance although ingest got an error. If the record has been completed or has
+        // failed since, it is open, or it was closed for good and a second acceptance would open it again.
+        let state = self.record_table.states(&[id]).await?.remove(&id);
+        if matches!(state, None | Some(ItemState::Received)) {
             record.look_at = now;
             // Ingest does not start a record that only has a marker, so there is no execution to wait for.
             record.starts = 0;
