@@ -108,3 +108,13 @@ async fn markers_are_left_to_the_next_run_once_a_store_is_away_or_the_time_is_up
     assert_eq!(report.adopted, 2, "the adoption that has begun is finished");
     assert_eq!(world.markers.marked().len(), 1);
 }
+
+#[tokio::test]
+async fn markers_that_cannot_be_listed_are_an_error_of_a_run_that_goes_on() {
+    let world = World::default();
+    accepted(&world).await;
+    world.markers.fail_with(Some(ErrorName::MarkersUnavailable));
+    advance(&world, FIRST_LOOK);
+    let report = reconcile(&world).await;
+    assert_eq!((report.errors, report.markers, report.started), (1, 0, 1));
+}

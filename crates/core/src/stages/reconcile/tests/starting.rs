@@ -146,8 +146,10 @@ async fn an_execution_is_followed_by_another_only_if_its_attempt_is_still_in_pro
         // The execution has failed its attempt just before it ended.
         let failures = failure(&record.message, "archive", "AccessDenied").failures;
         let summary = FailureSummary::new(failures, 1, world.clock.now(), None);
-        let state = OpenState::Failed { failure: summary, pending_steps: Vec::new() };
-        let failed = OpenRecord { state, ..world.open_records.get(record.id()).unwrap() };
+        let failed = OpenRecord {
+            state: OpenState::Failed { failure: summary, pending_steps: Vec::new() },
+            ..world.open_records.get(record.id()).unwrap()
+        };
         let next = samples::open_record(&samples::redriven(&record.message));
         let failing = async {
             until(|| world.open_records.get(record.id()).is_some_and(|open| open.looks == 2)).await;
