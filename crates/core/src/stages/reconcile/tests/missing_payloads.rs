@@ -21,6 +21,8 @@ async fn a_cache_that_lost_everything_is_noticed_within_minutes_and_each_record_
         "a payload that is only in the cache is looked for at least every five minutes"
     );
     assert!(handled.iter().all(|failed| failed.failures[0].error_name == "PayloadMissing"));
+    let next_look = world.clock.now().after(MAX_LOOK_INTERVAL);
+    assert!(world.open_records.all().iter().all(|record| record.look_at == next_look));
     // The failure function decides, at its second look.
     for record in &records {
         let stage = world.failure(POLICY);
@@ -28,6 +30,8 @@ async fn a_cache_that_lost_everything_is_noticed_within_minutes_and_each_record_
     }
     advance(&world, LOSS_CONFIRMATION);
     assert_eq!(reconcile(&world).await.due, 2, "they are due when the second look is");
+    let open = world.open_records.all();
+    assert!(open.iter().all(|record| record.missing_since.is_some()), "this look has not found them either");
 }
 
 #[tokio::test]
