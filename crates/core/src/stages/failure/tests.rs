@@ -302,3 +302,15 @@ async fn another_object_under_the_records_key_does_not_keep_the_payload_from_bei
     assert!(fail(&world, &record.message, "ArchiveConflict").await);
     assert_eq!(world.failed_store.objects()[&record.id().preserved_key()], PAYLOAD);
 }
+
+#[tokio::test]
+async fn another_object_under_the_records_key_does_not_hide_that_the_payload_is_lost() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.archive.insert_unconditionally(&record.id().archive_key(), b"other");
+    world.cache.lose_everything();
+    assert!(!fail(&world, &record.message, "PayloadMissing").await);
+    advance(&world, LOSS_CONFIRMATION);
+    assert!(fail(&world, &record.message, "PayloadMissing").await);
+    assert_eq!(world.dead_letters.all()[0].failure.error_name, "PayloadLost");
+}
