@@ -107,11 +107,10 @@ impl RecordPage {
         let frontier = partitions.iter().filter_map(|partition| partition.examined_to).max();
         let mut records: Vec<_> = partitions.into_iter().flat_map(|partition| partition.records).collect();
         records.sort_by_key(|record| std::cmp::Reverse(record.message_id));
-        let found = records.len();
         if let Some(frontier) = frontier {
             records.retain(|record| record.message_id >= frontier);
         }
-        let is_cut = records.len() > limit || records.len() < found;
+        let is_cut = records.len() > limit;
         records.truncate(limit);
         let is_full = records.len() == limit;
         let next = match (records.last(), frontier) {

@@ -9,7 +9,7 @@ use anyhow::bail;
 use custody_local_stack::{Workflows, progress, tools, tools::Python, workspace};
 use xshell::{Shell, cmd};
 
-use crate::{bench, build::Build, deny, shell, suites};
+use crate::{bench, build::Build, deny, mutants, shell, suites};
 
 /// The checks that have passed so far.
 #[derive(Default)]
@@ -70,6 +70,7 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
         }
     })?;
     checks.run("dependencies", deny::check)?;
+    checks.run("mutants, a sample", mutants::sample)?;
     checks.print();
     Ok(())
 }

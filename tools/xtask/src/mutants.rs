@@ -42,7 +42,9 @@ pub(crate) fn sample() -> anyhow::Result<()> {
 fn run(sh: &Shell, arguments: &[String]) -> anyhow::Result<()> {
     let mutants = tools::cargo_tool("cargo-mutants", VERSION)?;
     let output = workspace::state();
-    let command = cmd!(sh, "{mutants} mutants --no-shuffle --colors never --output {output} {arguments...}");
+    let command = cmd!(sh, "{mutants} mutants --no-shuffle --colors never --output {output} {arguments...}")
+        // The mutants are built in a copy of the workspace. In this folder, its dependencies have been built already.
+        .env("CARGO_TARGET_DIR", workspace::root().join("target"));
     shell::run_cargo(command)
         .context("some mutant was caught by no test; see .custody/mutants.out/missed.txt")
 }
