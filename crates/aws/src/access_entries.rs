@@ -41,7 +41,8 @@ impl AccessEntries for DynamoAccessEntries {
 
     async fn list(&self) -> Result<Vec<(Credential, AccessEntry)>, StageError> {
         let operation = || "list the access entries".to_owned();
-        let mut pages = self.client.scan().table_name(&self.table).into_paginator().send();
+        let mut pages =
+            self.client.scan().table_name(&self.table).consistent_read(true).into_paginator().send();
         let mut entries = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;

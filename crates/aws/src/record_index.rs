@@ -35,6 +35,10 @@ use crate::{
 /// a rare status would otherwise read a whole partition.
 const MAX_EXAMINED: usize = 2_000;
 
+/// The number of entries in one answer of DynamoDB if some entries may not match. Many small answers would take longer than the
+/// caller's time limit.
+const FILTERED_PAGE_SIZE: usize = 500;
+
 /// The record table, for reads only.
 #[derive(Clone, Debug)]
 pub struct RecordIndex {
@@ -113,6 +117,12 @@ impl RecordIndex {
     ) -> Result<PartitionPage, StageError> {
         let operation = format!("look up the records of {partition} in index {index}");
         let [from, to] = bounds(request.range, request.after);
+        // DynamoDB refuses a range that ends before it begins.
+        if from > to {
+            return Ok(PartitionPage::default());
+        }
+        let is_filtered = request.status.is_some() || request.sources.is_some();
+        let page_size = if is_filtered { FILTERED_PAGE_SIZE } else { request.limit.saturating_add(1) };
         let mut reading = PartitionReading::new(request);
         let mut pages = self
             .client
@@ -127,7 +137,7 @@ impl RecordIndex {
             .expression_attribute_values(":from", AttributeValue::S(from))
             .expression_attribute_values(":to", AttributeValue::S(to))
             .scan_index_forward(false)
-            .limit(i32::try_from(request.limit.saturating_add(1)).unwrap_or(i32::MAX))
+            .limit(i32::try_from(page_size).unwrap_or(i32::MAX))
             .into_paginator()
             .send();
         while let Some(page) = pages.next().await {
@@ -177,10 +187,8 @@ impl<'a> PartitionReading<'a> {
         let request = self.request;
         for entry in self.last.drain(..) {
             self.examined += 1;
-            let oldest = self.examined_to.map_or(entry.message_id, |oldest| oldest.min(entry.message_id));
-            self.examined_to = Some(oldest);
-            let is_after = request.after.is_none_or(|after| entry.message_id < after);
-            if is_after && request.status.is_none_or(|status| entry.status == status) {
+            self.examined_to = Some(RecordId::with_random_bits(entry.received_at, &[0; 10]));
+            if request.matches(&entry) {
                 self.records.push(entry);
             }
         }
@@ -275,7 +283,8 @@ mod tests {
 
     fn request(limit: usize) -> PageRequest {
         let (lookup, range) = (Lookup::Source("s".to_owned()), TimeRange::default());
-        PageRequest { lookup, range, status: Some(RecordStatus::Completed), after: None, limit }
+        let status = Some(RecordStatus::Completed);
+        PageRequest { lookup, range, status, sources: None, after: None, limit }
     }
 
     #[test]
@@ -305,14 +314,16 @@ mod tests {
         let mut reading = PartitionReading::new(&request);
         let entries = [(30, Completed), (20, Received), (20, Completed), (10, Completed)];
         let entries = entries.map(|(time, status)| record(time, status));
-        let oldest = entries[1].message_id.min(entries[2].message_id);
         for entry in entries.clone() {
             reading.examine(entry);
         }
         assert!(reading.is_enough());
         let page = reading.stop();
         assert_eq!(page.records, [entries[0].clone(), entries[2].clone()]);
-        assert_eq!(page.examined_to, Some(oldest), "also of an entry that does not match");
+        let examined_to = page.examined_to.unwrap();
+        assert_eq!(examined_to.received_at(), entries[1].received_at, "also of an entry that does not match");
+        assert!(examined_to <= entries[1].message_id.min(entries[2].message_id));
+        assert!(entries.iter().all(|entry| entry.message_id != examined_to), "no id of a record");
     }
 
     #[test]

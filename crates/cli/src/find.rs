@@ -63,8 +63,14 @@ pub(crate) async fn run(
         (None, transaction) => Lookup::Transaction(transaction.unwrap_or_default()),
     };
     let range = TimeRange { from: options.since, to: options.until };
-    let mut request =
-        PageRequest { lookup, range, status: options.status, after: None, limit: options.limit.max(1) };
+    let mut request = PageRequest {
+        lookup,
+        range,
+        status: options.status,
+        sources: None,
+        after: None,
+        limit: options.limit.max(1),
+    };
     let index = deployment.index()?;
     let mut found = FoundRecords::default();
     // A page may have fewer records than its limit although older records match.

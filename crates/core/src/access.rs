@@ -9,7 +9,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::control::{check_write, log_denial};
+pub(crate) use self::control::{check_is_producer, check_write, log_denial};
 pub use self::{
     control::{ACCESS_BREAKER_PAUSE, AccessControl},
     source_pattern::SourcePattern,
@@ -23,7 +23,8 @@ use crate::{clock::Timestamp, proxy::RequestContext};
 pub enum Credential {
     /// The id of an API key. It is not the key's value.
     ApiKey(String),
-    /// The ARN of an IAM user or of an IAM role. The ARN of a role's session is reduced to the role.
+    /// The ARN of an IAM user, or the ARN of an assumed role without the name of the session:
+    /// `arn:aws:sts::123456789012:assumed-role/<role>`.
     Iam(String),
     /// The principal that an authorizer has recognized, such as the subject of a token.
     Token(String),
@@ -35,10 +36,24 @@ impl Credential {
     pub fn of(context: &RequestContext) -> Option<Self> {
         let token = context.authorizer.as_ref().and_then(|authorizer| authorizer.principal_id.clone());
         let identity = &context.identity;
-        let iam = || identity.user_arn.as_deref().map(|arn| Self::Iam(without_session(arn)));
+        let iam = || identity.user_arn.as_deref().map(Self::of_arn);
         let api_key = || identity.api_key_id.clone().map(Self::ApiKey);
         token.map(Self::Token).or_else(iam).or_else(api_key)
     }
+
+    /// Returns the credential of an IAM user, an IAM role or a session of a role. A role and its sessions have one credential.
+    pub fn of_arn(arn: &str) -> Self {
+        Self::Iam(role_in_use(arn).unwrap_or_else(|| without_session(arn)))
+    }
+}
+
+/// Returns the ARN under which a role makes requests, without a session, if `arn` is that of a role. The path of the role is not
+/// part of it: `arn:aws:iam::123456789012:role/path/<role>` becomes `arn:aws:sts::123456789012:assumed-role/<role>`.
+fn role_in_use(arn: &str) -> Option<String> {
+    let (partition, rest) = arn.strip_prefix("arn:")?.split_once(":iam::")?;
+    let (account, path) = rest.split_once(":role/")?;
+    let role = path.rsplit('/').next()?;
+    Some(format!("arn:{partition}:sts::{account}:assumed-role/{role}"))
 }
 
 /// Returns the ARN of an assumed role without the name of its session, which the caller chooses:
@@ -116,6 +131,14 @@ impl AccessEntry {
         match &self.role {
             Role::Producer { sources } => sources.iter().any(|source| source.matches(source_system_id)),
             Role::Auditor => false,
+        }
+    }
+
+    /// Returns the patterns of the source systems whose records the principal may read; `None` for all source systems.
+    pub fn readable_sources(&self) -> Option<Vec<SourcePattern>> {
+        match &self.role {
+            Role::Producer { sources } => Some(sources.clone()),
+            Role::Auditor => None,
         }
     }
 

@@ -4,8 +4,8 @@ use serde::Serialize;
 use strum::{Display, EnumString};
 
 use crate::{
-    clock::Timestamp, dead_letter::FailureSummary, message::InternalMessage, ports::Discard,
-    record_id::RecordId,
+    access::SourcePattern, clock::Timestamp, dead_letter::FailureSummary, message::InternalMessage,
+    ports::Discard, record_id::RecordId,
 };
 
 /// The attribute that records are looked up by.
@@ -54,6 +54,9 @@ pub struct PageRequest {
     pub range: TimeRange,
     /// Only records with this status; `None` for all records.
     pub status: Option<RecordStatus>,
+    /// Only records whose `sourceSystemID` matches one of these patterns; `None` for all sources. A page, and the place where the
+    /// next page begins, depend on no other record.
+    pub sources: Option<Vec<SourcePattern>>,
     /// The page begins with the first record that comes after this one; `None` for the first page.
     pub after: Option<RecordId>,
     /// The maximum number of records on the page, at least one.
@@ -81,12 +84,24 @@ pub struct IndexedRecord {
     pub message_type: String,
 }
 
+impl PageRequest {
+    /// Whether a record matches the status and the sources of the request, and comes after `after`.
+    pub fn matches(&self, record: &IndexedRecord) -> bool {
+        let is_of_source = |sources: &Vec<SourcePattern>| {
+            sources.iter().any(|source| source.matches(&record.source_system_id))
+        };
+        self.after.is_none_or(|after| record.message_id < after)
+            && self.status.is_none_or(|status| record.status == status)
+            && self.sources.as_ref().is_none_or(is_of_source)
+    }
+}
+
 /// A page of records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordPage {
     /// The records, newest first.
     pub records: Vec<IndexedRecord>,
-    /// The record after which the next page begins; `None` if no older record matches. A page may have fewer records than
+    /// The id after which the next page begins; `None` if no older record matches. A page may have fewer records than
     /// its limit, and even none, although there is a next page.
     pub next: Option<RecordId>,
 }
@@ -96,7 +111,8 @@ pub struct RecordPage {
 pub struct PartitionPage {
     /// The matching records, newest first.
     pub records: Vec<IndexedRecord>,
-    /// The oldest record that was examined, if the partition has older ones.
+    /// The smallest id of the oldest time of which all entries were examined, if the partition has older entries. It is no id of a
+    /// record.
     pub examined_to: Option<RecordId>,
 }
 

@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// Identify the principal by the principal that an authorizer recognizes, instead of an API key.
     #[arg(long, value_name = "PRINCIPAL")]
     token: Option<String>,
-    /// Limit the requests per second of the principal's API keys. Without it, all producers share one limit.
+    /// Limit of requests per second, for each API key. Without it, each key has the limit of the template's usage plan, 500.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["iam", "token"])]
     rate: Option<u32>,
     /// Size of a burst, in requests. Twice the rate if it is not given.
@@ -65,7 +65,7 @@ pub(super) async fn run(
         if options.auditor { Role::Auditor } else { Role::Producer { sources: options.sources.clone() } };
     let entry = AccessEntry { principal: name.clone(), role, expires_at: None, added_at: SystemClock.now() };
     match (&options.iam, &options.token) {
-        (Some(arn), _) => add_identity(deployment, output, Credential::Iam(arn.clone()), &entry).await,
+        (Some(arn), _) => add_identity(deployment, output, Credential::of_arn(arn), &entry).await,
         (_, Some(token)) => add_identity(deployment, output, Credential::Token(token.clone()), &entry).await,
         (None, None) => add_api_key(deployment, output, &options, &entry).await,
     }
@@ -100,10 +100,10 @@ async fn add_api_key(
     entry: &AccessEntry,
 ) -> anyhow::Result<CommandOutcome> {
     let api_keys = deployment.api_keys()?;
+    // A plan of an earlier, interrupted command is removed: it would also limit this principal.
+    api_keys.delete_plan(&entry.principal).await?;
     if let Some(per_second) = options.rate {
         let burst = options.burst.unwrap_or_else(|| per_second.saturating_mul(BURST_SECONDS));
-        // A plan of an earlier, interrupted call is replaced.
-        api_keys.delete_plan(&entry.principal).await?;
         api_keys.create_plan(&entry.principal, RateLimit { per_second, burst }).await?;
     }
     let key = api_keys.create(&entry.principal).await?;

@@ -38,7 +38,7 @@ pub(super) struct RateLimit {
 pub(crate) struct ApiKeys {
     pub(crate) client: Client,
     pub(crate) api_id: String,
-    /// The usage plan of producers that have no plan of their own.
+    /// The usage plan of the keys of producers that have no plan of their own. Its limit applies to each key separately.
     pub(crate) shared_plan: String,
     pub(crate) stack_name: String,
 }
@@ -128,7 +128,9 @@ impl ApiKeys {
         let mut plans = self.client.get_usage_plans().into_paginator().items().send();
         while let Some(plan) = plans.next().await {
             let plan = plan.context("list the usage plans")?;
-            if plan.name() == Some(&name) {
+            // Another deployment may have a stack and a principal whose names make the same text.
+            let is_of_api = plan.api_stages().iter().any(|stage| stage.api_id() == Some(&self.api_id));
+            if plan.name() == Some(&name) && is_of_api {
                 return Ok(Some(plan));
             }
         }

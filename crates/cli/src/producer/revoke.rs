@@ -24,10 +24,10 @@ pub(super) async fn run(
             api_keys.delete(id).await?;
         }
     }
+    api_keys.delete_plan(name).await?;
     for (credential, _) in &known {
         entries.remove(credential).await?;
     }
-    api_keys.delete_plan(name).await?;
     output.print(&json!({"principal": name, "revokedCredentials": known.len()}), |_| {
         let count = format_count(known.len(), false, "credential", "credentials");
         println!("Revoked {count} of `{name}`. A function may remember an IAM identity or a token for another minute.");

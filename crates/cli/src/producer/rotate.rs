@@ -39,6 +39,8 @@ pub(super) async fn run(
     let entry = AccessEntry { expires_at: None, added_at: now, ..newest.clone() };
     entries.put(&key.credential(), &entry).await?;
     api_keys.accept(&name, &key).await?;
+    // The key is printed before anything is taken away: whatever happens next, the producer has a valid key.
+    output.print(&CreatedKey::new(&name, key), CreatedKey::print)?;
     let mut deleted = 0;
     for (credential, entry) in &earlier {
         if entry.is_expired(now) {
@@ -51,14 +53,13 @@ pub(super) async fn run(
             entries.put(credential, &expiring(entry, now.after(overlap))).await?;
         }
     }
-    output.print(&CreatedKey::new(&name, key), |created| {
-        created.print();
+    if !output.json {
         let expiring = earlier.len() - deleted;
         println!("{expiring} earlier key(s) of `{name}` stay valid until {} at most.", now.after(overlap));
         if deleted > 0 {
             println!("{deleted} expired key(s) were deleted.");
         }
-    })?;
+    }
     Ok(CommandOutcome::Complete)
 }
 

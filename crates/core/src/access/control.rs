@@ -8,10 +8,11 @@ use std::{
 
 use tracing::{error, warn};
 
-use super::{AccessEntry, Credential};
+use super::{AccessEntry, Credential, Role};
 use crate::{
     breaker::Breaker,
     clock::Timestamp,
+    error::{ErrorKind, ErrorName},
     ports::AccessEntries,
     problem::{Problem, ProblemKind},
     proxy::RequestContext,
@@ -101,7 +102,10 @@ impl<E: AccessEntries> AccessControl<E> {
                 Ok(self.remember(credential, found, now))
             }
             Err(error) => {
-                self.breaker.trip(now);
+                // An entry that cannot be read is a problem of its caller only.
+                if error.kind() == ErrorKind::Transient || error.name == ErrorName::AccessDenied {
+                    self.breaker.trip(now);
+                }
                 error!(error.name = error.name.as_str(), %error, "the access table cannot be asked");
                 unavailable()
             }
@@ -128,6 +132,16 @@ impl<E: AccessEntries> AccessControl<E> {
     }
 }
 
+/// Checks that the principal may write any records.
+pub(crate) fn check_is_producer(entry: &AccessEntry) -> Result<(), Problem> {
+    match entry.role {
+        Role::Producer { .. } => Ok(()),
+        Role::Auditor => {
+            Err(forbidden(format!("{} is an auditor and may not write records", entry.principal)))
+        }
+    }
+}
+
 /// Checks that the principal may write records of this `sourceSystemID`.
 pub(crate) fn check_write(entry: &AccessEntry, source_system_id: &str) -> Result<(), Problem> {
     if entry.may_write(source_system_id) {
@@ -144,6 +158,10 @@ pub(crate) fn check_write(entry: &AccessEntry, source_system_id: &str) -> Result
 
 /// Writes a denied request to the access log: who, what, when, from where. The log has neither the payload nor a secret.
 pub(crate) fn log_denial(context: &RequestContext, source_system_id: Option<&str>, problem: &Problem) {
+    // An access table that cannot be asked is an outage and no denial.
+    if problem.kind != ProblemKind::Forbidden {
+        return;
+    }
     let credential = Credential::of(context).map(|credential| credential.to_string());
     warn!(
         access.outcome = "denied",

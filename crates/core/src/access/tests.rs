@@ -52,6 +52,13 @@ fn the_name_of_a_session_does_not_change_who_a_role_is() {
     };
     assert_eq!(role("one"), role("../Other/two"));
     assert_eq!(role("one").to_string(), "iam:arn:aws:sts::123456789012:assumed-role/Scoring");
+    for arn in ["arn:aws:iam::123456789012:role/Scoring", "arn:aws:iam::123456789012:role/team/Scoring"] {
+        assert_eq!(
+            Credential::of_arn(arn),
+            role("one"),
+            "the role that an operator names is that of its sessions"
+        );
+    }
     let user = "arn:aws:iam::123456789012:user/team/scoring";
     assert_eq!(without_session(user), user, "the path of a user belongs to the user");
 }

@@ -15,7 +15,7 @@ pub trait AccessEntries: Send + Sync {
         credential: &Credential,
     ) -> impl Future<Output = Result<Option<AccessEntry>, StageError>> + Send;
 
-    /// Returns all entries, ordered by principal and then by credential. An entry that is written or removed at the same
+    /// Returns all entries, read consistently, ordered by principal and then by credential. An entry that is written or removed at the same
     /// time may be missing.
     fn list(&self) -> impl Future<Output = Result<Vec<(Credential, AccessEntry)>, StageError>> + Send;
 

@@ -16,7 +16,7 @@ use tracing::info;
 
 pub use self::follow_up::FollowUp;
 use crate::{
-    access::{AccessControl, AccessEntry, check_write, log_denial},
+    access::{AccessControl, AccessEntry, check_is_producer, check_write, log_denial},
     breaker::Breaker,
     clock::Clock as _,
     envelope::{self, OriginalEvent, ReadEvent, Request, UnreadableEvent},
@@ -141,6 +141,7 @@ impl<D: Deployment> Ingest<D> {
         let source = request.as_ref().ok().map(|request| request.meta_data.source_system_id().to_owned());
         let denied = |problem: &Problem| log_denial(context, source.as_deref(), problem);
         let entry = self.access.entry_of(context, self.clock.now()).await.inspect_err(denied)?;
+        check_is_producer(&entry).inspect_err(denied)?;
         let request = request?;
         check_write(&entry, request.meta_data.source_system_id()).inspect_err(denied)?;
         Ok((entry, request))

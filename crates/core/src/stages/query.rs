@@ -60,8 +60,12 @@ impl<D: Deployment> Query<D> {
         context: &RequestContext,
     ) -> Result<ProxyResponse, Problem> {
         let entry = self.access.entry_of(context, self.clock.now()).await;
-        let entry = entry
-            .inspect_err(|problem| log(context, None, Outcome::Denied(&problem.detail), "read", None))?;
+        let entry = entry.inspect_err(|problem| {
+            // An access table that cannot be asked is an outage and no denial.
+            if problem.kind == ProblemKind::Forbidden {
+                log(context, None, Outcome::Denied(&problem.detail), "read", None);
+            }
+        })?;
         let caller = Caller { context, entry };
         match question? {
             Question::Record(id) => self.show(&caller, id).await,

@@ -16,8 +16,8 @@ use crate::{
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 100;
 
-/// The maximum length of an id to search for, in bytes. Longer keys of an index do not exist: DynamoDB refuses them. Source:
-/// Amazon DynamoDB developer guide, "Quotas", 1,024 bytes for a sort key and 2,048 for a partition key.
+/// The maximum length of an id to search for, in bytes. No stored id is longer: a metadata field has at most 256 characters, of
+/// at most four bytes each.
 const MAX_ID_BYTES: usize = 1024;
 
 const PARAMETERS: [&str; 7] =
@@ -59,6 +59,9 @@ impl ListQuestion {
             _ => return Err(invalid("send either sourceSystemID or sourceTransactionID")),
         };
         let range = TimeRange { from: time("from", text("from"))?, to: time("to", text("to"))? };
+        if range.from.zip(range.to).is_some_and(|(from, to)| from > to) {
+            return Err(invalid("from is later than to; send the earlier time as from"));
+        }
         Ok(Self {
             lookup,
             range,
@@ -114,7 +117,8 @@ impl<D: Deployment> Query<D> {
         if let Lookup::Source(source) = &question.lookup
             && !caller.entry.may_read(source)
         {
-            caller.log(Outcome::Denied("the list is of another source"), "list records", None);
+            let reason = format!("the list is of sourceSystemID {}", crate::json::excerpt(source));
+            caller.log(Outcome::Denied(&reason), "list records", None);
             return Err(Problem::new(
                 ProblemKind::Forbidden,
                 format!(
@@ -133,13 +137,12 @@ impl<D: Deployment> Query<D> {
             lookup: question.lookup.clone(),
             range: question.range,
             status: question.status,
+            sources: caller.entry.readable_sources(),
             after,
             limit: question.limit,
         };
-        let RecordPage { mut records, next } =
+        let RecordPage { records, next } =
             self.records.page(&request).await.map_err(|error| unavailable(&error))?;
-        // A transaction may have records of several sources.
-        records.retain(|record| caller.entry.may_read(&record.source_system_id));
         let next_cursor = next.map(|position| cursor::encode(position, &question, principal));
         Ok(ProxyResponse::json(&ListView { records, next_cursor }))
     }

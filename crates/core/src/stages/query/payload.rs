@@ -81,8 +81,8 @@ fn lost(id: RecordId) -> Problem {
     Problem::new(
         ProblemKind::PayloadLost,
         format!(
-            "the payload of record {id} is in no store; send the record again under its idempotency key, and ask the operator \
-             to redrive it"
+            "the payload of record {id} was lost; send the record again under its idempotency key, then an operator can redrive \
+             it, and the payload can be read"
         ),
     )
 }

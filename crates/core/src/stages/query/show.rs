@@ -113,7 +113,7 @@ struct Failure<'a> {
     failed_at: Timestamp,
 }
 
-/// Links, relative to the URL of the list of records.
+/// Links, relative to the URL of the record.
 #[derive(Debug, Serialize)]
 struct Links {
     #[serde(rename = "self")]
@@ -180,6 +180,6 @@ fn view<'a>(known: &'a KnownRecord, message: &'a InternalMessage) -> RecordView<
             .filter(|(_, of)| status == RecordStatus::Failed && *of >= attempt)
             .map(|(discard, _)| discard),
         s3_reference: known.archived(),
-        links: Links { itself: format!("messages/{id}"), payload: format!("messages/{id}/payload") },
+        links: Links { itself: id.to_string(), payload: format!("{id}/payload") },
     }
 }

@@ -121,7 +121,7 @@ async fn a_record_is_found_at_once_after_its_receipt_whichever_store_has_the_acc
             (&body["attempt"], &body["messageMetaData"]["sourceSystemID"]),
             (&1.into(), &"loans".into())
         );
-        assert_eq!(body["links"]["payload"], format!("messages/{id}/payload"));
+        assert_eq!(body["links"]["payload"], format!("{id}/payload"));
     }
 }
 
@@ -299,6 +299,13 @@ async fn a_list_has_only_what_its_caller_may_read() {
         let (_, body) = list(&world, caller, json!({"sourceTransactionID": "tx"})).await;
         assert_eq!(body["records"].as_array().unwrap().len(), count, "{caller}: {body}");
     }
+    // A cursor contains an id, so it must be one of a record that the caller may read.
+    let forbidden = completed(&world, "loans").await.message_id.to_string();
+    let (_, body) = list(&world, "cards", json!({"sourceTransactionID": "tx", "limit": "1"})).await;
+    assert_eq!(body["records"].as_array().unwrap().len(), 1, "a page is full of what may be read: {body}");
+    let cursor = body["nextCursor"].as_str().unwrap();
+    let content = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(cursor).unwrap();
+    assert!(!String::from_utf8(content).unwrap().contains(&forbidden));
 }
 
 #[tokio::test]
@@ -353,6 +360,10 @@ async fn a_question_that_is_not_acceptable_gets_advice() {
         (json!({"sourceSystemID": "loans", "limit": "101"}), "1 to 100"),
         (json!({"sourceSystemID": "loans", "status": "completed"}), "COMPLETED"),
         (json!({"sourceSystemID": "loans", "from": "yesterday"}), "RFC 3339"),
+        (
+            json!({"sourceSystemID": "loans", "from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}),
+            "later",
+        ),
         (json!({"sourceSystemID": "loans", "soruceSystemID": "x"}), "is not a parameter"),
     ] {
         let (status, body) = list(&world, "audit", parameters.clone()).await;

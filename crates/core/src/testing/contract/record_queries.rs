@@ -81,6 +81,7 @@ async fn pages_have_each_record_once(table: &impl RecordTable, queries: &impl Re
         lookup: Lookup::Source(source.clone()),
         range: TimeRange::default(),
         status: None,
+        sources: None,
         after: None,
         limit: 7,
     };
@@ -94,6 +95,12 @@ async fn pages_have_each_record_once(table: &impl RecordTable, queries: &impl Re
     assert_eq!(all_pages(queries, none).await, []);
     let transaction = Lookup::Transaction(format!("{source}-tx-1"));
     assert_eq!(all_pages(queries, PageRequest { lookup: transaction, ..by_source.clone() }).await.len(), 15);
+    let own = Some(vec![source.parse().unwrap()]);
+    assert_eq!(all_pages(queries, PageRequest { sources: own, ..by_source.clone() }).await.len(), 30);
+    let others = Some(vec!["others-*".parse().unwrap()]);
+    assert_eq!(all_pages(queries, PageRequest { sources: others, limit: 1, ..by_source.clone() }).await, []);
+    let reversed = TimeRange { from: Some(now().after(Duration::from_secs(9))), to: Some(now()) };
+    assert_eq!(all_pages(queries, PageRequest { range: reversed, ..by_source.clone() }).await, []);
     let at = |ms| Some(now().after(Duration::from_millis(ms)));
     let range = TimeRange { from: at(10), to: at(20) };
     assert_eq!(

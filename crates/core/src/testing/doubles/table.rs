@@ -202,10 +202,7 @@ impl RecordQueries for MemoryTable {
                 Lookup::Source(id) => record.source_system_id == *id,
                 Lookup::Transaction(id) => record.source_transaction_id.as_ref() == Some(id),
             };
-            is_of_lookup
-                && request.range.includes(record.received_at)
-                && request.status.is_none_or(|status| record.status == status)
-                && request.after.is_none_or(|after| record.message_id < after)
+            is_of_lookup && request.range.includes(record.received_at) && request.matches(record)
         });
         let all = PartitionPage { records: matching.collect(), examined_to: None };
         Ok(RecordPage::merge(vec![all], request.limit))
