@@ -60,7 +60,7 @@ pub struct Record {
     /// The bytes that must be archived.
     pub payload: Vec<u8>,
     /// The metadata that must be stored.
-    pub meta_data: Value,
+    pub metadata: Value,
 }
 
 impl Record {
@@ -80,31 +80,31 @@ impl Record {
             Kind::Png => ("imageB64", png(bytes, &mut random)),
             Kind::Random => ("binary", noise(bytes, &mut random)),
         };
-        let meta_data = json!({
+        let metadata = json!({
             "messageType": message_type,
             "sourceSystemID": "custody-test-client",
             "sourceTransactionID": format!("{seed:016x}-{bytes}"),
             "dateTime": "2026-11-20 22:21:00.123456",
         });
         let label = format!("{} {}", message_type, human_size(payload.len()));
-        Self::new(label, meta_data, payload, kind)
+        Self::new(label, metadata, payload, kind)
     }
 
     /// Builds a record whose request body is the envelope around `payload`.
-    pub fn new(label: String, meta_data: Value, payload: Vec<u8>, kind: Kind) -> Self {
+    pub fn new(label: String, metadata: Value, payload: Vec<u8>, kind: Kind) -> Self {
         let text = || std::str::from_utf8(&payload).expect("text and JSON payloads are UTF-8");
         let body = match kind {
             Kind::Text => format!(
-                r#"{{"messageMetaData":{meta_data},"messagePayload":{},"payloadEncoding":"utf8"}}"#,
+                r#"{{"messageMetaData":{metadata},"messagePayload":{},"payloadEncoding":"utf8"}}"#,
                 Value::from(text())
             ),
-            Kind::Json => format!(r#"{{"messageMetaData":{meta_data},"messagePayload":{}}}"#, text()),
+            Kind::Json => format!(r#"{{"messageMetaData":{metadata},"messagePayload":{}}}"#, text()),
             Kind::Png | Kind::Random => format!(
-                r#"{{"messageMetaData":{meta_data},"messagePayload":"{}"}}"#,
+                r#"{{"messageMetaData":{metadata},"messagePayload":"{}"}}"#,
                 base64_simd::STANDARD.encode_to_string(&payload)
             ),
         };
-        Self { label, body, payload, meta_data }
+        Self { label, body, payload, metadata }
     }
 
     /// Reads the request body of an existing producer from a file. The payload that must be archived is decoded by the
@@ -125,7 +125,7 @@ impl Record {
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let label = format!("{name} {}", human_size(payload.len()));
-        Ok(Self { label, body, payload, meta_data: envelope["messageMetaData"].clone() })
+        Ok(Self { label, body, payload, metadata: envelope["messageMetaData"].clone() })
     }
 
     /// Generates the largest record of a kind whose event stays within Lambda's limit. The event carries the body as a
@@ -236,7 +236,7 @@ mod tests {
                 assert_eq!(record.payload.len(), bytes, "{kind:?}");
                 assert_eq!(record.body, Record::generate(kind, Size::Bytes(bytes), 7).body);
                 let envelope: Value = serde_json::from_str(&record.body).unwrap();
-                assert_eq!(envelope["messageMetaData"], record.meta_data);
+                assert_eq!(envelope["messageMetaData"], record.metadata);
             }
         }
         let image = Record::generate(Kind::Png, Size::Bytes(262_144), 7);

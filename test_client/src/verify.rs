@@ -60,11 +60,7 @@ pub async fn check_completed(
     let item = item(deployment, id).await?;
     ensure!(item["status"] == "COMPLETED", "the item's status is {}", item["status"]);
     ensure!(item["payload"]["sha256"] == record.sha256().to_string(), "the item has another digest");
-    ensure!(
-        item["messageMetaData"] == record.meta_data,
-        "the item's metadata is {}",
-        item["messageMetaData"]
-    );
+    ensure!(item["messageMetaData"] == record.metadata, "the item's metadata is {}", item["messageMetaData"]);
     let storage = &item["storageContext"];
     ensure!(storage["redisReference"].is_null(), "the item still refers to the cache");
     ensure!(storage["S3Reference"]["key"] == key, "the item refers to {}", storage["S3Reference"]);
@@ -135,7 +131,7 @@ fn check_notification(
         event["subject"] == id.to_string() && data["messageID"] == id.to_string(),
         "of another record: {event}"
     );
-    ensure!(data["messageMetaData"] == record.meta_data, "other metadata: {event}");
+    ensure!(data["messageMetaData"] == record.metadata, "other metadata: {event}");
     ensure!(data["payload"]["sha256"] == record.sha256().to_string(), "another digest: {event}");
     let persisted = &data["state"];
     ensure!(
@@ -144,9 +140,9 @@ fn check_notification(
     );
     let of = |name: &str| attributes.get(name).map(String::as_str);
     ensure!(of("type") == Some(&event_type), "attribute type is {:?}", of("type"));
-    ensure!(of("messageType") == record.meta_data["messageType"].as_str(), "attribute messageType differs");
+    ensure!(of("messageType") == record.metadata["messageType"].as_str(), "attribute messageType differs");
     ensure!(
-        of("sourceSystemID") == record.meta_data["sourceSystemID"].as_str(),
+        of("sourceSystemID") == record.metadata["sourceSystemID"].as_str(),
         "attribute sourceSystemID differs"
     );
     Ok(())

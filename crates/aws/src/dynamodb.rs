@@ -12,14 +12,14 @@ use custody_core::{
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
-    message::{InternalMessage, MetaDataReference, StorageContext},
+    message::{InternalMessage, MetadataReference, StorageContext},
     ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
     record_id::RecordId,
     stored_names::{
         SOURCE_PARTITIONS,
         attributes::{
             ARCHIVED_AT, ATTEMPT, COMPLETED_AT, DATE_TIME, DISCARDED, FAILED_AT, FAILURE, MESSAGE_ID,
-            MESSAGE_TYPE, META_DATA_STORED_AT, PAYLOAD, REDRIVE, SOURCE_PARTITION, SOURCE_SYSTEM_ID,
+            MESSAGE_TYPE, METADATA_STORED_AT, PAYLOAD, REDRIVE, SOURCE_PARTITION, SOURCE_SYSTEM_ID,
             SOURCE_TRANSACTION_ID, STATUS, STORAGE_CONTEXT,
         },
         source_partition_key,
@@ -53,12 +53,12 @@ impl DynamoTable {
     fn identity(message: &InternalMessage) -> Result<Attributes, StageError> {
         let mut item: Attributes =
             serde_dynamo::to_item(message).map_err(|error| unencodable(message, error))?;
-        let meta_data = &message.meta_data;
-        let transaction = meta_data.source_transaction_id().map(|id| (SOURCE_TRANSACTION_ID, id));
+        let metadata = &message.metadata;
+        let transaction = metadata.source_transaction_id().map(|id| (SOURCE_TRANSACTION_ID, id));
         for (name, value) in [
-            (MESSAGE_TYPE, meta_data.message_type()),
-            (SOURCE_SYSTEM_ID, meta_data.source_system_id()),
-            (DATE_TIME, meta_data.date_time()),
+            (MESSAGE_TYPE, metadata.message_type()),
+            (SOURCE_SYSTEM_ID, metadata.source_system_id()),
+            (DATE_TIME, metadata.date_time()),
         ]
         .into_iter()
         .chain(transaction)
@@ -67,7 +67,7 @@ impl DynamoTable {
         }
         item.insert(
             SOURCE_PARTITION.to_owned(),
-            text(source_partition(meta_data.source_system_id(), message.message_id)),
+            text(source_partition(metadata.source_system_id(), message.message_id)),
         );
         // The identity of a record does not depend on the number of its attempts.
         item.remove(REDRIVE);
@@ -95,7 +95,7 @@ impl DynamoTable {
             .table_name(&self.table)
             .key(MESSAGE_ID, text(id))
             .update_expression(format!(
-                "SET {META_DATA_STORED_AT} = if_not_exists({META_DATA_STORED_AT}, :now)"
+                "SET {METADATA_STORED_AT} = if_not_exists({METADATA_STORED_AT}, :now)"
             ))
             .condition_expression(format!("attribute_exists({MESSAGE_ID})"))
             .expression_attribute_values(":now", text(stored_at))
@@ -105,7 +105,7 @@ impl DynamoTable {
             .map_err(|error| {
                 stage_error(&error, ErrorName::TableUnavailable, format!("store when item {id} was stored"))
             })?;
-        Ok(update.attributes.as_ref().and_then(|new| time(new, META_DATA_STORED_AT)).unwrap_or(stored_at))
+        Ok(update.attributes.as_ref().and_then(|new| time(new, METADATA_STORED_AT)).unwrap_or(stored_at))
     }
 }
 
@@ -134,10 +134,10 @@ impl RecordTable for DynamoTable {
         stored_at: Timestamp,
     ) -> Result<StoredMetadata, StageError> {
         let id = message.message_id;
-        let reference = MetaDataReference { table: self.table.clone(), primary_key: id };
+        let reference = MetadataReference { table: self.table.clone(), primary_key: id };
         let mut item = Self::identity(message)?;
         item.insert(STATUS.to_owned(), text("RECEIVED"));
-        item.insert(META_DATA_STORED_AT.to_owned(), text(stored_at));
+        item.insert(METADATA_STORED_AT.to_owned(), text(stored_at));
         let put = self
             .client
             .put_item()
@@ -158,7 +158,7 @@ impl RecordTable for DynamoTable {
         };
         let digest = message.payload.sha256.to_string();
         if let Some(existing) = existing.filter(|item| stored_digest(item) == Some(digest.as_str())) {
-            let stored_at = match time(&existing, META_DATA_STORED_AT) {
+            let stored_at = match time(&existing, METADATA_STORED_AT) {
                 Some(first) => first,
                 None => self.note_stored(id, stored_at).await?,
             };
@@ -311,7 +311,7 @@ impl RecordTable for DynamoTable {
                 .set_keys(Some(keys))
                 .consistent_read(true)
                 .projection_expression(
-                    format!("{MESSAGE_ID}, #status, {FAILURE}, {DISCARDED}, {STORAGE_CONTEXT}, {META_DATA_STORED_AT}, {ARCHIVED_AT}, {COMPLETED_AT}"),
+                    format!("{MESSAGE_ID}, #status, {FAILURE}, {DISCARDED}, {STORAGE_CONTEXT}, {METADATA_STORED_AT}, {ARCHIVED_AT}, {COMPLETED_AT}"),
                 )
                 .expression_attribute_names("#status", STATUS)
                 .build()
@@ -368,8 +368,8 @@ fn completed(item: &Attributes) -> CompletedItem {
     let completed_at = time(item, COMPLETED_AT).unwrap_or(epoch);
     CompletedItem {
         s3_reference: context.s3_reference,
-        meta_data_reference: context.meta_data_reference,
-        stored_at: time(item, META_DATA_STORED_AT).unwrap_or(completed_at),
+        metadata_reference: context.metadata_reference,
+        stored_at: time(item, METADATA_STORED_AT).unwrap_or(completed_at),
         times: CompletionTimes { archived_at: time(item, ARCHIVED_AT).unwrap_or(completed_at), completed_at },
     }
 }

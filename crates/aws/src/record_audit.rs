@@ -10,7 +10,7 @@ use custody_core::{
     ports::ItemState,
     record_id::RecordId,
     stored_names::attributes::{
-        ARCHIVED_AT, COMPLETED_AT, DISCARDED, FAILED_AT, FAILURE, MESSAGE_ID, META_DATA_STORED_AT, PAYLOAD,
+        ARCHIVED_AT, COMPLETED_AT, DISCARDED, FAILED_AT, FAILURE, MESSAGE_ID, METADATA_STORED_AT, PAYLOAD,
         STATUS, STORAGE_CONTEXT,
     },
 };
@@ -31,7 +31,7 @@ fn audited() -> String {
         FAILURE,
         DISCARDED,
         STORAGE_CONTEXT,
-        META_DATA_STORED_AT,
+        METADATA_STORED_AT,
         ARCHIVED_AT,
         COMPLETED_AT,
         FAILED_AT,

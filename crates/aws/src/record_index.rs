@@ -51,7 +51,8 @@ pub struct RecordIndex {
 #[serde(rename_all = "camelCase")]
 struct ItemDetails {
     status: RecordStatus,
-    meta_data_stored_at: Option<Timestamp>,
+    #[serde(rename = "metaDataStoredAt")]
+    metadata_stored_at: Option<Timestamp>,
     archived_at: Option<Timestamp>,
     completed_at: Option<Timestamp>,
     failure: Option<FailureSummary>,
@@ -220,7 +221,7 @@ impl RecordQueries for RecordIndex {
         Ok(Some(RecordItem {
             message,
             status: details.status,
-            stored_at: details.meta_data_stored_at,
+            stored_at: details.metadata_stored_at,
             archived_at: details.archived_at,
             completed_at: details.completed_at,
             failure: details.failure,

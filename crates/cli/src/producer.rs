@@ -1,4 +1,4 @@
-//! `custody producer`: says who may send records, and who may read them. A producer or an auditor is a principal with one or
+//! `custody producer`: decides who may send records, and who may read them. A producer or an auditor is a principal with one or
 //! more credentials. Each credential has an access entry in the access table; an API key is also a key of API Gateway.
 
 mod add;

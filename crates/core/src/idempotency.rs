@@ -12,7 +12,7 @@ use crate::{
     clock::Timestamp,
     digest::Sha256,
     message::{InternalMessage, PayloadDescriptor},
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     problem::{Problem, ProblemKind},
     receipt::{Durability, ReceivedPayload},
     record_id::RecordId,
@@ -98,7 +98,7 @@ impl Claim {
     pub fn new(message: &InternalMessage, durability: Durability, now: Timestamp) -> Self {
         Self {
             message_id: message.message_id,
-            fingerprint: fingerprint(&message.payload, &message.meta_data),
+            fingerprint: fingerprint(&message.payload, &message.metadata),
             payload: ReceivedPayload::of(&message.payload),
             durability,
             expires_at: now.after(CLAIM_LIFETIME),
@@ -134,7 +134,7 @@ pub struct ClaimRequest {
 
 /// Returns the digest of the parts that two equal requests have in common: payload, content type, and metadata without
 /// its tracing extensions.
-pub fn fingerprint(payload: &PayloadDescriptor, metadata: &MessageMetaData) -> Sha256 {
+pub fn fingerprint(payload: &PayloadDescriptor, metadata: &MessageMetadata) -> Sha256 {
     let mut fields = serde_json::to_value(metadata).expect("metadata always serializes");
     if let Value::Object(fields) = &mut fields {
         fields.retain(|name, _| !TRACING.contains(&name.as_str()));
@@ -158,7 +158,7 @@ mod tests {
                 content_type: content_type.to_owned(),
                 encoding: crate::message::PayloadEncoding::Base64,
             };
-            fingerprint(&payload, &MessageMetaData::parse(metadata, 0).unwrap())
+            fingerprint(&payload, &MessageMetadata::parse(metadata, 0).unwrap())
         };
         let metadata =
             r#"{"messageType":"t","sourceSystemID":"s","dateTime":"2026-01-31T09:30:00Z","a":{"b":1,"c":2}}"#;

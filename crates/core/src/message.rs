@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     dead_letter::{FailureSummary, PastFailure},
     digest::Sha256,
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     proxy::RequestContext,
     record_id::RecordId,
 };
@@ -27,7 +27,7 @@ pub struct InternalMessage {
     pub received_at: Timestamp,
     /// The producer's metadata.
     #[serde(rename = "messageMetaData")]
-    pub meta_data: MessageMetaData,
+    pub metadata: MessageMetadata,
     /// The description of the payload.
     pub payload: PayloadDescriptor,
     /// Who sent the record.
@@ -57,7 +57,7 @@ impl InternalMessage {
     /// Creates the message of a new record that is stored nowhere yet.
     pub fn new(
         message_id: RecordId,
-        meta_data: MessageMetaData,
+        metadata: MessageMetadata,
         payload: PayloadDescriptor,
         security_context: SecurityContext,
     ) -> Self {
@@ -65,7 +65,7 @@ impl InternalMessage {
             schema_version: SCHEMA_VERSION,
             message_id,
             received_at: message_id.received_at(),
-            meta_data,
+            metadata,
             payload,
             security_context,
             storage_context: StorageContext::default(),
@@ -206,7 +206,7 @@ pub struct StorageContext {
     pub s3_reference: Option<S3Reference>,
     /// The metadata item.
     #[serde(rename = "metaDataReference")]
-    pub meta_data_reference: Option<MetaDataReference>,
+    pub metadata_reference: Option<MetadataReference>,
     /// Which of these parts are known to be persistent.
     pub persistence: Persistence,
 }
@@ -219,7 +219,7 @@ pub struct Persistence {
     pub s3: bool,
     /// The metadata is in the table.
     #[serde(rename = "metaData")]
-    pub meta_data: bool,
+    pub metadata: bool,
 }
 
 /// A payload in the cache.
@@ -240,7 +240,7 @@ pub struct S3Reference {
 
 /// An item in DynamoDB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetaDataReference {
+pub struct MetadataReference {
     /// The name of the table.
     #[serde(rename = "dynamoDbTableName")]
     pub table: String,

@@ -30,9 +30,9 @@ const DATE_TIME: &str = "dateTime";
 /// absent or well-formed, and every other value survives JSON readers, the workflow and DynamoDB unchanged.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(transparent)]
-pub struct MessageMetaData(Map<String, Value>);
+pub struct MessageMetadata(Map<String, Value>);
 
-impl MessageMetaData {
+impl MessageMetadata {
     /// Reads the `messageMetaData` value of an envelope. `offset` is where that value begins in the body.
     pub fn parse(raw: &str, offset: usize) -> Result<Self, Problem> {
         if raw.len() > MAX_METADATA_BYTES {
@@ -118,7 +118,7 @@ impl MessageMetaData {
     }
 }
 
-impl<'de> Deserialize<'de> for MessageMetaData {
+impl<'de> Deserialize<'de> for MessageMetadata {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_fields(Map::deserialize(deserializer)?)
             .map_err(|problem| de::Error::custom(problem.detail))
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_kept_in_the_order_sent() {
         let text = r#"{"z":[1,{"q":null}],"messageType":"t","sourceSystemID":"s","dateTime":"2021-07-03 16:21:12.357246","a":0.5}"#;
-        let metadata = MessageMetaData::parse(text, 0).unwrap();
+        let metadata = MessageMetadata::parse(text, 0).unwrap();
         assert_eq!(serde_json::to_string(&metadata).unwrap(), text);
         assert_eq!(metadata.source_transaction_id(), None);
         assert_eq!(metadata.date_time(), "2021-07-03 16:21:12.357246");
@@ -263,7 +263,7 @@ mod tests {
             ("extra", "[\"a\\uffff\"]", "U+FFFF"),
             ("extra", "{\"a\\ufffe\":1}", "U+FFFE"),
         ] {
-            let problem = MessageMetaData::parse(&with(field, value), 0).unwrap_err();
+            let problem = MessageMetadata::parse(&with(field, value), 0).unwrap_err();
             assert_eq!(problem.kind, ProblemKind::InvalidMetadata, "{field}={value}");
             assert!(problem.detail.contains(detail), "{field}={value}: {}", problem.detail);
             assert!(problem.path.unwrap().starts_with(&format!("{ROOT}.{field}")));
@@ -275,7 +275,7 @@ mod tests {
         for number in
             ["9007199254740993", "-9223372036854775808", "1e300", "[{\"n\":0.12345678901234567890}]"]
         {
-            let problem = MessageMetaData::parse(&with("extra", number), 0).unwrap_err();
+            let problem = MessageMetadata::parse(&with("extra", number), 0).unwrap_err();
             assert!(problem.detail.contains("as a string"), "{number}: {}", problem.detail);
         }
     }
@@ -289,14 +289,14 @@ mod tests {
             "2026-01-31T09:30:00z",
             "1969-07-20T20:17:40Z",
         ] {
-            MessageMetaData::parse(&with("dateTime", &format!("\"{date}\"")), 0).expect(date);
+            MessageMetadata::parse(&with("dateTime", &format!("\"{date}\"")), 0).expect(date);
         }
     }
 
     #[test]
     fn an_absent_transaction_is_kept_in_no_form() {
         for value in ["", "null", "\"\""] {
-            let metadata = MessageMetaData::parse(&with("sourceTransactionID", value), 0).unwrap();
+            let metadata = MessageMetadata::parse(&with("sourceTransactionID", value), 0).unwrap();
             assert!(!serde_json::to_string(&metadata).unwrap().contains("sourceTransactionID"));
         }
     }
@@ -304,8 +304,8 @@ mod tests {
     #[test]
     fn size_and_depth_are_limited() {
         let long = with("extra", &format!("\"{}\"", "x".repeat(MAX_METADATA_BYTES)));
-        assert!(MessageMetaData::parse(&long, 0).unwrap_err().detail.contains("16384"));
+        assert!(MessageMetadata::parse(&long, 0).unwrap_err().detail.contains("16384"));
         let deep = with("extra", &("[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH)));
-        assert!(MessageMetaData::parse(&deep, 0).unwrap_err().detail.contains("deeper"));
+        assert!(MessageMetadata::parse(&deep, 0).unwrap_err().detail.contains("deeper"));
     }
 }

@@ -47,12 +47,12 @@ impl Notification {
         archived.s3_reference.clone_from(&item.s3_reference);
         archived.persistence.s3 = true;
         let mut stored = known.clone();
-        stored.meta_data_reference.clone_from(&item.meta_data_reference);
-        stored.persistence.meta_data = true;
+        stored.metadata_reference.clone_from(&item.metadata_reference);
+        stored.persistence.metadata = true;
         let mut completed = archived.clone();
         completed.redis_reference = None;
-        completed.meta_data_reference.clone_from(&item.meta_data_reference);
-        completed.persistence.meta_data = true;
+        completed.metadata_reference.clone_from(&item.metadata_reference);
+        completed.persistence.metadata = true;
         let event = |event_type, name, time: &dyn std::fmt::Display, text, context: &StorageContext| {
             Self::new(source, message, event_type, name, time, json!({ "message": text }), context)
         };
@@ -107,10 +107,10 @@ impl Notification {
         let persistence = storage_context.persistence;
         data["messageID"] = json!(id);
         data["attempt"] = json!(attempt);
-        data["messageMetaData"] = json!(message.meta_data);
+        data["messageMetaData"] = json!(message.metadata);
         data["payload"] = json!(message.payload);
         data["storageContext"] = json!(storage_context);
-        data["state"] = json!({"S3Persisted": persistence.s3, "metaDataPersisted": persistence.meta_data});
+        data["state"] = json!({"S3Persisted": persistence.s3, "metaDataPersisted": persistence.metadata});
         let body = json!({
             "specversion": "1.0",
             "id": format!("{id}/{name}/{attempt}"),
@@ -123,8 +123,8 @@ impl Notification {
         });
         Self {
             event_type,
-            message_type: message.meta_data.message_type().to_owned(),
-            source_system_id: message.meta_data.source_system_id().to_owned(),
+            message_type: message.metadata.message_type().to_owned(),
+            source_system_id: message.metadata.source_system_id().to_owned(),
             body,
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     digest::Sha256,
     idempotency::Claim,
-    message::{InternalMessage, MetaDataReference, PayloadDescriptor, S3Reference},
+    message::{InternalMessage, MetadataReference, PayloadDescriptor, S3Reference},
     record_id::RecordId,
 };
 
@@ -136,7 +136,7 @@ pub struct ArchiveReceipt {
 pub struct MetadataReceipt {
     /// Where the item is stored.
     #[serde(rename = "metaDataReference")]
-    pub meta_data_reference: MetaDataReference,
+    pub metadata_reference: MetadataReference,
     /// When the item was first stored.
     #[serde(rename = "storedAt")]
     pub stored_at: Timestamp,

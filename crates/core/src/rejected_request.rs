@@ -74,20 +74,20 @@ fn storable_part(event: &str) -> Box<RawValue> {
         // This is not a proxy event, so a secret in it cannot be recognized. Only the size of the event is stored.
         return raw(&json!({"unreadableEventSizeBytes": event.len()}));
     };
-    let mut kept: Vec<(&str, Box<RawValue>)> = Vec::new();
+    let mut stored: Vec<(&str, Box<RawValue>)> = Vec::new();
     for (name, value) in fields.iter().filter(|(name, _)| STORED_FIELDS.contains(name)) {
-        let value = if name == "headers" { kept_headers(value) } else { value.to_owned() };
-        kept.push((name, value));
+        let value = if name == "headers" { stored_headers(value) } else { value.to_owned() };
+        stored.push((name, value));
     }
     if let Some(context) = fields.get("requestContext") {
         // The request context is reduced as for the evidence of an accepted record.
         let context: RequestContext = serde_json::from_str(context.get()).unwrap_or_default();
-        kept.push(("requestContext", raw(&SecurityContext::from(context).request_context)));
+        stored.push(("requestContext", raw(&SecurityContext::from(context).request_context)));
     }
-    raw(&Object(&kept))
+    raw(&Object(&stored))
 }
 
-fn kept_headers(headers: &RawValue) -> Box<RawValue> {
+fn stored_headers(headers: &RawValue) -> Box<RawValue> {
     let mut headers: Map<String, Value> = serde_json::from_str(headers.get()).unwrap_or_default();
     headers.retain(|name, _| {
         let name = name.to_ascii_lowercase();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_has_the_body_and_no_secret() {
+    fn what_is_stored_has_the_body_and_no_secret() {
         let now = Timestamp::from_unix_ms(0).unwrap();
         let request = RejectedRequest::new(&event("hel\"lo"), now);
         assert_eq!(request.key(Some("r/1"), ErrorKind::Invalid), "rejected/1970/01/01/00/00/r_1.json");
@@ -142,11 +142,11 @@ mod tests {
         let text = request.into_content();
         let text = std::str::from_utf8(&text).unwrap();
         assert!(!text.contains("key-value") && !text.contains("t0ken"), "{text}");
-        let kept: Value = serde_json::from_str(text).unwrap();
-        assert_eq!(kept["body"], "hel\"lo");
-        assert_eq!(kept["headers"], json!({"Content-Type": "text/plain", "ce-id": "1"}));
-        assert_eq!(kept["requestContext"]["apiKeyId"], "k-1");
-        assert_eq!(kept["requestContext"]["sourceIp"], "192.0.2.1");
+        let stored: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(stored["body"], "hel\"lo");
+        assert_eq!(stored["headers"], json!({"Content-Type": "text/plain", "ce-id": "1"}));
+        assert_eq!(stored["requestContext"]["apiKeyId"], "k-1");
+        assert_eq!(stored["requestContext"]["sourceIp"], "192.0.2.1");
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn proxy_event(payload: &str, padding: &str, form: Form) -> String {
     let body = if is_binary {
         payload.to_owned()
     } else {
-        let meta_data = json!({
+        let metadata = json!({
             "messageType": "imageB64",
             "sourceSystemID": "bench",
             "sourceTransactionID": "6f1c2a34-9f0e-4a0b-8c57-2f3f0a1f7c11",
@@ -158,7 +158,7 @@ fn proxy_event(payload: &str, padding: &str, form: Form) -> String {
             _ => "base64",
         };
         format!(
-            "{{\"messageMetaData\":{meta_data},\"payloadEncoding\":\"{encoding}\",\"messagePayload\":{payload}}}"
+            "{{\"messageMetaData\":{metadata},\"payloadEncoding\":\"{encoding}\",\"messagePayload\":{payload}}}"
         )
     };
     let content_type = if is_binary { "application/octet-stream" } else { "application/json" };

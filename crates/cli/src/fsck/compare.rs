@@ -248,7 +248,7 @@ mod tests {
     fn completed(at: Timestamp) -> ItemState {
         ItemState::Completed(CompletedItem {
             s3_reference: None,
-            meta_data_reference: None,
+            metadata_reference: None,
             stored_at: at,
             times: CompletionTimes { archived_at: at, completed_at: at },
         })

@@ -10,7 +10,7 @@ use super::{Envelope, PayloadPart, json_envelope::read_object, payload};
 use crate::{
     json,
     message::PayloadEncoding,
-    metadata::{self, MAX_METADATA_BYTES, MessageMetaData},
+    metadata::{self, MAX_METADATA_BYTES, MessageMetadata},
     problem::{Problem, ProblemKind},
     proxy::ProxyEvent,
 };
@@ -49,7 +49,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     if let Some(content_type) = content_type {
         payload.content_type = storable(content_type, "$.datacontenttype")?;
     }
-    Ok(Envelope { meta_data: meta_data(attributes, "")?, payload, is_cloud_event: true })
+    Ok(Envelope { metadata: metadata(attributes, "")?, payload, is_cloud_event: true })
 }
 
 pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
@@ -70,11 +70,11 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
         storable(event.header("content-type").unwrap_or(payload::OCTETS).to_owned(), "content-type")?;
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
     let payload = PayloadPart { content: body.into(), content_type, encoding: PayloadEncoding::Binary };
-    Ok(Envelope { meta_data: meta_data(attributes, "ce-")?, payload, is_cloud_event: true })
+    Ok(Envelope { metadata: metadata(attributes, "ce-")?, payload, is_cloud_event: true })
 }
 
 /// Returns the record's metadata from an event's attributes. `prefix` is how the request spells attribute names.
-fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageMetaData, Problem> {
+fn metadata(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageMetadata, Problem> {
     let size_bytes: usize = attributes.iter().map(|(name, value)| name.len() + value.to_string().len()).sum();
     if size_bytes > MAX_METADATA_BYTES {
         return Err(Problem::new(
@@ -109,7 +109,7 @@ fn meta_data(mut attributes: Map<String, Value>, prefix: &str) -> Result<Message
         fields.insert(field.to_owned(), value);
     }
     fields.append(&mut attributes);
-    MessageMetaData::from_fields(fields)
+    MessageMetadata::from_fields(fields)
 }
 
 /// Returns `content_type` if the archive can store it as an object's header.

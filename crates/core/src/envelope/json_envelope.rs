@@ -3,7 +3,7 @@
 use super::{Envelope, offset_in, payload};
 use crate::{
     json::{self, RawObject},
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     problem::{Problem, ProblemKind},
 };
 
@@ -24,17 +24,17 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
         )
         .at(format!("$.{name}")));
     }
-    let Some(meta_data) = fields.get(META_DATA) else {
+    let Some(metadata) = fields.get(META_DATA) else {
         return Err(Problem::new(
             ProblemKind::MalformedRequest,
             format!("{META_DATA} is missing; send it as an object beside {PAYLOAD}"),
         )
         .at(format!("$.{META_DATA}")));
     };
-    let meta_data = MessageMetaData::parse(meta_data.get(), offset_in(body, meta_data.get()))?;
+    let metadata = MessageMetadata::parse(metadata.get(), offset_in(body, metadata.get()))?;
     let encoding = payload::declared_encoding(fields.get(ENCODING))?;
     let payload = payload::from_json_value(fields.get(PAYLOAD), encoding, &format!("$.{PAYLOAD}"))?;
-    Ok(Envelope { meta_data, payload, is_cloud_event: false })
+    Ok(Envelope { metadata, payload, is_cloud_event: false })
 }
 
 /// Reads the body as one JSON object, or returns the problem and its offset.

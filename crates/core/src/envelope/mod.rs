@@ -22,7 +22,7 @@ use crate::{
     digest::Sha256,
     json::Text,
     message::PayloadEncoding,
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     problem::{Problem, ProblemKind},
     proxy::{ProxyEvent, RequestContext},
     receipt::Durability,
@@ -57,7 +57,7 @@ pub struct Request {
     /// leaves the choice to the deployment.
     pub durability: Option<Durability>,
     /// The producer's metadata, validated.
-    pub meta_data: MessageMetaData,
+    pub metadata: MessageMetadata,
     /// The payload.
     pub payload: Payload,
     /// Whether the request is a CloudEvent, which is identified by its source and id.
@@ -78,7 +78,7 @@ pub struct Payload {
 /// The content of a body. It borrows from the body if possible.
 #[derive(Debug)]
 struct Envelope<'a> {
-    meta_data: MessageMetaData,
+    metadata: MessageMetadata,
     payload: PayloadPart<'a>,
     is_cloud_event: bool,
 }
@@ -140,7 +140,7 @@ fn request(
     digest_of: impl Fn(&[u8]) -> Sha256,
 ) -> Result<Request, Problem> {
     let body = body(proxied, event)?;
-    let Envelope { meta_data, payload, is_cloud_event } = open(proxied, &body, digest_of)?;
+    let Envelope { metadata, payload, is_cloud_event } = open(proxied, &body, digest_of)?;
     let PayloadPart { content, content_type, encoding } = payload;
     let content = match content {
         Cow::Borrowed(content) => body.slice_ref(content),
@@ -149,7 +149,7 @@ fn request(
     Ok(Request {
         idempotency_key: proxied.header("idempotency-key").map(str::to_owned),
         durability: durability(proxied)?,
-        meta_data,
+        metadata,
         payload: Payload { content, content_type, encoding },
         is_cloud_event,
     })

@@ -234,7 +234,7 @@ fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), 
     );
     let event = event(&json!({"content-type": CLOUD_EVENT}), &body);
     open(&event, body.as_bytes(), Sha256::of).map(|e| {
-        (serde_json::to_value(&e.meta_data).unwrap(), e.payload.content.into_owned(), e.payload.content_type)
+        (serde_json::to_value(&e.metadata).unwrap(), e.payload.content.into_owned(), e.payload.content_type)
     })
 }
 
@@ -308,7 +308,7 @@ fn a_binary_cloud_event_is_a_record_of_its_body() {
     assert_eq!(request.payload.content, b"hello".as_slice());
     assert_eq!(request.payload.content_type, "image/png");
     assert_eq!(request.payload.encoding, PayloadEncoding::Binary);
-    let meta = serde_json::to_value(&request.meta_data).unwrap();
+    let meta = serde_json::to_value(&request.metadata).unwrap();
     assert_eq!(meta["note"], "café");
     assert_eq!(meta["messageType"], "t");
 }

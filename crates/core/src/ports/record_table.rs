@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::StageError,
-    message::{InternalMessage, MetaDataReference, S3Reference},
+    message::{InternalMessage, MetadataReference, S3Reference},
     record_id::RecordId,
 };
 
@@ -61,7 +61,7 @@ pub trait RecordTable: Send + Sync {
 /// The location and time of a record's item, as the metadata stage stored it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredMetadata {
-    pub reference: MetaDataReference,
+    pub reference: MetadataReference,
     pub stored_at: Timestamp,
 }
 
@@ -98,7 +98,7 @@ pub struct CompletedItem {
     /// Where the payload is archived.
     pub s3_reference: Option<S3Reference>,
     /// Where the record's item is stored.
-    pub meta_data_reference: Option<MetaDataReference>,
+    pub metadata_reference: Option<MetadataReference>,
     /// When the metadata was stored.
     pub stored_at: Timestamp,
     /// When the payload was archived and the record was completed.

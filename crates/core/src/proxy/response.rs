@@ -58,7 +58,7 @@ impl ProxyResponse {
     }
 
     /// Creates the answer to a request that is not accepted. `request_id` is API Gateway's.
-    pub fn refused(problem: &Problem, request_id: Option<&str>) -> Self {
+    pub fn of_problem(problem: &Problem, request_id: Option<&str>) -> Self {
         let mut response =
             Self::new(problem.kind.status(), "application/problem+json", problem.to_json(request_id));
         if response.status_code == 503 {

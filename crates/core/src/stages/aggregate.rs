@@ -42,7 +42,7 @@ pub async fn run(
             format!("complete record {id}: the archive receipt is of another payload"),
         ));
     }
-    if metadata.meta_data_reference.primary_key != id {
+    if metadata.metadata_reference.primary_key != id {
         return Err(StageError::new(
             ErrorName::InvalidInput,
             format!("complete record {id}: the metadata receipt is of another record"),
@@ -51,9 +51,9 @@ pub async fn run(
     let context = &mut message.storage_context;
     context.redis_reference = None;
     context.s3_reference = Some(archive.s3_reference);
-    context.meta_data_reference = Some(metadata.meta_data_reference);
+    context.metadata_reference = Some(metadata.metadata_reference);
     context.persistence.s3 = true;
-    context.persistence.meta_data = true;
+    context.persistence.metadata = true;
 
     let times = CompletionTimes { archived_at: archive.archived_at, completed_at: clock.now() };
     // If this stage has completed the item before, this is the item's own time, so that all announcements of the record

@@ -80,9 +80,9 @@ async fn ingest_answers_every_event_as_expected() {
                 "{name}: {detail}"
             );
             assert!(world.workflow.started().is_empty() && world.open_records.all().is_empty(), "{name}");
-            let kept = world.failed_store.objects();
-            assert_eq!((kept.len(), world.rejected_requests.all().len()), (1, 1), "{name}");
-            let text = String::from_utf8(kept.values().next().unwrap().to_vec()).unwrap();
+            let stored = world.failed_store.objects();
+            assert_eq!((stored.len(), world.rejected_requests.all().len()), (1, 1), "{name}");
+            let text = String::from_utf8(stored.values().next().unwrap().to_vec()).unwrap();
             assert!(!text.contains("sample-key-value"), "{name}: {text}");
         }
     }
@@ -115,7 +115,7 @@ async fn metadata_takes_every_event_as_expected() {
         let mut receipts = Vec::new();
         for time in ["first", "second"] {
             let receipt = metadata::run(&world.record_table, &world.clock, &message).await.expect(time);
-            assert_eq!(receipt.meta_data_reference.primary_key, message.message_id, "{name} {time}");
+            assert_eq!(receipt.metadata_reference.primary_key, message.message_id, "{name} {time}");
             assert_eq!(
                 world.record_table.item(message.message_id).unwrap().status,
                 "RECEIVED",

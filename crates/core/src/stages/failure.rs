@@ -117,8 +117,8 @@ impl<D: Deployment> Failure<D> {
         context.redis_reference = None;
         context.s3_reference = secured.archived().cloned();
         context.persistence.s3 = context.s3_reference.is_some();
-        context.persistence.meta_data = metadata.is_some();
-        context.meta_data_reference = metadata.map(|receipt| receipt.meta_data_reference);
+        context.persistence.metadata = metadata.is_some();
+        context.metadata_reference = metadata.map(|receipt| receipt.metadata_reference);
         let mut failure = FailureSummary::new(failures, attempt.number(), now, execution_arn);
         failure.payload_reference = secured.reference().cloned();
         error!(

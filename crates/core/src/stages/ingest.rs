@@ -138,12 +138,12 @@ impl<D: Deployment> Ingest<D> {
         request: Result<Request, Problem>,
         context: &RequestContext,
     ) -> Result<(Arc<AccessEntry>, Request), Problem> {
-        let source = request.as_ref().ok().map(|request| request.meta_data.source_system_id().to_owned());
+        let source = request.as_ref().ok().map(|request| request.metadata.source_system_id().to_owned());
         let denied = |problem: &Problem| log_denial(context, source.as_deref(), problem);
         let entry = self.access.entry_of(context, self.clock.now()).await.inspect_err(denied)?;
         check_is_producer(&entry).inspect_err(denied)?;
         let request = request?;
-        check_write(&entry, request.meta_data.source_system_id()).inspect_err(denied)?;
+        check_write(&entry, request.metadata.source_system_id()).inspect_err(denied)?;
         Ok((entry, request))
     }
 
@@ -178,7 +178,7 @@ impl<D: Deployment> Ingest<D> {
         original: OriginalEvent,
         request_id: Option<String>,
     ) -> Answer {
-        let response = ProxyResponse::refused(&problem, request_id.as_deref());
+        let response = ProxyResponse::of_problem(&problem, request_id.as_deref());
         let follow_up = FollowUp::rejected(original, request_id, problem, self.clock.now());
         Answer { response, follow_up: follow_up.and_unlink(unlink) }
     }
@@ -187,12 +187,12 @@ impl<D: Deployment> Ingest<D> {
 /// Returns the request's idempotency key: the header `Idempotency-Key`, or else the source and id of the CloudEvent.
 /// `None` if the request has neither.
 fn idempotency_key(request: &Request, principal: &str) -> Result<Option<IdempotencyKey>, Problem> {
-    let Request { idempotency_key, meta_data, is_cloud_event, .. } = request;
+    let Request { idempotency_key, metadata, is_cloud_event, .. } = request;
     if let Some(header) = idempotency_key {
         return IdempotencyKey::of_header(principal, header).map(Some);
     }
-    let event_id = meta_data.source_transaction_id().filter(|_| *is_cloud_event);
-    Ok(event_id.map(|id| IdempotencyKey::of_event(principal, meta_data.source_system_id(), id)))
+    let event_id = metadata.source_transaction_id().filter(|_| *is_cloud_event);
+    Ok(event_id.map(|id| IdempotencyKey::of_event(principal, metadata.source_system_id(), id)))
 }
 
 #[cfg(test)]

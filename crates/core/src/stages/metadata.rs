@@ -21,5 +21,5 @@ pub async fn run(
 ) -> Result<MetadataReceipt, StageError> {
     let stored = table.put_received(message, clock.now()).await?;
     info!(record.id = %message.message_id, stage = "metadata", "stored metadata");
-    Ok(MetadataReceipt { meta_data_reference: stored.reference, stored_at: stored.stored_at })
+    Ok(MetadataReceipt { metadata_reference: stored.reference, stored_at: stored.stored_at })
 }

@@ -46,11 +46,11 @@ impl<D: Deployment> Query<D> {
     pub async fn run(&self, event: &Bytes) -> ProxyResponse {
         let (question, context) = match read(event) {
             Ok(read) => read,
-            Err(problem) => return ProxyResponse::refused(&problem, None),
+            Err(problem) => return ProxyResponse::of_problem(&problem, None),
         };
         match Box::pin(self.answer(question, &context)).await {
             Ok(response) => response,
-            Err(problem) => ProxyResponse::refused(&problem, context.request_id.as_deref()),
+            Err(problem) => ProxyResponse::of_problem(&problem, context.request_id.as_deref()),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     clock::{Clock, Timestamp},
     digest::Sha256,
     message::{InternalMessage, PayloadDescriptor, PayloadEncoding, Redrive, SecurityContext},
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     open_record::OpenRecord,
     receipt::Durability,
     record_id::RecordId,
@@ -72,7 +72,7 @@ pub fn message(payload: &[u8]) -> InternalMessage {
 
 /// Creates the message of record `id` with this payload.
 pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
-    let meta_data = r#"{"messageType":"sample","sourceSystemID":"contract-suite","sourceTransactionID":"tx-1",
+    let metadata = r#"{"messageType":"sample","sourceSystemID":"contract-suite","sourceTransactionID":"tx-1",
         "dateTime":"2026-11-20 22:20:59.5","note":{"nested":[1,2.5,true,null,"ü"]}}"#;
     let descriptor = PayloadDescriptor {
         sha256: Sha256::of(payload),
@@ -80,8 +80,8 @@ pub fn message_of(id: RecordId, payload: &[u8]) -> InternalMessage {
         content_type: "application/octet-stream".to_owned(),
         encoding: PayloadEncoding::Base64,
     };
-    let meta_data = MessageMetaData::parse(meta_data, 0).expect("the sample metadata is valid");
-    InternalMessage::new(id, meta_data, descriptor, SecurityContext::default())
+    let metadata = MessageMetadata::parse(metadata, 0).expect("the sample metadata is valid");
+    InternalMessage::new(id, metadata, descriptor, SecurityContext::default())
 }
 
 /// Creates the message of the next attempt of the same record.

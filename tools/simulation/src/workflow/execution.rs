@@ -137,7 +137,7 @@ impl Execution {
         let begun = self.message.begun_at();
         CompletedItem {
             s3_reference: archive.map(|receipt| receipt.s3_reference.clone()),
-            meta_data_reference: metadata.map(|receipt| receipt.meta_data_reference.clone()),
+            metadata_reference: metadata.map(|receipt| receipt.metadata_reference.clone()),
             stored_at: metadata.map_or(begun, |receipt| receipt.stored_at),
             times: CompletionTimes {
                 archived_at: archive.map_or(begun, |receipt| receipt.archived_at),

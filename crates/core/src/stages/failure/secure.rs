@@ -64,8 +64,8 @@ impl<D: Deployment> Failure<D> {
         if let Ok(Some(payload)) = &cached {
             let found = Sha256::of(payload);
             if found == message.payload.sha256 {
-                let kept = self.failed_store.preserve(&id.preserved_key(), payload.clone()).await?;
-                return Ok(SecuredPayload::Preserved(kept));
+                let preserved = self.failed_store.preserve(&id.preserved_key(), payload.clone()).await?;
+                return Ok(SecuredPayload::Preserved(preserved));
             }
             let key = id.corrupted_key(found);
             corrupted = Some(self.failed_store.preserve(&key, payload.clone()).await?);

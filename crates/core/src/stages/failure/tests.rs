@@ -290,7 +290,7 @@ async fn a_failed_record_that_is_archived_reports_its_archive_object_and_copies_
     assert!(world.failure(MANUAL).run(failed).await.unwrap().finished);
     let context = world.open_records.get(record.id()).unwrap().message.storage_context;
     assert_eq!(context.s3_reference, Some(receipt.s3_reference));
-    assert!(context.persistence.s3 && !context.persistence.meta_data && context.redis_reference.is_none());
+    assert!(context.persistence.s3 && !context.persistence.metadata && context.redis_reference.is_none());
     assert!(world.failed_store.objects().is_empty() && !world.cache.holds(record.id()));
 }
 

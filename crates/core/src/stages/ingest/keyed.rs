@@ -33,7 +33,7 @@ impl<D: Deployment> Ingest<D> {
     pub(super) async fn accept_with_key(
         &self,
         key: IdempotencyKey,
-        Request { meta_data, payload, durability, .. }: Request,
+        Request { metadata, payload, durability, .. }: Request,
         sender: SecurityContext,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         if self.table_breaker.is_open(self.clock.now()) {
@@ -55,7 +55,7 @@ impl<D: Deployment> Ingest<D> {
         };
         let ((cache_write, key_state), sha256) = hash_during(&payload.content, put_and_look_up).await;
         let (content, payload) = describe(payload, sha256);
-        let message = InternalMessage::new(id, meta_data, payload, sender);
+        let message = InternalMessage::new(id, metadata, payload, sender);
         // After the response, the payload is unlinked if another record holds the key or if the key could not be looked
         // up. The put may have failed or been abandoned; it may have stored the payload nevertheless. The payload stays
         // if the record is accepted or if the outcome is unknown.
@@ -147,7 +147,7 @@ fn repeat_receipt(
     own: &InternalMessage,
     unlink_id: Option<RecordId>,
 ) -> Result<AcknowledgedRequest, Problem> {
-    let fingerprint = crate::idempotency::fingerprint(&own.payload, &own.meta_data);
+    let fingerprint = crate::idempotency::fingerprint(&own.payload, &own.metadata);
     if holder.fingerprint == fingerprint {
         info!(record.id = %holder.message_id, stage = "ingest", "repeated a receipt");
         let receipt = Receipt::of_claim(holder);

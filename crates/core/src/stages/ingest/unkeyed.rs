@@ -20,14 +20,14 @@ impl<D: Deployment> Ingest<D> {
     /// Accepts a request without an idempotency key.
     pub(super) async fn accept_without_key(
         &self,
-        Request { meta_data, payload, durability, .. }: Request,
+        Request { metadata, payload, durability, .. }: Request,
         sender: SecurityContext,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let id = self.clock.mint();
         let write = self.write_to_cache(id, payload.content.clone(), durability);
         let (cache_write, sha256) = hash_during(&payload.content, write).await;
         let (content, payload) = describe(payload, sha256);
-        let message = InternalMessage::new(id, meta_data, payload, sender);
+        let message = InternalMessage::new(id, metadata, payload, sender);
         let stored = self.make_durable(cache_write, &message, content).await?;
         let record = self.open_record(message, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);

@@ -9,7 +9,7 @@ use crate::{
     dead_letter::{FailureSummary, PastFailure},
     error::ErrorKind,
     message::{InternalMessage, PayloadDescriptor, S3Reference},
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     open_record::{OpenRecord, OpenState},
     ports::{AcceptanceMarkers as _, Deployment, Discard, OpenRecords as _, RecordQueries as _},
     problem::Problem,
@@ -67,7 +67,8 @@ struct RecordView<'a> {
     message_id: RecordId,
     status: RecordStatus,
     received_at: Timestamp,
-    message_meta_data: &'a MessageMetaData,
+    #[serde(rename = "messageMetaData")]
+    message_metadata: &'a MessageMetadata,
     payload: &'a PayloadDescriptor,
     /// The name of the producer that sent the record.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +142,7 @@ impl<D: Deployment> Query<D> {
         let item = self.records.item(id).await.map_err(|error| unavailable(&error))?;
         let known = KnownRecord { open: open.or(marker), item };
         let message = known.message().ok_or_else(|| unknown_record(id))?;
-        caller.check_read(id, message.meta_data.source_system_id(), action)?;
+        caller.check_read(id, message.metadata.source_system_id(), action)?;
         Ok(known)
     }
 }
@@ -156,7 +157,7 @@ fn view<'a>(known: &'a KnownRecord, message: &'a InternalMessage) -> RecordView<
         message_id: id,
         status,
         received_at: message.received_at,
-        message_meta_data: &message.meta_data,
+        message_metadata: &message.metadata,
         payload: &message.payload,
         principal: message.security_context.request_context.principal.as_deref(),
         attempt,

@@ -10,7 +10,7 @@ use crate::{
     dead_letter::FailureSummary,
     error::ErrorName,
     message::{InternalMessage, S3Reference},
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     open_record::{OpenRecord, OpenState},
     ports::{
         AcceptanceMarkers as _, AccessEntries as _, CompletionTimes, OpenRecords as _, RecordTable as _,
@@ -38,8 +38,8 @@ fn message_of(world: &World, source: &str) -> InternalMessage {
     let text = format!(
         r#"{{"messageType":"t","sourceSystemID":"{source}","sourceTransactionID":"tx","dateTime":"2026-11-20T22:20:59Z"}}"#
     );
-    let meta_data = MessageMetaData::parse(&text, 0).unwrap();
-    InternalMessage { meta_data, ..samples::message_of(world.clock.mint(), b"payload") }
+    let metadata = MessageMetadata::parse(&text, 0).unwrap();
+    InternalMessage { metadata, ..samples::message_of(world.clock.mint(), b"payload") }
 }
 
 /// A record of this source that was accepted a moment ago: only its open record exists.

@@ -64,9 +64,9 @@ async fn complete(world: &World, record: &OpenRecord) {
     let archived = world.archive_stage().run(&record.message).await.unwrap();
     done.storage_context.redis_reference = None;
     done.storage_context.s3_reference = Some(archived.s3_reference);
-    done.storage_context.meta_data_reference = Some(stored.reference);
+    done.storage_context.metadata_reference = Some(stored.reference);
     done.storage_context.persistence.s3 = true;
-    done.storage_context.persistence.meta_data = true;
+    done.storage_context.persistence.metadata = true;
     let times = CompletionTimes { archived_at: archived.archived_at, completed_at: now };
     world.record_table.complete(&done, times).await.unwrap();
 }

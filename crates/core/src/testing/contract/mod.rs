@@ -147,9 +147,9 @@ fn completed(mut message: InternalMessage, stored: &StoredMetadata) -> InternalM
     context.redis_reference = None;
     context.s3_reference =
         Some(S3Reference { bucket: "archive".to_owned(), key: message.message_id.archive_key() });
-    context.meta_data_reference = Some(stored.reference.clone());
+    context.metadata_reference = Some(stored.reference.clone());
     context.persistence.s3 = true;
-    context.persistence.meta_data = true;
+    context.persistence.metadata = true;
     message
 }
 
@@ -190,7 +190,7 @@ async fn an_item_is_completed_once(table: &impl RecordTable) {
     };
     assert_eq!((item.times, item.stored_at), (times, now()));
     assert_eq!(item.s3_reference, done.storage_context.s3_reference);
-    assert_eq!(item.meta_data_reference, done.storage_context.meta_data_reference);
+    assert_eq!(item.metadata_reference, done.storage_context.metadata_reference);
     assert!(!table.discard(done.attempt(), &discard()).await.unwrap(), "a completed item is final");
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{failure_of, now};
 use crate::{
     message::InternalMessage,
-    metadata::MessageMetaData,
+    metadata::MessageMetadata,
     ports::{CompletionTimes, Discard, RecordQueries, RecordTable},
     record_id::RecordId,
     record_query::{Lookup, PageRequest, RecordStatus, TimeRange},
@@ -18,8 +18,8 @@ fn message_of(source: &str, transaction: &str, after_ms: u64) -> InternalMessage
     let text = format!(
         r#"{{"messageType":"sample","sourceSystemID":"{source}","sourceTransactionID":"{transaction}","dateTime":"2026-11-20T22:20:59Z","x":[1,2.5]}}"#
     );
-    let meta_data = MessageMetaData::parse(&text, 0).expect("the sample metadata is valid");
-    InternalMessage { meta_data, ..samples::message_of(id, b"payload") }
+    let metadata = MessageMetadata::parse(&text, 0).expect("the sample metadata is valid");
+    InternalMessage { metadata, ..samples::message_of(id, b"payload") }
 }
 
 /// Checks the contract of [`RecordQueries`] on the records in `table`.

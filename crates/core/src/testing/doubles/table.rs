@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
-    message::{InternalMessage, MetaDataReference},
+    message::{InternalMessage, MetadataReference},
     ports::{
         CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordQueries, RecordTable,
         StoredMetadata,
@@ -54,7 +54,7 @@ impl Item {
         match (self.completion, &self.failure) {
             (Some(times), _) => ItemState::Completed(CompletedItem {
                 s3_reference: context.s3_reference.clone(),
-                meta_data_reference: context.meta_data_reference.clone(),
+                metadata_reference: context.metadata_reference.clone(),
                 stored_at: self.stored_at.unwrap_or(times.completed_at),
                 times,
             }),
@@ -96,7 +96,7 @@ impl RecordTable for MemoryTable {
         }
         let stored_at = *item.stored_at.get_or_insert(stored_at);
         Ok(StoredMetadata {
-            reference: MetaDataReference { table: "memory".to_owned(), primary_key: id },
+            reference: MetadataReference { table: "memory".to_owned(), primary_key: id },
             stored_at,
         })
     }
@@ -168,7 +168,7 @@ impl RecordTable for MemoryTable {
 
 impl Item {
     fn indexed(&self) -> IndexedRecord {
-        let metadata = &self.message.meta_data;
+        let metadata = &self.message.metadata;
         IndexedRecord {
             message_id: self.message.message_id,
             received_at: self.message.received_at,
