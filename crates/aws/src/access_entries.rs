@@ -1,6 +1,11 @@
 //! Access entries in DynamoDB. The key of the access table is the credential, as text.
 
-use aws_sdk_dynamodb::{Client, types::AttributeValue};
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{
+    Client,
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+};
 use custody_core::{
     access::{AccessEntry, Credential},
     error::{ErrorName, StageError},
@@ -8,7 +13,10 @@ use custody_core::{
     stored_names::attributes::CREDENTIAL,
 };
 
-use crate::{classify::stage_error, conditional_write::Attributes};
+use crate::{
+    classify::stage_error,
+    conditional_write::{Attributes, ConditionalWrite, outcome_of},
+};
 
 /// The access table.
 #[derive(Clone, Debug)]
@@ -57,19 +65,35 @@ impl AccessEntries for DynamoAccessEntries {
         Ok(entries)
     }
 
-    async fn put(&self, credential: &Credential, entry: &AccessEntry) -> Result<(), StageError> {
+    async fn put(
+        &self,
+        credential: &Credential,
+        entry: &AccessEntry,
+        before: Option<&AccessEntry>,
+    ) -> Result<bool, StageError> {
         let operation = || format!("write the access entry of {credential}");
-        let encoded: Result<Attributes, _> = serde_dynamo::to_item(entry);
-        let item = encoded.map_err(|error| unreadable(&operation()).caused_by(error))?;
-        self.client
+        let mut put = self
+            .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(item))
+            .set_item(Some(encode(entry, operation)?))
             .item(CREDENTIAL, key(credential))
-            .send()
-            .await
-            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
-        Ok(())
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        put = match before {
+            None => put.condition_expression(format!("attribute_not_exists({CREDENTIAL})")),
+            Some(before) => {
+                let condition = Condition::equals(encode(before, operation)?);
+                put.condition_expression(condition.expression)
+                    .set_expression_attribute_names(Some(condition.names))
+                    .set_expression_attribute_values(Some(condition.values))
+            }
+        };
+        match outcome_of(put.send().await, operation)? {
+            ConditionalWrite::Written => Ok(true),
+            // The reply of an earlier try of the same write may have been lost.
+            ConditionalWrite::ConditionFalse(present) if present.is_empty() => Ok(false),
+            ConditionalWrite::ConditionFalse(present) => Ok(decode(present, operation)? == *entry),
+        }
     }
 
     async fn remove(&self, credential: &Credential) -> Result<(), StageError> {
@@ -85,6 +109,41 @@ impl AccessEntries for DynamoAccessEntries {
             })?;
         Ok(())
     }
+}
+
+/// The fields of an entry that it may lack.
+const OPTIONAL_FIELDS: [&str; 2] = ["expiresAt", "sources"];
+
+/// The condition that an item has the fields of an entry.
+struct Condition {
+    expression: String,
+    names: HashMap<String, String>,
+    values: Attributes,
+}
+
+impl Condition {
+    fn equals(fields: Attributes) -> Self {
+        let absent: Vec<_> = OPTIONAL_FIELDS
+            .into_iter()
+            .filter(|name| !fields.contains_key(*name))
+            .map(str::to_owned)
+            .collect();
+        let (mut terms, mut names, mut values) = (Vec::new(), HashMap::new(), Attributes::new());
+        for (number, (name, value)) in fields.into_iter().enumerate() {
+            terms.push(format!("#f{number} = :f{number}"));
+            names.insert(format!("#f{number}"), name);
+            values.insert(format!(":f{number}"), value);
+        }
+        for (number, name) in absent.into_iter().enumerate() {
+            terms.push(format!("attribute_not_exists(#a{number})"));
+            names.insert(format!("#a{number}"), name);
+        }
+        Self { expression: terms.join(" AND "), names, values }
+    }
+}
+
+fn encode(entry: &AccessEntry, operation: impl Fn() -> String) -> Result<Attributes, StageError> {
+    serde_dynamo::to_item(entry).map_err(|error| unreadable(&operation()).caused_by(error))
 }
 
 fn key(credential: &Credential) -> AttributeValue {

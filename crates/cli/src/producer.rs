@@ -81,6 +81,17 @@ async fn existing_credentials_of(
     Ok(known)
 }
 
+/// Fails if a write was not made because somebody else has changed the same entry. What such a command has done already stays.
+fn expect_unchanged(is_written: bool, name: &str) -> anyhow::Result<()> {
+    if !is_written {
+        bail!(
+            "another command has changed the access of `{name}` at the same time; see `custody producer list`, and repeat this \
+             command if its change is missing there"
+        );
+    }
+    Ok(())
+}
+
 /// Output of the commands that create an API key. The value of the key is printed here and nowhere else.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]

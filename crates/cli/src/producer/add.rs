@@ -9,7 +9,7 @@ use custody_core::{
 };
 use serde_json::json;
 
-use super::{CreatedKey, api_keys::RateLimit, credentials_of};
+use super::{CreatedKey, api_keys::RateLimit, credentials_of, expect_unchanged};
 use crate::{CommandOutcome, deployment::Deployment, output::Output};
 
 /// The burst of a rate limit, in seconds of its rate, if no other burst is requested.
@@ -85,7 +85,7 @@ async fn add_identity(
             known.principal
         );
     }
-    entries.put(&credential, entry).await?;
+    expect_unchanged(entries.put(&credential, entry, None).await?, &entry.principal)?;
     let answer = json!({"principal": entry.principal, "credential": credential.to_string()});
     output.print(&answer, |_| println!("Added {credential} as `{}`.", entry.principal))?;
     Ok(CommandOutcome::Complete)
@@ -107,7 +107,8 @@ async fn add_api_key(
         api_keys.create_plan(&entry.principal, RateLimit { per_second, burst }).await?;
     }
     let key = api_keys.create(&entry.principal).await?;
-    deployment.access_entries()?.put(&key.credential(), entry).await?;
+    let is_new = deployment.access_entries()?.put(&key.credential(), entry, None).await?;
+    expect_unchanged(is_new, &entry.principal)?;
     api_keys.accept(&entry.principal, &key).await?;
     output.print(&CreatedKey::new(&entry.principal, key), |created| {
         match &entry.role {

@@ -10,7 +10,7 @@ use custody_core::{
     ports::AccessEntries,
 };
 
-use super::{CreatedKey, KnownCredential, existing_credentials_of};
+use super::{CreatedKey, KnownCredential, existing_credentials_of, expect_unchanged};
 use crate::{CommandOutcome, arguments::parse_duration, deployment::Deployment, output::Output};
 
 #[derive(Args, Clone, Debug)]
@@ -37,7 +37,7 @@ pub(super) async fn run(
     let (api_keys, entries, now) = (deployment.api_keys()?, deployment.access_entries()?, SystemClock.now());
     let key = api_keys.create(&name).await?;
     let entry = AccessEntry { expires_at: None, added_at: now, ..newest.clone() };
-    entries.put(&key.credential(), &entry).await?;
+    expect_unchanged(entries.put(&key.credential(), &entry, None).await?, &name)?;
     api_keys.accept(&name, &key).await?;
     // The key is printed before anything is taken away: whatever happens next, the producer has a valid key.
     output.print(&CreatedKey::new(&name, key), CreatedKey::print)?;
@@ -50,7 +50,8 @@ pub(super) async fn run(
             entries.remove(credential).await?;
             deleted += 1;
         } else {
-            entries.put(credential, &expiring(entry, now.after(overlap))).await?;
+            let shortened = expiring(entry, now.after(overlap));
+            expect_unchanged(entries.put(credential, &shortened, Some(entry)).await?, &name)?;
         }
     }
     if !output.json {

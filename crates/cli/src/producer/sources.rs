@@ -8,7 +8,7 @@ use custody_core::{
 };
 use serde_json::json;
 
-use super::existing_credentials_of;
+use super::{existing_credentials_of, expect_unchanged};
 use crate::{CommandOutcome, deployment::Deployment, output::Output};
 
 #[derive(Args, Clone, Debug)]
@@ -32,7 +32,7 @@ pub(super) async fn run(
     let entries = deployment.access_entries()?;
     for (credential, entry) in &known {
         let changed = AccessEntry { role: Role::Producer { sources: sources.clone() }, ..entry.clone() };
-        entries.put(credential, &changed).await?;
+        expect_unchanged(entries.put(credential, &changed, Some(entry)).await?, &name)?;
     }
     output.print(&json!({"principal": name, "sources": sources}), |_| {
         let sources = sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

@@ -94,10 +94,10 @@ struct Scene {
 
 impl Scene {
     /// A table in which one API key belongs to a producer.
-    async fn new() -> Self {
+    fn new() -> Self {
         let (entries, clock) = (MemoryAccessEntries::default(), TestClock::default());
         let credential = Credential::ApiKey(KEY.to_owned());
-        entries.put(&credential, &producer("loans", &["loans"])).await.unwrap();
+        entries.set(&credential, &producer("loans", &["loans"]));
         Self { control: AccessControl::new(entries.clone()), entries, clock }
     }
 
@@ -113,13 +113,13 @@ impl Scene {
 
 #[tokio::test]
 async fn a_credential_without_an_entry_is_forbidden_and_a_new_entry_is_valid_at_once() {
-    let scene = Scene::new().await;
+    let scene = Scene::new();
     assert_eq!(scene.ask(KEY).await.unwrap(), "loans");
     let problem = scene.ask("k-8").await.unwrap_err();
     assert_eq!(problem.kind, ProblemKind::Forbidden);
     assert!(problem.detail.contains("api-key:k-8") && problem.detail.contains("custody producer add"));
     let entry = producer("cards", &["cards"]);
-    scene.entries.put(&Credential::ApiKey("k-8".to_owned()), &entry).await.unwrap();
+    scene.entries.set(&Credential::ApiKey("k-8".to_owned()), &entry);
     assert_eq!(scene.ask("k-8").await.unwrap(), "cards");
     let nobody = scene.control.entry_of(&RequestContext::default(), scene.clock.now()).await.unwrap_err();
     assert_eq!(nobody.kind, ProblemKind::Forbidden);
@@ -127,7 +127,7 @@ async fn a_credential_without_an_entry_is_forbidden_and_a_new_entry_is_valid_at_
 
 #[tokio::test]
 async fn a_right_that_was_taken_away_ends_within_a_minute() {
-    let scene = Scene::new().await;
+    let scene = Scene::new();
     scene.ask(KEY).await.unwrap();
     scene.entries.remove(&Credential::ApiKey(KEY.to_owned())).await.unwrap();
     scene.advance(Duration::from_secs(59));
@@ -139,7 +139,7 @@ async fn a_right_that_was_taken_away_ends_within_a_minute() {
 
 #[tokio::test]
 async fn while_the_table_is_away_known_principals_go_on_for_an_hour_and_unknown_ones_wait() {
-    let scene = Scene::new().await;
+    let scene = Scene::new();
     scene.ask(KEY).await.unwrap();
     scene.entries.fail_with(Some(ErrorName::TableUnavailable));
     for _ in 0..59 {
@@ -157,7 +157,7 @@ async fn while_the_table_is_away_known_principals_go_on_for_an_hour_and_unknown_
 
 #[tokio::test]
 async fn an_entry_is_not_kept_alive_by_use_while_the_table_is_away() {
-    let scene = Scene::new().await;
+    let scene = Scene::new();
     scene.ask(KEY).await.unwrap();
     scene.entries.fail_with(Some(ErrorName::AccessDenied));
     scene.advance(Duration::from_mins(59));
@@ -168,7 +168,7 @@ async fn an_entry_is_not_kept_alive_by_use_while_the_table_is_away() {
 
 #[tokio::test]
 async fn a_clock_that_was_set_back_keeps_no_entry_fresh() {
-    let scene = Scene::new().await;
+    let scene = Scene::new();
     scene.ask(KEY).await.unwrap();
     scene.entries.remove(&Credential::ApiKey(KEY.to_owned())).await.unwrap();
     scene.clock.advance_ms(-3_600_000);
@@ -177,11 +177,11 @@ async fn a_clock_that_was_set_back_keeps_no_entry_fresh() {
 
 #[tokio::test]
 async fn an_expired_credential_is_forbidden_also_while_it_is_remembered() {
-    let scene = Scene::new().await;
+    let scene = Scene::new();
     let credential = Credential::ApiKey(KEY.to_owned());
     let expires_at = Some(scene.clock.now().after(Duration::from_secs(10)));
     let entry = AccessEntry { expires_at, ..producer("loans", &["loans"]) };
-    scene.entries.put(&credential, &entry).await.unwrap();
+    scene.entries.set(&credential, &entry);
     assert!(scene.ask(KEY).await.is_ok());
     scene.advance(Duration::from_secs(10));
     let problem = scene.ask(KEY).await.unwrap_err();

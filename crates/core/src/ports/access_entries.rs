@@ -19,12 +19,15 @@ pub trait AccessEntries: Send + Sync {
     /// time may be missing.
     fn list(&self) -> impl Future<Output = Result<Vec<(Credential, AccessEntry)>, StageError>> + Send;
 
-    /// Writes the entry of a credential. An existing entry of the credential is replaced.
+    /// Writes the entry of a credential, if its present entry is `before`, or if it has none and `before` is `None`. Returns
+    /// `false`, and changes nothing, if somebody else has changed the entry since it was read. A repeated call returns `true` if
+    /// the entry is the one to write already.
     fn put(
         &self,
         credential: &Credential,
         entry: &AccessEntry,
-    ) -> impl Future<Output = Result<(), StageError>> + Send;
+        before: Option<&AccessEntry>,
+    ) -> impl Future<Output = Result<bool, StageError>> + Send;
 
     /// Removes the entry of a credential. Success if there is none.
     fn remove(&self, credential: &Credential) -> impl Future<Output = Result<(), StageError>> + Send;

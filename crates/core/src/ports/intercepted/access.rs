@@ -17,9 +17,15 @@ impl<P: AccessEntries + Clone + 'static, I: Interceptor> AccessEntries for Inter
         self.call(Access, "list", None, |port| async move { port.list().await }).await
     }
 
-    async fn put(&self, credential: &Credential, entry: &AccessEntry) -> Result<(), StageError> {
-        let (credential, entry) = (credential.clone(), entry.clone());
-        self.call(Access, "put", None, |port| async move { port.put(&credential, &entry).await }).await
+    async fn put(
+        &self,
+        credential: &Credential,
+        entry: &AccessEntry,
+        before: Option<&AccessEntry>,
+    ) -> Result<bool, StageError> {
+        let (credential, entry, before) = (credential.clone(), entry.clone(), before.cloned());
+        let put = |port: P| async move { port.put(&credential, &entry, before.as_ref()).await };
+        self.call(Access, "put", None, put).await
     }
 
     async fn remove(&self, credential: &Credential) -> Result<(), StageError> {

@@ -12,9 +12,7 @@ use crate::{
     message::{InternalMessage, S3Reference},
     metadata::MessageMetadata,
     open_record::{OpenRecord, OpenState},
-    ports::{
-        AcceptanceMarkers as _, AccessEntries as _, CompletionTimes, OpenRecords as _, RecordTable as _,
-    },
+    ports::{AcceptanceMarkers as _, CompletionTimes, OpenRecords as _, RecordTable as _},
     testing::{
         contract::failure_of,
         samples,
@@ -23,13 +21,13 @@ use crate::{
 };
 
 /// A world with the producers `loans` and `cards`, and the auditor `audit`. The API key of each has its name.
-async fn world() -> World {
+fn world() -> World {
     let world = World::default();
     let loans = samples::producer("loans", &["loans", "shared"]);
     let auditor = AccessEntry { principal: "audit".to_owned(), role: Role::Auditor, ..loans.clone() };
     for entry in [loans, samples::producer("cards", &["cards", "shared"]), auditor] {
         let credential = Credential::ApiKey(entry.principal.clone());
-        world.access.put(&credential, &entry).await.unwrap();
+        world.access.set(&credential, &entry);
     }
     world
 }
@@ -108,7 +106,7 @@ fn problem(body: &Value) -> &str {
 
 #[tokio::test]
 async fn a_record_is_found_at_once_after_its_receipt_whichever_store_has_the_acceptance() {
-    let world = world().await;
+    let world = world();
     let message = accepted(&world, "loans").await;
     let marked = message_of(&world, "loans");
     world.markers.mark(&samples::open_record(&marked)).await.unwrap();
@@ -127,7 +125,7 @@ async fn a_record_is_found_at_once_after_its_receipt_whichever_store_has_the_acc
 
 #[tokio::test]
 async fn a_completed_record_has_its_times_and_its_place() {
-    let world = world().await;
+    let world = world();
     let id = completed(&world, "loans").await.message_id;
     let (_, body) = show(&world, "loans", id).await;
     assert_eq!(body["status"], "COMPLETED");
@@ -140,7 +138,7 @@ async fn a_completed_record_has_its_times_and_its_place() {
 
 #[tokio::test]
 async fn a_failed_record_reports_its_failure_until_another_attempt_is_in_progress() {
-    let world = world().await;
+    let world = world();
     let message = accepted(&world, "loans").await;
     let id = message.message_id;
     let failure = failure_of(&message);
@@ -159,7 +157,7 @@ async fn a_failed_record_reports_its_failure_until_another_attempt_is_in_progres
 
 #[tokio::test]
 async fn a_discarded_record_reports_the_decision() {
-    let world = world().await;
+    let world = world();
     let message = accepted(&world, "loans").await;
     fail(&world, &message, &failure_of(&message)).await;
     let discard =
@@ -181,7 +179,7 @@ async fn a_discarded_record_reports_the_decision() {
 
 #[tokio::test]
 async fn a_record_of_another_producer_looks_like_one_that_does_not_exist() {
-    let world = world().await;
+    let world = world();
     let id = completed(&world, "loans").await.message_id;
     let unknown = world.clock.mint();
     for caller in ["cards", "loans", "audit"] {
@@ -205,7 +203,7 @@ async fn a_record_of_another_producer_looks_like_one_that_does_not_exist() {
 
 #[tokio::test]
 async fn an_archived_payload_is_linked_by_redirection_or_as_json() {
-    let world = world().await;
+    let world = world();
     let message = completed(&world, "loans").await;
     let id = message.message_id;
     let (status, body) = payload_link(&world, "loans", id).await;
@@ -226,7 +224,7 @@ async fn an_archived_payload_is_linked_by_redirection_or_as_json() {
 
 #[tokio::test]
 async fn a_payload_that_is_not_archived_has_a_clear_end() {
-    let world = world().await;
+    let world = world();
     let message = accepted(&world, "loans").await;
     let id = message.message_id;
     let (status, body) = payload_link(&world, "loans", id).await;
@@ -255,7 +253,7 @@ async fn a_payload_that_is_not_archived_has_a_clear_end() {
 
 #[tokio::test]
 async fn a_list_goes_on_page_by_page_while_records_arrive() {
-    let world = world().await;
+    let world = world();
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(completed(&world, "loans").await.message_id.to_string());
@@ -289,7 +287,7 @@ async fn a_list_goes_on_page_by_page_while_records_arrive() {
 
 #[tokio::test]
 async fn a_list_has_only_what_its_caller_may_read() {
-    let world = world().await;
+    let world = world();
     for source in ["loans", "cards", "shared"] {
         completed(&world, source).await;
     }
@@ -310,7 +308,7 @@ async fn a_list_has_only_what_its_caller_may_read() {
 
 #[tokio::test]
 async fn a_cursor_belongs_to_its_question_and_its_principal() {
-    let world = world().await;
+    let world = world();
     for _ in 0..3 {
         completed(&world, "shared").await;
     }
@@ -349,7 +347,7 @@ async fn a_cursor_belongs_to_its_question_and_its_principal() {
 
 #[tokio::test]
 async fn a_question_that_is_not_acceptable_gets_advice() {
-    let world = world().await;
+    let world = world();
     for (parameters, advice) in [
         (json!({}), "either"),
         (json!({"sourceSystemID": "loans", "sourceTransactionID": "tx"}), "either"),
@@ -385,7 +383,7 @@ async fn a_question_that_is_not_acceptable_gets_advice() {
 #[tokio::test]
 async fn a_store_that_is_away_is_a_503_and_never_a_404() {
     type Fail = fn(&World, Option<ErrorName>);
-    let world = world().await;
+    let world = world();
     let id = completed(&world, "loans").await.message_id;
     let faults: [(Fail, ErrorName); 3] = [
         (|world, name| world.markers.fail_with(name), ErrorName::MarkersUnavailable),

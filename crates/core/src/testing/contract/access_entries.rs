@@ -27,9 +27,9 @@ pub async fn access_entries(entries: &impl AccessEntries) {
     let (one, two, three) = (credential("1"), credential("2"), credential("3"));
     assert_eq!(entries.find(&one).await.unwrap(), None);
 
-    entries.put(&one, &producer).await.unwrap();
-    entries.put(&two, &producer).await.unwrap();
-    entries.put(&three, &auditor).await.unwrap();
+    for (credential, entry) in [(&one, &producer), (&two, &producer), (&three, &auditor)] {
+        assert!(entries.put(credential, entry, None).await.unwrap());
+    }
     assert_eq!(entries.find(&one).await.unwrap(), Some(producer.clone()));
     assert_eq!(entries.find(&three).await.unwrap(), Some(auditor.clone()));
     let listed = entries.list().await.unwrap();
@@ -39,9 +39,22 @@ pub async fn access_entries(entries: &impl AccessEntries) {
         [(three.clone(), auditor.clone()), (one.clone(), producer.clone()), (two.clone(), producer.clone())];
     assert_eq!(own, expected.iter().collect::<Vec<_>>(), "ordered by principal and credential");
 
-    let shorter = AccessEntry { expires_at: Some(now()), ..producer };
-    entries.put(&one, &shorter).await.expect("an entry may be replaced");
-    assert_eq!(entries.find(&one).await.unwrap(), Some(shorter), "an expired entry is returned too");
+    let shorter = AccessEntry { expires_at: Some(now()), ..producer.clone() };
+    assert!(entries.put(&one, &shorter, Some(&producer)).await.expect("an entry may be replaced"));
+    assert_eq!(
+        entries.find(&one).await.unwrap().as_ref(),
+        Some(&shorter),
+        "an expired entry is returned too"
+    );
+    assert!(entries.put(&one, &shorter, Some(&producer)).await.unwrap(), "a write may be repeated");
+    let unlimited = AccessEntry { expires_at: None, ..producer.clone() };
+    for seen in [None, Some(&producer), Some(&unlimited), Some(&auditor)] {
+        assert!(!entries.put(&one, &auditor, seen).await.unwrap(), "the entry is not the one that was read");
+    }
+    assert!(!entries.put(&credential("4"), &producer, Some(&producer)).await.unwrap(), "it has been removed");
+    assert_eq!(entries.find(&one).await.unwrap(), Some(shorter));
+    assert!(entries.put(&three, &unlimited, Some(&auditor)).await.unwrap(), "also from no sources to some");
+    assert!(entries.put(&three, &auditor, Some(&unlimited)).await.unwrap());
 
     for credential in [&one, &two, &three, &one] {
         entries.remove(credential).await.expect("a removal may be repeated");

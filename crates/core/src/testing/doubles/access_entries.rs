@@ -23,6 +23,11 @@ impl MemoryAccessEntries {
         table.0.peek().extend(entries);
         table
     }
+
+    /// Sets the entry of a credential, whatever it is now.
+    pub fn set(&self, credential: &Credential, entry: &AccessEntry) {
+        self.0.peek().insert(credential.clone(), entry.clone());
+    }
 }
 
 impl AccessEntries for MemoryAccessEntries {
@@ -38,9 +43,19 @@ impl AccessEntries for MemoryAccessEntries {
         Ok(entries)
     }
 
-    async fn put(&self, credential: &Credential, entry: &AccessEntry) -> Result<(), StageError> {
-        self.0.open().await?.insert(credential.clone(), entry.clone());
-        Ok(())
+    async fn put(
+        &self,
+        credential: &Credential,
+        entry: &AccessEntry,
+        before: Option<&AccessEntry>,
+    ) -> Result<bool, StageError> {
+        let mut state = self.0.open().await?;
+        let present = state.get(credential);
+        if present != before && present != Some(entry) {
+            return Ok(false);
+        }
+        state.insert(credential.clone(), entry.clone());
+        Ok(true)
     }
 
     async fn remove(&self, credential: &Credential) -> Result<(), StageError> {

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     access::{AccessEntry, Credential, Role},
-    ports::AccessEntries as _,
     testing::samples,
 };
 
@@ -20,7 +19,7 @@ fn request_from(key_id: &str, source: &str, idempotency_key: Option<&str>) -> By
 }
 
 /// A world in which two API keys belong to `loans`, one to `cards`, and one to an auditor.
-async fn world() -> World {
+fn world() -> World {
     let world = World::default();
     let loans = samples::producer("loans", &["loans", "mortgages-*"]);
     let auditor = AccessEntry { principal: "audit".to_owned(), role: Role::Auditor, ..loans.clone() };
@@ -30,7 +29,7 @@ async fn world() -> World {
         ("cards-1", samples::producer("cards", &["cards"])),
         ("audit-1", auditor),
     ] {
-        world.access.put(&Credential::ApiKey(key.to_owned()), &entry).await.unwrap();
+        world.access.set(&Credential::ApiKey(key.to_owned()), &entry);
     }
     world
 }
@@ -47,7 +46,7 @@ fn has_stored_nothing(world: &World) -> bool {
 
 #[tokio::test]
 async fn a_producer_writes_only_its_own_sources_and_nothing_is_stored_of_others() {
-    let world = world().await;
+    let world = world();
     let ingest = world.ingest();
     for (key, source) in [
         ("loans-1", "cards"),
@@ -75,7 +74,7 @@ async fn a_producer_writes_only_its_own_sources_and_nothing_is_stored_of_others(
 
 #[tokio::test]
 async fn the_detail_of_a_denial_tells_what_the_producer_may_write() {
-    let world = world().await;
+    let world = world();
     let answer = world.ingest().run(request_from("loans-1", "cards", None)).await;
     let body: Value = serde_json::from_str(&answer.response.body).unwrap();
     let detail = body["detail"].as_str().unwrap();
@@ -84,7 +83,7 @@ async fn the_detail_of_a_denial_tells_what_the_producer_may_write() {
 
 #[tokio::test]
 async fn nothing_is_stored_of_an_unreadable_request_of_an_unknown_caller() {
-    let world = world().await;
+    let world = world();
     let ingest = world.ingest();
     let unreadable = |key: &str| {
         let event = json!({
@@ -106,7 +105,7 @@ async fn nothing_is_stored_of_an_unreadable_request_of_an_unknown_caller() {
 
 #[tokio::test]
 async fn while_the_access_table_is_away_known_producers_go_on_and_unknown_ones_wait() {
-    let world = world().await;
+    let world = world();
     let ingest = world.ingest();
     receipt(&ingest.run(request_from("loans-1", "loans", None)).await.response);
     world.access.fail_with(Some(ErrorName::TableUnavailable));
@@ -121,12 +120,8 @@ async fn while_the_access_table_is_away_known_producers_go_on_and_unknown_ones_w
 
 #[tokio::test]
 async fn a_producer_keeps_its_idempotency_keys_with_a_new_api_key_and_shares_them_with_nobody() {
-    let world = world().await;
-    world
-        .access
-        .put(&Credential::ApiKey("cards-1".to_owned()), &samples::producer("cards", &["*"]))
-        .await
-        .unwrap();
+    let world = world();
+    world.access.set(&Credential::ApiKey("cards-1".to_owned()), &samples::producer("cards", &["*"]));
     let ingest = world.ingest();
     let send = async |key: &str| {
         let answer = ingest.run(request_from(key, "loans", Some("same"))).await;
