@@ -15,6 +15,8 @@ const VERSION: &str = "0.20.2";
 pub(crate) fn check() -> anyhow::Result<()> {
     let deny: PathBuf = tools::cargo_tool("cargo-deny", VERSION)?;
     let sh = shell::in_workspace()?;
+    // The checks read the packages of every platform, and builds have downloaded those of this one only.
+    shell::run_cargo(cmd!(sh, "cargo fetch --locked --quiet"))?;
     let fetched = cmd!(sh, "{deny} fetch db").quiet().ignore_stderr().run();
     if fetched.is_ok() {
         return shell::run_cargo(cmd!(sh, "{deny} check"));
