@@ -67,7 +67,7 @@ pub struct PageRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IndexedRecord {
-    /// The record.
+    /// The id of the record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
     /// When the record was received.

@@ -17,7 +17,7 @@ const STAGE: &str = "Prod";
 /// A key of API Gateway that was created a moment ago.
 pub(super) struct NewApiKey {
     pub(super) id: String,
-    /// The secret.
+    /// The value that callers send in `x-api-key`. It is a secret.
     pub(super) value: String,
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{error, warn};
+use tracing::error;
 
 use super::{AccessEntry, Credential, Role};
 use crate::{
@@ -28,7 +28,7 @@ const FRESH: Duration = Duration::from_mins(1);
 const STALE: Duration = Duration::from_hours(1);
 
 /// The time for which the access table is not asked after a failure of it.
-pub const ACCESS_BREAKER_PAUSE: Duration = Duration::from_secs(3);
+pub(super) const BREAKER_PAUSE: Duration = Duration::from_secs(3);
 
 /// Finds the access entries of requests. It remembers entries that exist, but never that an entry is missing: so a new
 /// entry is valid at once, and unknown callers cannot fill the memory.
@@ -49,7 +49,7 @@ struct ConfirmedEntry {
 impl<E: AccessEntries> AccessControl<E> {
     /// Creates the access control over the access table.
     pub fn new(entries: E) -> Self {
-        Self { entries, confirmed: Mutex::default(), breaker: Breaker::new(ACCESS_BREAKER_PAUSE) }
+        Self { entries, confirmed: Mutex::default(), breaker: Breaker::new(BREAKER_PAUSE) }
     }
 
     /// Returns the access entry of the caller of a request. The problem is `forbidden` if the caller has no valid entry, and
@@ -156,25 +156,6 @@ pub(crate) fn check_write(entry: &AccessEntry, source_system_id: &str) -> Result
     )))
 }
 
-/// Writes a denied request to the access log: who, what, when, from where. The log has neither the payload nor a secret.
-pub(crate) fn log_denial(context: &RequestContext, source_system_id: Option<&str>, problem: &Problem) {
-    // An access table that cannot be asked is an outage and no denial.
-    if problem.kind != ProblemKind::Forbidden {
-        return;
-    }
-    let credential = Credential::of(context).map(|credential| credential.to_string());
-    warn!(
-        access.outcome = "denied",
-        access.action = "write",
-        access.credential = credential,
-        access.source_system_id = source_system_id,
-        access.source_ip = context.identity.source_ip,
-        access.reason = problem.detail,
-        request.id = context.request_id,
-        "denied access"
-    );
-}
-
 fn forbidden(detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::Forbidden, detail)
 }
@@ -182,7 +163,7 @@ fn forbidden(detail: impl Into<String>) -> Problem {
 fn access_unavailable() -> Problem {
     Problem::new(
         ProblemKind::AccessUnavailable,
-        "the rights of this caller cannot be looked up now; nothing was acknowledged, send the request again after the time \
-         in Retry-After",
+        "the rights of this caller cannot be looked up now; nothing was done, send the request again after the time in \
+         Retry-After",
     )
 }

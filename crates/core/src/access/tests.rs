@@ -151,7 +151,7 @@ async fn while_the_table_is_away_known_principals_go_on_for_an_hour_and_unknown_
     assert_eq!(scene.ask(KEY).await.unwrap_err().kind, ProblemKind::AccessUnavailable, "after an hour");
     scene.entries.fail_with(None);
     assert!(scene.ask(KEY).await.is_err(), "the breaker is open");
-    scene.advance(ACCESS_BREAKER_PAUSE);
+    scene.advance(control::BREAKER_PAUSE);
     assert!(scene.ask(KEY).await.is_ok());
 }
 

@@ -16,7 +16,7 @@ use tracing::info;
 
 pub use self::follow_up::FollowUp;
 use crate::{
-    access::{AccessControl, AccessEntry, check_is_producer, check_write, log_denial},
+    access::{Access, AccessControl, AccessEntry, check_is_producer, check_write},
     breaker::Breaker,
     clock::Clock as _,
     envelope::{self, OriginalEvent, ReadEvent, Request, UnreadableEvent},
@@ -138,13 +138,16 @@ impl<D: Deployment> Ingest<D> {
         request: Result<Request, Problem>,
         context: &RequestContext,
     ) -> Result<(Arc<AccessEntry>, Request), Problem> {
-        let source = request.as_ref().ok().map(|request| request.metadata.source_system_id().to_owned());
-        let denied = |problem: &Problem| log_denial(context, source.as_deref(), problem);
-        let entry = self.access.entry_of(context, self.clock.now()).await.inspect_err(denied)?;
-        check_is_producer(&entry).inspect_err(denied)?;
-        let request = request?;
-        check_write(&entry, request.metadata.source_system_id()).inspect_err(denied)?;
-        Ok((entry, request))
+        let source_system_id = request.as_ref().ok().map(|request| request.metadata.source_system_id());
+        let access = Access { source_system_id, ..Access::new(context, "write") };
+        let entry = self.access.entry_of(context, self.clock.now()).await;
+        let entry = entry.inspect_err(|problem| access.denied_by(problem))?;
+        let access = Access { principal: Some(&entry.principal), ..access };
+        check_is_producer(&entry).inspect_err(|problem| access.denied_by(problem))?;
+        if let Some(source) = source_system_id {
+            check_write(&entry, source).inspect_err(|problem| access.denied_by(problem))?;
+        }
+        Ok((entry, request?))
     }
 
     /// Makes the payload of a request durable and accepts its record, or repeats the receipt of an earlier request.

@@ -12,11 +12,11 @@ mod show;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::{error, info, warn};
+use tracing::error;
 
 use self::request::{Question, read};
 use crate::{
-    access::{AccessControl, AccessEntry, Credential},
+    access::{Access, AccessControl, AccessEntry},
     clock::Clock as _,
     error::StageError,
     ports::Deployment,
@@ -60,12 +60,7 @@ impl<D: Deployment> Query<D> {
         context: &RequestContext,
     ) -> Result<ProxyResponse, Problem> {
         let entry = self.access.entry_of(context, self.clock.now()).await;
-        let entry = entry.inspect_err(|problem| {
-            // An access table that cannot be asked is an outage and no denial.
-            if problem.kind == ProblemKind::Forbidden {
-                log(context, None, Outcome::Denied(&problem.detail), "read", None);
-            }
-        })?;
+        let entry = entry.inspect_err(|problem| Access::new(context, "read").denied_by(problem))?;
         let caller = Caller { context, entry };
         match question? {
             Question::Record(id) => self.show(&caller, id).await,
@@ -87,56 +82,15 @@ impl Caller<'_> {
         if self.entry.may_read(source_system_id) {
             return Ok(());
         }
-        self.log(Outcome::Denied("the record is of another source"), action, Some(id));
+        let access =
+            Access { record: Some(id), source_system_id: Some(source_system_id), ..self.access(action) };
+        access.denied("the record is of another source");
         Err(unknown_record(id))
     }
 
-    /// Writes a line to the access log: who, what, when, from where.
-    fn log(&self, outcome: Outcome<'_>, action: &'static str, id: Option<RecordId>) {
-        log(self.context, Some(&self.entry.principal), outcome, action, id);
-    }
-}
-
-/// The outcome of a check of access.
-#[derive(Clone, Copy)]
-enum Outcome<'a> {
-    Granted,
-    /// Denied for this reason.
-    Denied(&'a str),
-}
-
-fn log(
-    context: &RequestContext,
-    principal: Option<&str>,
-    outcome: Outcome<'_>,
-    action: &'static str,
-    id: Option<RecordId>,
-) {
-    let credential = Credential::of(context).map(|credential| credential.to_string());
-    let (credential, id) = (credential.as_deref(), id.map(|id| id.to_string()));
-    let (source_ip, request_id) = (context.identity.source_ip.as_deref(), context.request_id.as_deref());
-    match outcome {
-        Outcome::Granted => info!(
-            access.outcome = "granted",
-            access.action = action,
-            access.principal = principal,
-            access.credential = credential,
-            access.source_ip = source_ip,
-            record.id = id,
-            request.id = request_id,
-            "granted access"
-        ),
-        Outcome::Denied(reason) => warn!(
-            access.outcome = "denied",
-            access.action = action,
-            access.principal = principal,
-            access.credential = credential,
-            access.source_ip = source_ip,
-            access.reason = reason,
-            record.id = id,
-            request.id = request_id,
-            "denied access"
-        ),
+    /// Begins a line of the access log.
+    fn access(&self, action: &'static str) -> Access<'_> {
+        Access { principal: Some(&self.entry.principal), ..Access::new(self.context, action) }
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Caller, Outcome, Query, cursor, unavailable};
+use super::{Caller, Query, cursor, unavailable};
 use crate::{
+    access::Access,
     clock::Timestamp,
     ports::{Deployment, RecordQueries as _},
     problem::{Problem, ProblemKind},
@@ -117,16 +118,16 @@ impl<D: Deployment> Query<D> {
         if let Lookup::Source(source) = &question.lookup
             && !caller.entry.may_read(source)
         {
-            let reason = format!("the list is of sourceSystemID {}", crate::json::excerpt(source));
-            caller.log(Outcome::Denied(&reason), "list records", None);
-            return Err(Problem::new(
+            let problem = Problem::new(
                 ProblemKind::Forbidden,
                 format!(
                     "{} may not read records of sourceSystemID `{}`",
                     caller.entry.principal,
                     crate::json::excerpt(source)
                 ),
-            ));
+            );
+            Access { source_system_id: Some(source), ..caller.access("list records") }.denied_by(&problem);
+            return Err(problem);
         }
         let principal = &caller.entry.principal;
         let after = match &question.cursor {
@@ -137,7 +138,7 @@ impl<D: Deployment> Query<D> {
             lookup: question.lookup.clone(),
             range: question.range,
             status: question.status,
-            sources: caller.entry.readable_sources(),
+            sources: caller.entry.readable_sources().map(<[_]>::to_vec),
             after,
             limit: question.limit,
         };

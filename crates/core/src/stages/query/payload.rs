@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
-use super::{Caller, Outcome, Query, unavailable, unknown_record};
+use super::{Caller, Query, unavailable};
 use crate::{
+    access::Access,
     clock::{Clock as _, Timestamp},
     digest::Sha256,
-    message::S3Reference,
+    message::{PayloadDescriptor, S3Reference},
     open_record::OpenState,
-    ports::{Deployment, PayloadLinks as _},
+    ports::{Deployment, PayloadLink, PayloadLinks as _},
     problem::{Problem, ProblemKind},
     proxy::ProxyResponse,
     record_id::RecordId,
@@ -34,7 +35,7 @@ impl<D: Deployment> Query<D> {
     ) -> Result<ProxyResponse, Problem> {
         const ACTION: &str = "read payload";
         let known = self.find(caller, id, ACTION).await?;
-        let payload = &known.message().ok_or_else(|| unknown_record(id))?.payload;
+        let payload = &known.message.payload;
         let object = match (known.archived(), known.open.as_ref().map(|open| &open.state), known.failure()) {
             (Some(archived), ..) => archived,
             (None, Some(OpenState::Failed { .. }) | None, Some(failure)) => {
@@ -43,7 +44,7 @@ impl<D: Deployment> Query<D> {
             (None, ..) => return Err(not_archived(id)),
         };
         let link = self.link(object, payload, id).await?;
-        caller.log(Outcome::Granted, ACTION, Some(id));
+        Access { record: Some(id), ..caller.access(ACTION) }.granted();
         let view = LinkView {
             url: &link.url,
             expires_at: link.expires_at,
@@ -61,9 +62,9 @@ impl<D: Deployment> Query<D> {
     async fn link(
         &self,
         object: &S3Reference,
-        payload: &crate::message::PayloadDescriptor,
+        payload: &PayloadDescriptor,
         id: RecordId,
-    ) -> Result<crate::ports::PayloadLink, Problem> {
+    ) -> Result<PayloadLink, Problem> {
         // The name has no part that a producer chooses.
         let link = self.links.link(object, payload, &id.to_string(), self.clock.now()).await;
         link.map_err(|error| unavailable(&error))

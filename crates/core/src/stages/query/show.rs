@@ -20,16 +20,18 @@ use crate::{
 
 /// What the stores have of a record.
 pub(super) struct KnownRecord {
+    /// The message in the item, or else in the open record.
+    pub(super) message: InternalMessage,
     /// The open record, or the one in the record's acceptance marker.
     pub(super) open: Option<OpenRecord>,
     pub(super) item: Option<RecordItem>,
 }
 
 impl KnownRecord {
-    /// Returns the message of the record; `None` if no store knows the record.
-    pub(super) fn message(&self) -> Option<&InternalMessage> {
-        let item = self.item.as_ref().map(|item| &item.message);
-        item.or(self.open.as_ref().map(|open| &open.message))
+    /// Returns what is known of a record; `None` if no store knows the record.
+    fn new(open: Option<OpenRecord>, item: Option<RecordItem>) -> Option<Self> {
+        let message = item.as_ref().map(|item| &item.message).or(open.as_ref().map(|open| &open.message));
+        Some(Self { message: message?.clone(), open, item })
     }
 
     fn status(&self) -> RecordStatus {
@@ -125,8 +127,7 @@ struct Links {
 impl<D: Deployment> Query<D> {
     pub(super) async fn show(&self, caller: &Caller<'_>, id: RecordId) -> Result<ProxyResponse, Problem> {
         let known = self.find(caller, id, "read record").await?;
-        let message = known.message().ok_or_else(|| unknown_record(id))?;
-        Ok(ProxyResponse::json(&view(&known, message)))
+        Ok(ProxyResponse::json(&view(&known)))
     }
 
     /// Finds a record that the caller may read. The stores are read in the order in which a record moves through them, so
@@ -140,15 +141,15 @@ impl<D: Deployment> Query<D> {
         let marker = self.markers.find(Attempt::first(id)).await.map_err(|error| unavailable(&error))?;
         let open = self.open_records.find(id).await.map_err(|error| unavailable(&error))?;
         let item = self.records.item(id).await.map_err(|error| unavailable(&error))?;
-        let known = KnownRecord { open: open.or(marker), item };
-        let message = known.message().ok_or_else(|| unknown_record(id))?;
-        caller.check_read(id, message.metadata.source_system_id(), action)?;
+        let known = KnownRecord::new(open.or(marker), item).ok_or_else(|| unknown_record(id))?;
+        caller.check_read(id, known.message.metadata.source_system_id(), action)?;
         Ok(known)
     }
 }
 
-fn view<'a>(known: &'a KnownRecord, message: &'a InternalMessage) -> RecordView<'a> {
-    let (id, item) = (message.message_id, known.item.as_ref());
+fn view(known: &KnownRecord) -> RecordView<'_> {
+    let (message, item) = (&known.message, known.item.as_ref());
+    let id = message.message_id;
     let newest = known.open.as_ref().map_or(message, |open| &open.message);
     let failure = known.failure();
     let attempt = newest.attempt().number().max(failure.map_or(0, |failure| failure.attempt));
