@@ -1,4 +1,4 @@
-//! The access table.
+//! The port of the access table, which assigns credentials to principals and states their rights.
 
 use std::future::Future;
 
@@ -15,8 +15,8 @@ pub trait AccessEntries: Send + Sync {
         credential: &Credential,
     ) -> impl Future<Output = Result<Option<AccessEntry>, StageError>> + Send;
 
-    /// Returns all entries, read consistently, ordered by principal and then by credential. An entry that is written or removed at the same
-    /// time may be missing.
+    /// Returns all entries, read consistently, ordered by principal and then by credential. An entry that is written or
+    /// removed at the same time may be missing.
     fn list(&self) -> impl Future<Output = Result<Vec<(Credential, AccessEntry)>, StageError>> + Send;
 
     /// Writes the entry of a credential, if its present entry is `before`, or if it has none and `before` is `None`. Returns

@@ -45,7 +45,7 @@ use crate::clock::Clock;
 
 /// The stores and services of one deployment, as stages see them.
 pub trait Deployment {
-    /// The access table.
+    /// The access table, in which ingest and query find the rights of their callers.
     type Access: AccessEntries;
     /// The payload cache.
     type Cache: PayloadCache;

@@ -49,6 +49,15 @@ fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
     }
 }
 
+#[test]
+fn a_function_is_in_the_vpc_if_and_only_if_it_uses_the_cache() {
+    for (name, function) in functions(&template()) {
+        let properties = &function["Properties"];
+        let uses_cache = !properties["Environment"]["Variables"]["CACHE_HOST"].is_badvalue();
+        assert_eq!(!properties["VpcConfig"].is_badvalue(), uses_cache, "{name}");
+    }
+}
+
 /// The environment variable that configures glibc's memory allocator.
 const ALLOCATOR: &str = "GLIBC_TUNABLES";
 
