@@ -12,7 +12,7 @@ use custody_core::{
     record_id::RecordId,
 };
 use futures_util::{StreamExt as _, stream};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::{
     breaker::PauseReason,
@@ -54,15 +54,16 @@ impl<C: CredentialSource> ClusterCache<C> {
         let (key, settings) = (id.cache_key(), self.cluster.settings);
         let (slot, wanted) = (slot_of(key.as_bytes()), settings.level.replicas());
         let store = Store { key: &key, payload, settings };
+        let deadline = self.cluster.deadline();
         loop {
             let RoutedAnswer { answer: confirmed, node, owner } =
-                self.cluster.call(slot, || storing(id), &store).await?;
+                self.cluster.call_until(deadline, slot, || storing(id), &store).await?;
             if confirmed >= wanted {
                 node.breaker.close();
                 return Ok(());
             }
             node.breaker.open(PauseReason::TooFewReplicas, settings.breaker_pause);
-            if let Ok(false) = self.cluster.confirms_owner(slot, &owner).await {
+            if let Ok(Ok(false)) = timeout_at(deadline, self.cluster.confirms_owner(slot, &owner)).await {
                 continue;
             }
             let limit_ms = settings.replication_timeout.as_millis();
@@ -121,11 +122,7 @@ impl<C: CredentialSource + 'static> PayloadCache for ClusterCache<C> {
             let closed = format!("{}: the cache is closed to new payloads", storing(id));
             return Err(StageError::new(ErrorName::CacheUnavailable, closed));
         }
-        let limit = self.cluster.settings.call_limit;
-        timeout(limit, self.store(id, &payload)).await.unwrap_or_else(|_| {
-            let waited = format!("{}: it took longer than {} ms", storing(id), limit.as_millis());
-            Err(StageError::new(ErrorName::CacheUnavailable, waited))
-        })
+        self.store(id, &payload).await
     }
 
     async fn payload(&self, id: RecordId) -> Result<Option<Bytes>, StageError> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use custody_core::error::{ErrorName, StageError};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     breaker::{Admission, PauseReason},
@@ -58,8 +58,25 @@ impl<C: CredentialSource> Cluster<C> {
         operation: impl Fn() -> String,
         exchange: &T,
     ) -> Result<RoutedAnswer<T::Answer>, StageError> {
+        self.call_until(self.deadline(), slot, operation, exchange).await
+    }
+
+    /// Returns the time at which a call that begins now reaches its limit.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.settings.call_limit
+    }
+
+    /// Like [`call`](Self::call), until `deadline`. Several exchanges of one call share one deadline, so that the
+    /// error names the last failure, whichever exchange the deadline ended.
+    pub(crate) async fn call_until<T: Exchange>(
+        &self,
+        deadline: Instant,
+        slot: u16,
+        operation: impl Fn() -> String,
+        exchange: &T,
+    ) -> Result<RoutedAnswer<T::Answer>, StageError> {
         let progress = Mutex::default();
-        let routed = timeout(self.settings.call_limit, self.route(slot, exchange, &progress)).await;
+        let routed = timeout_at(deadline, self.route(slot, exchange, &progress)).await;
         let failure = match routed {
             Ok(Ok(answered)) => return Ok(answered),
             Ok(Err(failure)) => failure,
@@ -85,25 +102,20 @@ impl<C: CredentialSource> Cluster<C> {
         exchange: &T,
         is_absence: impl Fn(&T::Answer) -> bool,
     ) -> Result<RoutedAnswer<T::Answer>, StageError> {
-        let mut pause = FIRST_PAUSE;
-        let ask = async {
-            loop {
-                let answered = self.call(slot, &operation, exchange).await?;
-                if !is_absence(&answered.answer) {
-                    return Ok(answered);
-                }
-                match self.confirms_owner(slot, &answered.owner).await {
-                    Ok(true) => return Ok(answered),
-                    Ok(false) => sleep(pause).await,
-                    Err(failure) => return Err(stage_error(operation(), failure)),
-                }
-                pause = (pause * 2).min(LAST_PAUSE);
+        let (deadline, mut pause) = (self.deadline(), FIRST_PAUSE);
+        let unconfirmed = || not_ready("no second node confirms that the payload is absent".to_owned());
+        loop {
+            let answered = self.call_until(deadline, slot, &operation, exchange).await?;
+            if !is_absence(&answered.answer) {
+                return Ok(answered);
             }
-        };
-        timeout(self.settings.call_limit, ask).await.unwrap_or_else(|_| {
-            let why = "no second node confirms that the payload is absent".to_owned();
-            Err(stage_error(operation(), not_ready(why)))
-        })
+            match timeout_at(deadline, self.confirms_owner(slot, &answered.owner)).await {
+                Ok(Ok(true)) => return Ok(answered),
+                Ok(Ok(false)) if Instant::now() + pause < deadline => wait(&mut pause).await,
+                Ok(Err(failure)) => return Err(stage_error(operation(), failure)),
+                Ok(Ok(false)) | Err(_) => return Err(stage_error(operation(), unconfirmed())),
+            }
+        }
     }
 
     async fn route<T: Exchange>(
