@@ -82,11 +82,47 @@ impl Sender {
         self.answer(request).await
     }
 
+    /// Posts a body to a path of the API, relative to the URL that records are posted to.
+    pub async fn post_to(
+        &self,
+        link: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> anyhow::Result<Answer> {
+        self.request(reqwest::Method::POST, link, headers, body).await
+    }
+
+    /// Follows the link of an upload with this body, and with the headers that the link requires, or with others. The link has its
+    /// own right, so no API key is sent.
+    pub async fn upload<'a>(
+        &self,
+        url: &str,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)> + Send,
+        body: impl Into<reqwest::Body> + Send,
+    ) -> anyhow::Result<Answer> {
+        let mut request = self.http.put(url).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        self.answer(request).await
+    }
+
     /// Gets a path of the API, relative to the URL that records are posted to, as `links` of a receipt are. Does not follow a
     /// redirection.
     pub async fn get(&self, link: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+        self.request(reqwest::Method::GET, link, headers, "").await
+    }
+
+    /// Sends a request to a path of the API, relative to the URL that records are posted to.
+    pub async fn request(
+        &self,
+        method: reqwest::Method,
+        link: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> anyhow::Result<Answer> {
         let url = reqwest::Url::parse(&self.url)?.join(link).context("join a link to the API's URL")?;
-        let mut request = self.http.get(url);
+        let mut request = self.http.request(method, url).body(body);
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-api-key")) {
             request = request.header("x-api-key", &self.api_key);
         }

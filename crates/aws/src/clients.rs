@@ -7,6 +7,7 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 
 /// Creates the clients of all services. A client is created at each call; all clients share connections.
 #[derive(Clone, Debug)]
@@ -44,6 +45,17 @@ impl Aws {
             RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(50));
         let config = self.config.to_builder().timeout_config(timeouts.build()).retry_config(retries).build();
         Self { config }
+    }
+
+    /// Creates clients for calls that may take as long as `limit`, such as a copy of a large object. Meanwhile the service may send
+    /// no byte, or a blank now and then.
+    #[must_use]
+    pub fn with_long_calls(&self, limit: Duration) -> Self {
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(Duration::from_secs(2)).operation_timeout(limit).build();
+        let config = self.config.to_builder().timeout_config(timeouts);
+        let protection = StalledStreamProtectionConfig::disabled();
+        Self { config: config.stalled_stream_protection(protection).build() }
     }
 
     /// Returns the configuration that all clients share, for services that only tools use.

@@ -15,8 +15,11 @@ mod record_index;
 mod s3;
 mod sns;
 mod sqs;
+mod staging_area;
 mod step_functions;
 mod upload;
+mod upload_table;
+mod values;
 
 pub use self::{
     access_entries::DynamoAccessEntries,
@@ -33,5 +36,7 @@ pub use self::{
     s3::{S3Archive, S3FailedStore},
     sns::TopicNotifier,
     sqs::SqsDeadLetters,
+    staging_area::S3StagingArea,
     step_functions::{StateMachine, WorkflowType},
+    upload_table::DynamoUploads,
 };

@@ -28,10 +28,10 @@ use custody_core::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use self::item::{number, text};
 use crate::{
     classify::stage_error,
     conditional_write::{ConditionalWrite, outcome_of},
+    values::{number, text, time, time_of},
 };
 
 /// The name of the index in which reconcile finds the open records that are due.
@@ -78,7 +78,7 @@ impl DynamoOpenRecords {
         match outcome_of(put, operation)? {
             ConditionalWrite::Written => Ok(Acceptance::Accepted),
             ConditionalWrite::ConditionFalse(existing) => {
-                item::expect_same_record(&existing, record).map(|()| Acceptance::Accepted)
+                item::expect_same_record(&existing, record).map(|()| Acceptance::AlreadyAccepted)
             }
         }
     }
@@ -169,11 +169,11 @@ impl OpenRecords for DynamoOpenRecords {
             .update(seen.attempt())
             .expression_attribute_names("#state", STATE)
             .expression_attribute_values(":state", text(seen.kind().as_str()))
-            .expression_attribute_values(":seen", item::time(seen.look_at))
-            .expression_attribute_values(":next", item::time(turn.look_at))
+            .expression_attribute_values(":seen", time(seen.look_at))
+            .expression_attribute_values(":next", time(turn.look_at))
             .expression_attribute_values(":one", number(1));
         if let Some(now) = turn.start {
-            update = update.expression_attribute_values(":now", item::time(now));
+            update = update.expression_attribute_values(":now", time(now));
         }
         let update = update
             .update_expression(assignments + &forget)
@@ -196,14 +196,14 @@ impl OpenRecords for DynamoOpenRecords {
                 "SET {MISSING_SINCE} = if_not_exists({MISSING_SINCE}, :now), {LOOK_AT} = :next"
             ))
             .condition_expression(format!("{ATTEMPT} = :attempt"))
-            .expression_attribute_values(":now", item::time(now))
-            .expression_attribute_values(":next", item::time(look_at))
+            .expression_attribute_values(":now", time(now))
+            .expression_attribute_values(":next", time(look_at))
             .return_values(ReturnValue::UpdatedNew)
             .send()
             .await;
         match update {
             Ok(updated) => {
-                let since = updated.attributes.as_ref().and_then(|new| item::time_of(new, MISSING_SINCE));
+                let since = updated.attributes.as_ref().and_then(|new| time_of(new, MISSING_SINCE));
                 Ok(Some(since.unwrap_or(now)))
             }
             Err(error) => outcome_of::<(), _>(Err(error), operation).map(|_| None),
@@ -248,7 +248,7 @@ impl OpenRecords for DynamoOpenRecords {
             .expression_attribute_names("#state", STATE)
             .expression_attribute_values(":state", text(OpenKind::Failed.as_str()))
             .expression_attribute_values(":steps", item::steps(pending_steps))
-            .expression_attribute_values(":next", item::time(look_at))
+            .expression_attribute_values(":next", time(look_at))
             .send()
             .await;
         outcome_of(update, || format!("store the pending steps of attempt {attempt}")).map(drop)

@@ -35,8 +35,27 @@ impl S3Archive {
         Self { client, bucket }
     }
 
+    pub(crate) fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
     fn reference(&self, key: &str) -> S3Reference {
         S3Reference { bucket: self.bucket.clone(), key: key.to_owned() }
+    }
+
+    /// Returns the object under `key`, which must have this digest; `None` if there is no object.
+    pub(crate) async fn expect(
+        &self,
+        key: &str,
+        sha256: Sha256,
+    ) -> Result<Option<ArchivedObject>, StageError> {
+        match self.find(key).await? {
+            Some(object) if object.sha256 != sha256 => Err(StageError::new(
+                ErrorName::ArchiveConflict,
+                format!("store object {key}: it exists with SHA-256 {}, not {sha256}", object.sha256),
+            )),
+            found => Ok(found),
+        }
     }
 
     /// Reads the content of an object and returns its digest.
@@ -59,7 +78,7 @@ impl S3Archive {
 }
 
 /// The name of the S3 metadata of an archived object with the time when it was stored.
-const ARCHIVED_AT: &str = "archived-at";
+pub(crate) const ARCHIVED_AT: &str = "archived-at";
 
 /// The result of a conditional write.
 pub(crate) enum Put {
@@ -148,20 +167,12 @@ impl PayloadArchive for S3Archive {
         }
         // An earlier call whose reply was lost, or a concurrent call, has stored an object. If its bytes are equal,
         // this call succeeds.
-        match self.find(key).await? {
-            Some(object) if object.sha256 == descriptor.sha256 => Ok(object),
-            Some(object) => Err(StageError::new(
-                ErrorName::ArchiveConflict,
-                format!(
-                    "store object {key}: it exists with SHA-256 {}, not {}",
-                    object.sha256, descriptor.sha256
-                ),
-            )),
-            None => Err(StageError::new(
+        self.expect(key, descriptor.sha256).await?.ok_or_else(|| {
+            StageError::new(
                 ErrorName::ArchiveUnavailable,
                 format!("store object {key}: it existed at the write and was absent at the read"),
-            )),
-        }
+            )
+        })
     }
 
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {

@@ -96,7 +96,7 @@ impl Line {
         Self {
             message_id: record.id(),
             attempt: record.attempt().number(),
-            age_seconds: now.since(record.id().received_at()).as_secs(),
+            age_seconds: now.since(record.message.accepted_at()).as_secs(),
             starts: record.starts,
             looks: record.looks,
             look_at: record.look_at,

@@ -63,6 +63,11 @@ impl IdempotencyKey {
         Self::of(&[principal, "event", source, id])
     }
 
+    /// Creates the key of an upload without another key. It makes completing the upload twice the acceptance of one record.
+    pub fn of_upload(principal: &str, id: RecordId) -> Self {
+        Self::of(&[principal, "upload", &id.to_string()])
+    }
+
     fn of(parts: &[&str]) -> Self {
         // The lengths distinguish two lists of parts whose concatenations are equal.
         let text: Vec<_> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
@@ -135,14 +140,19 @@ pub struct ClaimRequest {
 /// Returns the digest of the parts that two equal requests have in common: payload, content type, and metadata without
 /// its tracing extensions.
 pub fn fingerprint(payload: &PayloadDescriptor, metadata: &MessageMetadata) -> Sha256 {
+    let parts = [payload.sha256.to_string(), payload.content_type.clone(), canonical_text(metadata)];
+    let text: Vec<_> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+    Sha256::of(text.concat().as_bytes())
+}
+
+/// Returns the text that the metadata of equal requests have in common: sorted, and without tracing extensions.
+pub(crate) fn canonical_text(metadata: &MessageMetadata) -> String {
     let mut fields = serde_json::to_value(metadata).expect("metadata always serializes");
     if let Value::Object(fields) = &mut fields {
         fields.retain(|name, _| !TRACING.contains(&name.as_str()));
     }
     fields.sort_all_objects();
-    let parts = [payload.sha256.to_string(), payload.content_type.clone(), fields.to_string()];
-    let text: Vec<_> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
-    Sha256::of(text.concat().as_bytes())
+    fields.to_string()
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub mod stages;
 pub mod stored_names;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod upload;
 
 /// The version of every wire format in this crate.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -22,9 +22,12 @@ pub struct InternalMessage {
     /// The id of the record.
     #[serde(rename = "messageID")]
     pub message_id: RecordId,
-    /// When ingest received the record.
+    /// When Custody received the record's metadata. For an upload: when it was begun.
     #[serde(rename = "receivedAt")]
     pub received_at: Timestamp,
+    /// When the record was accepted, if that was later than its metadata was received: when its upload was completed.
+    #[serde(rename = "acceptedAt", default, skip_serializing_if = "Option::is_none")]
+    pub accepted_later_at: Option<Timestamp>,
     /// The producer's metadata.
     #[serde(rename = "messageMetaData")]
     pub metadata: MessageMetadata,
@@ -65,6 +68,7 @@ impl InternalMessage {
             schema_version: SCHEMA_VERSION,
             message_id,
             received_at: message_id.received_at(),
+            accepted_later_at: None,
             metadata,
             payload,
             security_context,
@@ -78,9 +82,14 @@ impl InternalMessage {
         Attempt::new(self.message_id, self.redrive.as_ref().map_or(FIRST_ATTEMPT, |redrive| redrive.attempt))
     }
 
+    /// Returns when the record was accepted.
+    pub fn accepted_at(&self) -> Timestamp {
+        self.accepted_later_at.unwrap_or(self.received_at)
+    }
+
     /// Returns when this attempt began: at the acceptance, or at the redrive.
     pub fn begun_at(&self) -> Timestamp {
-        self.redrive.as_ref().map_or(self.received_at, |redrive| redrive.redriven_at)
+        self.redrive.as_ref().map_or_else(|| self.accepted_at(), |redrive| redrive.redriven_at)
     }
 
     /// Returns the message of the next attempt, which begins at `now` because this one ended with `failure`. The
@@ -134,7 +143,7 @@ pub enum PayloadEncoding {
     Utf8,
     /// A JSON value; the payload is its JSON text as sent.
     Json,
-    /// The request body itself.
+    /// The request body itself, or an object in S3.
     Binary,
 }
 

@@ -140,6 +140,15 @@ pub struct IndexEntry {
     /// When reconcile looks at the record next.
     pub look_at: Timestamp,
     pub id: RecordId,
+    /// When the record was accepted, if that was later than its metadata was received.
+    pub accepted_later_at: Option<Timestamp>,
+}
+
+impl IndexEntry {
+    /// Returns when the record was accepted.
+    pub fn accepted_at(&self) -> Timestamp {
+        self.accepted_later_at.unwrap_or_else(|| self.id.received_at())
+    }
 }
 
 /// A list of index entries, up to a limit.

@@ -31,6 +31,18 @@ pub enum ProblemKind {
     InvalidQuery,
     /// There is no such record, or the caller may not read it.
     UnknownRecord,
+    /// There is no such upload, or the caller has not begun it, or it has expired.
+    UnknownUpload,
+    /// The payload of the upload has not arrived.
+    UploadIncomplete,
+    /// The deployment does not take objects of this bucket by reference.
+    ReferenceNotAllowed,
+    /// There is no object at the address that was sent by reference.
+    ReferenceNotFound,
+    /// Custody may not read the object that was sent by reference.
+    ReferenceUnreadable,
+    /// The object has changed since it was sent by reference.
+    ReferenceChanged,
     /// The payload is not in the archive yet.
     PayloadNotArchived,
     /// The payload is in no store.
@@ -59,10 +71,18 @@ impl ProblemKind {
             | Self::MissingPayload
             | Self::InvalidPayloadEncoding
             | Self::InvalidQuery => 400,
-            Self::InvalidMetadata | Self::DigestMismatch | Self::DurabilityNotOffered => 422,
+            Self::InvalidMetadata
+            | Self::DigestMismatch
+            | Self::DurabilityNotOffered
+            | Self::ReferenceNotAllowed
+            | Self::ReferenceNotFound
+            | Self::ReferenceUnreadable => 422,
             Self::Forbidden => 403,
-            Self::UnknownRecord => 404,
-            Self::IdempotencyConflict | Self::PayloadNotArchived => 409,
+            Self::UnknownRecord | Self::UnknownUpload => 404,
+            Self::IdempotencyConflict
+            | Self::PayloadNotArchived
+            | Self::UploadIncomplete
+            | Self::ReferenceChanged => 409,
             Self::PayloadLost => 410,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
@@ -87,6 +107,12 @@ impl ProblemKind {
             Self::Forbidden => "The caller may not do this",
             Self::InvalidQuery => "The question is not acceptable",
             Self::UnknownRecord => "There is no such record",
+            Self::UnknownUpload => "There is no such upload",
+            Self::UploadIncomplete => "The payload has not arrived",
+            Self::ReferenceNotAllowed => "The object must not be sent by reference",
+            Self::ReferenceNotFound => "The referenced object does not exist",
+            Self::ReferenceUnreadable => "The referenced object cannot be read",
+            Self::ReferenceChanged => "The referenced object has changed",
             Self::PayloadNotArchived => "The payload is not archived yet",
             Self::PayloadLost => "The payload is lost",
             Self::LookupUnavailable => "Records cannot be looked up now",
@@ -111,6 +137,12 @@ impl ProblemKind {
             Self::Forbidden => "Forbidden",
             Self::InvalidQuery => "InvalidQuery",
             Self::UnknownRecord => "UnknownRecord",
+            Self::UnknownUpload => "UnknownUpload",
+            Self::UploadIncomplete => "UploadIncomplete",
+            Self::ReferenceNotAllowed => "ReferenceNotAllowed",
+            Self::ReferenceNotFound => "ReferenceNotFound",
+            Self::ReferenceUnreadable => "ReferenceUnreadable",
+            Self::ReferenceChanged => "ReferenceChanged",
             Self::PayloadNotArchived => "PayloadNotArchived",
             Self::PayloadLost => "PayloadLost",
             Self::LookupUnavailable => "LookupUnavailable",

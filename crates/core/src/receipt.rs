@@ -84,6 +84,13 @@ impl Receipt {
         }
     }
 
+    /// Returns the same receipt as the answer to a request whose path is `depth` parts longer: the links are relative to it.
+    #[must_use]
+    pub(crate) fn below(&self, depth: usize) -> Self {
+        let itself = format!("{}{}", "../".repeat(depth), self.links.itself);
+        Self { links: Links { itself }, ..self.clone() }
+    }
+
     /// Returns the receipt of a record that an earlier request stored.
     pub(crate) fn of_claim(claim: Claim) -> Self {
         let id = claim.message_id;

@@ -13,15 +13,21 @@
 //! | | `rejected/YYYY/MM/DD/HH/MM/<request id>.json` | rejected request; expires |
 //! | | `requests/YYYY/MM/DD/HH/MM/<request id>.json` | request that no store could take |
 //! | | `discarded/YYYY/MM/DD/<name>-<unix ms>.json` | evidence of a discard |
+//! | staging bucket | `uploads/<messageID>` | payload of an upload; expires |
 //! | marker bucket | `pending/<2 hexadecimal digits>/<attempt>` | acceptance marker |
 //! | workflow | `<messageID>-<attempt>-<start>` | execution |
 //! | access table | `<kind>:<id>` | credential |
+//! | upload table | `<messageID>` | upload |
+//! | | `key:<idempotency key>` | upload of an idempotency key |
 //! | open-record table | `<kind>#<partition>` | partition of the index |
 //! | record table | `<sourceSystemID>#<partition>` | partition of the index `BySourceSystem` |
 
 pub mod attributes;
 
-use crate::{attempt::Attempt, clock::Timestamp, digest::Sha256, open_record::OpenKind, record_id::RecordId};
+use crate::{
+    attempt::Attempt, clock::Timestamp, digest::Sha256, idempotency::IdempotencyKey, open_record::OpenKind,
+    record_id::RecordId,
+};
 
 /// The key prefix of requests that their producers must change. These objects expire: the template's lifecycle rule
 /// names this prefix.
@@ -53,9 +59,21 @@ impl RecordId {
         format!("records/{}", self.archive_key())
     }
 
+    /// Returns the key of an upload's payload in the staging bucket.
+    pub fn staged_key(self) -> String {
+        format!("uploads/{self}")
+    }
+
     /// Returns the key of bytes with digest `found` that were stored as this record's payload, in the failed bucket.
     pub fn corrupted_key(self, found: Sha256) -> String {
         format!("corrupted/{}/{found}", self.archive_key())
+    }
+}
+
+impl IdempotencyKey {
+    /// Returns the key of the item in the upload table that names the upload of this idempotency key.
+    pub fn upload_name(&self) -> String {
+        format!("key:{self}")
     }
 }
 
@@ -121,6 +139,7 @@ mod tests {
         assert_eq!(id.cache_key(), format!("rec:{ID}"));
         assert_eq!(id.archive_key(), format!("{minute}/{ID}"));
         assert_eq!(id.preserved_key(), format!("records/{minute}/{ID}"));
+        assert_eq!(id.staged_key(), format!("uploads/{ID}"));
         let found = Sha256::of(b"");
         assert_eq!(id.corrupted_key(found), format!("corrupted/{minute}/{ID}/{found}"));
         assert_eq!(Attempt::new(id, 12).execution_name(3), format!("{ID}-12-3"));

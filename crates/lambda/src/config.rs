@@ -5,13 +5,18 @@
 
 mod cache;
 mod query;
+mod upload;
 
 use std::time::Duration;
 
 use custody_aws::WorkflowType;
 use custody_core::redrive_policy::{PATIENCE, RedrivePolicy};
 
-pub use self::{cache::CacheConfig, query::QueryConfig};
+pub use self::{
+    cache::CacheConfig,
+    query::QueryConfig,
+    upload::{TransferConfig, UploadConfig},
+};
 
 /// Reads configuration keys and collects all problems with them.
 pub struct Reader<'a> {
@@ -106,6 +111,8 @@ impl WorkflowConfig {
 /// The configuration of ingest.
 #[derive(Debug)]
 pub struct IngestConfig {
+    /// The origin whose pages may read answers in a browser; `*` for every origin.
+    pub allowed_origin: String,
     /// The name of the access table (DynamoDB).
     pub access_table: String,
     /// The cache.
@@ -124,6 +131,8 @@ pub struct IngestConfig {
     pub dlq_url: String,
     /// The URL of the queue of rejected requests.
     pub rejected_queue_url: String,
+    /// The upload table, the staging bucket and the allowed sources, for payloads that are sent by reference.
+    pub transfers: TransferConfig,
     /// The time from a record's acceptance to reconcile's first look at it.
     pub first_look: Duration,
 }
@@ -132,6 +141,7 @@ impl IngestConfig {
     /// Reads the configuration from its keys.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         Self {
+            allowed_origin: reader.text("ALLOWED_ORIGIN"),
             access_table: reader.text("ACCESS_TABLE"),
             cache: CacheConfig::read(reader),
             archive_bucket: reader.text("ARCHIVE_BUCKET"),
@@ -141,6 +151,7 @@ impl IngestConfig {
             workflow: WorkflowConfig::read(reader),
             dlq_url: reader.text("DLQ_URL"),
             rejected_queue_url: reader.text("REJECTED_QUEUE_URL"),
+            transfers: TransferConfig::read(reader),
             first_look: seconds(reader, "FIRST_LOOK_SECONDS"),
         }
     }

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use custody_aws::{
-    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, FailureFunction, RecordIndex, S3AcceptanceMarkers,
-    S3Archive, S3FailedStore, S3PayloadLinks, SqsDeadLetters, StateMachine, TopicNotifier,
+    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, DynamoUploads, FailureFunction, RecordIndex,
+    S3AcceptanceMarkers, S3Archive, S3FailedStore, S3PayloadLinks, S3StagingArea, SqsDeadLetters,
+    StateMachine, TopicNotifier,
 };
 use custody_core::{clock::SystemClock, ports::Deployment};
 
@@ -36,6 +37,8 @@ impl Deployment for OnAws {
     type RecordTable = Limited<DynamoTable>;
     type RecordQueries = Limited<RecordIndex>;
     type PayloadLinks = S3PayloadLinks;
+    type Uploads = Limited<DynamoUploads>;
+    type Staging = Limited<S3StagingArea>;
     type Workflow = Limited<StateMachine>;
     type FailureHandler = Limited<FailureFunction>;
     type DeadLetters = Limited<SqsDeadLetters>;

@@ -23,6 +23,9 @@ pub const TABLE_TRY: Duration = Duration::from_millis(700);
 pub const MARKER: Duration = Duration::from_secs(4);
 /// The time limit of one try of writing the marker.
 pub const MARKER_TRY: Duration = Duration::from_millis(1800);
+/// The time limit of each call of the staging area, the copies among them. A copy that takes longer is made by the upload function,
+/// when the producer completes the upload.
+pub const STAGING: Duration = Duration::from_millis(2500);
 /// The time limit of each call after the response: the start of the workflow, and the storing of a rejected
 /// request.
 pub const FOLLOW_UP: Duration = Duration::from_secs(3);
@@ -35,6 +38,11 @@ const LONGEST_WAY_SECONDS: u64 = ACCESS.as_secs()
     + MARKER.as_secs()
     + FOLLOW_UP.as_secs();
 const _: () = assert!(LONGEST_WAY_SECONDS < TIMEOUT_SECONDS);
+/// The longest path of a payload by reference: the object is inspected, the upload begins, the claim is read, the staged payload is
+/// looked up, copied and archived, and the record is accepted.
+const REFERENCE_WAY_MS: u128 =
+    ACCESS.as_millis() + 4 * STAGING.as_millis() + 3 * TABLE.as_millis() + FOLLOW_UP.as_millis();
+const _: () = assert!(REFERENCE_WAY_MS < TIMEOUT_SECONDS as u128 * 1000);
 const _: () = assert!(ACCESS_TRY.as_millis() * 2 < ACCESS.as_millis());
 const _: () = assert!(TABLE_TRY.as_millis() * 4 < TABLE.as_millis());
 const _: () = assert!(MARKER_TRY.as_millis() * 2 < MARKER.as_millis());

@@ -2,18 +2,26 @@
 // The nested futures of SDK calls exceed the compiler's default recursion limit.
 #![recursion_limit = "256"]
 
+use std::time::Duration;
+
 use custody_aws::{
-    Aws, DynamoAccessEntries, DynamoOpenRecords, S3AcceptanceMarkers, S3Archive, S3FailedStore,
-    SqsDeadLetters, StateMachine,
+    Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoUploads, S3AcceptanceMarkers, S3Archive,
+    S3FailedStore, S3StagingArea, SqsDeadLetters, StateMachine,
 };
 use custody_core::{
     access::AccessControl,
     breaker::Breaker,
     clock::SystemClock,
-    stages::ingest::{Ingest, TABLE_BREAKER_PAUSE},
+    stages::{
+        ingest::{Ingest, TABLE_BREAKER_PAUSE},
+        upload::Transfers,
+    },
 };
 use custody_lambda::{
-    config::IngestConfig, deployment::OnAws, ingest_time_limits as limit, runtime, time_limit::limited,
+    config::{IngestConfig, TransferConfig},
+    deployment::OnAws,
+    ingest_time_limits as limit, runtime,
+    time_limit::{Limited, limited},
 };
 
 fn main() -> Result<(), runtime::Error> {
@@ -33,6 +41,12 @@ async fn function() -> Result<(), runtime::Error> {
     );
     let markers = aws.with_short_retries(limit::MARKER_TRY).s3();
     let queue = |url| limited(SqsDeadLetters::new(aws.sqs(), url), limit::FOLLOW_UP);
+    let workflow = limited(
+        StateMachine::new(aws.step_functions(), workflow.state_machine_arn, workflow.workflow_type),
+        limit::FOLLOW_UP,
+    );
+    let transfers =
+        transfers(&aws, config.transfers, &config.archive_bucket, &open, &workflow, config.first_look);
     let stage = Ingest::<OnAws> {
         access: AccessControl::new(limited(access, limit::ACCESS)),
         cache: limited(config.cache.client(aws.secrets_manager()), limit::CACHE),
@@ -40,21 +54,47 @@ async fn function() -> Result<(), runtime::Error> {
         open_records: limited(open.clone(), limit::TABLE),
         claims: limited(open, limit::TABLE),
         markers: limited(S3AcceptanceMarkers::new(markers, config.marker_bucket), limit::MARKER),
-        workflow: limited(
-            StateMachine::new(aws.step_functions(), workflow.state_machine_arn, workflow.workflow_type),
-            limit::FOLLOW_UP,
-        ),
+        workflow,
         failed_store: limited(S3FailedStore::new(aws.s3(), config.failed_bucket), limit::ARCHIVE),
         dead_letters: queue(config.dlq_url),
         rejected_requests: queue(config.rejected_queue_url),
+        transfers,
         clock: SystemClock,
         table_breaker: Breaker::new(TABLE_BREAKER_PAUSE),
         first_look: config.first_look,
     };
     // Every result, also an error, is an HTTP answer for the producer, so this function itself never fails.
-    runtime::serve_with_follow_up(stage, async |stage, event| {
-        let answer = stage.run(event).await;
-        (answer.response, async move { stage.follow_up(answer.follow_up).await })
+    let origin = config.allowed_origin;
+    runtime::serve_with_follow_up(stage, move |stage, event| {
+        let origin = origin.clone();
+        async move {
+            let answer = stage.run(event).await;
+            let response = answer.response.allow_origin(&origin);
+            (response, async move { stage.follow_up(answer.follow_up).await })
+        }
     })
     .await
+}
+
+/// Creates the uploads of payloads that are sent by reference.
+fn transfers(
+    aws: &Aws,
+    config: TransferConfig,
+    archive_bucket: &str,
+    open: &DynamoOpenRecords,
+    workflow: &Limited<StateMachine>,
+    first_look: Duration,
+) -> Transfers<OnAws> {
+    let (tables, copier) = (aws.with_short_retries(limit::TABLE_TRY), aws.with_long_calls(limit::STAGING));
+    let staging = S3StagingArea::new(aws.s3(), copier.s3(), config.staging_bucket, archive_bucket.to_owned());
+    Transfers {
+        uploads: limited(DynamoUploads::new(tables.dynamodb(), config.upload_table), limit::TABLE),
+        staging: limited(staging, limit::STAGING),
+        open_records: limited(open.clone(), limit::TABLE),
+        claims: limited(open.clone(), limit::TABLE),
+        workflow: workflow.clone(),
+        allowed_sources: config.allowed_sources,
+        clock: SystemClock,
+        first_look,
+    }
 }

@@ -33,5 +33,10 @@ async fn function() -> Result<(), runtime::Error> {
         clock: SystemClock,
     };
     // Every result, also an error, is an HTTP answer, so this function itself never fails.
-    runtime::serve_with_follow_up(stage, async |stage, event| (stage.run(&event).await, async {})).await
+    let origin = config.allowed_origin;
+    runtime::serve_with_follow_up(stage, move |stage, event| {
+        let origin = origin.clone();
+        async move { (stage.run(&event).await.allow_origin(&origin), async {}) }
+    })
+    .await
 }

@@ -326,6 +326,32 @@ impl Drop for Principal {
     }
 }
 
+/// The bucket whose objects producers may send by reference on the local stack. The template creates no such bucket.
+pub const REFERENCE_BUCKET: &str = "custody-reference-sources";
+
+impl Stack {
+    /// Sets the content of an object that may be sent by reference, or deletes it.
+    pub async fn set_reference_source(&self, key: &str, content: Option<Vec<u8>>) {
+        let s3 = self.deployment.aws.s3();
+        drop(s3.create_bucket().bucket(REFERENCE_BUCKET).send().await);
+        match content {
+            Some(content) => {
+                let put = s3
+                    .put_object()
+                    .bucket(REFERENCE_BUCKET)
+                    .key(key)
+                    .content_type("image/png")
+                    .body(content.into());
+                put.send().await.map(drop).expect("the object is stored");
+            }
+            None => {
+                let delete = s3.delete_object().bucket(REFERENCE_BUCKET).key(key).send().await;
+                delete.map(drop).expect("the object is deleted");
+            }
+        }
+    }
+}
+
 /// Runs a command of the operator's tool that creates an API key. Returns the key.
 pub fn created_api_key(arguments: &[&str]) -> String {
     let (status, printed) = run_custody(arguments);

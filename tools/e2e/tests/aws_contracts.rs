@@ -3,14 +3,15 @@
 
 use bytes::Bytes;
 use custody_aws::{
-    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, RecordIndex, S3AcceptanceMarkers, S3Archive,
-    S3FailedStore, StateMachine, WorkflowType,
+    DynamoAccessEntries, DynamoOpenRecords, DynamoTable, DynamoUploads, RecordIndex, S3AcceptanceMarkers,
+    S3Archive, S3FailedStore, S3StagingArea, StateMachine, WorkflowType,
 };
 use custody_core::{
-    ports::FailedStore as _,
+    ports::{FailedStore as _, UploadLink},
     testing::{contract, samples},
+    upload::Upload,
 };
-use custody_e2e::Stack;
+use custody_e2e::{REFERENCE_BUCKET, Stack};
 use custody_test_client::verify;
 
 #[tokio::test]
@@ -78,4 +79,29 @@ async fn the_access_entries_keep_the_contract() {
     let table = stack.deployment.output("AccessTableName").unwrap();
     contract::access_entries(&DynamoAccessEntries::new(stack.deployment.aws.dynamodb(), table.to_owned()))
         .await;
+}
+
+#[tokio::test]
+async fn the_uploads_keep_the_contract() {
+    let stack = Stack::under_test().await;
+    let table = stack.deployment.output("UploadTableName").unwrap();
+    contract::uploads(&DynamoUploads::new(stack.deployment.aws.dynamodb(), table.to_owned())).await;
+}
+
+#[tokio::test]
+async fn the_staging_area_keeps_the_contract() {
+    let stack = Stack::under_test().await;
+    let bucket = |name| stack.deployment.output(name).unwrap().to_owned();
+    let s3 = stack.deployment.aws.s3();
+    let staging = S3StagingArea::new(s3.clone(), s3, bucket("StagingBucket"), bucket("ArchiveBucket"));
+    let sender = &stack.sender;
+    let upload = |link: UploadLink, _: Upload, payload: Bytes| async move {
+        let headers = link.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        sender.upload(&link.url, headers, payload).await.unwrap().status == 200
+    };
+    let key = samples::record_id().to_string();
+    let source = format!("s3://{REFERENCE_BUCKET}/{key}");
+    let set_source =
+        |content: Option<Bytes>| stack.set_reference_source(&key, content.map(|bytes| bytes.to_vec()));
+    contract::staging_area(&staging, upload, &source, set_source).await;
 }

@@ -11,7 +11,7 @@ from asyncio import constants
 
 from hypercorn.config import Config
 from ministack import app
-from ministack.services import apigateway_v1, dynamodb, elasticache, sns, stepfunctions
+from ministack.services import apigateway_v1, dynamodb, elasticache, s3, sns, stepfunctions
 from ministack.services.cloudformation import provisioners
 
 
@@ -127,6 +127,21 @@ def say_that_no_cache_has_a_transaction_log():
     provisioners._ec_rg_attrs = lambda group: {**attributes(group), "EffectiveDurability": "disabled"}
 
 
+def copy_objects_as_s3_does():
+    """The emulator's CopyObject ignores If-None-Match, and computes a digest only for a header of other requests.
+    On AWS, a conditional copy refuses a key that has an object, and x-amz-checksum-algorithm names the digest."""
+    copy = s3._copy_object
+
+    def conditional_copy(bucket, key, headers):
+        existing = (s3._ensure_bucket(bucket) or {}).get("objects", {}).get(key)
+        algorithm = headers.get("x-amz-checksum-algorithm")
+        if algorithm:
+            headers = {**headers, "x-amz-sdk-checksum-algorithm": algorithm}
+        return s3._check_put_preconditions(headers, existing) or copy(bucket, key, headers)
+
+    s3._copy_object = conditional_copy
+
+
 def let_services_be_away():
     """A service that is named in the stack's file `away` answers 503 to all clients and to workflows, as in an
     outage. With `hanging-` before its name, it answers after half a minute. Denied permissions are a
@@ -184,5 +199,6 @@ if __name__ == "__main__":
     tell_functions_which_api_key_was_used()
     make_every_replication_group_a_cluster()
     say_that_no_cache_has_a_transaction_log()
+    copy_objects_as_s3_does()
     let_services_be_away()
     app.main()

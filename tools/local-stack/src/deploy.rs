@@ -17,6 +17,9 @@ use crate::{Running, Workflows, progress, tools::Python, workspace};
 /// The files and folders of the workspace that a deployment is made from, apart from the functions.
 const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 
+/// The bucket whose objects producers may send by reference. The stack does not create it.
+pub(crate) const REFERENCE_BUCKET: &str = "custody-reference-sources";
+
 /// Returns a hash that changes when anything that is deployed changes.
 pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<String> {
     let mut files: Vec<PathBuf> = functions.iter().map(|(_, path)| path.clone()).collect();
@@ -58,6 +61,7 @@ pub(crate) fn deploy(
         .arg(format!("Architecture={architecture}"))
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
+        .arg(format!("ReferenceSources=arn:aws:s3:::{REFERENCE_BUCKET}/*"))
         .arg(format!("StateMachineType={}", workflows.parameter()))
         // Shorter times than on AWS. A person who tests a stuck record does not have to wait two minutes. Retries wait
         // a tenth of their time on the local stack, so an execution has ended long before five minutes.

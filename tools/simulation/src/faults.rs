@@ -57,6 +57,8 @@ pub(crate) enum Service {
     ClaimTable,
     RecordTable,
     AccessTable,
+    UploadTable,
+    StagingArea,
     Queue,
     Topic,
     StepFunctions,
@@ -77,6 +79,8 @@ impl Service {
             PortName::IdempotencyClaims => Self::ClaimTable,
             PortName::RecordTable => Self::RecordTable,
             PortName::AccessEntries => Self::AccessTable,
+            PortName::Uploads => Self::UploadTable,
+            PortName::StagingArea => Self::StagingArea,
             PortName::DeadLetters => Self::Queue,
             PortName::Notifier => Self::Topic,
             PortName::Workflow => Self::StepFunctions,
@@ -88,12 +92,14 @@ impl Service {
     pub(crate) fn unavailable(self) -> ErrorName {
         match self {
             Self::Cache => ErrorName::CacheUnavailable,
-            Self::Archive => ErrorName::ArchiveUnavailable,
+            Self::Archive | Self::StagingArea => ErrorName::ArchiveUnavailable,
             Self::FailedBucket => ErrorName::FailedStoreUnavailable,
             Self::Markers => ErrorName::MarkersUnavailable,
-            Self::OpenTable | Self::ClaimTable | Self::RecordTable | Self::AccessTable => {
-                ErrorName::TableUnavailable
-            }
+            Self::OpenTable
+            | Self::ClaimTable
+            | Self::RecordTable
+            | Self::AccessTable
+            | Self::UploadTable => ErrorName::TableUnavailable,
             Self::Queue => ErrorName::QueueUnavailable,
             Self::Topic => ErrorName::TopicUnavailable,
             Self::StepFunctions => ErrorName::WorkflowUnavailable,

@@ -11,7 +11,7 @@ use custody_core::{
     ports::{ArchivedObject, Deployment, PayloadArchive, intercepted::Intercepted},
     testing::doubles::{
         MemoryAccessEntries, MemoryArchive, MemoryFailedStore, MemoryMarkers, MemoryOpenRecords,
-        MemoryPayloadCache, MemoryPayloadLinks, MemoryTable,
+        MemoryPayloadCache, MemoryPayloadLinks, MemoryStagingArea, MemoryTable, MemoryUploads,
     },
 };
 use futures_util::TryStreamExt as _;
@@ -40,6 +40,8 @@ impl Deployment for Simulated {
     type RecordTable = Port<MemoryTable>;
     type RecordQueries = Port<MemoryTable>;
     type PayloadLinks = MemoryPayloadLinks;
+    type Uploads = Port<MemoryUploads>;
+    type Staging = Port<MemoryStagingArea>;
     type Workflow = Port<SimulatedWorkflow>;
     type FailureHandler = Port<SimulatedFailureFunction>;
     type DeadLetters = Port<SimulatedQueue>;
@@ -90,6 +92,14 @@ impl Ports {
 
     pub(crate) fn record_table(&self) -> Port<MemoryTable> {
         self.port(self.world().stores.record_table.clone())
+    }
+
+    pub(crate) fn uploads(&self) -> Port<MemoryUploads> {
+        self.port(self.world().stores.uploads.clone())
+    }
+
+    pub(crate) fn staging(&self) -> Port<MemoryStagingArea> {
+        self.port(self.world().stores.staging.clone())
     }
 
     pub(crate) fn workflow(&self) -> Port<SimulatedWorkflow> {

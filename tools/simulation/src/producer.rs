@@ -15,6 +15,9 @@ use crate::{
 /// Posts a request until an answer does not ask for another try, or until the producer gives up. Returns whether the
 /// request was accepted.
 pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashes: u64) -> bool {
+    if let Some(uri) = &request.reference {
+        world.stores.staging.set_source(uri, Some(&request.content));
+    }
     for _ in 0..tries {
         let answer = platform::post(Arc::clone(&world), request.event.clone(), crashes).await;
         let status = answer.as_ref().map(|answer| answer.status_code);
@@ -31,8 +34,15 @@ pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashe
                 world.ledger().situation("a key with another content");
                 return false;
             }
+            // The copy of the payload is not finished. Nothing is promised, so the producer asks again.
+            Some(answer) if answer.status_code == 202 => {
+                world.ledger().situation("a copy that was not finished in time");
+                world.scheduler.sleep(Duration::from_secs(7)).await;
+            }
             Some(answer) if answer.status_code < 500 => {
-                if request.form != Form::Malformed {
+                // A denial of the staging area looks like one of the producer's object.
+                let is_denial = answer.body.contains("reference-unreadable");
+                if request.form != Form::Malformed && !is_denial {
                     world.ledger().violated(format!("a valid request was rejected: {}", answer.body));
                 }
                 return false;

@@ -19,11 +19,13 @@ pub(crate) enum Form {
     StructuredEvent,
     StructuredEventInBase64,
     BinaryEvent,
+    /// An envelope with the address of an object in S3.
+    Reference,
     /// An envelope that cannot be read.
     Malformed,
 }
 
-const FORMS: [Form; 12] = [
+const FORMS: [Form; 13] = [
     Form::Base64,
     Form::Base64,
     Form::Text,
@@ -35,6 +37,7 @@ const FORMS: [Form; 12] = [
     Form::BinaryEvent,
     Form::BinaryEvent,
     Form::LargeBase64,
+    Form::Reference,
     Form::Malformed,
 ];
 
@@ -48,6 +51,8 @@ pub(crate) struct Request {
     pub(crate) content: Bytes,
     /// The event that ingest receives.
     pub(crate) event: Bytes,
+    /// The address of the object with the payload, if the request carries no payload.
+    pub(crate) reference: Option<String>,
 }
 
 impl Request {
@@ -82,6 +87,7 @@ impl Request {
             is_keyed: is_keyed || is_event,
             content: content.into(),
             event: event.to_string().into(),
+            reference: (form == Form::Reference).then(|| object_uri(number, salt)),
         }
     }
 
@@ -157,9 +163,23 @@ fn write(chance: &mut SmallRng, form: Form, number: u64, salt: u64) -> Written {
             let body = STANDARD.encode_to_string(&bytes);
             (bytes, body)
         }
+        Form::Reference => {
+            let mut reference = json!({"uri": object_uri(number, salt)});
+            if salt.is_multiple_of(2) {
+                reference["sha256"] = json!(Sha256::of(text.as_bytes()));
+            }
+            let body = envelope(json!("@"), None)
+                .replace("\"messagePayload\":\"@\"", &format!("\"payloadReference\":{reference}"));
+            (text.into_bytes(), body)
+        }
         Form::Malformed => (Vec::new(), "{\"messagePayload\": 1".to_owned()),
     };
     Written { content_type, more_headers, content, body }
+}
+
+/// Returns the address of the object that a producer sends by reference.
+fn object_uri(number: u64, salt: u64) -> String {
+    format!("s3://scans/{number}/{salt}")
 }
 
 /// Returns a JSON envelope with this payload.

@@ -12,13 +12,11 @@ use custody_core::{
     stored_names::attributes::{CLAIM, EXPIRES_AT, IDEMPOTENCY_KEY, MESSAGE_ID, TIME_TO_LIVE},
 };
 
-use super::{
-    DynamoOpenRecords,
-    item::{number, text, text_of, time, time_of},
-};
+use super::DynamoOpenRecords;
 use crate::{
     classify::stage_error,
     conditional_write::{Attributes, outcome_of},
+    values::{text, text_of, time, time_of, time_to_live},
 };
 
 pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
@@ -26,7 +24,7 @@ pub(super) fn encode(key: &IdempotencyKey, claim: &Claim) -> Attributes {
         (IDEMPOTENCY_KEY.to_owned(), text(key)),
         (MESSAGE_ID.to_owned(), text(claim.message_id)),
         (EXPIRES_AT.to_owned(), time(claim.expires_at)),
-        (TIME_TO_LIVE.to_owned(), number(time_to_live(claim.removable_at()))),
+        (TIME_TO_LIVE.to_owned(), time_to_live(claim.removable_at())),
         (CLAIM.to_owned(), text(serde_json::to_string(claim).expect("a claim always serializes"))),
     ])
 }
@@ -35,10 +33,6 @@ pub(super) fn decode(item: &Attributes) -> Option<Claim> {
     let claim: Claim = serde_json::from_str(text_of(item, CLAIM)?).ok()?;
     // The attribute `expiresAt` is later than the time in the JSON text if the claim was renewed.
     Some(Claim { expires_at: time_of(item, EXPIRES_AT)?, ..claim })
-}
-
-fn time_to_live(removable_at: Timestamp) -> i64 {
-    removable_at.unix_ms() / 1000 + 1
 }
 
 fn operation() -> String {
@@ -79,7 +73,7 @@ impl DynamoOpenRecords {
             .condition_expression(format!("{MESSAGE_ID} = :holder AND {EXPIRES_AT} < :until"))
             .expression_attribute_values(":holder", text(holder))
             .expression_attribute_values(":until", time(until))
-            .expression_attribute_values(":seconds", number(seconds))
+            .expression_attribute_values(":seconds", seconds)
             .send()
             .await;
         outcome_of(update, || format!("renew the claim of record {holder}")).map(drop)

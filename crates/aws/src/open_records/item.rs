@@ -1,34 +1,21 @@
 //! The item of an open record. Every value that conditions or the index need is an attribute of its own. The rest is
 //! JSON text, which preserves every number and the order of all fields exactly.
 
-use std::fmt::Display;
-
 use aws_sdk_dynamodb::types::AttributeValue;
 use custody_core::{
-    clock::Timestamp,
     error::{ErrorName, StageError},
     open_record::{FailureStep, IndexEntry, OpenKind, OpenRecord, OpenState},
     stored_names::attributes::{
-        ATTEMPT, DURABILITY, FAILURE, IDEMPOTENCY_KEY, LOOK_AT, LOOKS, MESSAGE, MESSAGE_ID, MISSING_SINCE,
-        PARTITION, PENDING_STEPS, STARTED_AT, STARTS, STATE,
+        ACCEPTED_AT, ATTEMPT, DURABILITY, FAILURE, IDEMPOTENCY_KEY, LOOK_AT, LOOKS, MESSAGE, MESSAGE_ID,
+        MISSING_SINCE, PARTITION, PENDING_STEPS, STARTED_AT, STARTS, STATE,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::conditional_write::Attributes;
-
-pub(super) fn text(value: impl Display) -> AttributeValue {
-    AttributeValue::S(value.to_string())
-}
-
-pub(super) fn number(value: impl Display) -> AttributeValue {
-    AttributeValue::N(value.to_string())
-}
-
-/// Encodes a time as a number of milliseconds since the Unix epoch.
-pub(super) fn time(value: Timestamp) -> AttributeValue {
-    number(value.unix_ms())
-}
+use crate::{
+    conditional_write::Attributes,
+    values::{number, number_of, text, text_of, time, time_of},
+};
 
 pub(super) fn steps(pending_steps: &[FailureStep]) -> AttributeValue {
     AttributeValue::L(pending_steps.iter().map(|step| text(name_of(step))).collect())
@@ -60,6 +47,9 @@ pub(super) fn encode(record: &OpenRecord) -> Attributes {
     ]);
     if let Some(key) = &record.key {
         item.insert(IDEMPOTENCY_KEY.to_owned(), text(key));
+    }
+    if let Some(accepted_at) = record.message.accepted_later_at {
+        item.insert(ACCEPTED_AT.to_owned(), time(accepted_at));
     }
     if let Some(since) = record.missing_since {
         item.insert(MISSING_SINCE.to_owned(), time(since));
@@ -102,19 +92,11 @@ pub(super) fn decode(item: &Attributes) -> Option<OpenRecord> {
 }
 
 pub(super) fn index_entry(item: &Attributes) -> Option<IndexEntry> {
-    Some(IndexEntry { look_at: time_of(item, LOOK_AT)?, id: text_of(item, MESSAGE_ID)?.parse().ok()? })
-}
-
-pub(super) fn text_of<'a>(item: &'a Attributes, name: &str) -> Option<&'a str> {
-    item.get(name)?.as_s().ok().map(String::as_str)
-}
-
-pub(super) fn number_of<T: std::str::FromStr>(item: &Attributes, name: &str) -> Option<T> {
-    item.get(name)?.as_n().ok()?.parse().ok()
-}
-
-pub(super) fn time_of(item: &Attributes, name: &str) -> Option<Timestamp> {
-    number_of(item, name).and_then(Timestamp::from_unix_ms)
+    Some(IndexEntry {
+        look_at: time_of(item, LOOK_AT)?,
+        id: text_of(item, MESSAGE_ID)?.parse().ok()?,
+        accepted_later_at: time_of(item, ACCEPTED_AT),
+    })
 }
 
 /// Creates the error for an item that is not in the format of an open record.
@@ -146,6 +128,8 @@ mod tests {
         let mut record = samples::open_record(&samples::message(b"payload"));
         assert_eq!(decode(&encode(&record)), Some(record.clone()));
         record.missing_since = Some(record.look_at);
+        record.message.accepted_later_at = Some(record.look_at);
+        assert_eq!(index_entry(&encode(&record)).map(|entry| entry.accepted_at()), Some(record.look_at));
         record.key = named(&"ab".repeat(32));
         assert!(record.key.is_some());
         record.state = OpenState::Failed {
@@ -154,7 +138,7 @@ mod tests {
         };
         assert_eq!(decode(&encode(&record)), Some(record.clone()));
         for (name, value) in encode(&record) {
-            if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition"]
+            if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition", "acceptedAt"]
                 .contains(&name.as_str())
             {
                 let mut broken = encode(&record);

@@ -20,11 +20,11 @@ use custody_core::{
     stored_names::attributes::{EXPIRES_AT, IDEMPOTENCY_KEY, MESSAGE_ID},
 };
 
-use super::{
-    DynamoOpenRecords, claim,
-    item::{self, text, time},
+use super::{DynamoOpenRecords, claim, item};
+use crate::{
+    classify::stage_error,
+    values::{text, time},
 };
-use crate::classify::stage_error;
 
 /// The number of tries of a transaction that is cancelled for transient reasons.
 const TRIES: u32 = 4;
@@ -69,7 +69,7 @@ impl DynamoOpenRecords {
             let Err(error) = sent else { return Ok(Acceptance::Accepted) };
             match cancelled(&error) {
                 Some(Cancelled::Held(held)) => return Ok(acceptance_for(held, record)),
-                Some(Cancelled::Open) => return Ok(Acceptance::Accepted),
+                Some(Cancelled::Open) => return Ok(Acceptance::AlreadyAccepted),
                 Some(Cancelled::Passing) => {
                     last = Some(stage_error(&error, ErrorName::TableUnavailable, operation()));
                 }
@@ -126,12 +126,13 @@ impl DynamoOpenRecords {
 /// Returns the idempotency token of this exact transaction. DynamoDB recognizes a repetition by it for ten minutes.
 fn token(record: &OpenRecord, request: &ClaimRequest) -> String {
     let replaced = request.replaces.as_ref().map(|claim| (claim.message_id, claim.expires_at.unix_ms()));
-    let text = format!("{} {} {replaced:?}", record.id(), request.key);
+    // Two completions of one upload accept the same record at different times.
+    let text = format!("{} {} {} {replaced:?}", record.id(), record.started_at.unix_ms(), request.key);
     Sha256::of(text.as_bytes()).to_string()[..36].to_owned()
 }
 
 fn acceptance_for(held: Claim, record: &OpenRecord) -> Acceptance {
-    if held.message_id == record.id() { Acceptance::Accepted } else { Acceptance::KeyTaken(held) }
+    if held.message_id == record.id() { Acceptance::AlreadyAccepted } else { Acceptance::KeyTaken(held) }
 }
 
 /// Returns the meaning of an error if the transaction was cancelled or is in progress. `None` if the outcome of the

@@ -6,7 +6,9 @@
 
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{Envelope, PayloadPart, json_envelope::read_object, payload};
+use super::{
+    ContentPart, Envelope, PayloadPart, PayloadReference, json_envelope::read_object, payload, reference,
+};
 use crate::{
     json,
     message::PayloadEncoding,
@@ -14,6 +16,9 @@ use crate::{
     problem::{Problem, ProblemKind},
     proxy::ProxyEvent,
 };
+
+/// The extension with the address of an event's data.
+const DATAREF: &str = "dataref";
 
 pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
@@ -25,6 +30,11 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
         }
     }
     let content_type = attributes.get("datacontenttype").and_then(Value::as_str).map(str::to_owned);
+    let dataref = attributes.get(DATAREF).and_then(Value::as_str).map(str::to_owned);
+    if let (Some(uri), None, None) = (dataref, fields.get("data"), fields.get("data_base64")) {
+        let content = referenced(&uri, content_type, "$.dataref")?;
+        return Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true });
+    }
     let mut payload = match (fields.get("data"), fields.get("data_base64")) {
         (Some(_), Some(_)) => {
             return Err(Problem::new(
@@ -49,7 +59,8 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     if let Some(content_type) = content_type {
         payload.content_type = storable(content_type, "$.datacontenttype")?;
     }
-    Ok(Envelope { metadata: metadata(attributes, "")?, payload, is_cloud_event: true })
+    let content = ContentPart::Payload(payload);
+    Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true })
 }
 
 pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
@@ -59,6 +70,11 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
         if let Some(attribute) = name.strip_prefix("ce-") {
             attributes.insert(attribute.to_owned(), percent_decode(value)?.into());
         }
+    }
+    if let Some(uri) = attributes.get(DATAREF).and_then(Value::as_str).filter(|_| body.is_empty()) {
+        let content_type = event.header("content-type").map(str::to_owned);
+        let content = referenced(uri, content_type, "ce-dataref")?;
+        return Ok(Envelope { metadata: metadata(attributes, "ce-")?, content, is_cloud_event: true });
     }
     if body.is_empty() {
         return Err(Problem::new(
@@ -70,7 +86,16 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
         storable(event.header("content-type").unwrap_or(payload::OCTETS).to_owned(), "content-type")?;
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
     let payload = PayloadPart { content: body.into(), content_type, encoding: PayloadEncoding::Binary };
-    Ok(Envelope { metadata: metadata(attributes, "ce-")?, payload, is_cloud_event: true })
+    let content = ContentPart::Payload(payload);
+    Ok(Envelope { metadata: metadata(attributes, "ce-")?, content, is_cloud_event: true })
+}
+
+/// Returns the reference in the extension `dataref`. An event that has data as well carries its payload itself. Source:
+/// CloudEvents, "Dataref extension".
+fn referenced(uri: &str, content_type: Option<String>, path: &str) -> Result<ContentPart<'static>, Problem> {
+    let content_type = content_type.map(|text| storable(text, "datacontenttype")).transpose()?;
+    let reference = reference::from_uri(uri, path)?;
+    Ok(ContentPart::Reference(PayloadReference { content_type, ..reference }))
 }
 
 /// Returns the record's metadata from an event's attributes. `prefix` is how the request spells attribute names.
@@ -113,7 +138,8 @@ fn metadata(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageM
 }
 
 /// Returns `content_type` if the archive can store it as an object's header.
-fn storable(content_type: String, path: &str) -> Result<String, Problem> {
+/// Returns a media type, or the problem of one that cannot be stored.
+pub(crate) fn storable(content_type: String, path: &str) -> Result<String, Problem> {
     let well_formed = content_type.len() <= 255
         && content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && content_type

@@ -14,7 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::Request;
+use super::{Content, Payload, Request};
 use crate::{
     digest::{Hasher, Sha256},
     message::PayloadEncoding,
@@ -62,16 +62,19 @@ impl Cut {
         self.run.clone()
     }
 
-    /// Returns the request and its context if its payload is the placeholder, or `None` if the payload is something else or
-    /// there is any problem. `event` is the event from which the run was cut out.
-    pub(super) fn request(&self, event: &[u8]) -> Option<(Request, RequestContext)> {
+    /// Returns the request, its payload and its context if the payload is the placeholder, or `None` if the payload is
+    /// something else or there is any problem. `event` is the event from which the run was cut out.
+    pub(super) fn request(&self, event: &[u8]) -> Option<(Request, Payload, RequestContext)> {
         let mut proxied: ProxyEvent<'_> = serde_json::from_slice(&self.remainder).ok()?;
         let digest_of = |body: &[u8]| self.digest_of_whole(body, &event[self.run()]);
         let request = super::request(&mut proxied, &self.remainder, digest_of).ok()?;
-        let is_decoded =
-            matches!(request.payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
-        (is_decoded && request.payload.content == self.placeholder.as_slice())
-            .then_some((request, proxied.request_context))
+        let Content::Payload(payload) = &request.content else { return None };
+        let is_decoded = matches!(payload.encoding, PayloadEncoding::Base64 | PayloadEncoding::Binary);
+        if !is_decoded || payload.content != self.placeholder.as_slice() {
+            return None;
+        }
+        let payload = payload.clone();
+        Some((request, payload, proxied.request_context))
     }
 }
 
@@ -120,7 +123,7 @@ fn large_run(event: &[u8]) -> Option<Range<usize>> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::tests::payload_of, *};
     use crate::envelope::{OriginalEvent, ReadEvent, read_cut, read_whole};
 
     const HEAD: &str =
@@ -134,7 +137,7 @@ mod tests {
     fn both_ways(event: &str) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         let payload = |read: ReadEvent| {
             assert_eq!(read.original.to_bytes(), event.as_bytes(), "the original event can be restored");
-            read.request.ok().map(|request| request.payload.content.to_vec())
+            read.request.ok().map(|request| payload_of(request).content.to_vec())
         };
         let cut = read_cut(event.to_owned().into());
         if let Err(untouched) = &cut {

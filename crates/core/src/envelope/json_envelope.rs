@@ -1,6 +1,6 @@
 //! `application/json`: `{"messageMetaData": {…}, "messagePayload": …, "payloadEncoding"?: …}`.
 
-use super::{Envelope, offset_in, payload};
+use super::{ContentPart, Envelope, offset_in, payload, reference};
 use crate::{
     json::{self, RawObject},
     metadata::MessageMetadata,
@@ -9,12 +9,15 @@ use crate::{
 
 const META_DATA: &str = "messageMetaData";
 const PAYLOAD: &str = "messagePayload";
+const REFERENCE: &str = "payloadReference";
 const ENCODING: &str = "payloadEncoding";
 
 pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
     // A field that is not read would be lost without notice.
-    if let Some((name, _)) = fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, ENCODING].contains(name)) {
+    if let Some((name, _)) =
+        fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, REFERENCE, ENCODING].contains(name))
+    {
         let name = json::excerpt(name);
         return Err(Problem::new(
             ProblemKind::MalformedRequest,
@@ -33,8 +36,20 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     };
     let metadata = MessageMetadata::parse(metadata.get(), offset_in(body, metadata.get()))?;
     let encoding = payload::declared_encoding(fields.get(ENCODING))?;
-    let payload = payload::from_json_value(fields.get(PAYLOAD), encoding, &format!("$.{PAYLOAD}"))?;
-    Ok(Envelope { metadata, payload, is_cloud_event: false })
+    let content = match (fields.get(REFERENCE), fields.get(PAYLOAD), encoding) {
+        (None, payload, encoding) => {
+            ContentPart::Payload(payload::from_json_value(payload, encoding, &format!("$.{PAYLOAD}"))?)
+        }
+        (Some(reference), None, None) => {
+            ContentPart::Reference(reference::from_json_value(reference, &format!("$.{REFERENCE}"))?)
+        }
+        (Some(_), ..) => {
+            let detail =
+                format!("the envelope has {REFERENCE} beside {PAYLOAD} or {ENCODING}; send one of the two");
+            return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{REFERENCE}")));
+        }
+    };
+    Ok(Envelope { metadata, content, is_cloud_event: false })
 }
 
 /// Reads the body as one JSON object, or returns the problem and its offset.

@@ -9,6 +9,8 @@ mod in_place;
 mod json_envelope;
 mod original;
 mod payload;
+mod reference;
+mod upload_body;
 
 use std::borrow::Cow;
 
@@ -16,7 +18,8 @@ use bytes::Bytes;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use self::cut::Cut;
-pub use self::original::OriginalEvent;
+pub(crate) use self::{cloud_events::storable, upload_body::read_upload_body};
+pub use self::{original::OriginalEvent, reference::PayloadReference};
 use crate::{
     MAX_EVENT_BYTES,
     digest::Sha256,
@@ -58,14 +61,23 @@ pub struct Request {
     pub durability: Option<Durability>,
     /// The producer's metadata, validated.
     pub metadata: MessageMetadata,
-    /// The payload.
-    pub payload: Payload,
+    /// The payload, or where it is.
+    pub content: Content,
     /// Whether the request is a CloudEvent, which is identified by its source and id.
     pub is_cloud_event: bool,
 }
 
-/// A payload without its digest.
+/// The payload of a request, or where it is.
 #[derive(Debug)]
+pub enum Content {
+    /// The request carries the payload.
+    Payload(Payload),
+    /// The payload is in a bucket of its producer.
+    Reference(PayloadReference),
+}
+
+/// A payload without its digest.
+#[derive(Clone, Debug)]
 pub struct Payload {
     /// The bytes of the payload. They share the event's memory if possible.
     pub content: Bytes,
@@ -79,8 +91,15 @@ pub struct Payload {
 #[derive(Debug)]
 struct Envelope<'a> {
     metadata: MessageMetadata,
-    payload: PayloadPart<'a>,
+    content: ContentPart<'a>,
     is_cloud_event: bool,
+}
+
+/// The part of a body that is the payload, or the reference to it.
+#[derive(Debug)]
+enum ContentPart<'a> {
+    Payload(PayloadPart<'a>),
+    Reference(PayloadReference),
 }
 
 /// The part of a body that is the payload.
@@ -108,9 +127,10 @@ fn read_cut(event: Bytes) -> Result<ReadEvent, Bytes> {
         return Err(event);
     }
     let Some(cut) = Cut::of(&event) else { return Err(event) };
-    let Some((mut request, context)) = cut.request(&event) else { return Err(event) };
-    let (original, payload) = OriginalEvent::decode(event, cut.run())?;
-    request.payload.content = payload;
+    let Some((request, placeholder, context)) = cut.request(&event) else { return Err(event) };
+    let (original, decoded) = OriginalEvent::decode(event, cut.run())?;
+    let payload = Payload { content: decoded, ..placeholder };
+    let request = Request { content: Content::Payload(payload), ..request };
     Ok(ReadEvent { request: Ok(request), context, original })
 }
 
@@ -140,17 +160,22 @@ fn request(
     digest_of: impl Fn(&[u8]) -> Sha256,
 ) -> Result<Request, Problem> {
     let body = body(proxied, event)?;
-    let Envelope { metadata, payload, is_cloud_event } = open(proxied, &body, digest_of)?;
-    let PayloadPart { content, content_type, encoding } = payload;
+    let Envelope { metadata, content, is_cloud_event } = open(proxied, &body, digest_of)?;
     let content = match content {
-        Cow::Borrowed(content) => body.slice_ref(content),
-        Cow::Owned(content) => Bytes::from(content),
+        ContentPart::Reference(reference) => Content::Reference(reference),
+        ContentPart::Payload(PayloadPart { content, content_type, encoding }) => {
+            let content = match content {
+                Cow::Borrowed(content) => body.slice_ref(content),
+                Cow::Owned(content) => Bytes::from(content),
+            };
+            Content::Payload(Payload { content, content_type, encoding })
+        }
     };
     Ok(Request {
         idempotency_key: proxied.header("idempotency-key").map(str::to_owned),
         durability: durability(proxied)?,
         metadata,
-        payload: Payload { content, content_type, encoding },
+        content,
         is_cloud_event,
     })
 }

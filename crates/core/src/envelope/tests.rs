@@ -12,10 +12,26 @@ fn event<'a>(headers: &Value, body: &str) -> ProxyEvent<'a> {
     serde_json::from_str(Box::leak(event.into_boxed_str())).unwrap()
 }
 
+fn payload_part(content: ContentPart<'_>) -> PayloadPart<'_> {
+    match content {
+        ContentPart::Payload(payload) => payload,
+        ContentPart::Reference(reference) => panic!("{reference:?} is no payload"),
+    }
+}
+
+/// Returns the payload of a request that carries it.
+pub(super) fn payload_of(request: Request) -> Payload {
+    match request.content {
+        Content::Payload(payload) => payload,
+        Content::Reference(reference) => panic!("{reference:?} is no payload"),
+    }
+}
+
 fn open_json(body: &str) -> Result<(Vec<u8>, PayloadEncoding, String), Problem> {
     let event = event(&json!({"Content-Type": "application/json; charset=utf-8"}), body);
     open(&event, body.as_bytes(), Sha256::of)
-        .map(|e| (e.payload.content.into_owned(), e.payload.encoding, e.payload.content_type))
+        .map(|e| payload_part(e.content))
+        .map(|payload| (payload.content.into_owned(), payload.encoding, payload.content_type))
 }
 
 #[test]
@@ -234,7 +250,8 @@ fn structured(attributes: &str, data: &str) -> Result<(Value, Vec<u8>, String), 
     );
     let event = event(&json!({"content-type": CLOUD_EVENT}), &body);
     open(&event, body.as_bytes(), Sha256::of).map(|e| {
-        (serde_json::to_value(&e.metadata).unwrap(), e.payload.content.into_owned(), e.payload.content_type)
+        let payload = payload_part(e.content);
+        (serde_json::to_value(&e.metadata).unwrap(), payload.content.into_owned(), payload.content_type)
     })
 }
 
@@ -285,7 +302,8 @@ fn a_structured_cloud_event_may_repeat_its_attributes_as_headers() {
     let body =
         r#"{"specversion":"1.0","type":"t","source":"/s","id":"7","time":"2026-01-31T09:30:00Z","data":[1]}"#;
     let event = event(&json!({"content-type": CLOUD_EVENT, "ce-specversion": "1.0", "ce-type": "t"}), body);
-    assert_eq!(open(&event, body.as_bytes(), Sha256::of).unwrap().payload.content.as_ref(), b"[1]");
+    let envelope = open(&event, body.as_bytes(), Sha256::of).unwrap();
+    assert_eq!(payload_part(envelope.content).content.as_ref(), b"[1]");
 }
 
 #[test]
@@ -305,10 +323,77 @@ fn a_binary_cloud_event_is_a_record_of_its_body() {
     });
     let event = json!({"headers": headers, "body": "aGVsbG8=", "isBase64Encoded": true}).to_string();
     let request = read(event.into()).unwrap().request.unwrap();
-    assert_eq!(request.payload.content, b"hello".as_slice());
-    assert_eq!(request.payload.content_type, "image/png");
-    assert_eq!(request.payload.encoding, PayloadEncoding::Binary);
     let meta = serde_json::to_value(&request.metadata).unwrap();
+    let payload = payload_of(request);
+    assert_eq!(payload.content, b"hello".as_slice());
+    assert_eq!(payload.content_type, "image/png");
+    assert_eq!(payload.encoding, PayloadEncoding::Binary);
     assert_eq!(meta["note"], "café");
     assert_eq!(meta["messageType"], "t");
+}
+
+/// Returns the reference in a body of this content type, with its metadata.
+fn reference(headers: &Value, body: &str) -> Result<(PayloadReference, Value), Problem> {
+    let event = event(headers, body);
+    let envelope = open(&event, body.as_bytes(), Sha256::of)?;
+    let metadata = serde_json::to_value(&envelope.metadata).unwrap();
+    match envelope.content {
+        ContentPart::Reference(reference) => Ok((reference, metadata)),
+        ContentPart::Payload(payload) => panic!("{payload:?} is no reference"),
+    }
+}
+
+#[test]
+fn a_payload_may_be_sent_by_reference_in_every_form() {
+    let digest = Sha256::of(b"x");
+    let in_json =
+        |reference: &str| reference_in_json(&format!("{{{META},\"payloadReference\":{reference}}}"));
+    let full = format!(r#"{{"uri":"s3://scans/a b.png","versionId":"v1","sha256":"{digest}"}}"#);
+    let (found, _) = in_json(&full).unwrap();
+    assert_eq!(
+        (found.uri.version_id.as_deref(), found.sha256, found.content_type),
+        (Some("v1"), Some(digest), None)
+    );
+    for (reference, path) in [
+        ("7", "$.payloadReference"),
+        (r#"{"sha256":"ab"}"#, "$.payloadReference.uri"),
+        (r#"{"uri":7}"#, "$.payloadReference.uri"),
+        (r#"{"uri":"https://scans/a"}"#, "$.payloadReference.uri"),
+        (r#"{"uri":"s3://scans/../a"}"#, "$.payloadReference.uri"),
+        (r#"{"uri":"s3://scans/a","sha256":"ab"}"#, "$.payloadReference.sha256"),
+        (r#"{"uri":"s3://scans/a","versionId":"a b"}"#, "$.payloadReference.versionId"),
+        (r#"{"uri":"s3://scans/a","etag":"1"}"#, "$.payloadReference.etag"),
+        (r#"{"uri":"s3://scans/a"},"messagePayload":"x""#, "$.payloadReference"),
+        (r#"{"uri":"s3://scans/a"},"payloadEncoding":"utf8""#, "$.payloadReference"),
+    ] {
+        let problem = in_json(reference).unwrap_err();
+        assert_eq!(
+            (problem.kind, problem.path.as_deref()),
+            (ProblemKind::MalformedRequest, Some(path)),
+            "{reference}"
+        );
+    }
+
+    let attributes = r#""specversion":"1.0","type":"t","source":"/s","id":"7","time":"2026-01-31T09:30:00Z""#;
+    let body = format!("{{{attributes},\"datacontenttype\":\"image/png\",\"dataref\":\"s3://scans/a\"}}");
+    let (found, metadata) = reference(&json!({"content-type": CLOUD_EVENT}), &body).unwrap();
+    assert_eq!(
+        (found.uri.to_string().as_str(), found.content_type.as_deref()),
+        ("s3://scans/a", Some("image/png"))
+    );
+    assert_eq!(metadata["dataref"], "s3://scans/a");
+    let headers = json!({
+        "ce-specversion": "1.0", "ce-type": "t", "ce-source": "/s", "ce-id": "7", "ce-time": "2026-01-31T09:30:00Z",
+        "ce-dataref": "s3://scans/a", "content-type": "image/png",
+    });
+    assert_eq!(reference(&headers, "").unwrap().0, found);
+
+    // An event that has data as well carries its payload itself.
+    let (_, payload, _) =
+        structured(r#","time":"2026-01-31T09:30:00Z","dataref":"s3://scans/a""#, r#","data":[1]"#).unwrap();
+    assert_eq!(payload, b"[1]");
+}
+
+fn reference_in_json(body: &str) -> Result<(PayloadReference, Value), Problem> {
+    reference(&json!({"content-type": "application/json"}), body)
 }

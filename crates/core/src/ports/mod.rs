@@ -20,6 +20,8 @@ mod payload_links;
 mod port_name;
 mod record_queries;
 mod record_table;
+mod staging_area;
+mod uploads;
 mod workflow;
 
 pub use self::{
@@ -39,40 +41,46 @@ pub use self::{
     record_table::{
         CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
     },
+    staging_area::{StagedPayload, StagingArea, UploadLink},
+    uploads::Uploads,
     workflow::{Start, Workflow},
 };
 use crate::clock::Clock;
 
 /// The stores and services of one deployment, as stages see them.
-pub trait Deployment {
+pub trait Deployment: 'static {
     /// The access table, in which ingest and query find the rights of their callers.
-    type Access: AccessEntries;
+    type Access: AccessEntries + 'static;
     /// The payload cache.
-    type Cache: PayloadCache;
+    type Cache: PayloadCache + 'static;
     /// The archive.
-    type Archive: PayloadArchive;
+    type Archive: PayloadArchive + 'static;
     /// The failed bucket.
-    type FailedStore: FailedStore;
+    type FailedStore: FailedStore + 'static;
     /// The open-record table.
-    type OpenRecords: OpenRecords;
+    type OpenRecords: OpenRecords + 'static;
     /// The idempotency table.
-    type Claims: IdempotencyClaims;
+    type Claims: IdempotencyClaims + 'static;
     /// The acceptance markers, which ingest writes when the open-record table cannot take an acceptance.
-    type Markers: AcceptanceMarkers;
+    type Markers: AcceptanceMarkers + 'static;
     /// The record table.
-    type RecordTable: RecordTable;
+    type RecordTable: RecordTable + 'static;
     /// The record table, for questions about records.
-    type RecordQueries: RecordQueries;
+    type RecordQueries: RecordQueries + 'static;
     /// The maker of links to payloads.
-    type PayloadLinks: PayloadLinks;
+    type PayloadLinks: PayloadLinks + 'static;
+    /// The upload table.
+    type Uploads: Uploads + 'static;
+    /// The staging area of uploads.
+    type Staging: StagingArea + 'static;
     /// The workflow.
-    type Workflow: Workflow;
+    type Workflow: Workflow + 'static;
     /// The failure function, which reconcile invokes.
-    type FailureHandler: FailureHandler;
+    type FailureHandler: FailureHandler + 'static;
     /// A queue of dead letters.
-    type DeadLetters: DeadLetters;
+    type DeadLetters: DeadLetters + 'static;
     /// The notification topic.
-    type Notifier: Notifier;
+    type Notifier: Notifier + 'static;
     /// The clock.
-    type Clock: Clock;
+    type Clock: Clock + 'static;
 }

@@ -19,8 +19,9 @@ pub trait OpenRecords: Send + Sync {
     /// Accepts a record: writes its open record unless the record is open already, together with the claim of its
     /// idempotency key if it has one.
     ///
-    /// `Ok(Accepted)`: the record is open, by this call or by an earlier call for the same record whose reply was lost.
-    /// `Ok(KeyTaken)`: another record holds the key, and nothing was written. `Err`: the record may or may not be open.
+    /// `Ok(Accepted)`: this call has opened the record. `Ok(AlreadyAccepted)`: an earlier call for the same record has accepted it,
+    /// perhaps a try of this call whose reply was lost; the record may be closed again. An identical repetition of a call may be
+    /// reported as either. `Ok(KeyTaken)`: another record holds the key, and nothing was written. `Err`: the record may or may not be open.
     fn accept(
         &self,
         record: &OpenRecord,
@@ -87,8 +88,10 @@ pub trait OpenRecords: Send + Sync {
 /// The result of [`OpenRecords::accept`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Acceptance {
-    /// The record is open.
+    /// This call has opened the record.
     Accepted,
+    /// An earlier call has accepted the record, and what that call stored stays unchanged.
+    AlreadyAccepted,
     /// Another record holds the idempotency key; this is its claim.
     KeyTaken(Claim),
 }

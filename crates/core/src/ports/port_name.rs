@@ -24,6 +24,10 @@ pub enum PortName {
     RecordTable,
     /// [`AccessEntries`](super::AccessEntries)
     AccessEntries,
+    /// [`Uploads`](super::Uploads)
+    Uploads,
+    /// [`StagingArea`](super::StagingArea)
+    StagingArea,
     /// [`Workflow`](super::Workflow)
     Workflow,
     /// [`FailureHandler`](super::FailureHandler)
@@ -39,11 +43,13 @@ impl PortName {
     pub const fn unavailable(self) -> ErrorName {
         match self {
             Self::PayloadCache => ErrorName::CacheUnavailable,
-            Self::PayloadArchive => ErrorName::ArchiveUnavailable,
+            Self::PayloadArchive | Self::StagingArea => ErrorName::ArchiveUnavailable,
             Self::FailedBucket => ErrorName::FailedStoreUnavailable,
-            Self::OpenRecords | Self::IdempotencyClaims | Self::RecordTable | Self::AccessEntries => {
-                ErrorName::TableUnavailable
-            }
+            Self::OpenRecords
+            | Self::IdempotencyClaims
+            | Self::RecordTable
+            | Self::AccessEntries
+            | Self::Uploads => ErrorName::TableUnavailable,
             Self::AcceptanceMarkers => ErrorName::MarkersUnavailable,
             Self::Workflow => ErrorName::WorkflowUnavailable,
             Self::FailureHandler => ErrorName::FailureFunctionUnavailable,

@@ -20,7 +20,7 @@ pub struct ProxyResponse {
     pub is_base64_encoded: bool,
 }
 
-/// The number of seconds after which a producer may try again, in every answer with status 503.
+/// The number of seconds after which a producer may try again, in every answer with status 503 or 202.
 const RETRY_AFTER_SECONDS: u32 = 5;
 
 /// The headers of answers that no browser exposes by itself.
@@ -48,6 +48,21 @@ impl ProxyResponse {
         response
     }
 
+    /// Creates the answer to a request that has created a resource at `location`.
+    pub fn created(value: &impl Serialize, location: &str) -> Self {
+        let mut response = Self { status_code: 201, ..Self::json(value) };
+        response.headers.insert("Location", location.to_owned());
+        response
+    }
+
+    /// Creates the answer to a request that is not finished yet. The caller may ask again after a time.
+    pub fn accepted_for_later(value: &impl Serialize, location: &str) -> Self {
+        let mut response = Self { status_code: 202, ..Self::json(value) };
+        response.headers.insert("Location", location.to_owned());
+        response.headers.insert("Retry-After", RETRY_AFTER_SECONDS.to_string());
+        response
+    }
+
     /// Creates an answer that leads to a payload elsewhere. `Repr-Digest` (RFC 9530) is the digest of that payload.
     pub fn see_other(url: String, sha256: Sha256) -> Self {
         let mut response = Self::new(303, "text/plain", String::new());
@@ -65,6 +80,13 @@ impl ProxyResponse {
             response.headers.insert("Retry-After", RETRY_AFTER_SECONDS.to_string());
         }
         response
+    }
+
+    /// Replaces the origin whose pages may read the answer. It is every origin otherwise.
+    #[must_use]
+    pub fn allow_origin(mut self, origin: &str) -> Self {
+        self.headers.insert("Access-Control-Allow-Origin", origin.to_owned());
+        self
     }
 
     fn new(status_code: u16, content_type: &str, body: String) -> Self {

@@ -7,6 +7,7 @@
 mod durability;
 mod follow_up;
 mod keyed;
+mod referenced;
 mod unkeyed;
 
 use std::{sync::Arc, time::Duration};
@@ -19,14 +20,16 @@ use crate::{
     access::{Access, AccessControl, AccessEntry, check_is_producer, check_write},
     breaker::Breaker,
     clock::Clock as _,
-    envelope::{self, OriginalEvent, ReadEvent, Request, UnreadableEvent},
+    envelope::{self, Content, OriginalEvent, Payload, ReadEvent, Request, UnreadableEvent},
     idempotency::IdempotencyKey,
     message::SecurityContext,
+    metadata::MessageMetadata,
     ports::Deployment,
     problem::Problem,
     proxy::{ProxyResponse, RequestContext},
-    receipt::Receipt,
+    receipt::{Durability, Receipt},
     record_id::RecordId,
+    stages::upload::Transfers,
 };
 
 /// The time for which ingest does not call the open-record table after a failure of it. The time is long, so that in an
@@ -56,6 +59,8 @@ pub struct Ingest<D: Deployment> {
     pub dead_letters: D::DeadLetters,
     /// The queue of rejected requests, for requests that their producers must change.
     pub rejected_requests: D::DeadLetters,
+    /// The uploads, for payloads that are sent by reference.
+    pub transfers: Transfers<D>,
     pub clock: D::Clock,
     /// The breaker that remembers a recent failure of the open-record table.
     pub table_breaker: Breaker,
@@ -70,6 +75,15 @@ pub struct Answer {
     pub response: ProxyResponse,
     /// The work to do after the response was sent.
     pub follow_up: FollowUp,
+}
+
+/// A record that a request carries.
+struct NewRecord {
+    metadata: MessageMetadata,
+    payload: Payload,
+    /// The least durability that the producer accepts.
+    durability: Option<Durability>,
+    sender: SecurityContext,
 }
 
 /// A request that is answered with a receipt.
@@ -116,7 +130,7 @@ impl<D: Deployment> Ingest<D> {
         let request_id = context.request_id.clone();
         // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK calls.
         match Box::pin(self.answer_request(request, context)).await {
-            Ok(acknowledged) => acknowledged.into(),
+            Ok(answer) => answer,
             Err(problem) => self.answer_with_problem(problem, original, request_id),
         }
     }
@@ -126,7 +140,7 @@ impl<D: Deployment> Ingest<D> {
         &self,
         request: Result<Request, Problem>,
         context: RequestContext,
-    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
+    ) -> Result<Answer, ProblemAnswer> {
         let (entry, request) = self.authorize(request, &context).await?;
         self.accept(request, &entry, context).await
     }
@@ -156,13 +170,21 @@ impl<D: Deployment> Ingest<D> {
         request: Request,
         entry: &AccessEntry,
         context: RequestContext,
-    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
+    ) -> Result<Answer, ProblemAnswer> {
         self.check_durability(request.durability)?;
         let key = idempotency_key(&request, &entry.principal)?;
         let sender = SecurityContext::of_principal(context, &entry.principal);
+        let Request { metadata, content, durability, .. } = request;
+        let payload = match content {
+            Content::Payload(payload) => payload,
+            Content::Reference(reference) => {
+                return Box::pin(self.accept_reference(key, metadata, reference, sender)).await;
+            }
+        };
+        let new = NewRecord { metadata, payload, durability, sender };
         let acknowledged = match key {
-            None => Box::pin(self.accept_without_key(request, sender)).await?,
-            Some(key) => Box::pin(self.accept_with_key(key, request, sender)).await?,
+            None => Box::pin(self.accept_without_key(new)).await?,
+            Some(key) => Box::pin(self.accept_with_key(key, new)).await?,
         };
         info!(
             record.id = %acknowledged.receipt.message_id,
@@ -172,7 +194,7 @@ impl<D: Deployment> Ingest<D> {
             replayed = acknowledged.replayed,
             "acknowledged record"
         );
-        Ok(acknowledged)
+        Ok(acknowledged.into())
     }
 
     fn answer_with_problem(

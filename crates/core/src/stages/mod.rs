@@ -4,11 +4,13 @@ pub mod aggregate;
 pub mod archive;
 pub mod failure;
 pub mod ingest;
+mod keys;
 pub mod metadata;
 mod next_attempt;
 pub mod query;
 pub mod reconcile;
 pub mod redrive;
+pub mod upload;
 
 #[cfg(test)]
 mod event_files;

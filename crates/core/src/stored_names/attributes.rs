@@ -6,6 +6,10 @@ pub const MESSAGE_ID: &str = "messageID";
 // Access table. The other attributes are the fields of an access entry.
 pub const CREDENTIAL: &str = "credential";
 
+// Upload table.
+pub const UPLOAD: &str = "upload";
+pub const DESCRIPTION: &str = "description";
+
 // Record table.
 pub const MESSAGE_TYPE: &str = "messageType";
 pub const SOURCE_SYSTEM_ID: &str = "sourceSystemID";
@@ -31,6 +35,7 @@ pub const ATTEMPT: &str = "attempt";
 pub const STATE: &str = "state";
 pub const PARTITION: &str = "partition";
 pub const LOOK_AT: &str = "lookAt";
+pub const ACCEPTED_AT: &str = "acceptedAt";
 pub const LOOKS: &str = "looks";
 pub const STARTS: &str = "starts";
 pub const STARTED_AT: &str = "startedAt";
@@ -42,7 +47,7 @@ pub const PENDING_STEPS: &str = "pendingSteps";
 // Idempotency table, and open-record table.
 pub const IDEMPOTENCY_KEY: &str = "idempotencyKey";
 
-// Idempotency table.
+// Idempotency table, and upload table.
 pub const CLAIM: &str = "claim";
 pub const EXPIRES_AT: &str = "expiresAt";
 pub const TIME_TO_LIVE: &str = "timeToLive";

@@ -1,6 +1,11 @@
 //! The contract suites, run against the in-memory doubles.
 
-use crate::testing::{contract, doubles};
+use bytes::Bytes;
+
+use crate::{
+    testing::{contract, doubles},
+    upload::Upload,
+};
 
 #[tokio::test]
 async fn payload_cache() {
@@ -49,4 +54,27 @@ async fn failed_store() {
 #[tokio::test]
 async fn workflow() {
     contract::workflow(&doubles::MemoryWorkflow::default()).await;
+}
+
+#[tokio::test]
+async fn uploads() {
+    contract::uploads(&doubles::MemoryUploads::default()).await;
+}
+
+#[tokio::test]
+async fn staging_area() {
+    const SOURCE: &str = "s3://scans/contract";
+    let staging = doubles::MemoryStagingArea::default();
+    let upload = |_, upload: Upload, payload: Bytes| {
+        staging.upload(upload.message_id, &payload);
+        std::future::ready(true)
+    };
+    let set_source = |content: Option<Bytes>| {
+        match content {
+            Some(content) => staging.set_source(SOURCE, Some(&content)),
+            None => staging.remove_source(SOURCE),
+        }
+        std::future::ready(())
+    };
+    contract::staging_area(&staging, upload, SOURCE, set_source).await;
 }

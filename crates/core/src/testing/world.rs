@@ -1,6 +1,6 @@
 //! A deployment in memory: one double of each store and service, and the stages that use them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     access::AccessControl,
@@ -14,6 +14,7 @@ use crate::{
         query::Query,
         reconcile::{Reconcile, Settings},
         redrive::Redrive,
+        upload::{Transfers, UploadApi},
     },
 };
 
@@ -21,7 +22,7 @@ use super::{
     doubles::{
         MemoryAccessEntries, MemoryArchive, MemoryDeadLetters, MemoryFailedStore, MemoryFailureHandler,
         MemoryMarkers, MemoryNotifier, MemoryOpenRecords, MemoryPayloadCache, MemoryPayloadLinks,
-        MemoryTable, MemoryWorkflow,
+        MemoryStagingArea, MemoryTable, MemoryUploads, MemoryWorkflow,
     },
     samples::{self, TestClock},
 };
@@ -43,6 +44,8 @@ pub struct World {
     pub open_records: MemoryOpenRecords,
     pub markers: MemoryMarkers,
     pub record_table: MemoryTable,
+    pub uploads: MemoryUploads,
+    pub staging: MemoryStagingArea,
     pub workflow: MemoryWorkflow,
     pub failure_handler: MemoryFailureHandler,
     pub dead_letters: MemoryDeadLetters,
@@ -66,6 +69,8 @@ impl Deployment for InMemory {
     type RecordTable = MemoryTable;
     type RecordQueries = MemoryTable;
     type PayloadLinks = MemoryPayloadLinks;
+    type Uploads = MemoryUploads;
+    type Staging = MemoryStagingArea;
     type Workflow = MemoryWorkflow;
     type FailureHandler = MemoryFailureHandler;
     type DeadLetters = MemoryDeadLetters;
@@ -92,10 +97,13 @@ pub const SETTINGS: Settings = Settings {
 /// The stores are empty, but for the access entries of the callers in tests.
 impl Default for World {
     fn default() -> Self {
+        let archive = MemoryArchive::default();
         Self {
             access: MemoryAccessEntries::with(samples::access_entries()),
             cache: MemoryPayloadCache::default(),
-            archive: MemoryArchive::default(),
+            staging: MemoryStagingArea::over(archive.clone()),
+            uploads: MemoryUploads::default(),
+            archive,
             failed_store: MemoryFailedStore::default(),
             open_records: MemoryOpenRecords::default(),
             markers: MemoryMarkers::default(),
@@ -124,6 +132,7 @@ impl World {
             failed_store: self.failed_store.clone(),
             dead_letters: self.dead_letters.clone(),
             rejected_requests: self.rejected_requests.clone(),
+            transfers: self.transfers(),
             clock: self.clock.clone(),
             table_breaker: Breaker::new(TABLE_BREAKER_PAUSE),
             first_look: FIRST_LOOK,
@@ -184,6 +193,25 @@ impl World {
             records: self.record_table.clone(),
             links: MemoryPayloadLinks::default(),
             clock: self.clock.clone(),
+        }
+    }
+
+    /// Creates the upload stage over these doubles. Producers may send objects of the bucket `scans` by reference.
+    pub fn upload(&self) -> Arc<UploadApi<InMemory>> {
+        Arc::new(UploadApi { access: AccessControl::new(self.access.clone()), transfers: self.transfers() })
+    }
+
+    /// Creates the uploads over these doubles.
+    pub fn transfers(&self) -> Transfers<InMemory> {
+        Transfers {
+            uploads: self.uploads.clone(),
+            staging: self.staging.clone(),
+            open_records: self.open_records.clone(),
+            claims: self.open_records.clone(),
+            workflow: self.workflow.clone(),
+            allowed_sources: "arn:aws:s3:::scans/*".parse().expect("the sample is a list of ARNs"),
+            clock: self.clock.clone(),
+            first_look: FIRST_LOOK,
         }
     }
 

@@ -20,7 +20,7 @@ use custody_core::{
 use custody_lambda::{
     config::{
         self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, QueryConfig,
-        Reader, ReconcileConfig, RedriveConfig,
+        Reader, ReconcileConfig, RedriveConfig, UploadConfig,
     },
     metrics, telemetry,
 };

@@ -43,10 +43,14 @@ fn the_index_of_open_records_and_the_expiry_of_claims_are_those_of_the_code() {
     let open = &template["Resources"]["OpenRecordTable"]["Properties"];
     let index = &open["GlobalSecondaryIndexes"][0];
     assert_eq!(index["IndexName"].as_str(), Some(DUE_INDEX));
-    assert_eq!(index["Projection"]["ProjectionType"].as_str(), Some("KEYS_ONLY"));
+    let projected = index["Projection"]["NonKeyAttributes"].as_vec().unwrap();
+    assert_eq!(projected, &[Yaml::String(stored_names::attributes::ACCEPTED_AT.to_owned())]);
     assert!(open["TimeToLiveSpecification"].is_badvalue(), "open records do not expire");
-    let claims = &template["Resources"]["IdempotencyTable"]["Properties"];
-    assert_eq!(claims["TimeToLiveSpecification"]["AttributeName"].as_str(), Some("timeToLive"));
+    for table in ["IdempotencyTable", "UploadTable"] {
+        let table = &template["Resources"][table]["Properties"];
+        let attribute = table["TimeToLiveSpecification"]["AttributeName"].as_str();
+        assert_eq!(attribute, Some(stored_names::attributes::TIME_TO_LIVE));
+    }
 }
 
 #[test]
@@ -66,7 +70,7 @@ fn a_receipt_names_the_durability_that_is_in_effect() {
 #[test]
 fn tables_and_their_indexes_can_be_warmed() {
     let template = template();
-    for table in ["RecordTable", "OpenRecordTable", "IdempotencyTable"] {
+    for table in ["RecordTable", "OpenRecordTable", "IdempotencyTable", "UploadTable"] {
         let table = &template["Resources"][table]["Properties"];
         let indexes = table["GlobalSecondaryIndexes"].as_vec().map_or(&[][..], Vec::as_slice);
         for part in indexes.iter().chain([table]) {
@@ -112,6 +116,7 @@ fn the_keys_of_tables_and_indexes_are_the_attributes_that_the_code_writes() {
         ),
         ("IdempotencyTable", vec![vec![attribute::IDEMPOTENCY_KEY]]),
         ("AccessTable", vec![vec![attribute::CREDENTIAL]]),
+        ("UploadTable", vec![vec![attribute::UPLOAD]]),
     ] {
         let properties = &template["Resources"][table]["Properties"];
         let mut schemas = vec![keys(&properties["KeySchema"])];

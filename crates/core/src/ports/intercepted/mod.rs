@@ -7,6 +7,7 @@ mod access;
 mod payloads;
 mod records;
 mod services;
+mod uploads;
 
 use std::{fmt, future::Future};
 

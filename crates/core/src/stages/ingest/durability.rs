@@ -17,6 +17,7 @@ use crate::{
     problem::{Problem, ProblemKind},
     receipt::Durability,
     record_id::RecordId,
+    stages::keys::no_durable_store,
 };
 
 /// The outcome of the write of a payload to the cache.
@@ -120,12 +121,4 @@ pub(super) fn describe(payload: Payload, sha256: Sha256) -> (Bytes, PayloadDescr
     let Payload { content, content_type, encoding } = payload;
     let descriptor = PayloadDescriptor { sha256, size_bytes: content.len() as u64, content_type, encoding };
     (content, descriptor)
-}
-
-/// Returns the problem of a request whose payload or acceptance no store could write.
-pub(super) fn no_durable_store() -> Problem {
-    Problem::new(
-        ProblemKind::NoDurableStore,
-        "no store could take the record; nothing was acknowledged, send it again after the time in Retry-After",
-    )
 }

@@ -16,6 +16,7 @@ use crate::{
     receipt::Durability,
     record_id::RecordId,
     rejected_request::{self, RejectedRequest},
+    stages::upload::CompletedUpload,
 };
 
 /// The work to do after a response was sent.
@@ -26,6 +27,7 @@ pub struct FollowUp {
     persist: Option<RecordId>,
     unlink: Option<RecordId>,
     rejected: Option<Box<Rejected>>,
+    completed: Option<Box<CompletedUpload>>,
 }
 
 /// A request that was answered with a problem.
@@ -48,6 +50,11 @@ impl FollowUp {
     pub(super) fn marked(record: &OpenRecord) -> Self {
         let cached = record.durability != Durability::Archived;
         Self { persist: cached.then(|| record.id()), ..Self::default() }
+    }
+
+    /// Creates the follow-up of a payload by reference whose upload is completed.
+    pub(super) fn completed(completed: CompletedUpload) -> Self {
+        Self { completed: Some(Box::new(completed)), ..Self::default() }
     }
 
     /// Creates the follow-up of a request that was answered with a problem: it stores the request. Two kinds are not
@@ -88,7 +95,10 @@ impl<D: Deployment> Ingest<D> {
     /// the removal of an expiry. A payload that was not unlinked expires. A rejected request that could not be stored
     /// is lost; its producer has the answer.
     pub async fn follow_up(&self, follow_up: FollowUp) {
-        let FollowUp { start, persist, unlink, rejected } = follow_up;
+        let FollowUp { start, persist, unlink, rejected, completed } = follow_up;
+        if let Some(completed) = completed {
+            self.transfers.follow_up(*completed).await;
+        }
         if let Some(record) = start
             && let Err(error) = self.workflow.start(&record.message, record.starts).await
         {

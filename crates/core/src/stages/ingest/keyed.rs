@@ -7,21 +7,20 @@ use futures_util::future::{self, Either};
 use tracing::{error, info, warn};
 
 use super::{
-    AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer,
-    durability::{CacheWrite, describe, no_durable_store},
+    AcknowledgedRequest, FollowUp, Ingest, NewRecord, ProblemAnswer,
+    durability::{CacheWrite, describe},
 };
 use crate::{
     clock::Clock as _,
     digest::hash_during,
-    envelope::Request,
-    error::StageError,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
-    message::{InternalMessage, SecurityContext},
+    message::InternalMessage,
     open_record::OpenState,
-    ports::{Acceptance, Deployment, FailedStore as _, IdempotencyClaims as _, OpenRecords as _},
-    problem::{Problem, ProblemKind},
+    ports::{Acceptance, Deployment, FailedStore as _, OpenRecords as _},
+    problem::Problem,
     receipt::Receipt,
     record_id::RecordId,
+    stages::keys::{KeyState, check_same_request, keys_unavailable, no_durable_store},
 };
 
 impl<D: Deployment> Ingest<D> {
@@ -33,8 +32,7 @@ impl<D: Deployment> Ingest<D> {
     pub(super) async fn accept_with_key(
         &self,
         key: IdempotencyKey,
-        Request { metadata, payload, durability, .. }: Request,
-        sender: SecurityContext,
+        NewRecord { metadata, payload, durability, sender }: NewRecord,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         if self.table_breaker.is_open(self.clock.now()) {
             return Err(keys_unavailable().into());
@@ -44,7 +42,8 @@ impl<D: Deployment> Ingest<D> {
             // A repeated receipt does not wait for the cache: once the claim of a record is found, the put is
             // abandoned.
             let put = pin!(self.write_to_cache(id, payload.content.clone(), durability));
-            match future::select(put, pin!(self.key_state(&key))).await {
+            let key_state = KeyState::of(&key, &self.claims, &self.open_records, self.clock.now());
+            match future::select(put, pin!(key_state)).await {
                 Either::Left((cache_write, key_state)) => (cache_write, key_state.await),
                 Either::Right((key_state @ Ok(KeyState::Free | KeyState::Expired(_)), put)) => {
                     (put.await, key_state)
@@ -81,7 +80,7 @@ impl<D: Deployment> Ingest<D> {
         let claim = Claim::new(&record.message, record.durability, record.started_at);
         let accepted = self.open_records.accept(&record, Some(&ClaimRequest { key, claim, replaces })).await;
         match accepted {
-            Ok(Acceptance::Accepted) => {
+            Ok(Acceptance::Accepted | Acceptance::AlreadyAccepted) => {
                 self.table_breaker.reset();
                 let receipt = Receipt::new(&record.message, record.durability);
                 Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::accepted(record) })
@@ -118,26 +117,6 @@ impl<D: Deployment> Ingest<D> {
         warn!(record.id = %holder, "preserved a lost payload that was sent again; a redrive completes its record");
         Ok(())
     }
-
-    /// Returns the record that holds an idempotency key now, if any. A claim that is past its expiry still holds the
-    /// key while its record is open.
-    async fn key_state(&self, key: &IdempotencyKey) -> Result<KeyState, StageError> {
-        let Some(claim) = self.claims.find(key).await? else { return Ok(KeyState::Free) };
-        if claim.is_expired(self.clock.now()) && self.open_records.find(claim.message_id).await?.is_none() {
-            return Ok(KeyState::Expired(claim));
-        }
-        Ok(KeyState::Claimed(claim))
-    }
-}
-
-/// What an idempotency key stands for.
-enum KeyState {
-    /// The key stands for no record.
-    Free,
-    /// A claim has expired and its record is closed: a new record may replace the claim.
-    Expired(Claim),
-    /// The key stands for the record of this claim.
-    Claimed(Claim),
 }
 
 /// Repeats the receipt of the record that holds the key, if `own` describes the same request. Otherwise returns the
@@ -147,42 +126,8 @@ fn repeat_receipt(
     own: &InternalMessage,
     unlink_id: Option<RecordId>,
 ) -> Result<AcknowledgedRequest, Problem> {
-    let fingerprint = crate::idempotency::fingerprint(&own.payload, &own.metadata);
-    if holder.fingerprint == fingerprint {
-        info!(record.id = %holder.message_id, stage = "ingest", "repeated a receipt");
-        let receipt = Receipt::of_claim(holder);
-        return Ok(AcknowledgedRequest {
-            receipt,
-            replayed: true,
-            follow_up: FollowUp::default().and_unlink(unlink_id),
-        });
-    }
-    let difference = if holder.payload.sha256 != own.payload.sha256 {
-        format!("payload SHA-256 {}, and this payload has {}", holder.payload.sha256, own.payload.sha256)
-    } else if holder.payload.content_type == own.payload.content_type {
-        "other metadata".to_owned()
-    } else {
-        format!(
-            "content type {}, and this payload has {}",
-            crate::json::excerpt(&holder.payload.content_type),
-            crate::json::excerpt(&own.payload.content_type)
-        )
-    };
-    Err(Problem::new(
-        ProblemKind::IdempotencyConflict,
-        format!(
-            "the idempotency key (Idempotency-Key, or a CloudEvent's source and id) belongs to record {} with \
-             {difference}; send another key with another record",
-            holder.message_id
-        ),
-    ))
-}
-
-/// Returns the problem of a request whose key cannot be looked up.
-fn keys_unavailable() -> Problem {
-    Problem::new(
-        ProblemKind::KeysUnavailable,
-        "what the idempotency key (Idempotency-Key, or a CloudEvent's source and id) stands for cannot be looked up now; \
-         nothing was acknowledged, send it again after the time in Retry-After",
-    )
+    check_same_request(&holder, &own.payload, &own.metadata)?;
+    info!(record.id = %holder.message_id, stage = "ingest", "repeated a receipt");
+    let receipt = Receipt::of_claim(holder);
+    Ok(AcknowledgedRequest { receipt, replayed: true, follow_up: FollowUp::default().and_unlink(unlink_id) })
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod durability;
+mod referenced;
 
 use std::{
     future::{Future as _, poll_fn},

@@ -2,26 +2,22 @@
 
 use tracing::{error, warn};
 
-use super::{
-    AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer,
-    durability::{describe, no_durable_store},
-};
+use super::{AcknowledgedRequest, FollowUp, Ingest, NewRecord, ProblemAnswer, durability::describe};
 use crate::{
     clock::Clock as _,
     digest::hash_during,
-    envelope::Request,
-    message::{InternalMessage, SecurityContext},
+    message::InternalMessage,
     open_record::OpenRecord,
     ports::{AcceptanceMarkers as _, Deployment, OpenRecords as _},
     receipt::Receipt,
+    stages::keys::no_durable_store,
 };
 
 impl<D: Deployment> Ingest<D> {
     /// Accepts a request without an idempotency key.
     pub(super) async fn accept_without_key(
         &self,
-        Request { metadata, payload, durability, .. }: Request,
-        sender: SecurityContext,
+        NewRecord { metadata, payload, durability, sender }: NewRecord,
     ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let id = self.clock.mint();
         let write = self.write_to_cache(id, payload.content.clone(), durability);

@@ -164,7 +164,7 @@ fn view(known: &KnownRecord) -> RecordView<'_> {
         attempt,
         earlier_failures: newest.history(),
         stages: Stages {
-            accepted: message.received_at,
+            accepted: message.accepted_at(),
             metadata_stored: item.and_then(|item| item.stored_at),
             archived: item.and_then(|item| item.archived_at),
             completed: item.and_then(|item| item.completed_at),

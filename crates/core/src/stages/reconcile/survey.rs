@@ -29,7 +29,7 @@ pub(super) struct Count {
 impl Count {
     fn of(listing: &IndexListing, now: Timestamp) -> Self {
         // The id contains the time when the record was received.
-        let ages = listing.entries.iter().map(|entry| now.since(entry.id.received_at()).as_secs());
+        let ages = listing.entries.iter().map(|entry| now.since(entry.accepted_at()).as_secs());
         Self {
             records: listing.entries.len(),
             oldest_age_seconds: ages.max().unwrap_or(0),

@@ -28,7 +28,7 @@ impl<D: Deployment> Reconcile<D> {
     pub(super) async fn renew_claim(&self, record: &OpenRecord, now: Timestamp) {
         let Some(key) = &record.key else { return };
         // The claim is at least half its lifetime away from its expiry.
-        if now.since(record.message.received_at) < CLAIM_LIFETIME / 2 {
+        if now.since(record.message.accepted_at()) < CLAIM_LIFETIME / 2 {
             return;
         }
         if let Err(error) = self.claims.renew(key, record.id(), now.after(CLAIM_LIFETIME)).await {

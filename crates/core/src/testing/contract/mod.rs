@@ -7,6 +7,7 @@ mod access_entries;
 mod open_records;
 mod payload_cache;
 mod record_queries;
+mod uploads;
 
 use std::io;
 
@@ -18,6 +19,7 @@ pub use self::{
     open_records::{acceptance_markers, concurrent_claims, idempotency_claims, open_records},
     payload_cache::payload_cache,
     record_queries::record_queries,
+    uploads::{sample_upload, staging_area, uploads},
 };
 use crate::{
     clock::{Clock, Timestamp},

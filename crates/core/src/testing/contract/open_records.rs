@@ -58,7 +58,11 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     // The reply to the first acceptance was lost, and reconcile has taken a turn before the acceptance is repeated.
     let turn = Turn { look_at: later(record.look_at, 60), start: None, is_missing: false };
     assert!(open.take_turn(&record, turn).await.unwrap());
-    assert_eq!(open.accept(&record, None).await.unwrap(), Acceptance::Accepted, "accept may be repeated");
+    assert_eq!(
+        open.accept(&record, None).await.unwrap(),
+        Acceptance::AlreadyAccepted,
+        "accept may be repeated"
+    );
     assert_eq!(open.find(id).await.unwrap().unwrap().looks, 1, "must not change the record");
     let foreign = samples::open_record(&samples::message_of(id, b"other"));
     assert_eq!(open.accept(&foreign, None).await.unwrap_err().name, ErrorName::MetadataConflict);
@@ -191,11 +195,15 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
     assert_eq!(claims.find(&key).await.unwrap(), None);
     assert_eq!(open.accept(&first, Some(&request)).await.unwrap(), Acceptance::Accepted);
     assert_eq!(claims.find(&key).await.unwrap(), Some(claim.clone()));
-    assert_eq!(
-        open.accept(&first, Some(&request)).await.unwrap(),
-        Acceptance::Accepted,
+    let repeated = open.accept(&first, Some(&request)).await.unwrap();
+    assert!(
+        matches!(repeated, Acceptance::Accepted | Acceptance::AlreadyAccepted),
         "a lost reply is no refusal"
     );
+    let mut described_later = first.clone();
+    described_later.started_at = later(first.started_at, 60);
+    assert_eq!(open.accept(&described_later, Some(&request)).await.unwrap(), Acceptance::AlreadyAccepted);
+    assert_eq!(open.find(first.id()).await.unwrap().as_ref(), Some(&first), "the first description stays");
     assert_eq!(open.accept(&second, Some(&late)).await.unwrap(), Acceptance::KeyTaken(claim.clone()));
     assert_eq!(open.find(second.id()).await.unwrap(), None, "the key is held by another record");
 

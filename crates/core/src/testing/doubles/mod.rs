@@ -23,6 +23,7 @@ mod payload_cache;
 mod payload_links;
 mod queues;
 mod table;
+mod uploads;
 mod workflow;
 
 use std::{
@@ -44,6 +45,7 @@ pub use self::{
     payload_links::MemoryPayloadLinks,
     queues::MemoryDeadLetters,
     table::{Item, MemoryTable},
+    uploads::{MemoryStagingArea, MemoryUploads},
     workflow::MemoryWorkflow,
 };
 

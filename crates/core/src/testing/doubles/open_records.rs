@@ -97,11 +97,11 @@ impl OpenRecords for MemoryOpenRecords {
             ));
         }
         if let Some(known) = state.open.get(&record.id()) {
-            return same_record(known, record).map(|()| Acceptance::Accepted);
+            return same_record(known, record).map(|()| Acceptance::AlreadyAccepted);
         }
         if let Some(request) = claim {
             match state.claims.get(&request.key) {
-                Some(held) if held.message_id == record.id() => return Ok(Acceptance::Accepted),
+                Some(held) if held.message_id == record.id() => return Ok(Acceptance::AlreadyAccepted),
                 Some(held) if Some(held) != request.replaces.as_ref() => {
                     return Ok(Acceptance::KeyTaken(held.clone()));
                 }
@@ -119,8 +119,13 @@ impl OpenRecords for MemoryOpenRecords {
     async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
         let state = self.0.open().await?;
         let open = state.open.values().filter(|open| open.kind() == kind);
-        let mut entries: Vec<_> =
-            open.map(|open| IndexEntry { look_at: open.look_at, id: open.id() }).collect();
+        let mut entries: Vec<_> = open
+            .map(|open| IndexEntry {
+                look_at: open.look_at,
+                id: open.id(),
+                accepted_later_at: open.message.accepted_later_at,
+            })
+            .collect();
         entries.sort_unstable();
         let truncated = entries.len() > limit;
         entries.truncate(limit);

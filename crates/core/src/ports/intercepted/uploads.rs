@@ -1,0 +1,69 @@
+//! The upload table and the staging area, intercepted.
+
+use super::{Intercepted, Interceptor};
+use crate::{
+    clock::Timestamp,
+    error::StageError,
+    message::PayloadDescriptor,
+    ports::{
+        ArchivedObject,
+        PortName::{StagingArea as Staging, Uploads as UploadTable},
+        StagedPayload, StagingArea, UploadLink, Uploads,
+    },
+    record_id::RecordId,
+    upload::{SourceObject, SourceUri, Upload},
+};
+
+impl<P: Uploads + Clone + 'static, I: Interceptor> Uploads for Intercepted<P, I> {
+    async fn begin(&self, upload: &Upload, now: Timestamp) -> Result<Upload, StageError> {
+        let (id, upload) = (upload.message_id, upload.clone());
+        self.call(UploadTable, "begin", id, |port| async move { port.begin(&upload, now).await }).await
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {
+        self.call(UploadTable, "find", id, |port| async move { port.find(id).await }).await
+    }
+}
+
+impl<P: StagingArea + Clone + 'static, I: Interceptor> StagingArea for Intercepted<P, I> {
+    async fn upload_link(&self, upload: &Upload, now: Timestamp) -> Result<UploadLink, StageError> {
+        let (id, upload) = (upload.message_id, upload.clone());
+        let sign = |port: P| async move { port.upload_link(&upload, now).await };
+        self.call(Staging, "upload_link", id, sign).await
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<StagedPayload>, StageError> {
+        self.call(Staging, "find", id, |port| async move { port.find(id).await }).await
+    }
+
+    async fn inspect(&self, uri: &SourceUri) -> Result<Option<SourceObject>, StageError> {
+        let uri = uri.clone();
+        self.call(Staging, "inspect", None, |port| async move { port.inspect(&uri).await }).await
+    }
+
+    async fn copy_in(
+        &self,
+        upload: &Upload,
+        source: &SourceObject,
+    ) -> Result<Option<StagedPayload>, StageError> {
+        let (id, upload, source) = (upload.message_id, upload.clone(), source.clone());
+        let copy = |port: P| async move { port.copy_in(&upload, &source).await };
+        self.call(Staging, "copy_in", id, copy).await
+    }
+
+    async fn archive(
+        &self,
+        id: RecordId,
+        staged: &StagedPayload,
+        payload: &PayloadDescriptor,
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
+        let (staged, payload) = (staged.clone(), payload.clone());
+        let archive = |port: P| async move { port.archive(id, &staged, &payload, now).await };
+        self.call(Staging, "archive", id, archive).await
+    }
+
+    async fn remove(&self, id: RecordId) -> Result<(), StageError> {
+        self.call(Staging, "remove", id, |port| async move { port.remove(id).await }).await
+    }
+}

@@ -1,0 +1,346 @@
+//! Uploads over their ports: begin, look, complete. Ingest uses them too, for payloads that a producer sends by reference.
+
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::{Clock as _, Timestamp},
+    error::{ErrorName, StageError},
+    idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    message::{InternalMessage, PayloadDescriptor, SecurityContext, StorageContext},
+    metadata::MessageMetadata,
+    open_record::OpenRecord,
+    ports::{
+        Acceptance, ArchivedObject, Deployment, OpenRecords as _, StagedPayload, StagingArea as _,
+        UploadLink, Uploads as _, Workflow as _,
+    },
+    problem::{Problem, ProblemKind},
+    receipt::{Durability, Receipt},
+    record_id::RecordId,
+    stages::keys::{KeyState, check_same_request, keys_unavailable, no_durable_store},
+    upload::{
+        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, SourceObject, SourceUri, UPLOAD_LIFETIME, Upload,
+    },
+};
+
+/// Uploads over the ports that they need.
+pub struct Transfers<D: Deployment> {
+    /// The upload table.
+    pub uploads: D::Uploads,
+    /// The staging area, and the copy from it to the archive.
+    pub staging: D::Staging,
+    /// The open-record table, which stores the acceptance.
+    pub open_records: D::OpenRecords,
+    /// The idempotency table.
+    pub claims: D::Claims,
+    /// The workflow, which processes accepted records.
+    pub workflow: D::Workflow,
+    /// The objects that producers may send by reference.
+    pub allowed_sources: AllowedSources,
+    pub clock: D::Clock,
+    /// The time from a record's acceptance to reconcile's first look at it.
+    pub first_look: Duration,
+}
+
+/// An upload that is about to begin.
+#[derive(Debug)]
+pub struct NewUpload {
+    pub metadata: MessageMetadata,
+    pub payload: AnnouncedPayload,
+    /// The object from which the payload is copied. `None` if the producer uploads the payload.
+    pub source: Option<SourceObject>,
+    /// The idempotency key that the producer has chosen.
+    pub key: Option<IdempotencyKey>,
+    pub sender: SecurityContext,
+}
+
+/// An upload that was completed.
+#[derive(Debug)]
+pub struct CompletedUpload {
+    pub receipt: Receipt,
+    /// Whether the receipt repeats an earlier one.
+    pub replayed: bool,
+    /// The upload whose staged payload is not needed any more.
+    id: RecordId,
+    /// The record that this completion has accepted.
+    accepted: Option<Box<OpenRecord>>,
+}
+
+/// The state of an upload.
+pub(super) enum UploadState {
+    /// The payload is not in the staging area. The link is for a producer that uploads it by itself.
+    Pending(Option<UploadLink>),
+    Uploaded,
+    Accepted(Receipt),
+}
+
+impl<D: Deployment> Transfers<D> {
+    /// Begins an upload, or returns the one that was begun under the same key and announces the same record. Returns whether the
+    /// upload is new.
+    pub async fn begin(&self, new: NewUpload) -> Result<(Upload, bool), Problem> {
+        let NewUpload { metadata, payload, source, key, sender } = new;
+        let (now, message_id) = (self.clock.now(), self.clock.mint());
+        let mut upload = Upload {
+            message_id,
+            metadata,
+            payload,
+            source,
+            key: IdempotencyKey::of_upload("", message_id),
+            sender,
+            expires_at: now.after(UPLOAD_LIFETIME),
+        };
+        upload.key = key.unwrap_or_else(|| IdempotencyKey::of_upload(upload.principal(), message_id));
+        let stored = self.uploads.begin(&upload, now).await.map_err(|error| {
+            error!(error.name = error.name.as_str(), %error, "could not begin an upload");
+            keys_unavailable()
+        })?;
+        if !stored.announces_the_same(&upload) {
+            let detail = format!(
+                "the Idempotency-Key belongs to upload {}, which announces another payload or other metadata; send another key \
+                 with another record",
+                stored.message_id
+            );
+            return Err(Problem::new(ProblemKind::IdempotencyConflict, detail));
+        }
+        let is_new = stored.message_id == message_id;
+        Ok((stored, is_new))
+    }
+
+    /// Looks at an object that a producer sends by reference, and describes it as the payload of an upload.
+    pub async fn inspect(&self, uri: &SourceUri) -> Result<SourceObject, Problem> {
+        if !self.allowed_sources.includes(uri) {
+            let detail = format!(
+                "{uri} is not among the objects that this deployment takes by reference; an operator adds its bucket to the \
+                 parameter ReferenceSources"
+            );
+            return Err(Problem::new(ProblemKind::ReferenceNotAllowed, detail));
+        }
+        let found = self.staging.inspect(uri).await.map_err(|error| source_problem(uri, &error))?;
+        let source = found.ok_or_else(|| {
+            Problem::new(
+                ProblemKind::ReferenceNotFound,
+                format!("there is no object {uri}; send the address of one that exists"),
+            )
+        })?;
+        match source.size_bytes {
+            0 => Err(Problem::new(ProblemKind::MissingPayload, format!("{uri} is empty; send a payload"))),
+            size if size > MAX_UPLOAD_BYTES => Err(Problem::new(
+                ProblemKind::TooLarge,
+                format!("{uri} has {size} bytes and the limit is {MAX_UPLOAD_BYTES}; split the payload"),
+            )),
+            _ => Ok(source),
+        }
+    }
+
+    /// Returns an upload; `None` if there is none, or if it has expired.
+    pub(super) async fn find(&self, id: RecordId) -> Result<Option<Upload>, Problem> {
+        let found = self.uploads.find(id).await.map_err(|error| unavailable(&error))?;
+        Ok(found.filter(|upload| !upload.is_expired(self.clock.now())))
+    }
+
+    /// Returns the state of an upload.
+    pub(super) async fn state(&self, upload: &Upload) -> Result<UploadState, Problem> {
+        let state = self.key_state(upload).await.map_err(|error| unavailable(&error))?;
+        if let KeyState::Claimed(claim) = state
+            && claim.message_id == upload.message_id
+        {
+            return Ok(UploadState::Accepted(Receipt::of_claim(claim)));
+        }
+        let staged = self.staging.find(upload.message_id).await.map_err(|error| unavailable(&error))?;
+        if staged.is_some() {
+            return Ok(UploadState::Uploaded);
+        }
+        let link = match upload.source {
+            Some(_) => None,
+            None => Some(
+                self.staging
+                    .upload_link(upload, self.clock.now())
+                    .await
+                    .map_err(|error| unavailable(&error))?,
+            ),
+        };
+        Ok(UploadState::Pending(link))
+    }
+
+    /// Completes an upload: archives its payload, and accepts its record. A repeated call returns the first receipt.
+    ///
+    /// The claim of the key is read before the archive is written, because nothing can be deleted from the archive. If the
+    /// process dies after that write, the next call finds the archived payload and goes on.
+    pub async fn complete(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
+        let id = upload.message_id;
+        let state = self.key_state(upload).await.map_err(|error| unknown_key(&error))?;
+        if let KeyState::Claimed(claim) = state {
+            if claim.message_id == id {
+                return Ok(repeated(id, claim));
+            }
+            let payload = self.staged_payload(upload).await?.0;
+            check_same_request(&claim, &payload, &upload.metadata)?;
+            return Ok(repeated(id, claim));
+        }
+        let (payload, staged) = self.staged_payload(upload).await?;
+        let now = self.clock.now();
+        let archived = self.staging.archive(id, &staged, &payload, now).await.map_err(|error| {
+            error!(record.id = %id, error.name = error.name.as_str(), %error, "could not archive an upload");
+            if error.name == ErrorName::PayloadMissing { not_uploaded(id) } else { no_durable_store() }
+        })?;
+        let replaces = if let KeyState::Expired(claim) = state { Some(claim) } else { None };
+        self.accept(upload, payload, archived, replaces).await
+    }
+
+    /// Does the work after a receipt was sent. A failed effect is logged and not repeated here: reconcile starts the workflow,
+    /// and a staged payload expires.
+    pub async fn follow_up(&self, completed: CompletedUpload) {
+        if let Some(record) = completed.accepted
+            && let Err(error) = self.workflow.start(&record.message, record.starts).await
+        {
+            log_failed_effect(record.id(), &error, "left the workflow start to reconcile");
+        }
+        if let Err(error) = self.staging.remove(completed.id).await {
+            log_failed_effect(completed.id, &error, "left a staged payload to its expiry");
+        }
+    }
+
+    async fn key_state(&self, upload: &Upload) -> Result<KeyState, StageError> {
+        KeyState::of(&upload.key, &self.claims, &self.open_records, self.clock.now()).await
+    }
+
+    /// Returns the description of an upload's payload, and the staged payload. A payload that is sent by reference is copied to
+    /// the staging area first, so that its digest is verified before the archive is written.
+    async fn staged_payload(&self, upload: &Upload) -> Result<(PayloadDescriptor, StagedPayload), Problem> {
+        let id = upload.message_id;
+        let found = self.staging.find(id).await.map_err(|error| unavailable(&error))?;
+        let staged = match (found, &upload.source) {
+            (Some(staged), _) => staged,
+            (None, None) => return Err(not_uploaded(id)),
+            (None, Some(source)) => {
+                let copied = self.staging.copy_in(upload, source).await;
+                copied
+                    .map_err(|error| source_problem(&source.uri, &error))?
+                    .ok_or_else(|| source_changed(source))?
+            }
+        };
+        let sha256 = staged.sha256.ok_or_else(|| {
+            error!(record.id = %id, "the store has no digest of a staged payload");
+            no_durable_store()
+        })?;
+        let announced = &upload.payload;
+        if announced.size_bytes != staged.size_bytes
+            || announced.sha256.is_some_and(|announced| announced != sha256)
+        {
+            let announced_digest =
+                announced.sha256.map_or_else(|| "any".to_owned(), |sha256| sha256.to_string());
+            let detail = format!(
+                "the payload has {} bytes with SHA-256 {sha256}, and the request states {} bytes with SHA-256 {announced_digest}; begin \
+                 again with the size and the digest of the payload",
+                staged.size_bytes, announced.size_bytes
+            );
+            return Err(Problem::new(ProblemKind::DigestMismatch, detail));
+        }
+        Ok((upload.descriptor(sha256), staged))
+    }
+
+    async fn accept(
+        &self,
+        upload: &Upload,
+        payload: PayloadDescriptor,
+        archived: ArchivedObject,
+        replaces: Option<Claim>,
+    ) -> Result<CompletedUpload, Problem> {
+        let (id, now) = (upload.message_id, self.clock.now());
+        let message = message(upload, payload, archived, now);
+        let (durability, look_at) = (Durability::Archived, now.after(self.first_look));
+        let record = OpenRecord::begin(message, durability, Some(upload.key), now, look_at);
+        let claim = Claim::new(&record.message, durability, now);
+        let request = ClaimRequest { key: upload.key, claim, replaces };
+        match self.open_records.accept(&record, Some(&request)).await.map_err(|error| unknown_key(&error))? {
+            outcome @ (Acceptance::Accepted | Acceptance::AlreadyAccepted) => {
+                let receipt = Receipt::new(&record.message, durability);
+                let size_bytes = receipt.payload.size_bytes;
+                info!(record.id = %id, stage = "upload", size_bytes, "acknowledged record");
+                // Whoever has opened the record starts its workflow, with the message that is stored. This completion describes the
+                // same record with another time.
+                let accepted = (outcome == Acceptance::Accepted).then(|| Box::new(record));
+                Ok(CompletedUpload { receipt, replayed: accepted.is_none(), id, accepted })
+            }
+            Acceptance::KeyTaken(claim) => {
+                check_same_request(&claim, &record.message.payload, &upload.metadata)?;
+                Ok(repeated(id, claim))
+            }
+        }
+    }
+}
+
+/// Creates the message of an upload that is accepted now.
+fn message(
+    upload: &Upload,
+    payload: PayloadDescriptor,
+    archived: ArchivedObject,
+    now: Timestamp,
+) -> InternalMessage {
+    let mut place = StorageContext { s3_reference: Some(archived.reference), ..StorageContext::default() };
+    place.persistence.s3 = true;
+    let (metadata, sender) = (upload.metadata.clone(), upload.sender.clone());
+    InternalMessage {
+        accepted_later_at: Some(now),
+        storage_context: place,
+        ..InternalMessage::new(upload.message_id, metadata, payload, sender)
+    }
+}
+
+/// Repeats the receipt of the record that holds the key of upload `id`.
+fn repeated(id: RecordId, claim: Claim) -> CompletedUpload {
+    info!(record.id = %claim.message_id, stage = "upload", "repeated a receipt");
+    CompletedUpload { receipt: Receipt::of_claim(claim), replayed: true, id, accepted: None }
+}
+
+fn not_uploaded(id: RecordId) -> Problem {
+    Problem::new(
+        ProblemKind::UploadIncomplete,
+        format!(
+            "the payload of upload {id} has not arrived; upload it with the link of GET /uploads/{id}, then complete it"
+        ),
+    )
+}
+
+fn source_changed(source: &SourceObject) -> Problem {
+    Problem::new(
+        ProblemKind::ReferenceChanged,
+        format!(
+            "{} has changed or was deleted after it was sent by reference; nothing was acknowledged, send the record again",
+            source.uri
+        ),
+    )
+}
+
+/// Returns the problem of an object that could not be inspected or copied.
+fn source_problem(uri: &SourceUri, error: &StageError) -> Problem {
+    warn!(error.name = error.name.as_str(), %error, "could not use an object that was sent by reference");
+    if error.name != ErrorName::AccessDenied {
+        return no_durable_store();
+    }
+    Problem::new(
+        ProblemKind::ReferenceUnreadable,
+        format!(
+            "Custody may not read {uri}; its bucket's policy, and the policy of the key that encrypts it, must admit the role \
+             of Custody's functions"
+        ),
+    )
+}
+
+fn unknown_key(error: &StageError) -> Problem {
+    error!(error.name = error.name.as_str(), %error, "the tables of an acceptance cannot be asked");
+    keys_unavailable()
+}
+
+fn unavailable(error: &StageError) -> Problem {
+    error!(error.name = error.name.as_str(), %error, "a store of uploads could not be asked");
+    Problem::new(
+        ProblemKind::LookupUnavailable,
+        "the stores of uploads cannot be asked now; send the request again after the time in Retry-After",
+    )
+}
+
+fn log_failed_effect(id: RecordId, error: &StageError, what: &'static str) {
+    warn!(record.id = %id, error.name = error.name.as_str(), %error, "{what}");
+}

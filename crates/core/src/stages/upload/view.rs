@@ -1,0 +1,82 @@
+//! The answer about an upload.
+
+use serde::Serialize;
+
+use super::transfers::UploadState;
+use crate::{
+    clock::Timestamp,
+    ports::UploadLink,
+    receipt::Receipt,
+    record_id::RecordId,
+    upload::{AnnouncedPayload, Upload, UploadStatus},
+};
+
+/// The answer about an upload.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UploadView {
+    #[serde(rename = "messageID")]
+    message_id: RecordId,
+    status: UploadStatus,
+    /// When the upload expires, unless it is completed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<AnnouncedPayload>,
+    /// How to upload the payload, while the staging area does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload: Option<UploadLink>,
+    /// The receipt, if the record is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<Receipt>,
+    pub(super) links: Links,
+}
+
+/// Links, relative to the URL that was requested.
+#[derive(Debug, Serialize)]
+pub(super) struct Links {
+    #[serde(rename = "self")]
+    pub(super) itself: String,
+    complete: String,
+}
+
+impl UploadView {
+    /// Creates the answer to a request whose path is `depth` parts below `/uploads`.
+    pub(super) fn of(upload: &Upload, state: UploadState, depth: usize) -> Self {
+        let (status, link, receipt) = match state {
+            UploadState::Pending(link) => (UploadStatus::Pending, link, None),
+            UploadState::Uploaded => (UploadStatus::Uploaded, None, None),
+            UploadState::Accepted(receipt) => (UploadStatus::Accepted, None, Some(receipt.below(depth))),
+        };
+        Self {
+            message_id: upload.message_id,
+            status,
+            expires_at: receipt.is_none().then_some(upload.expires_at),
+            payload: Some(upload.payload.clone()),
+            upload: link,
+            receipt,
+            links: Links::of(upload.message_id, depth),
+        }
+    }
+
+    /// Creates the answer that an upload is still being completed.
+    pub(super) fn completing(id: RecordId, depth: usize) -> Self {
+        Self {
+            message_id: id,
+            status: UploadStatus::Pending,
+            expires_at: None,
+            payload: None,
+            upload: None,
+            receipt: None,
+            links: Links::of(id, depth),
+        }
+    }
+}
+
+impl Links {
+    fn of(id: RecordId, depth: usize) -> Self {
+        let itself = format!("{}uploads/{id}", "../".repeat(depth));
+        let complete = format!("{itself}/complete");
+        Self { itself, complete }
+    }
+}

@@ -1,0 +1,159 @@
+//! The doubles of the upload table and of the staging area.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Timestamp,
+    digest::Sha256,
+    error::{ErrorName, StageError},
+    idempotency::IdempotencyKey,
+    message::PayloadDescriptor,
+    ports::{ArchivedObject, PayloadArchive as _, StagedPayload, StagingArea, UploadLink, Uploads},
+    record_id::RecordId,
+    upload::{SourceObject, SourceUri, Upload},
+};
+
+use super::{MemoryArchive, Store};
+
+failing!(MemoryUploads, MemoryStagingArea);
+
+/// An upload table in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryUploads(Arc<Store<UploadTable>>);
+
+#[derive(Debug, Default)]
+struct UploadTable {
+    uploads: BTreeMap<RecordId, Upload>,
+    of_keys: BTreeMap<IdempotencyKey, RecordId>,
+}
+
+impl Uploads for MemoryUploads {
+    async fn begin(&self, upload: &Upload, now: Timestamp) -> Result<Upload, StageError> {
+        let mut table = self.0.open().await?;
+        let holder = table.of_keys.get(&upload.key).and_then(|id| table.uploads.get(id));
+        if let Some(holder) = holder.filter(|holder| !holder.is_expired(now)) {
+            return Ok(holder.clone());
+        }
+        table.of_keys.insert(upload.key, upload.message_id);
+        table.uploads.insert(upload.message_id, upload.clone());
+        Ok(upload.clone())
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {
+        Ok(self.0.open().await?.uploads.get(&id).cloned())
+    }
+}
+
+/// A staging area in memory, with objects of producers that can be copied, and the archive that payloads are copied to.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryStagingArea(Arc<Store<Objects>>, MemoryArchive);
+
+#[derive(Debug, Default)]
+struct Objects {
+    staged: BTreeMap<RecordId, Bytes>,
+    /// The objects of producers. `None` is an object that must not be read.
+    sources: BTreeMap<String, Option<Bytes>>,
+}
+
+impl MemoryStagingArea {
+    /// Creates a staging area whose payloads are copied to `archive`.
+    pub fn over(archive: MemoryArchive) -> Self {
+        Self(Arc::default(), archive)
+    }
+
+    /// Stores a payload, as the holder of an upload's link does.
+    pub fn upload(&self, id: RecordId, content: &[u8]) {
+        self.0.peek().staged.insert(id, Bytes::copy_from_slice(content));
+    }
+
+    /// Returns the ids of the uploads whose payloads are staged.
+    pub fn staged(&self) -> Vec<RecordId> {
+        self.0.peek().staged.keys().copied().collect()
+    }
+
+    /// Sets the content of a producer's object. `None` makes it an object that must not be read.
+    pub fn set_source(&self, uri: &str, content: Option<&[u8]>) {
+        self.0.peek().sources.insert(uri.to_owned(), content.map(Bytes::copy_from_slice));
+    }
+
+    /// Deletes a producer's object.
+    pub fn remove_source(&self, uri: &str) {
+        self.0.peek().sources.remove(uri);
+    }
+}
+
+fn staged(content: &[u8]) -> StagedPayload {
+    let sha256 = Sha256::of(content);
+    StagedPayload { etag: sha256.to_string(), sha256: Some(sha256), size_bytes: content.len() as u64 }
+}
+
+impl StagingArea for MemoryStagingArea {
+    async fn upload_link(&self, upload: &Upload, _: Timestamp) -> Result<UploadLink, StageError> {
+        drop(self.0.open().await?);
+        Ok(UploadLink {
+            method: "PUT".to_owned(),
+            url: format!("memory://staging/{}", upload.message_id),
+            headers: BTreeMap::new(),
+            expires_at: upload.expires_at,
+        })
+    }
+
+    async fn find(&self, id: RecordId) -> Result<Option<StagedPayload>, StageError> {
+        Ok(self.0.open().await?.staged.get(&id).map(|content| staged(content)))
+    }
+
+    async fn inspect(&self, uri: &SourceUri) -> Result<Option<SourceObject>, StageError> {
+        let objects = self.0.open().await?;
+        let Some(content) = objects.sources.get(&uri.to_string()) else { return Ok(None) };
+        let content =
+            content.as_ref().ok_or_else(|| StageError::new(ErrorName::AccessDenied, "inspect an object"))?;
+        Ok(Some(SourceObject {
+            uri: uri.clone(),
+            etag: Sha256::of(content).to_string(),
+            size_bytes: content.len() as u64,
+            content_type: Some("image/png".to_owned()),
+            sha256: None,
+        }))
+    }
+
+    async fn copy_in(
+        &self,
+        upload: &Upload,
+        source: &SourceObject,
+    ) -> Result<Option<StagedPayload>, StageError> {
+        let mut objects = self.0.open().await?;
+        let Some(content) = objects.sources.get(&source.uri.to_string()).cloned() else { return Ok(None) };
+        let content = content.ok_or_else(|| StageError::new(ErrorName::AccessDenied, "copy an object"))?;
+        if Sha256::of(&content).to_string() != source.etag {
+            return Ok(None);
+        }
+        objects.staged.insert(upload.message_id, content.clone());
+        Ok(Some(staged(&content)))
+    }
+
+    async fn archive(
+        &self,
+        id: RecordId,
+        staged: &StagedPayload,
+        payload: &PayloadDescriptor,
+        now: Timestamp,
+    ) -> Result<ArchivedObject, StageError> {
+        let content = self.0.open().await?.staged.get(&id).cloned();
+        let content = content.filter(|content| Sha256::of(content).to_string() == staged.etag);
+        if let Some(content) = content {
+            return self.1.store(&id.archive_key(), content.into(), payload, now).await;
+        }
+        // A concurrent completion may have archived the payload and removed it from here.
+        match self.1.find(&id.archive_key()).await? {
+            Some(object) if object.sha256 == payload.sha256 => Ok(object),
+            _ => Err(StageError::new(ErrorName::PayloadMissing, "archive a staged payload")),
+        }
+    }
+
+    async fn remove(&self, id: RecordId) -> Result<(), StageError> {
+        self.0.open().await?.staged.remove(&id);
+        Ok(())
+    }
+}
