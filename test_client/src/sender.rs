@@ -140,9 +140,10 @@ impl Sender {
         Ok((Answer { status, headers, body: String::new() }, content))
     }
 
-    /// Sends a CORS preflight request, as a browser does before it posts.
-    pub async fn preflight(&self) -> anyhow::Result<Answer> {
-        let request = self.http.request(reqwest::Method::OPTIONS, &self.url);
+    /// Sends a CORS preflight request to a path of the API, as a browser does before it sends the request itself.
+    pub async fn preflight(&self, link: &str) -> anyhow::Result<Answer> {
+        let url = reqwest::Url::parse(&self.url)?.join(link).context("join a link to the API's URL")?;
+        let request = self.http.request(reqwest::Method::OPTIONS, url);
         self.answer(
             request.header("origin", "https://app.example").header("access-control-request-method", "POST"),
         )

@@ -6,13 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use custody_core::{receipt::Receipt, record_id::RecordId};
+use custody_core::{digest::Sha256, receipt::Receipt, record_id::RecordId};
 use custody_e2e::Stack;
 use custody_test_client::{
     records::{Kind, Record, Size},
+    sender::Answer,
     verify,
 };
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
+use yaml_rust2::YamlLoader;
 
 /// Sends a record, follows it to its end, and compares everything that was stored with what was sent.
 async fn check(stack: &Stack, record: &Record) -> RecordId {
@@ -179,5 +182,71 @@ async fn many_records_at_once_all_complete() {
     for (record, receipt) in acknowledged {
         let arrivals = stack.follow(receipt.message_id).await.unwrap();
         verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    }
+}
+
+/// Sends a binary CloudEvent of this content type.
+async fn send_event(stack: &Stack, content_type: &str, content: Vec<u8>) -> Answer {
+    let headers = [
+        ("content-type", content_type),
+        ("ce-specversion", "1.0"),
+        ("ce-type", "file"),
+        ("ce-source", "/media-types"),
+        ("ce-id", &*format!("{content_type} {}", content.len())),
+        ("ce-time", "2026-11-20T22:21:00Z"),
+    ];
+    stack.sender.post(&headers, content).await.unwrap()
+}
+
+/// Returns the content types whose bodies API Gateway passes on as bytes.
+fn binary_media_types() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("template.yaml");
+    let template = YamlLoader::load_from_str(&std::fs::read_to_string(path).unwrap()).unwrap().remove(0);
+    let listed = &template["Resources"]["IngestApi"]["Properties"]["BinaryMediaTypes"];
+    listed.as_vec().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_file_of_every_binary_type_and_of_every_text_type_arrives_unaltered() {
+    let stack = Stack::under_test().await;
+    let bytes: Vec<u8> = (0..=255).cycle().take(3000).collect();
+    let text = "\u{feff}<a>\u{fc}\u{1f600}\u{0}\r\n\u{85}</a>".repeat(50).into_bytes();
+    let binary = binary_media_types();
+    for (kind, name) in
+        [("Word", "wordprocessingml.document"), ("Excel", "spreadsheetml.sheet"), ("HEIC", "image/heic")]
+    {
+        assert!(binary.iter().any(|listed| listed.ends_with(name)), "{kind}");
+    }
+    for name in ["application/vnd.apache.parquet", "application/cbor", "application/pdf", "application/zip"] {
+        assert!(binary.iter().any(|listed| listed == name), "{name}");
+    }
+    let texts = [
+        "text/csv",
+        "text/html",
+        "text/plain; charset=utf-8",
+        "application/xml",
+        "image/svg+xml",
+        "application/x-ndjson",
+        "application/json",
+        "application/yaml",
+        "message/rfc822",
+    ];
+    let files = binary.iter().map(|name| (name.as_str(), &bytes)).chain(texts.map(|name| (name, &text)));
+    let stack = &stack;
+    stream::iter(files)
+        .for_each_concurrent(16, |(content_type, content)| async move {
+            let answer = send_event(stack, content_type, content.clone()).await;
+            assert_eq!(answer.status, 200, "{content_type}: {}", answer.body);
+            let receipt: Receipt = serde_json::from_str(&answer.body).unwrap();
+            assert_eq!(receipt.payload.sha256, Sha256::of(content), "{content_type}");
+            assert_eq!(receipt.payload.content_type, content_type);
+        })
+        .await;
+    // API Gateway would alter a file of a type that is not listed.
+    for content_type in ["application/x-unknown", "text/plain", "chemical/x-pdb"] {
+        let answer = send_event(stack, content_type, bytes.clone()).await;
+        assert_eq!(answer.status, 400, "{content_type}: {}", answer.body);
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("POST /uploads") && detail.contains("application/octet-stream"), "{detail}");
     }
 }

@@ -164,7 +164,13 @@ async fn no_rejected_payload_is_logged() {
 #[tokio::test]
 async fn a_browser_may_ask_before_it_posts() {
     let stack = Stack::under_test().await;
-    let answer = stack.sender.preflight().await.unwrap();
+    for link in ["messages", "messages/x", "messages/x/payload", "uploads", "uploads/x", "uploads/x/complete"]
+    {
+        let answer = stack.sender.preflight(link).await.unwrap();
+        assert_eq!(answer.status, 200, "{link}: {}", answer.body);
+        assert_eq!(answer.header("access-control-allow-methods"), "OPTIONS,GET,POST", "{link}");
+    }
+    let answer = stack.sender.preflight("ingestMessage").await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     assert_eq!(answer.header("access-control-allow-methods"), "OPTIONS,GET,POST");

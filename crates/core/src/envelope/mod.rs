@@ -328,8 +328,9 @@ fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(),
     replaced.map_or(Ok(()), |offset| {
         Err(Problem::new(
             ProblemKind::MalformedRequest,
-            "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived; send the payload as \
-             base64 or as application/octet-stream, or send a Content-Digest if the character is meant",
+            "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived: bodies of its content type \
+             are passed on as text. Send it by POST /uploads, which keeps the type, in base64, or as application/octet-stream; or \
+             send a Content-Digest if the character is meant",
         )
         .at_offset(offset))
     })
