@@ -1,8 +1,9 @@
-//! `custody`, the operator's tool: shows the state of records, redrives or discards failed records, checks the stores, and
-//! decides who may send and read records.
+//! `custody`, the command-line tool. Producers and auditors send and read records with it. Operators see the state of records,
+//! redrive or discard failed records, check the stores, and decide who may send and read records.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod arguments;
+mod client;
 mod deployment;
 mod dlq;
 mod failed;
@@ -19,7 +20,7 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use custody_core::record_id::RecordId;
 
 use crate::{deployment::Deployment, output::Output};
@@ -42,7 +43,7 @@ const FAILED: u8 = 4;
 #[command(
     name = "custody",
     version,
-    about = "Shows the records of a Custody deployment, redrives or discards failed ones, and checks the stores.",
+    about = "Sends and reads records; for operators: shows records, redrives or discards failed ones, and checks the stores.",
     after_help = "AWS is configured as for every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
                   Exit status: 0 success; 1 partial success: fsck found disagreements or did not check everything, or \
                   some dead letters stay on the queue; 2 wrong usage; 3 no such record or dead letter; 4 other error."
@@ -60,6 +61,46 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Api(ApiCommand),
+    #[command(flatten)]
+    Stack(StackCommand),
+    /// Print the completions of a shell.
+    #[command(after_help = "Example:\n  custody completions bash > /etc/bash_completion.d/custody")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, one for each command.
+    Man {
+        /// Folder to write to.
+        #[arg(default_value = ".")]
+        folder: std::path::PathBuf,
+    },
+}
+
+/// The commands that use the API, with an API key and without any right in AWS.
+#[derive(Subcommand)]
+enum ApiCommand {
+    /// Send files as records, with an API key. Large files are uploaded. A command that broke off may be run again.
+    #[command(after_help = "Examples:\n  \
+        custody send scan.png --type scan --source scanner-7\n  \
+        tar c folder | custody send - --type backup --source archive --content-type application/x-tar --transaction 2026-01\n\n\
+        CUSTODY_URL and CUSTODY_API_KEY set --url and --api-key.")]
+    Send(client::send::Options),
+    /// Download the payload of a record, with an API key, and verify its digest.
+    #[command(after_help = "Examples:\n  \
+        custody get 019e1f4b-6c00-7abc-8def-0123456789ab -o scan.png\n  \
+        custody get 019e1f4b-6c00-7abc-8def-0123456789ab -o - | sha256sum")]
+    Get(client::get::Options),
+    /// List the records that the holder of an API key may read, newest first.
+    #[command(after_help = "Example:\n  custody list --source scanner-7 --since 2h --status FAILED")]
+    List(client::list::Options),
+}
+
+/// The commands that work on a deployment, with rights in AWS.
+#[derive(Subcommand)]
+enum StackCommand {
     /// List records in progress, oldest first, and acceptance markers that are not adopted yet.
     Open(open::Options),
     /// List failed records that wait for a decision, oldest first. They stay listed after their dead letters have
@@ -105,16 +146,39 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
     let output = Output { json: arguments.json };
-    let deployment = Deployment::find(&arguments.stack_name).await?;
     match arguments.command {
-        Command::Open(options) => open::run(&deployment, output, options).await,
-        Command::Failed(options) => failed::run(&deployment, output, options).await,
-        Command::Dlq { command } => dlq::run(&deployment, output, command).await,
-        Command::Rejected { command } => rejected::run(&deployment, output, command).await,
-        Command::Producer { command } => producer::run(&deployment, output, command).await,
-        Command::Trace { id } => trace::run(&deployment, output, id).await,
-        Command::Find(options) => find::run(&deployment, output, options).await,
-        Command::Fsck(options) => fsck::run(&deployment, output, options).await,
+        Command::Api(ApiCommand::Send(options)) => client::send::run(output, options).await,
+        Command::Api(ApiCommand::Get(options)) => client::get::run(output, options).await,
+        Command::Api(ApiCommand::List(options)) => client::list::run(output, options).await,
+        Command::Stack(command) => {
+            let deployment = Deployment::find(&arguments.stack_name).await?;
+            run_on_stack(&deployment, output, command).await
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "custody", &mut std::io::stdout());
+            Ok(CommandOutcome::Complete)
+        }
+        Command::Man { folder } => {
+            clap_mangen::generate_to(Arguments::command(), folder)?;
+            Ok(CommandOutcome::Complete)
+        }
+    }
+}
+
+async fn run_on_stack(
+    deployment: &Deployment,
+    output: Output,
+    command: StackCommand,
+) -> anyhow::Result<CommandOutcome> {
+    match command {
+        StackCommand::Open(options) => open::run(deployment, output, options).await,
+        StackCommand::Failed(options) => failed::run(deployment, output, options).await,
+        StackCommand::Dlq { command } => dlq::run(deployment, output, command).await,
+        StackCommand::Rejected { command } => rejected::run(deployment, output, command).await,
+        StackCommand::Producer { command } => producer::run(deployment, output, command).await,
+        StackCommand::Trace { id } => trace::run(deployment, output, id).await,
+        StackCommand::Find(options) => find::run(deployment, output, options).await,
+        StackCommand::Fsck(options) => fsck::run(deployment, output, options).await,
     }
 }
 

@@ -334,20 +334,11 @@ impl Stack {
     pub async fn set_reference_source(&self, key: &str, content: Option<Vec<u8>>) {
         let s3 = self.deployment.aws.s3();
         drop(s3.create_bucket().bucket(REFERENCE_BUCKET).send().await);
-        match content {
-            Some(content) => {
-                let put = s3
-                    .put_object()
-                    .bucket(REFERENCE_BUCKET)
-                    .key(key)
-                    .content_type("image/png")
-                    .body(content.into());
-                put.send().await.map(drop).expect("the object is stored");
-            }
-            None => {
-                let delete = s3.delete_object().bucket(REFERENCE_BUCKET).key(key).send().await;
-                delete.map(drop).expect("the object is deleted");
-            }
+        if let Some(content) = content {
+            let put = s3.put_object().bucket(REFERENCE_BUCKET).key(key).content_type("image/png");
+            put.body(content.into()).send().await.expect("the object is stored");
+        } else {
+            s3.delete_object().bucket(REFERENCE_BUCKET).key(key).send().await.expect("the object is deleted");
         }
     }
 }

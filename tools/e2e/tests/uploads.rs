@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use custody_core::{digest::Sha256, record_id::RecordId};
-use custody_e2e::{Principal, REFERENCE_BUCKET, Stack, run_support_script};
+use custody_e2e::{Principal, REFERENCE_BUCKET, Stack, run_custody, run_support_script};
 use custody_test_client::{sender::Answer, verify};
 use serde_json::{Value, json};
 
@@ -300,3 +300,59 @@ async fn a_wrong_request_about_uploads_is_a_problem_and_never_a_5xx() {
         stack.sender.post_to("uploads", &[("x-api-key", "no-such-key")], good.to_string()).await.unwrap();
     assert_eq!(answer.status, 403, "{}", answer.body);
 }
+
+/// Runs the command-line tool with a principal's API key.
+fn custody(stack: &Stack, principal: &Principal, arguments: &[&str]) -> (i32, Value) {
+    let url = stack.deployment.output("IngestUrl").unwrap();
+    let api = ["--json", "--url", url, "--api-key", &principal.api_key];
+    let (status, printed) = run_custody(&[arguments, &api].concat());
+    (status, serde_json::from_str(&printed).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn the_command_line_tool_sends_lists_and_reads_back_files_of_every_size() {
+    let stack = Stack::under_test().await;
+    let own = source("cli");
+    let producer = Principal::add(&["--source", &own]);
+    let other = Principal::add(&["--source", "another"]);
+    let auditor = Principal::add(&["--auditor"]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (name, size, content_type) in [
+        ("small.png", 2000, "image/png"),
+        ("medium.docx", 5_000_000, WORD),
+        ("large.bin", 200_000_000, OCTETS),
+    ] {
+        let file = path(name);
+        std::fs::write(&file, content(size)).unwrap();
+        let arguments = ["send", &file, "--type", "scan", "--source", &own, "--meta", "case=17"];
+        let (status, sent) = custody(&stack, &producer, &arguments);
+        assert_eq!(status, 0, "{name}: {sent}");
+        let receipt = &sent[0]["receipt"];
+        assert_eq!(receipt["payload"]["contentType"], content_type);
+        assert_eq!(receipt["payload"]["sha256"], Sha256::of(&content(size)).to_string());
+        let id = receipt["messageID"].as_str().unwrap();
+        let (_, again) = custody(&stack, &producer, &arguments);
+        assert_eq!((&again[0]["receipt"]["messageID"], &again[0]["replayed"]), (&json!(id), &json!(true)));
+        stack.follow(id.parse().unwrap()).await.unwrap();
+
+        for reader in [&producer, &auditor] {
+            let copy = path(&format!("{name}.{}", reader.name));
+            let (status, got) = custody(&stack, reader, &["get", id, "-o", &copy]);
+            assert_eq!((status, &got["contentType"]), (0, &json!(content_type)), "{got}");
+            assert!(std::fs::read(&copy).unwrap() == content(size), "{name}");
+        }
+        assert_eq!(custody(&stack, &other, &["get", id, "-o", &path("stolen")]).0, 3);
+        assert!(!folder.path().join("stolen").exists());
+    }
+    let (status, listed) = custody(&stack, &producer, &["list", "--source", &own, "--since", "1h"]);
+    assert_eq!((status, listed["records"].as_array().unwrap().len()), (0, 3), "{listed}");
+    assert_eq!(listed["records"][0]["sourceTransactionID"], "large.bin");
+    assert_eq!(custody(&stack, &other, &["list", "--source", &own]).0, 4);
+    let empty = path("empty");
+    std::fs::write(&empty, "").unwrap();
+    assert_eq!(custody(&stack, &producer, &["send", &empty, "--type", "t", "--source", &own]).0, 4);
+}
+
+const WORD: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
+const OCTETS: &str = "application/octet-stream";
