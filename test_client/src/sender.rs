@@ -1,10 +1,15 @@
 //! Posts requests as a producer does.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::OpenOptions,
+    io::Write as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use custody_core::receipt::Receipt;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{deployment::Deployment, records::Record};
 
@@ -14,6 +19,8 @@ pub struct Sender {
     http: reqwest::Client,
     url: String,
     api_key: String,
+    /// The file to which each exchange with the API is appended, for a comparison with the API's description.
+    record: Option<PathBuf>,
 }
 
 /// An answer of the API.
@@ -63,7 +70,14 @@ impl Sender {
             http,
             url: deployment.output("IngestUrl")?.to_owned(),
             api_key: deployment.api_key.clone(),
+            record: None,
         })
+    }
+
+    /// Appends each exchange with the API to a file: one line of JSON with method, path, status, media type and body.
+    #[must_use]
+    pub fn recording(self, file: PathBuf) -> Self {
+        Self { record: Some(file), ..self }
     }
 
     /// Posts a body with these headers, and with the deployment's API key unless the headers contain an API key.
@@ -151,9 +165,25 @@ impl Sender {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
-        let response = request.send().await.with_context(|| format!("send a request to {}", self.url))?;
+        let request = request.build().context("build a request")?;
+        let (method, url) = (request.method().to_string(), request.url().clone());
+        let response =
+            self.http.execute(request).await.with_context(|| format!("send a request to {}", self.url))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Answer { status, headers, body: response.text().await.context("read the answer")? })
+        let answer = Answer { status, headers, body: response.text().await.context("read the answer")? };
+        let api = self.url.trim_end_matches("/ingestMessage");
+        if let (Some(file), Some(path)) = (&self.record, url.as_str().strip_prefix(api)) {
+            let path = path.split('?').next().unwrap_or_default();
+            let content_type = answer.header("content-type");
+            let line = json!({
+                "method": method, "path": path, "status": status, "contentType": content_type, "body": answer.body,
+            });
+            // One write, so that the lines of concurrent tests do not mix.
+            let mut file =
+                OpenOptions::new().create(true).append(true).open(file).context("record an exchange")?;
+            file.write_all(format!("{line}\n").as_bytes()).context("record an exchange")?;
+        }
+        Ok(answer)
     }
 
     /// Sends a record and checks its receipt against it.

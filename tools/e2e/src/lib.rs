@@ -70,6 +70,8 @@ impl Stack {
         let subscriber =
             SUBSCRIBER.get_or_init(|| Subscriber::start(&deployment).expect("the subscriber starts"));
         let sender = Sender::new(&deployment).expect("the stack has an endpoint");
+        let exchanges = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join("exchanges.jsonl");
+        let sender = sender.recording(exchanges);
         Self { deployment, sender, subscriber }
     }
 

@@ -44,6 +44,11 @@ impl Ports {
 }
 
 impl Running {
+    /// Returns the file to which the end-to-end suites append their exchanges with the API.
+    pub fn exchanges_file(&self) -> PathBuf {
+        self.folder.join("exchanges.jsonl")
+    }
+
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         let file = self.folder.join("stack.json");
         write_private(&file, &serde_json::to_string_pretty(self)?)?;

@@ -90,7 +90,9 @@ pub(crate) fn on_a_stack(
         })
         .and_then(|()| {
             let (Some(running), Some(cli)) = (&running, &cli) else { return Ok(()) };
-            run_all(checks, suites, |suite| run(running, cli, suite.test))
+            run_all(checks, suites, |suite| run(running, cli, suite.test))?;
+            let title = "the answers that the suites got agree with docs/openapi.yaml";
+            checks.run(title, || check_exchanges(running, suites.len() == ALL.len()))
         });
     if result.is_err() {
         println!("\nThe logs of the failed run are in .custody/failed-test-logs.");
@@ -115,6 +117,18 @@ fn run_all(
         }
     }
     if failed.is_empty() { Ok(()) } else { bail!("these suites failed: {}", failed.join(", ")) }
+}
+
+/// Compares the answers of the API with its description. `is_complete`: every documented answer must have occurred, too.
+fn check_exchanges(running: &Running, is_complete: bool) -> anyhow::Result<()> {
+    let python = Python::ready()?;
+    let mut check = python.command("python");
+    check
+        .arg(workspace::python_files().join("check_exchanges.py"))
+        .arg(workspace::root().join("docs/openapi.yaml"))
+        .arg(running.exchanges_file())
+        .args((!is_complete).then_some("--partial"));
+    progress::run_visibly(&mut check)
 }
 
 fn run(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
