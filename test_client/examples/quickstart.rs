@@ -1,6 +1,5 @@
 //! The quick start in Rust of `docs/quickstart.md`, with the page's program as it stands there.
 #![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "an example for producers")]
-#![cfg_attr(rustfmt, rustfmt::skip)]
 
 use std::time::Duration;
 
@@ -23,7 +22,11 @@ async fn send_and_read_back(http: &reqwest::Client) -> anyhow::Result<String> {
     });
     let send = http.post(&url).header("content-type", "application/json").header("idempotency-key", "rs-1");
     let receipt = call(send.body(envelope.to_string())).await?;
-    let record = format!("{}/messages/{}", url.trim_end_matches("/ingestMessage"), receipt["messageID"].as_str().unwrap_or_default());
+    let record = format!(
+        "{}/messages/{}",
+        url.trim_end_matches("/ingestMessage"),
+        receipt["messageID"].as_str().unwrap_or_default()
+    );
     while call(http.get(&record)).await?["status"] != "COMPLETED" {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

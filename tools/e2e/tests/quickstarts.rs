@@ -73,15 +73,15 @@ async fn python_sends_records_of_both_sizes_and_reads_them_back() {
 
 #[tokio::test]
 async fn typescript_sends_a_record_and_reads_it_back() {
-    let strips_types = Command::new("node").args(["--experimental-strip-types", "--version"]).output();
-    if !strips_types.is_ok_and(|output| output.status.success()) {
-        println!("SKIPPED: node 22.6 or later is not installed; the TypeScript quick start was not run");
+    if Command::new("node").arg("--version").output().is_err() {
+        println!("SKIPPED: node is not installed, so the quick start in TypeScript was not run");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     for program in programs("typescript") {
         let mut command = Command::new("node");
-        command.arg("--experimental-strip-types").arg(file(folder.path(), "quickstart.mts", &program));
+        // The program is valid JavaScript, too.
+        command.arg(file(folder.path(), "quickstart.mjs", &program));
         run(command, folder.path(), &program).await;
     }
 }
