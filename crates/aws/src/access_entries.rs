@@ -112,7 +112,7 @@ impl AccessEntries for DynamoAccessEntries {
 }
 
 /// The fields of an entry that it may lack.
-const OPTIONAL_FIELDS: [&str; 2] = ["expiresAt", "sources"];
+const OPTIONAL_FIELDS: [&str; 3] = ["expiresAt", "references", "sources"];
 
 /// The condition that an item has the fields of an entry.
 struct Condition {

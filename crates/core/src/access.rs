@@ -4,15 +4,18 @@
 
 mod control;
 mod log;
+mod reference_pattern;
 mod source_pattern;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{control::AccessControl, source_pattern::SourcePattern};
+pub use self::{
+    control::AccessControl, reference_pattern::ReferencePattern, source_pattern::SourcePattern,
+};
 pub(crate) use self::{
-    control::{check_is_producer, check_write},
+    control::{check_is_producer, check_reference, check_write},
     log::Access,
 };
 use crate::{clock::Timestamp, proxy::RequestContext};
@@ -102,6 +105,10 @@ pub struct AccessEntry {
     /// The rights of the principal.
     #[serde(flatten)]
     pub role: Role,
+    /// The objects that the principal may send by reference. Custody's own role reads them, so nobody may send the objects of
+    /// others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferencePattern>,
     /// When the credential stops to be valid. `None` if it is valid until it is revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,

@@ -43,6 +43,8 @@ pub enum ProblemKind {
     ReferenceUnreadable,
     /// The object has changed since it was sent by reference.
     ReferenceChanged,
+    /// The copy of the object takes longer than a request may.
+    ReferenceNotCopied,
     /// The payload is not in the archive yet.
     PayloadNotArchived,
     /// The payload is in no store.
@@ -89,7 +91,8 @@ impl ProblemKind {
             Self::AccessUnavailable
             | Self::LookupUnavailable
             | Self::NoDurableStore
-            | Self::KeysUnavailable => 503,
+            | Self::KeysUnavailable
+            | Self::ReferenceNotCopied => 503,
         }
     }
 
@@ -113,6 +116,7 @@ impl ProblemKind {
             Self::ReferenceNotFound => "The referenced object does not exist",
             Self::ReferenceUnreadable => "The referenced object cannot be read",
             Self::ReferenceChanged => "The referenced object has changed",
+            Self::ReferenceNotCopied => "The referenced object is not copied yet",
             Self::PayloadNotArchived => "The payload is not archived yet",
             Self::PayloadLost => "The payload is lost",
             Self::LookupUnavailable => "Records cannot be looked up now",
@@ -143,6 +147,7 @@ impl ProblemKind {
             Self::ReferenceNotFound => "ReferenceNotFound",
             Self::ReferenceUnreadable => "ReferenceUnreadable",
             Self::ReferenceChanged => "ReferenceChanged",
+            Self::ReferenceNotCopied => "ReferenceNotCopied",
             Self::PayloadNotArchived => "PayloadNotArchived",
             Self::PayloadLost => "PayloadLost",
             Self::LookupUnavailable => "LookupUnavailable",

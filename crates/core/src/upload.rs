@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use strum::{Display, VariantArray};
 
-pub use self::source::{AllowedSources, SourceObject, SourceUri};
+pub use self::source::{AllowedSources, PayloadReference, SourceObject, SourceUri};
 use crate::{
     clock::Timestamp,
     digest::Sha256,
@@ -78,13 +78,22 @@ impl Upload {
 
     /// Whether `other` announces the same record: the same payload, from the same source, and the same metadata but for tracing.
     pub fn announces_the_same(&self, other: &Self) -> bool {
-        let of_source = |upload: &Self| upload.source.as_ref().map(|source| source.uri.clone());
-        let is_same_payload = match (of_source(self), of_source(other)) {
-            (None, None) => self.payload == other.payload,
+        let is_same_payload = match &other.source {
+            None => self.source.is_none() && self.payload == other.payload,
             // The object may have changed since; the stored upload still copies the object that it was begun with, or fails.
-            (own, others) => own == others,
+            Some(source) => self.references(&source.requested),
         };
-        is_same_payload && canonical_text(&self.metadata) == canonical_text(&other.metadata)
+        is_same_payload && self.has_metadata(&other.metadata)
+    }
+
+    /// Whether the payload is the object that is requested, with the digest and the media type that are stated.
+    pub fn references(&self, requested: &PayloadReference) -> bool {
+        self.source.as_ref().is_some_and(|source| source.requested == *requested)
+    }
+
+    /// Whether the upload has this metadata, but for tracing.
+    pub fn has_metadata(&self, metadata: &MessageMetadata) -> bool {
+        canonical_text(&self.metadata) == canonical_text(metadata)
     }
 
     /// Describes the payload, which has this digest.

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 use custody_core::{
-    access::{AccessEntry, Credential, Role, SourcePattern},
+    access::{AccessEntry, Credential, ReferencePattern, Role, SourcePattern},
     clock::{Clock as _, SystemClock},
     ports::AccessEntries,
 };
@@ -23,6 +23,10 @@ pub(crate) struct Options {
     /// A `sourceSystemID` that the producer may write and read: one id (`loans`), or a prefix (`cards-*`). Can be repeated.
     #[arg(long = "source", value_name = "PATTERN", required_unless_present = "auditor")]
     sources: Vec<SourcePattern>,
+    /// Objects in S3 that the producer may send by reference: one (`s3://scans/a.png`), or a prefix (`s3://scans/loans/*`). Can be
+    /// repeated. Custody's own role reads them, so name only what is this producer's own.
+    #[arg(long = "reference", value_name = "PATTERN", conflicts_with = "auditor")]
+    references: Vec<ReferencePattern>,
     /// Add an auditor, who reads the records of all source systems and writes none.
     #[arg(long, conflicts_with = "sources")]
     auditor: bool,
@@ -63,7 +67,8 @@ pub(super) async fn run(
     }
     let role =
         if options.auditor { Role::Auditor } else { Role::Producer { sources: options.sources.clone() } };
-    let entry = AccessEntry { principal: name.clone(), role, expires_at: None, added_at: SystemClock.now() };
+    let (references, added_at) = (options.references.clone(), SystemClock.now());
+    let entry = AccessEntry { principal: name.clone(), role, references, expires_at: None, added_at };
     match (&options.iam, &options.token) {
         (Some(arn), _) => add_identity(deployment, output, Credential::of_arn(arn), &entry).await,
         (_, Some(token)) => add_identity(deployment, output, Credential::Token(token.clone()), &entry).await,

@@ -18,12 +18,15 @@ pub(crate) struct Options {
     /// A `sourceSystemID` that the producer may write and read: one id (`loans`), or a prefix (`cards-*`). Can be repeated.
     #[arg(long = "source", value_name = "PATTERN", required = true)]
     sources: Vec<SourcePattern>,
+    /// Objects in S3 that the producer may send by reference, instead of the present ones. Can be repeated.
+    #[arg(long = "reference", value_name = "PATTERN")]
+    references: Option<Vec<ReferencePattern>>,
 }
 
 pub(super) async fn run(
     deployment: &Deployment,
     output: Output,
-    Options { name, sources }: Options,
+    Options { name, sources, references }: Options,
 ) -> anyhow::Result<CommandOutcome> {
     let known = existing_credentials_of(deployment, &name).await?;
     if known.iter().any(|(_, entry)| entry.role == Role::Auditor) {
@@ -31,7 +34,9 @@ pub(super) async fn run(
     }
     let entries = deployment.access_entries()?;
     for (credential, entry) in &known {
-        let changed = AccessEntry { role: Role::Producer { sources: sources.clone() }, ..entry.clone() };
+        let references = references.clone().unwrap_or_else(|| entry.references.clone());
+        let changed =
+            AccessEntry { role: Role::Producer { sources: sources.clone() }, references, ..entry.clone() };
         expect_unchanged(entries.put(credential, &changed, Some(entry)).await?, &name)?;
     }
     output.print(&json!({"principal": name, "sources": sources}), |_| {

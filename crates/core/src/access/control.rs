@@ -16,6 +16,7 @@ use crate::{
     ports::AccessEntries,
     problem::{Problem, ProblemKind},
     proxy::RequestContext,
+    upload::SourceUri,
 };
 
 /// The time for which an access entry is used without reading it again: a right that an operator has taken away ends
@@ -153,6 +154,18 @@ pub(crate) fn check_write(entry: &AccessEntry, source_system_id: &str) -> Result
         entry.principal,
         crate::json::excerpt(source_system_id),
         entry.writable_sources(),
+    )))
+}
+
+/// Checks that the principal may send this object by reference.
+pub(crate) fn check_reference(entry: &AccessEntry, uri: &SourceUri) -> Result<(), Problem> {
+    if entry.references.iter().any(|pattern| pattern.matches(uri)) {
+        return Ok(());
+    }
+    Err(forbidden(format!(
+        "{} may not send {} by reference; an operator allows it with `custody producer set-sources --reference`",
+        entry.principal,
+        crate::json::excerpt(&uri.to_string()),
     )))
 }
 

@@ -19,7 +19,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use self::cut::Cut;
 pub(crate) use self::{cloud_events::storable, upload_body::read_upload_body};
-pub use self::{original::OriginalEvent, reference::PayloadReference};
+pub use self::original::OriginalEvent;
 use crate::{
     MAX_EVENT_BYTES,
     digest::Sha256,
@@ -29,6 +29,7 @@ use crate::{
     problem::{Problem, ProblemKind},
     proxy::{ProxyEvent, RequestContext},
     receipt::Durability,
+    upload::PayloadReference,
 };
 
 /// The result of reading an event.

@@ -4,22 +4,10 @@ use serde_json::value::RawValue;
 
 use super::upload_body::{check_fields, sha256, string};
 use crate::{
-    digest::Sha256,
     json::{self, RawObject},
     problem::{Problem, ProblemKind},
-    upload::SourceUri,
+    upload::PayloadReference,
 };
-
-/// A payload that is in a bucket of its producer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PayloadReference {
-    /// The address of the object.
-    pub uri: SourceUri,
-    /// The digest that the object must have. `None` if the producer does not state it.
-    pub sha256: Option<Sha256>,
-    /// The media type of the payload. `None` for that of the object.
-    pub content_type: Option<String>,
-}
 
 /// Reads `{"uri": "s3://bucket/key", "versionId"?: …, "sha256"?: …}`.
 pub(super) fn from_json_value(raw: &RawValue, path: &str) -> Result<PayloadReference, Problem> {

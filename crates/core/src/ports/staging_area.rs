@@ -9,7 +9,7 @@ use crate::{
     message::PayloadDescriptor,
     ports::ArchivedObject,
     record_id::RecordId,
-    upload::{SourceObject, SourceUri, Upload},
+    upload::{PayloadReference, SourceObject, Upload},
 };
 
 /// The staging area. It has the payloads of uploads from their arrival until they are archived. A payload that nobody removes
@@ -27,10 +27,11 @@ pub trait StagingArea: Send + Sync {
     fn find(&self, id: RecordId) -> impl Future<Output = Result<Option<StagedPayload>, StageError>> + Send;
 
     /// Returns the object that a producer sends by reference, as it is now. `None` if there is no such object. `AccessDenied` if
-    /// the object, or the key that encrypts it, must not be used.
+    /// the object, or the key that encrypts it, must not be used, and
+    /// `ServiceRefused` if the store cannot copy it for another reason, which does not pass.
     fn inspect(
         &self,
-        uri: &SourceUri,
+        requested: &PayloadReference,
     ) -> impl Future<Output = Result<Option<SourceObject>, StageError>> + Send;
 
     /// Copies an object into the staging area, as the payload of an upload. Returns the staged payload, whose digest the store has

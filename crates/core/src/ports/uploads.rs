@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use crate::{clock::Timestamp, error::StageError, record_id::RecordId, upload::Upload};
+use crate::{
+    clock::Timestamp, error::StageError, idempotency::IdempotencyKey, record_id::RecordId, upload::Upload,
+};
 
 /// The store of uploads that were begun. An upload expires by itself.
 pub trait Uploads: Send + Sync {
@@ -15,6 +17,17 @@ pub trait Uploads: Send + Sync {
         upload: &Upload,
         now: Timestamp,
     ) -> impl Future<Output = Result<Upload, StageError>> + Send;
+
+    /// Returns the upload that an idempotency key has now, read consistently. `None` if it has none that has not expired.
+    fn of_key(
+        &self,
+        key: &IdempotencyKey,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Option<Upload>, StageError>> + Send;
+
+    /// Frees the idempotency key of an upload that cannot be completed, so that the producer can send the record again under the
+    /// same key. Success, without an effect, if the key has another upload.
+    fn abandon(&self, upload: &Upload) -> impl Future<Output = Result<(), StageError>> + Send;
 
     /// Returns the upload with this id, read consistently. An expired upload may be returned too.
     fn find(&self, id: RecordId) -> impl Future<Output = Result<Option<Upload>, StageError>> + Send;

@@ -17,7 +17,7 @@ use tracing::info;
 
 pub use self::follow_up::FollowUp;
 use crate::{
-    access::{Access, AccessControl, AccessEntry, check_is_producer, check_write},
+    access::{Access, AccessControl, AccessEntry, check_is_producer, check_reference, check_write},
     breaker::Breaker,
     clock::Clock as _,
     envelope::{self, Content, OriginalEvent, Payload, ReadEvent, Request, UnreadableEvent},
@@ -130,7 +130,7 @@ impl<D: Deployment> Ingest<D> {
         let request_id = context.request_id.clone();
         // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK calls.
         match Box::pin(self.answer_request(request, context)).await {
-            Ok(answer) => answer,
+            Ok(acknowledged) => acknowledged.into(),
             Err(problem) => self.answer_with_problem(problem, original, request_id),
         }
     }
@@ -140,7 +140,7 @@ impl<D: Deployment> Ingest<D> {
         &self,
         request: Result<Request, Problem>,
         context: RequestContext,
-    ) -> Result<Answer, ProblemAnswer> {
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         let (entry, request) = self.authorize(request, &context).await?;
         self.accept(request, &entry, context).await
     }
@@ -161,7 +161,11 @@ impl<D: Deployment> Ingest<D> {
         if let Some(source) = source_system_id {
             check_write(&entry, source).inspect_err(|problem| access.denied_by(problem))?;
         }
-        Ok((entry, request?))
+        let request = request?;
+        if let Content::Reference(reference) = &request.content {
+            check_reference(&entry, &reference.uri).inspect_err(|problem| access.denied_by(problem))?;
+        }
+        Ok((entry, request))
     }
 
     /// Makes the payload of a request durable and accepts its record, or repeats the receipt of an earlier request.
@@ -170,21 +174,22 @@ impl<D: Deployment> Ingest<D> {
         request: Request,
         entry: &AccessEntry,
         context: RequestContext,
-    ) -> Result<Answer, ProblemAnswer> {
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
         self.check_durability(request.durability)?;
         let key = idempotency_key(&request, &entry.principal)?;
         let sender = SecurityContext::of_principal(context, &entry.principal);
         let Request { metadata, content, durability, .. } = request;
-        let payload = match content {
-            Content::Payload(payload) => payload,
-            Content::Reference(reference) => {
-                return Box::pin(self.accept_reference(key, metadata, reference, sender)).await;
+        let record = |payload, sender| NewRecord { metadata: metadata.clone(), payload, durability, sender };
+        let acknowledged = match (content, key) {
+            (Content::Payload(payload), None) => {
+                Box::pin(self.accept_without_key(record(payload, sender))).await?
             }
-        };
-        let new = NewRecord { metadata, payload, durability, sender };
-        let acknowledged = match key {
-            None => Box::pin(self.accept_without_key(new)).await?,
-            Some(key) => Box::pin(self.accept_with_key(key, new)).await?,
+            (Content::Payload(payload), Some(key)) => {
+                Box::pin(self.accept_with_key(key, record(payload, sender))).await?
+            }
+            (Content::Reference(reference), key) => {
+                Box::pin(self.accept_reference(key, metadata, reference, sender)).await?
+            }
         };
         info!(
             record.id = %acknowledged.receipt.message_id,
@@ -194,7 +199,7 @@ impl<D: Deployment> Ingest<D> {
             replayed = acknowledged.replayed,
             "acknowledged record"
         );
-        Ok(acknowledged.into())
+        Ok(acknowledged)
     }
 
     fn answer_with_problem(

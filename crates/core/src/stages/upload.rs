@@ -1,7 +1,8 @@
 //! Upload: accepts payloads that do not pass through a function. It begins uploads, shows them, and completes them.
 //!
 //! *Invariant:* completing an upload is the acceptance of its record. The payload is in the archive before, and S3 has verified its
-//! digest. An upload that is not completed expires and leaves nothing in the archive.
+//! digest. An upload that nobody completes expires and leaves nothing. If the process dies between archive and acceptance, and nobody completes
+//! the upload again, the archive has an object that no receipt promises; `custody fsck` counts it.
 
 mod request;
 mod transfers;

@@ -44,9 +44,13 @@ impl Clock for TestClock {
 /// records of every source system.
 pub const API_KEYS: [&str; 3] = ["k-1", "caller", "k1e2y3i4d5"];
 
-/// Returns the access entries of [`API_KEYS`].
+/// Returns the access entries of [`API_KEYS`]. Their holders may send the objects of the bucket `scans` by reference.
 pub fn access_entries() -> impl Iterator<Item = (Credential, AccessEntry)> {
-    API_KEYS.into_iter().map(|id| (Credential::ApiKey(id.to_owned()), producer(id, &["*"])))
+    let references = vec!["s3://scans/*".parse().expect("a sample is a pattern")];
+    API_KEYS.into_iter().map(move |id| {
+        let entry = AccessEntry { references: references.clone(), ..producer(id, &["*"]) };
+        (Credential::ApiKey(id.to_owned()), entry)
+    })
 }
 
 /// Creates the access entry of a producer that may write records of these source systems.
@@ -55,6 +59,7 @@ pub fn producer(name: &str, sources: &[&str]) -> AccessEntry {
     AccessEntry {
         principal: name.to_owned(),
         role: Role::Producer { sources },
+        references: Vec::new(),
         expires_at: None,
         added_at: TestClock::default().now(),
     }

@@ -49,12 +49,29 @@ impl fmt::Display for SourceUri {
     }
 }
 
+/// A payload that is in a bucket of its producer, as the producer describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PayloadReference {
+    /// The address of the object.
+    #[serde(flatten)]
+    pub uri: SourceUri,
+    /// The digest that the object must have. `None` if the producer does not state it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
+    /// The media type of the payload. `None` for that of the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+}
+
 /// An object that a producer sends by reference, as it was when the upload began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceObject {
     #[serde(flatten)]
     pub uri: SourceUri,
+    /// What the producer has requested. `uri` has the version that was found.
+    pub requested: PayloadReference,
     /// The entity tag, which changes with the content. Only an object with this tag is copied.
     pub etag: String,
     #[serde(rename = "size")]

@@ -4,6 +4,7 @@ use super::{Intercepted, Interceptor};
 use crate::{
     clock::Timestamp,
     error::StageError,
+    idempotency::IdempotencyKey,
     message::PayloadDescriptor,
     ports::{
         ArchivedObject,
@@ -11,13 +12,23 @@ use crate::{
         StagedPayload, StagingArea, UploadLink, Uploads,
     },
     record_id::RecordId,
-    upload::{SourceObject, SourceUri, Upload},
+    upload::{PayloadReference, SourceObject, Upload},
 };
 
 impl<P: Uploads + Clone + 'static, I: Interceptor> Uploads for Intercepted<P, I> {
     async fn begin(&self, upload: &Upload, now: Timestamp) -> Result<Upload, StageError> {
         let (id, upload) = (upload.message_id, upload.clone());
         self.call(UploadTable, "begin", id, |port| async move { port.begin(&upload, now).await }).await
+    }
+
+    async fn of_key(&self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Upload>, StageError> {
+        let key = *key;
+        self.call(UploadTable, "of_key", None, |port| async move { port.of_key(&key, now).await }).await
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StageError> {
+        let (id, upload) = (upload.message_id, upload.clone());
+        self.call(UploadTable, "abandon", id, |port| async move { port.abandon(&upload).await }).await
     }
 
     async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {
@@ -36,9 +47,9 @@ impl<P: StagingArea + Clone + 'static, I: Interceptor> StagingArea for Intercept
         self.call(Staging, "find", id, |port| async move { port.find(id).await }).await
     }
 
-    async fn inspect(&self, uri: &SourceUri) -> Result<Option<SourceObject>, StageError> {
-        let uri = uri.clone();
-        self.call(Staging, "inspect", None, |port| async move { port.inspect(&uri).await }).await
+    async fn inspect(&self, requested: &PayloadReference) -> Result<Option<SourceObject>, StageError> {
+        let requested = requested.clone();
+        self.call(Staging, "inspect", None, |port| async move { port.inspect(&requested).await }).await
     }
 
     async fn copy_in(

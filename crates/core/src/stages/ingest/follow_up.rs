@@ -69,7 +69,10 @@ impl FollowUp {
     ) -> Self {
         if matches!(
             problem.kind,
-            ProblemKind::Forbidden | ProblemKind::AccessUnavailable | ProblemKind::KeysUnavailable
+            ProblemKind::Forbidden
+                | ProblemKind::AccessUnavailable
+                | ProblemKind::KeysUnavailable
+                | ProblemKind::ReferenceNotCopied
         ) {
             let error_name = problem.kind.error_name();
             warn!(request.id = request_id, error.name = error_name, "turned a request away");

@@ -1,39 +1,53 @@
 //! Acceptance of a payload by reference: S3 copies the object, and the record is accepted when the archive has it.
 
-use tracing::info;
-
-use super::{AcknowledgedRequest, Answer, FollowUp, Ingest, ProblemAnswer};
+use super::{AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer};
 use crate::{
-    envelope::{PayloadReference, storable},
+    envelope::storable,
     idempotency::IdempotencyKey,
     message::SecurityContext,
     metadata::MessageMetadata,
     ports::Deployment,
     problem::{Problem, ProblemKind},
-    stages::upload::{NewUpload, still_completing},
-    upload::AnnouncedPayload,
+    stages::upload::NewUpload,
+    upload::{AnnouncedPayload, PayloadReference, SourceObject, Upload},
 };
 
 impl<D: Deployment> Ingest<D> {
-    /// Begins an upload of the object, and completes it. If the copy takes longer than a request may, or a store is not available,
-    /// nothing is accepted yet: the answer names the upload, and its producer completes it.
+    /// Begins an upload of the object, and completes it. If that does not succeed in time, nothing is accepted: the problem names the
+    /// upload, and its producer sends the request again, or completes the upload.
     pub(super) async fn accept_reference(
         &self,
         key: Option<IdempotencyKey>,
         metadata: MessageMetadata,
         reference: PayloadReference,
         sender: SecurityContext,
-    ) -> Result<Answer, ProblemAnswer> {
-        let source = self.transfers.inspect(&reference.uri).await?;
-        if let (Some(stated), Some(actual)) = (reference.sha256, source.sha256)
-            && stated != actual
-        {
-            let detail = format!(
-                "payloadReference states SHA-256 {stated}, and {} has {actual}; send the digest of the object",
-                source.uri
-            );
-            return Err(Problem::new(ProblemKind::DigestMismatch, detail).into());
-        }
+    ) -> Result<AcknowledgedRequest, ProblemAnswer> {
+        let begun = match &key {
+            Some(key) => self.transfers.begun_with(key, &reference, &metadata).await?,
+            None => None,
+        };
+        let upload = match begun {
+            Some(upload) => upload,
+            None => self.begin_copy(key, metadata, reference, sender).await?,
+        };
+        let completed = self.transfers.complete(&upload).await;
+        let completed = completed.map_err(|problem| match problem.kind {
+            ProblemKind::NoDurableStore | ProblemKind::LookupUnavailable => not_copied(&upload, &problem),
+            _ => problem,
+        })?;
+        let (receipt, replayed) = (completed.receipt.clone(), completed.replayed);
+        Ok(AcknowledgedRequest { receipt, replayed, follow_up: FollowUp::completed(completed) })
+    }
+
+    async fn begin_copy(
+        &self,
+        key: Option<IdempotencyKey>,
+        metadata: MessageMetadata,
+        reference: PayloadReference,
+        sender: SecurityContext,
+    ) -> Result<Upload, Problem> {
+        let source = self.transfers.inspect(&reference).await?;
+        check_digest(&reference, &source)?;
         let content_type = match (reference.content_type, &source.content_type) {
             (Some(stated), _) => stated,
             // The type comes from another system, so an unusable one is no mistake of this request.
@@ -42,30 +56,37 @@ impl<D: Deployment> Ingest<D> {
             }
             (None, None) => OCTETS.to_owned(),
         };
-        let payload = AnnouncedPayload {
-            sha256: reference.sha256.or(source.sha256),
-            size_bytes: source.size_bytes,
-            content_type,
-        };
+        let sha256 = reference.sha256.or(source.sha256);
+        let payload = AnnouncedPayload { sha256, size_bytes: source.size_bytes, content_type };
         let new = NewUpload { metadata, payload, source: Some(source), key, sender };
-        let (upload, _) = self.transfers.begin(new).await?;
-        match self.transfers.complete(&upload).await {
-            Ok(completed) => {
-                let (receipt, replayed) = (completed.receipt.clone(), completed.replayed);
-                let follow_up = FollowUp::completed(completed);
-                Ok(AcknowledgedRequest { receipt, replayed, follow_up }.into())
-            }
-            Err(problem) if problem.kind.status() == 503 => {
-                info!(record.id = %upload.message_id, detail = problem.detail, "left an upload to be completed");
-                Ok(Answer {
-                    response: still_completing(upload.message_id, 0),
-                    follow_up: FollowUp::default(),
-                })
-            }
-            Err(problem) => Err(problem.into()),
-        }
+        Ok(self.transfers.begin(new).await?.0)
     }
 }
 
 /// The media type of a payload of which none is known.
 const OCTETS: &str = "application/octet-stream";
+
+/// Compares the digest that the producer states with the one that S3 has of the object, if it has one.
+fn check_digest(reference: &PayloadReference, source: &SourceObject) -> Result<(), Problem> {
+    let (Some(stated), Some(actual)) = (reference.sha256, source.sha256) else { return Ok(()) };
+    if stated == actual {
+        return Ok(());
+    }
+    let detail = format!(
+        "payloadReference states SHA-256 {stated}, and {} has {actual}; send the digest of the object",
+        source.uri
+    );
+    Err(Problem::new(ProblemKind::DigestMismatch, detail))
+}
+
+fn not_copied(upload: &Upload, cause: &Problem) -> Problem {
+    let id = upload.message_id;
+    Problem::new(
+        ProblemKind::ReferenceNotCopied,
+        format!(
+            "the object is not copied yet, because it is large or a store is not available ({}); nothing was acknowledged. Send the \
+             same request again after the time in Retry-After, or POST /uploads/{id}/complete, which waits longer",
+            cause.kind.slug()
+        ),
+    )
+}

@@ -20,7 +20,7 @@ use crate::{
     record_id::RecordId,
     stages::keys::{KeyState, check_same_request, keys_unavailable, no_durable_store},
     upload::{
-        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, SourceObject, SourceUri, UPLOAD_LIFETIME, Upload,
+        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, PayloadReference, SourceObject, SourceUri, UPLOAD_LIFETIME, Upload,
     },
 };
 
@@ -107,8 +107,21 @@ impl<D: Deployment> Transfers<D> {
         Ok((stored, is_new))
     }
 
+    /// Returns the upload that was begun under a key for the same reference and the same metadata. A repeated request finds it also
+    /// when the object has changed or is gone since.
+    pub async fn begun_with(
+        &self,
+        key: &IdempotencyKey,
+        requested: &PayloadReference,
+        metadata: &MessageMetadata,
+    ) -> Result<Option<Upload>, Problem> {
+        let found = self.uploads.of_key(key, self.clock.now()).await.map_err(|error| unknown_key(&error))?;
+        Ok(found.filter(|upload| upload.references(requested) && upload.has_metadata(metadata)))
+    }
+
     /// Looks at an object that a producer sends by reference, and describes it as the payload of an upload.
-    pub async fn inspect(&self, uri: &SourceUri) -> Result<SourceObject, Problem> {
+    pub async fn inspect(&self, requested: &PayloadReference) -> Result<SourceObject, Problem> {
+        let uri = &requested.uri;
         if !self.allowed_sources.includes(uri) {
             let detail = format!(
                 "{uri} is not among the objects that this deployment takes by reference; an operator adds its bucket to the \
@@ -116,7 +129,7 @@ impl<D: Deployment> Transfers<D> {
             );
             return Err(Problem::new(ProblemKind::ReferenceNotAllowed, detail));
         }
-        let found = self.staging.inspect(uri).await.map_err(|error| source_problem(uri, &error))?;
+        let found = self.staging.inspect(requested).await.map_err(|error| source_problem(uri, &error))?;
         let source = found.ok_or_else(|| {
             Problem::new(
                 ProblemKind::ReferenceNotFound,
@@ -168,6 +181,25 @@ impl<D: Deployment> Transfers<D> {
     /// The claim of the key is read before the archive is written, because nothing can be deleted from the archive. If the
     /// process dies after that write, the next call finds the archived payload and goes on.
     pub async fn complete(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
+        let completed = self.complete_or_fail(upload).await;
+        if let Err(Problem { kind: ProblemKind::ReferenceChanged | ProblemKind::DigestMismatch, .. }) = completed {
+            // No later call can complete this upload. Its key must not stay with it.
+            self.abandon(upload).await;
+        }
+        completed
+    }
+
+    async fn abandon(&self, upload: &Upload) {
+        let id = upload.message_id;
+        if let Err(error) = self.uploads.abandon(upload).await {
+            log_failed_effect(id, &error, "left the key of an upload that cannot be completed to its expiry");
+        }
+        if let Err(error) = self.staging.remove(id).await {
+            log_failed_effect(id, &error, "left a staged payload to its expiry");
+        }
+    }
+
+    async fn complete_or_fail(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
         let id = upload.message_id;
         let state = self.key_state(upload).await.map_err(|error| unknown_key(&error))?;
         if let KeyState::Claimed(claim) = state {
@@ -316,14 +348,14 @@ fn source_changed(source: &SourceObject) -> Problem {
 /// Returns the problem of an object that could not be inspected or copied.
 fn source_problem(uri: &SourceUri, error: &StageError) -> Problem {
     warn!(error.name = error.name.as_str(), %error, "could not use an object that was sent by reference");
-    if error.name != ErrorName::AccessDenied {
+    if !matches!(error.name, ErrorName::AccessDenied | ErrorName::ServiceRefused) {
         return no_durable_store();
     }
     Problem::new(
         ProblemKind::ReferenceUnreadable,
         format!(
-            "Custody may not read {uri}; its bucket's policy, and the policy of the key that encrypts it, must admit the role \
-             of Custody's functions"
+            "S3 refuses to read {uri} for Custody: it does not exist, or its bucket's policy or the policy of its key do not admit \
+             the roles of Custody's functions, or it is in another Region or in an archive storage class"
         ),
     )
 }

@@ -19,11 +19,12 @@ pub async fn access_entries(entries: &impl AccessEntries) {
     let producer = AccessEntry {
         principal: named("b"),
         role: Role::Producer { sources },
+        references: vec!["s3://scans/loans/*".parse().unwrap()],
         expires_at: Some(now().after(Duration::from_hours(24))),
         added_at: now(),
     };
     let auditor =
-        AccessEntry { principal: named("a"), role: Role::Auditor, expires_at: None, added_at: now() };
+        AccessEntry { principal: named("a"), role: Role::Auditor, references: Vec::new(), expires_at: None, added_at: now() };
     let (one, two, three) = (credential("1"), credential("2"), credential("3"));
     assert_eq!(entries.find(&one).await.unwrap(), None);
 
@@ -48,7 +49,8 @@ pub async fn access_entries(entries: &impl AccessEntries) {
     );
     assert!(entries.put(&one, &shorter, Some(&producer)).await.unwrap(), "a write may be repeated");
     let unlimited = AccessEntry { expires_at: None, ..producer.clone() };
-    for seen in [None, Some(&producer), Some(&unlimited), Some(&auditor)] {
+    let without_references = AccessEntry { references: Vec::new(), ..shorter.clone() };
+    for seen in [None, Some(&producer), Some(&unlimited), Some(&auditor), Some(&without_references)] {
         assert!(!entries.put(&one, &auditor, seen).await.unwrap(), "the entry is not the one that was read");
     }
     assert!(!entries.put(&credential("4"), &producer, Some(&producer)).await.unwrap(), "it has been removed");

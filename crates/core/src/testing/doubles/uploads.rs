@@ -12,7 +12,7 @@ use crate::{
     message::PayloadDescriptor,
     ports::{ArchivedObject, PayloadArchive as _, StagedPayload, StagingArea, UploadLink, Uploads},
     record_id::RecordId,
-    upload::{SourceObject, SourceUri, Upload},
+    upload::{PayloadReference, SourceObject, SourceUri, Upload},
 };
 
 use super::{MemoryArchive, Store};
@@ -39,6 +39,20 @@ impl Uploads for MemoryUploads {
         table.of_keys.insert(upload.key, upload.message_id);
         table.uploads.insert(upload.message_id, upload.clone());
         Ok(upload.clone())
+    }
+
+    async fn of_key(&self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Upload>, StageError> {
+        let table = self.0.open().await?;
+        let upload = table.of_keys.get(key).and_then(|id| table.uploads.get(id));
+        Ok(upload.filter(|upload| !upload.is_expired(now)).cloned())
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StageError> {
+        let mut table = self.0.open().await?;
+        if table.of_keys.get(&upload.key) == Some(&upload.message_id) {
+            table.of_keys.remove(&upload.key);
+        }
+        Ok(())
     }
 
     async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {
@@ -84,6 +98,11 @@ impl MemoryStagingArea {
     }
 }
 
+/// The address of an object without its version.
+fn address(uri: &SourceUri) -> String {
+    format!("s3://{}/{}", uri.bucket, uri.key)
+}
+
 fn staged(content: &[u8]) -> StagedPayload {
     let sha256 = Sha256::of(content);
     StagedPayload { etag: sha256.to_string(), sha256: Some(sha256), size_bytes: content.len() as u64 }
@@ -104,13 +123,15 @@ impl StagingArea for MemoryStagingArea {
         Ok(self.0.open().await?.staged.get(&id).map(|content| staged(content)))
     }
 
-    async fn inspect(&self, uri: &SourceUri) -> Result<Option<SourceObject>, StageError> {
+    async fn inspect(&self, requested: &PayloadReference) -> Result<Option<SourceObject>, StageError> {
         let objects = self.0.open().await?;
-        let Some(content) = objects.sources.get(&uri.to_string()) else { return Ok(None) };
+        // Every object has the version of its content, as in a bucket with versioning.
+        let Some(content) = objects.sources.get(&address(&requested.uri)) else { return Ok(None) };
         let content =
             content.as_ref().ok_or_else(|| StageError::new(ErrorName::AccessDenied, "inspect an object"))?;
         Ok(Some(SourceObject {
-            uri: uri.clone(),
+            uri: SourceUri { version_id: Some(Sha256::of(content).to_string()), ..requested.uri.clone() },
+            requested: requested.clone(),
             etag: Sha256::of(content).to_string(),
             size_bytes: content.len() as u64,
             content_type: Some("image/png".to_owned()),
@@ -124,7 +145,7 @@ impl StagingArea for MemoryStagingArea {
         source: &SourceObject,
     ) -> Result<Option<StagedPayload>, StageError> {
         let mut objects = self.0.open().await?;
-        let Some(content) = objects.sources.get(&source.uri.to_string()).cloned() else { return Ok(None) };
+        let Some(content) = objects.sources.get(&address(&source.uri)).cloned() else { return Ok(None) };
         let content = content.ok_or_else(|| StageError::new(ErrorName::AccessDenied, "copy an object"))?;
         if Sha256::of(&content).to_string() != source.etag {
             return Ok(None);
