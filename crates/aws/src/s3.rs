@@ -12,7 +12,7 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use bytes::Bytes;
 use custody_core::{
     clock::Timestamp,
-    digest::Sha256,
+    digest::{Hasher, Sha256},
     error::{ErrorName, StageError},
     message::{PayloadDescriptor, S3Reference},
     payload_source::{PayloadSource, Pieces, open_on_first_read},
@@ -69,11 +69,15 @@ impl S3Archive {
             .send()
             .await
             .map_err(|error| stage_error(&error, ErrorName::ArchiveUnavailable, operation()))?;
-        let content =
-            object.body.collect().await.map_err(|error| {
-                StageError::new(ErrorName::ArchiveUnavailable, operation()).caused_by(error)
-            })?;
-        Ok(Sha256::of(&content.into_bytes()))
+        let (mut body, mut hasher) = (object.body, Hasher::default());
+        while let Some(piece) = body
+            .try_next()
+            .await
+            .map_err(|error| StageError::new(ErrorName::ArchiveUnavailable, operation()).caused_by(error))?
+        {
+            hasher.update(&piece);
+        }
+        Ok(hasher.finish())
     }
 }
 

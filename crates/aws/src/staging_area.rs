@@ -6,7 +6,11 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_s3::{
     Client,
-    operation::{copy_object::builders::CopyObjectFluentBuilder, head_object::HeadObjectOutput},
+    error::{ProvideErrorMetadata as _, SdkError},
+    operation::{
+        copy_object::{CopyObjectError, builders::CopyObjectFluentBuilder},
+        head_object::HeadObjectOutput,
+    },
     presigning::PresigningConfig,
     types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, MetadataDirective, TaggingDirective},
 };
@@ -17,7 +21,7 @@ use custody_core::{
     message::PayloadDescriptor,
     ports::{ArchivedObject, StagedPayload, StagingArea, UploadLink},
     record_id::RecordId,
-    upload::{SourceObject, SourceUri, Upload},
+    upload::{PayloadReference, SourceObject, SourceUri, Upload},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -71,6 +75,20 @@ fn copy_source(uri: &SourceUri) -> String {
     let path = format!("{}/{}", uri.bucket, utf8_percent_encode(&uri.key, IN_COPY_SOURCE));
     let version = uri.version_id.as_ref().map(|version| utf8_percent_encode(version, IN_COPY_SOURCE));
     version.map_or_else(|| path.clone(), |version| format!("{path}?versionId={version}"))
+}
+
+/// The codes and the status of a missing object or version.
+const GONE: (u16, [&str; 2]) = (404, ["NoSuchKey", "NoSuchVersion"]);
+/// The codes and the status of a condition that is false.
+const PRECONDITION: (u16, [&str; 2]) = (412, ["PreconditionFailed", "ConditionNotMet"]);
+/// The codes and the status of two conditional writes of one object at the same time.
+const CONFLICT: (u16, [&str; 2]) = (409, ["ConditionalRequestConflict", "OperationAborted"]);
+
+/// Whether a copy has failed with this status or one of these codes. A copy that takes long may fail within an answer of status 200.
+/// Source: Amazon S3 API reference, `CopyObject`.
+fn is_one_of(error: &SdkError<CopyObjectError>, (status, codes): &(u16, [&str; 2])) -> bool {
+    error.raw_response().is_some_and(|response| response.status().as_u16() == *status)
+        || error.code().is_some_and(|code| codes.contains(&code))
 }
 
 /// Returns the digest of a whole object. The checksum of an object that was uploaded in parts is that of its parts' checksums.
@@ -132,7 +150,8 @@ impl StagingArea for S3StagingArea {
         }
     }
 
-    async fn inspect(&self, uri: &SourceUri) -> Result<Option<SourceObject>, StageError> {
+    async fn inspect(&self, requested: &PayloadReference) -> Result<Option<SourceObject>, StageError> {
+        let uri = &requested.uri;
         let head = self
             .client
             .head_object()
@@ -159,6 +178,7 @@ impl StagingArea for S3StagingArea {
         let version_id = object.version_id().filter(|version| *version != "null").map(str::to_owned);
         Ok(Some(SourceObject {
             uri: SourceUri { version_id: uri.version_id.clone().or(version_id), ..uri.clone() },
+            requested: requested.clone(),
             etag: object.e_tag().unwrap_or_default().to_owned(),
             size_bytes: size_of(&object),
             content_type: object.content_type().map(str::to_owned),
@@ -182,13 +202,7 @@ impl StagingArea for S3StagingArea {
         match copied {
             // The answer has no size, so the staged object is looked up.
             Ok(_) => self.find(id).await,
-            Err(error)
-                if error
-                    .raw_response()
-                    .is_some_and(|response| matches!(response.status().as_u16(), 404 | 412)) =>
-            {
-                Ok(None)
-            }
+            Err(error) if is_one_of(&error, &GONE) || is_one_of(&error, &PRECONDITION) => Ok(None),
             Err(error) => Err(stage_error(
                 &error,
                 ErrorName::ArchiveUnavailable,
@@ -216,21 +230,19 @@ impl StagingArea for S3StagingArea {
             .set_metadata(Some(HashMap::from([(ARCHIVED_AT.to_owned(), now.to_string())])))
             .send()
             .await;
-        if let Err(error) = copied
-            && !error
-                .raw_response()
-                .is_some_and(|response| matches!(response.status().as_u16(), 404 | 409 | 412))
-        {
-            return Err(stage_error(&error, ErrorName::ArchiveUnavailable, operation()));
-        }
+        let missing = match copied {
+            Ok(_) => ErrorName::ArchiveUnavailable,
+            Err(error) if is_one_of(&error, &GONE) => ErrorName::PayloadMissing,
+            // The key has an object, or gets one now, or the staged object has changed. If there is no object, a later call decides.
+            Err(error) if is_one_of(&error, &PRECONDITION) || is_one_of(&error, &CONFLICT) => {
+                ErrorName::ArchiveUnavailable
+            }
+            Err(error) => return Err(stage_error(&error, ErrorName::ArchiveUnavailable, operation())),
+        };
         // The object is read back in every case: an earlier or concurrent call may have made it, and the digest that counts is the
         // one of the object in the archive.
-        self.archive.expect(&key, payload.sha256).await?.ok_or_else(|| {
-            StageError::new(
-                ErrorName::PayloadMissing,
-                format!("{}: it is not in the staging area", operation()),
-            )
-        })
+        let found = self.archive.expect(&key, payload.sha256).await?;
+        found.ok_or_else(|| StageError::new(missing, format!("{}: the copy did not succeed", operation())))
     }
 
     async fn remove(&self, id: RecordId) -> Result<(), StageError> {

@@ -15,6 +15,7 @@ use aws_sdk_dynamodb::{
 use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
+    idempotency::IdempotencyKey,
     ports::Uploads,
     record_id::RecordId,
     stored_names::attributes::{DESCRIPTION, EXPIRES_AT, MESSAGE_ID, TIME_TO_LIVE, UPLOAD},
@@ -23,7 +24,7 @@ use custody_core::{
 
 use crate::{
     classify::stage_error,
-    conditional_write::Attributes,
+    conditional_write::{Attributes, outcome_of},
     values::{text, text_of, time, time_to_live},
 };
 
@@ -123,6 +124,35 @@ impl Uploads for DynamoUploads {
             }
         }
         Err(last.unwrap_or_else(|| StageError::new(ErrorName::TableUnavailable, operation())))
+    }
+
+    async fn of_key(&self, key: &IdempotencyKey, now: Timestamp) -> Result<Option<Upload>, StageError> {
+        let operation = || "read the upload of an idempotency key".to_owned();
+        let read = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(UPLOAD, text(key.upload_name()))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
+        let holder = read.item.and_then(|item| text_of(&item, MESSAGE_ID)?.parse().ok());
+        let Some(holder) = holder else { return Ok(None) };
+        Ok(self.find(holder).await?.filter(|upload| !upload.is_expired(now)))
+    }
+
+    async fn abandon(&self, upload: &Upload) -> Result<(), StageError> {
+        let deleted = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .key(UPLOAD, text(upload.key.upload_name()))
+            .condition_expression(format!("{MESSAGE_ID} = :upload"))
+            .expression_attribute_values(":upload", text(upload.message_id))
+            .send()
+            .await;
+        outcome_of(deleted, || format!("free the key of upload {}", upload.message_id)).map(drop)
     }
 
     async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {

@@ -109,6 +109,10 @@ impl ApiClient {
         let http = reqwest::Client::builder()
             .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
+            // A dead connection must not hang a command.
+            .read_timeout(Duration::from_mins(2))
+            // The API leads to no other host by itself, and the API key must not go there.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("make an HTTP client")?;
         Ok(Self { http, base: options.url, api_key: Secret::new(options.api_key) })

@@ -11,9 +11,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{
-    control::AccessControl, reference_pattern::ReferencePattern, source_pattern::SourcePattern,
-};
+pub use self::{control::AccessControl, reference_pattern::ReferencePattern, source_pattern::SourcePattern};
 pub(crate) use self::{
     control::{check_is_producer, check_reference, check_write},
     log::Access,

@@ -40,7 +40,10 @@ async fn run(mut command: Command, folder: &Path, program: &str) {
     let output = output.unwrap_or_else(|error| panic!("{error}: {program}"));
     let printed = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && printed.contains(DONE), "{program}\nprinted: {printed}\nerrors: {errors}");
+    assert!(
+        output.status.success() && printed.contains(DONE),
+        "{program}\nprinted: {printed}\nerrors: {errors}"
+    );
 }
 
 fn file(folder: &Path, name: &str, content: &str) -> PathBuf {
@@ -91,9 +94,20 @@ async fn rust_sends_a_record_and_reads_it_back() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test_client/examples/quickstart.rs");
     let compiled = fs::read_to_string(example).unwrap();
     for program in programs("rust") {
-        assert!(compiled.contains(&program), "test_client/examples/quickstart.rs has another program than the page");
+        assert!(
+            compiled.contains(&program),
+            "test_client/examples/quickstart.rs has another program than the page"
+        );
         let mut command = Command::new(env!("CARGO"));
-        command.args(["run", "--quiet", "--locked", "--package", "custody-test-client", "--example", "quickstart"]);
+        command.args([
+            "run",
+            "--quiet",
+            "--locked",
+            "--package",
+            "custody-test-client",
+            "--example",
+            "quickstart",
+        ]);
         run(command, Path::new(env!("CARGO_MANIFEST_DIR")), &program).await;
     }
 }

@@ -220,7 +220,10 @@ async fn two_uploads_under_one_key_are_one_record_and_nobody_else_sees_them() {
 async fn an_object_is_copied_by_reference_and_every_unusable_one_has_its_clear_end() {
     let stack = Stack::under_test().await;
     let own = source("references");
-    let producer = Principal::add(&["--source", &own]);
+    let pattern = format!("s3://{REFERENCE_BUCKET}/{own}/*");
+    let producer =
+        Principal::add(&["--source", &own, "--reference", &pattern, "--reference", "s3://another-bucket/*"]);
+    let other = Principal::add(&["--source", &own]);
     let payload = content(7_000_000);
     let key = format!("{own}/a b ü.png");
     stack.set_reference_source(&key, Some(payload.clone())).await;
@@ -240,6 +243,9 @@ async fn an_object_is_copied_by_reference_and_every_unusable_one_has_its_clear_e
     check_record(&stack, &producer, receipt["messageID"].as_str().unwrap(), &payload).await;
     let again = post(&stack, &producer, "ingestMessage", Some("reference"), &sent).await;
     assert_eq!(again.json()["messageID"], receipt["messageID"]);
+
+    let denied = post(&stack, &other, "ingestMessage", None, &sent).await;
+    assert_eq!(problem(&denied), (403, "forbidden".to_owned()), "an object of another producer");
 
     // A CloudEvent without data, in binary mode.
     let headers = [

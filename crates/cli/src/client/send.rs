@@ -1,7 +1,7 @@
 //! `custody send`: sends files as records. A small file goes in one request, a large one is uploaded.
 //!
-//! The idempotency key derives from the content and the metadata, so that a command that is run again continues where it broke off,
-//! and never makes a second record.
+//! The idempotency key derives from the content and the metadata, so that a command that is run again within a day continues where it
+//! broke off, and makes no second record.
 
 mod input;
 mod upload;
@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use self::input::Input;
 use super::{ApiClient, ApiOptions, ApiRequest, format_bytes, parse_pair};
-use crate::{CommandOutcome, arguments::parse_time, output::Output};
+use crate::{CommandOutcome, output::Output};
 
 /// The size of the largest payload that is sent in one request, in bytes: base64 and the envelope grow it by a third, and a request
 /// may have 6 MB.
@@ -37,8 +37,8 @@ pub(crate) struct Options {
     /// Id of the transaction that the record documents (`sourceTransactionID`). The default is the name of the file.
     #[arg(long, value_name = "ID")]
     transaction: Option<String>,
-    /// Date and time of the record (`dateTime`): RFC 3339, or a duration before now. The default is when the file was changed last.
-    #[arg(long, value_parser = parse_time, value_name = "TIME")]
+    /// Date and time of the record (`dateTime`), as RFC 3339. The default is when the file was changed last.
+    #[arg(long, value_parser = parse_date_time, value_name = "TIME")]
     time: Option<Timestamp>,
     /// Further metadata; may be repeated.
     #[arg(long = "meta", value_parser = parse_pair, value_name = "NAME=VALUE")]
@@ -74,11 +74,36 @@ pub(crate) async fn run(output: Output, options: Options) -> anyhow::Result<Comm
     if options.files.len() > 1 && (options.key.is_some() || options.transaction.is_some()) {
         anyhow::bail!("--key and --transaction are of one record; send the files with a command each");
     }
+    if options.files.iter().any(|file| file == "-") && options.key.is_none() && options.time.is_none() {
+        anyhow::bail!(
+            "the standard input has no time of its own, so a second run would make a second record; name the record with --key, or \
+             its time with --time"
+        );
+    }
     let client = ApiClient::new(options.api.clone())?;
     let mut sent = Vec::new();
+    let result = send_all(&client, output, &options, &mut sent).await;
+    // The receipts of the files before a failure are shown, too.
+    output.print(&sent, |sent| {
+        if !sent.is_empty() {
+            eprintln!(
+                "Look a record up with `custody get ID`, or `custody list --source {}`.",
+                options.source
+            );
+        }
+    })?;
+    result.map(|()| CommandOutcome::Complete)
+}
+
+async fn send_all(
+    client: &ApiClient,
+    output: Output,
+    options: &Options,
+    sent: &mut Vec<Sent>,
+) -> anyhow::Result<()> {
     for file in &options.files {
-        let outgoing = Outgoing::new(file, &options).await.with_context(|| format!("read {file}"))?;
-        let (receipt, replayed) = outgoing.send(&client).await.with_context(|| format!("send {file}"))?;
+        let outgoing = Outgoing::new(file, options).await.with_context(|| format!("read {file}"))?;
+        let (receipt, replayed) = outgoing.send(client).await.with_context(|| format!("send {file}"))?;
         if !output.json {
             let Receipt { message_id, durability, payload, .. } = &receipt;
             let size = format_bytes(payload.size_bytes);
@@ -87,10 +112,11 @@ pub(crate) async fn run(output: Output, options: Options) -> anyhow::Result<Comm
         }
         sent.push(Sent { file: file.clone(), receipt, replayed });
     }
-    output.print(&sent, |_| {
-        eprintln!("Look a record up with `custody get ID`, or `custody list --source {}`.", options.source);
-    })?;
-    Ok(CommandOutcome::Complete)
+    Ok(())
+}
+
+fn parse_date_time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "expected an RFC 3339 time, such as 2026-01-31T09:30:00Z".to_owned())
 }
 
 impl Outgoing {

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 use custody_core::{
-    access::{AccessEntry, Role, SourcePattern},
+    access::{AccessEntry, ReferencePattern, Role, SourcePattern},
     ports::AccessEntries,
 };
 use serde_json::json;

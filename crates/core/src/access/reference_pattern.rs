@@ -68,7 +68,9 @@ mod tests {
         let matches = |pattern: &str, uri: &str| {
             pattern.parse::<ReferencePattern>().unwrap().matches(&uri.parse().unwrap())
         };
-        assert!(matches("s3://scans/*", "s3://scans/a") && matches("s3://scans/loans/*", "s3://scans/loans/a"));
+        assert!(
+            matches("s3://scans/*", "s3://scans/a") && matches("s3://scans/loans/*", "s3://scans/loans/a")
+        );
         assert!(matches("s3://scans/a.png", "s3://scans/a.png"));
         for (pattern, uri) in [
             ("s3://scans/*", "s3://scans2/a"),
@@ -77,7 +79,16 @@ mod tests {
         ] {
             assert!(!matches(pattern, uri), "{pattern} {uri}");
         }
-        for text in ["", "*", "s3://*", "s3://scans*", "scans/*", "s3://scans/*/a", "s3://scans/**", "s3://scans/../*"] {
+        for text in [
+            "",
+            "*",
+            "s3://*",
+            "s3://scans*",
+            "scans/*",
+            "s3://scans/*/a",
+            "s3://scans/**",
+            "s3://scans/../*",
+        ] {
             assert!(text.parse::<ReferencePattern>().is_err(), "{text}");
         }
     }

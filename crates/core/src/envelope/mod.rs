@@ -18,8 +18,8 @@ use bytes::Bytes;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use self::cut::Cut;
-pub(crate) use self::{cloud_events::storable, upload_body::read_upload_body};
 pub use self::original::OriginalEvent;
+pub(crate) use self::{cloud_events::storable, upload_body::read_upload_body};
 use crate::{
     MAX_EVENT_BYTES,
     digest::Sha256,

@@ -161,11 +161,10 @@ impl<D: Deployment> Ingest<D> {
         if let Some(source) = source_system_id {
             check_write(&entry, source).inspect_err(|problem| access.denied_by(problem))?;
         }
-        let request = request?;
-        if let Content::Reference(reference) = &request.content {
+        if let Ok(Request { content: Content::Reference(reference), .. }) = &request {
             check_reference(&entry, &reference.uri).inspect_err(|problem| access.denied_by(problem))?;
         }
-        Ok((entry, request))
+        Ok((entry, request?))
     }
 
     /// Makes the payload of a request durable and accepts its record, or repeats the receipt of an earlier request.

@@ -64,6 +64,13 @@ pub struct PayloadReference {
     pub content_type: Option<String>,
 }
 
+impl PayloadReference {
+    /// Creates the reference to an object of which only the address is known.
+    pub fn to(uri: SourceUri) -> Self {
+        Self { uri, sha256: None, content_type: None }
+    }
+}
+
 /// An object that a producer sends by reference, as it was when the upload began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

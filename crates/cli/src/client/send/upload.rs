@@ -16,8 +16,11 @@ use crate::client::{ApiClient, ApiRequest};
 /// The number of tries to store the payload.
 const TRIES: u32 = 5;
 
-/// The number of requests to complete an upload. The API answers after 15 seconds, so they wait for about an hour.
-const MAX_COMPLETIONS: u32 = 180;
+/// The number of requests to complete an upload. Together with the looks between them, they wait for more than an hour.
+const MAX_COMPLETIONS: u32 = 8;
+
+/// The number of looks at an upload, five seconds apart, after a request to complete it: a little less than a copy may take.
+const LOOKS: u32 = 120;
 
 const PIECE: usize = 256 << 10;
 
@@ -66,8 +69,17 @@ async fn store(
     for tried in 1.. {
         let failure = match put(client, outgoing, &link).await {
             // 412: an earlier request whose answer was lost has stored the payload.
-            Ok(status) if status.is_success() || status == StatusCode::PRECONDITION_FAILED => return Ok(()),
-            Ok(status) => anyhow::anyhow!("the store of uploads answered {status}"),
+            Ok((status, _)) if status.is_success() || status == StatusCode::PRECONDITION_FAILED => {
+                return Ok(());
+            }
+            Ok((status, text)) => {
+                let failure = anyhow::anyhow!("the store of uploads answered {status}: {text}");
+                // A link that has expired is refused with 403, and a new one helps.
+                if status.is_client_error() && status != StatusCode::FORBIDDEN {
+                    return Err(failure);
+                }
+                failure
+            }
             Err(error) => error,
         };
         if tried == TRIES {
@@ -85,7 +97,11 @@ async fn store(
     Ok(())
 }
 
-async fn put(client: &ApiClient, outgoing: &Outgoing, link: &UploadLink) -> anyhow::Result<StatusCode> {
+async fn put(
+    client: &ApiClient,
+    outgoing: &Outgoing,
+    link: &UploadLink,
+) -> anyhow::Result<(StatusCode, String)> {
     let progress = progress_bar(outgoing.input.size_bytes, "uploading");
     let (file, bar) = (outgoing.input.open()?, progress.clone());
     let pieces = stream::try_unfold(file, move |mut file| {
@@ -111,20 +127,27 @@ async fn put(client: &ApiClient, outgoing: &Outgoing, link: &UploadLink) -> anyh
     }
     let answer = request.send().await.context("store the payload")?;
     let status = answer.status();
-    drop(answer.bytes().await);
+    let text = answer.text().await.unwrap_or_default().chars().take(300).collect();
     progress.finish_and_clear();
-    Ok(status)
+    Ok((status, text))
 }
 
-/// Completes an upload. The copy of a large payload takes longer than a request may.
+/// Completes an upload. The copy of a large payload goes on after the answer, so the tool then looks at the upload, and asks again
+/// only now and then: each request to complete would begin another copy.
 async fn complete(client: &ApiClient, id: RecordId) -> anyhow::Result<(Receipt, bool)> {
-    let link = format!("uploads/{id}/complete");
+    let (complete, show) = (format!("uploads/{id}/complete"), format!("uploads/{id}"));
     for _ in 0..MAX_COMPLETIONS {
-        let answer = client.send(&ApiRequest::post(&link, &[], Bytes::new())).await?;
+        let answer = client.send(&ApiRequest::post(&complete, &[], Bytes::new())).await?;
         if answer.status != StatusCode::ACCEPTED {
             return Ok((answer.json()?, answer.replayed));
         }
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        for _ in 0..LOOKS {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let shown: Begun = client.send(&ApiRequest::get(&show, &[])).await?.json()?;
+            if let Some(receipt) = shown.receipt {
+                return Ok((receipt, false));
+            }
+        }
     }
     bail!("upload {id} is not completed yet; the same command continues it for a day")
 }

@@ -20,7 +20,8 @@ use crate::{
     record_id::RecordId,
     stages::keys::{KeyState, check_same_request, keys_unavailable, no_durable_store},
     upload::{
-        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, PayloadReference, SourceObject, SourceUri, UPLOAD_LIFETIME, Upload,
+        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, PayloadReference, SourceObject, SourceUri,
+        UPLOAD_LIFETIME, Upload,
     },
 };
 
@@ -182,7 +183,9 @@ impl<D: Deployment> Transfers<D> {
     /// process dies after that write, the next call finds the archived payload and goes on.
     pub async fn complete(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
         let completed = self.complete_or_fail(upload).await;
-        if let Err(Problem { kind: ProblemKind::ReferenceChanged | ProblemKind::DigestMismatch, .. }) = completed {
+        if let Err(Problem { kind: ProblemKind::ReferenceChanged | ProblemKind::DigestMismatch, .. }) =
+            completed
+        {
             // No later call can complete this upload. Its key must not stay with it.
             self.abandon(upload).await;
         }

@@ -23,8 +23,13 @@ pub async fn access_entries(entries: &impl AccessEntries) {
         expires_at: Some(now().after(Duration::from_hours(24))),
         added_at: now(),
     };
-    let auditor =
-        AccessEntry { principal: named("a"), role: Role::Auditor, references: Vec::new(), expires_at: None, added_at: now() };
+    let auditor = AccessEntry {
+        principal: named("a"),
+        role: Role::Auditor,
+        references: Vec::new(),
+        expires_at: None,
+        added_at: now(),
+    };
     let (one, two, three) = (credential("1"), credential("2"), credential("3"));
     assert_eq!(entries.find(&one).await.unwrap(), None);
 

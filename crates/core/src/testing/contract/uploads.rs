@@ -12,7 +12,7 @@ use crate::{
     message::{InternalMessage, SecurityContext},
     ports::{StagingArea, UploadLink, Uploads},
     testing::samples,
-    upload::{AnnouncedPayload, UPLOAD_LIFETIME, Upload},
+    upload::{AnnouncedPayload, PayloadReference, UPLOAD_LIFETIME, Upload},
 };
 
 /// Returns a new upload of this payload.
@@ -54,6 +54,20 @@ pub async fn uploads(uploads: &impl Uploads) {
         "the upload of the key has expired"
     );
     assert_eq!(uploads.find(later.message_id).await.unwrap(), Some(later));
+
+    let abandoned = sample_upload(b"payload");
+    assert_eq!(uploads.of_key(&abandoned.key, now()).await.unwrap(), None);
+    uploads.begin(&abandoned, now()).await.unwrap();
+    assert_eq!(uploads.of_key(&abandoned.key, now()).await.unwrap(), Some(abandoned.clone()));
+    assert_eq!(uploads.of_key(&abandoned.key, abandoned.expires_at).await.unwrap(), None, "it has expired");
+    uploads.abandon(&Upload { key: abandoned.key, ..sample_upload(b"payload") }).await.unwrap();
+    assert!(uploads.of_key(&abandoned.key, now()).await.unwrap().is_some(), "the key is of another upload");
+    for _ in 0..2 {
+        uploads.abandon(&abandoned).await.expect("it may be repeated");
+        assert_eq!(uploads.of_key(&abandoned.key, now()).await.unwrap(), None);
+    }
+    let successor = Upload { key: abandoned.key, ..sample_upload(b"payload") };
+    assert_eq!(uploads.begin(&successor, now()).await.unwrap(), successor, "the key is free again");
 
     let key = sample_upload(b"payload").key;
     let contenders: Vec<_> = (0..6).map(|_| Upload { key, ..sample_upload(b"payload") }).collect();
@@ -114,12 +128,12 @@ pub async fn staging_area<A: StagingArea, F, G>(
     let missing = staging.archive(never.message_id, &staged, &descriptor, now()).await.unwrap_err();
     assert_eq!(missing.name, ErrorName::PayloadMissing);
 
-    let uri = source.parse().unwrap();
+    let uri = PayloadReference::to(source.parse().unwrap());
     set_source(None).await;
     assert_eq!(staging.inspect(&uri).await.unwrap(), None);
     set_source(Some(payload.clone())).await;
     let found = staging.inspect(&uri).await.unwrap().unwrap();
-    assert_eq!((&found.uri.key, found.size_bytes), (&uri.key, payload.len() as u64));
+    assert_eq!((&found.uri.key, found.size_bytes), (&uri.uri.key, payload.len() as u64));
     let copied = staging.copy_in(&begun, &found).await.unwrap().unwrap();
     assert_eq!(copied.sha256, Some(Sha256::of(&payload)), "the store computes the digest");
     assert_eq!(staging.find(id).await.unwrap(), Some(copied));

@@ -9,7 +9,7 @@ use crate::{
     record_id::RecordId,
     stages::upload::NewUpload,
     testing::samples,
-    upload::{AnnouncedPayload, MAX_UPLOAD_BYTES},
+    upload::{AnnouncedPayload, MAX_UPLOAD_BYTES, PayloadReference},
 };
 
 const URI: &str = "s3://scans/2026/picture.png";
@@ -69,10 +69,34 @@ async fn the_same_key_gives_the_same_record_also_after_the_object_has_changed() 
     assert_eq!(first.0, 200, "{}", first.1);
     world.staging.set_source(URI, Some(b"changed"));
     assert_eq!(send(&world, &json!({"uri": URI}), Some("key")).await, first);
-    let other =
-        send(&world, &json!({"uri": "s3://scans/2026/picture.png", "versionId": "2"}), Some("key")).await;
-    assert_eq!(slug(&other), (422, "reference-not-found"));
+    world.staging.remove_source(URI);
+    assert_eq!(send(&world, &json!({"uri": URI}), Some("key")).await, first, "the object is gone");
+    world.staging.set_source(URI, Some(b"changed"));
+    let other = send(&world, &json!({"uri": URI, "sha256": Sha256::of(b"changed")}), Some("key")).await;
+    assert_eq!(slug(&other), (409, "idempotency-conflict"), "another digest is another record");
     assert_eq!((world.archive.objects().len(), world.open_records.all().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_reference_that_has_failed_can_be_sent_again_under_its_key() {
+    let world = with_picture();
+    let wrong = send(&world, &json!({"uri": URI, "sha256": Sha256::of(b"other")}), Some("key")).await;
+    assert_eq!(slug(&wrong), (422, "digest-mismatch"));
+    let (status, receipt) =
+        send(&world, &json!({"uri": URI, "sha256": Sha256::of(PICTURE)}), Some("key")).await;
+    assert_eq!(status, 200, "{receipt}");
+}
+
+#[tokio::test]
+async fn a_producer_sends_only_its_own_objects_by_reference() {
+    let world = with_picture();
+    let (credential, entry) =
+        (crate::access::Credential::ApiKey("caller".to_owned()), samples::producer("caller", &["*"]));
+    for references in [vec![], vec!["s3://scans/2025/*".parse().unwrap()]] {
+        world.access.set(&credential, &crate::access::AccessEntry { references, ..entry.clone() });
+        assert_eq!(slug(&send(&world, &json!({"uri": URI}), None).await), (403, "forbidden"));
+    }
+    assert!(world.staging.staged().is_empty() && world.open_records.all().is_empty());
 }
 
 #[tokio::test]
@@ -82,7 +106,7 @@ async fn every_unusable_object_has_its_clear_end() {
     world.staging.set_source("s3://scans/empty", Some(b""));
     let other_digest = Sha256::of(b"other");
     for (reference, expected) in [
-        (json!({"uri": "s3://elsewhere/a"}), (422, "reference-not-allowed")),
+        (json!({"uri": "s3://elsewhere/a"}), (403, "forbidden")),
         (json!({"uri": "s3://scans/missing"}), (422, "reference-not-found")),
         (json!({"uri": "s3://scans/secret"}), (422, "reference-unreadable")),
         (json!({"uri": "s3://scans/empty"}), (400, "missing-payload")),
@@ -92,7 +116,7 @@ async fn every_unusable_object_has_its_clear_end() {
         assert_eq!(slug(&answer), expected, "{reference}: {}", answer.1);
     }
     assert!(world.archive.objects().is_empty() && world.open_records.all().is_empty());
-    assert_eq!(world.rejected_requests.all().len(), 5);
+    assert_eq!(world.rejected_requests.all().len(), 4);
     assert_eq!(MAX_UPLOAD_BYTES, 5_368_709_120);
 }
 
@@ -101,7 +125,7 @@ async fn an_object_that_changes_or_vanishes_before_it_is_copied_is_not_accepted(
     for change in [Some(&b"changed"[..]), None] {
         let world = with_picture();
         let transfers = world.transfers();
-        let source = transfers.inspect(&URI.parse().unwrap()).await.unwrap();
+        let source = transfers.inspect(&PayloadReference::to(URI.parse().unwrap())).await.unwrap();
         match change {
             Some(content) => world.staging.set_source(URI, Some(content)),
             None => world.staging.remove_source(URI),
@@ -131,10 +155,15 @@ async fn a_copy_that_does_not_end_in_time_is_completed_as_an_upload() {
     let world = with_picture();
     world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
     let (status, begun) = send(&world, &json!({"uri": URI}), Some("key")).await;
-    assert_eq!((status, &begun["status"]), (202, &json!("PENDING")), "{begun}");
+    assert_eq!(
+        (status, &begun["type"]),
+        (503, &json!("urn:custody:problem:reference-not-copied")),
+        "{begun}"
+    );
     assert!(world.open_records.all().is_empty(), "nothing is promised");
     world.archive.fail_with(None);
     let (again, receipt) = send(&world, &json!({"uri": URI}), Some("key")).await;
-    assert_eq!((again, &receipt["messageID"]), (200, &begun["messageID"]));
+    assert_eq!(again, 200, "{receipt}");
+    assert!(begun["detail"].as_str().unwrap().contains(receipt["messageID"].as_str().unwrap()), "{begun}");
     assert_eq!((world.archive.objects().len(), world.open_records.all().len()), (1, 1));
 }
