@@ -58,6 +58,7 @@ pub fn kind_of(problem: &Problem) -> ErrorKind {
     match problem.kind {
         ProblemKind::NoDurableStore
         | ProblemKind::KeysUnavailable
+        | ProblemKind::ReferenceNotCopied
         | ProblemKind::AccessUnavailable
         | ProblemKind::LookupUnavailable => ErrorKind::Transient,
         _ => ErrorKind::Invalid,
