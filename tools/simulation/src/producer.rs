@@ -34,11 +34,6 @@ pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashe
                 world.ledger().situation("a key with another content");
                 return false;
             }
-            // The copy of the payload is not finished. Nothing is promised, so the producer asks again.
-            Some(answer) if answer.status_code == 202 => {
-                world.ledger().situation("a copy that was not finished in time");
-                world.scheduler.sleep(Duration::from_secs(7)).await;
-            }
             Some(answer) if answer.status_code < 500 => {
                 // A denial of the staging area looks like one of the producer's object.
                 let is_denial = answer.body.contains("reference-unreadable");
@@ -47,7 +42,12 @@ pub(crate) async fn post(world: Arc<World>, request: Request, tries: u64, crashe
                 }
                 return false;
             }
-            _ => world.scheduler.sleep(Duration::from_secs(7)).await,
+            answer => {
+                if answer.is_some_and(|answer| answer.body.contains("reference-not-copied")) {
+                    world.ledger().situation("a copy that was not finished in time");
+                }
+                world.scheduler.sleep(Duration::from_secs(7)).await;
+            }
         }
     }
     false

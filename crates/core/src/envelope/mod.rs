@@ -19,7 +19,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use self::cut::Cut;
 pub use self::original::OriginalEvent;
-pub(crate) use self::{cloud_events::storable, upload_body::read_upload_body};
+pub(crate) use self::{cloud_events::storable, payload::OCTETS, upload_body::read_upload_body};
 use crate::{
     MAX_EVENT_BYTES,
     digest::Sha256,

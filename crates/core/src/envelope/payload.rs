@@ -16,7 +16,8 @@ use crate::{
 /// readers stop at a few hundred to a thousand levels.
 pub(super) const MAX_DEPTH: usize = 512;
 
-pub(super) const OCTETS: &str = "application/octet-stream";
+/// The media type of a payload of which none is known.
+pub(crate) const OCTETS: &str = "application/octet-stream";
 const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) const JSON: &str = "application/json";
 

@@ -178,16 +178,16 @@ impl<D: Deployment> Ingest<D> {
         let key = idempotency_key(&request, &entry.principal)?;
         let sender = SecurityContext::of_principal(context, &entry.principal);
         let Request { metadata, content, durability, .. } = request;
-        let record = |payload, sender| NewRecord { metadata: metadata.clone(), payload, durability, sender };
-        let acknowledged = match (content, key) {
-            (Content::Payload(payload), None) => {
-                Box::pin(self.accept_without_key(record(payload, sender))).await?
-            }
-            (Content::Payload(payload), Some(key)) => {
-                Box::pin(self.accept_with_key(key, record(payload, sender))).await?
-            }
-            (Content::Reference(reference), key) => {
+        let acknowledged = match content {
+            Content::Reference(reference) => {
                 Box::pin(self.accept_reference(key, metadata, reference, sender)).await?
+            }
+            Content::Payload(payload) => {
+                let new = NewRecord { metadata, payload, durability, sender };
+                match key {
+                    None => Box::pin(self.accept_without_key(new)).await?,
+                    Some(key) => Box::pin(self.accept_with_key(key, new)).await?,
+                }
             }
         };
         info!(

@@ -159,7 +159,9 @@ impl<D: Deployment> UploadApi<D> {
             Either::Left((completed, _)) => return completed.map(Answer::from),
             Either::Right(((), completing)) => completing,
         };
-        Ok(Answer { response: still_completing(id, 2), follow_up: FollowUp::Completing(completing) })
+        let view = UploadView::completing(id);
+        let response = ProxyResponse::accepted_for_later(&view, &view.links.itself);
+        Ok(Answer { response, follow_up: FollowUp::Completing(completing) })
     }
 
     /// Returns an upload that this principal has begun. The problem does not tell an unknown upload from another principal's.
@@ -184,12 +186,6 @@ impl<D: Deployment> UploadApi<D> {
     async fn view(&self, upload: &Upload, depth: usize) -> Result<UploadView, Problem> {
         Ok(UploadView::of(upload, self.transfers.state(upload).await?, depth))
     }
-}
-
-/// Creates the answer that an upload is not completed yet, to a request whose path is `depth` parts below `/uploads`.
-pub(super) fn still_completing(id: RecordId, depth: usize) -> ProxyResponse {
-    let view = UploadView::completing(id, depth);
-    ProxyResponse::accepted_for_later(&view, &view.links.itself)
 }
 
 fn unknown_upload(id: RecordId) -> Problem {

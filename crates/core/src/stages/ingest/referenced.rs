@@ -2,7 +2,7 @@
 
 use super::{AcknowledgedRequest, FollowUp, Ingest, ProblemAnswer};
 use crate::{
-    envelope::storable,
+    envelope::{OCTETS, storable},
     idempotency::IdempotencyKey,
     message::SecurityContext,
     metadata::MessageMetadata,
@@ -62,9 +62,6 @@ impl<D: Deployment> Ingest<D> {
         Ok(self.transfers.begin(new).await?.0)
     }
 }
-
-/// The media type of a payload of which none is known.
-const OCTETS: &str = "application/octet-stream";
 
 /// Compares the digest that the producer states with the one that S3 has of the object, if it has one.
 fn check_digest(reference: &PayloadReference, source: &SourceObject) -> Result<(), Problem> {

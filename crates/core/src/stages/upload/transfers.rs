@@ -182,14 +182,28 @@ impl<D: Deployment> Transfers<D> {
     /// The claim of the key is read before the archive is written, because nothing can be deleted from the archive. If the
     /// process dies after that write, the next call finds the archived payload and goes on.
     pub async fn complete(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
-        let completed = self.complete_or_fail(upload).await;
-        if let Err(Problem { kind: ProblemKind::ReferenceChanged | ProblemKind::DigestMismatch, .. }) =
-            completed
+        let problem = match self.complete_or_fail(upload).await {
+            Ok(completed) => return Ok(completed),
+            Err(problem) => problem,
+        };
+        if !matches!(
+            problem.kind,
+            ProblemKind::UploadIncomplete | ProblemKind::ReferenceChanged | ProblemKind::DigestMismatch
+        ) {
+            return Err(problem);
+        }
+        // A concurrent completion may have accepted the record since the claim was read, and removed the staged payload.
+        let state = self.key_state(upload).await.map_err(|error| unknown_key(&error))?;
+        if let KeyState::Claimed(claim) = state
+            && claim.message_id == upload.message_id
         {
+            return Ok(repeated(upload.message_id, claim));
+        }
+        if problem.kind != ProblemKind::UploadIncomplete {
             // No later call can complete this upload. Its key must not stay with it.
             self.abandon(upload).await;
         }
-        completed
+        Err(problem)
     }
 
     async fn abandon(&self, upload: &Upload) {

@@ -59,16 +59,17 @@ impl UploadView {
         }
     }
 
-    /// Creates the answer that an upload is still being completed.
-    pub(super) fn completing(id: RecordId, depth: usize) -> Self {
+    /// Creates the answer to a request to complete an upload whose copy goes on after the answer.
+    pub(super) fn completing(id: RecordId) -> Self {
         Self {
             message_id: id,
-            status: UploadStatus::Pending,
+            status: UploadStatus::Uploaded,
             expires_at: None,
             payload: None,
             upload: None,
             receipt: None,
-            links: Links::of(id, depth),
+            // The path is `/uploads/{uploadID}/complete`.
+            links: Links::of(id, 2),
         }
     }
 }
