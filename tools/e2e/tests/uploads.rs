@@ -214,6 +214,9 @@ async fn two_uploads_under_one_key_are_one_record_and_nobody_else_sees_them() {
     assert_eq!(problem(&answer), (409, "idempotency-conflict".to_owned()));
     let log = run_support_script("logs_containing.py", &[id], "").unwrap();
     assert!(log.lines().any(|line| line.contains("denied access") && line.contains(&other.name)), "{log}");
+    let log = run_support_script("logs_containing.py", &[&others], "").unwrap();
+    let is_denial = |line: &str| line.contains("denied access") && line.contains(&producer.name);
+    assert!(log.lines().any(is_denial), "the source that was denied is in the access log: {log}");
 }
 
 #[tokio::test]
