@@ -64,6 +64,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pattern_is_stored_and_shown_as_its_text() {
+        let pattern: ReferencePattern = "s3://scans/*".parse().unwrap();
+        assert_eq!(pattern.to_string(), "s3://scans/*");
+        assert_eq!(serde_json::to_value(&pattern).unwrap(), "s3://scans/*");
+        assert_eq!(serde_json::from_str::<ReferencePattern>(r#""s3://scans/*""#).unwrap(), pattern);
+        assert!(serde_json::from_str::<ReferencePattern>(r#""*""#).is_err());
+    }
+
+    #[test]
     fn a_pattern_is_an_object_or_a_prefix_of_a_bucket() {
         let matches = |pattern: &str, uri: &str| {
             pattern.parse::<ReferencePattern>().unwrap().matches(&uri.parse().unwrap())
@@ -88,6 +97,7 @@ mod tests {
             "s3://scans/*/a",
             "s3://scans/**",
             "s3://scans/../*",
+            "s3://scans/",
         ] {
             assert!(text.parse::<ReferencePattern>().is_err(), "{text}");
         }

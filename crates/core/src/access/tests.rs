@@ -167,6 +167,17 @@ async fn an_entry_is_not_kept_alive_by_use_while_the_table_is_away() {
 }
 
 #[tokio::test]
+async fn a_denied_table_is_left_alone_for_a_moment_and_an_unreadable_entry_concerns_its_caller_only() {
+    for (name, others_are_served) in [(ErrorName::AccessDenied, false), (ErrorName::ServiceRefused, true)] {
+        let scene = Scene::new();
+        scene.entries.fail_with(Some(name));
+        assert!(scene.ask("k-8").await.is_err());
+        scene.entries.fail_with(None);
+        assert_eq!(scene.ask(KEY).await.is_ok(), others_are_served, "{name:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_clock_that_was_set_back_keeps_no_entry_fresh() {
     let scene = Scene::new();
     scene.ask(KEY).await.unwrap();

@@ -9,7 +9,7 @@ use crate::{
     ports::Deployment,
     problem::{Problem, ProblemKind},
     stages::upload::NewUpload,
-    upload::{AnnouncedPayload, PayloadReference, SourceObject, Upload},
+    upload::{AnnouncedPayload, PayloadReference, Upload},
 };
 
 impl<D: Deployment> Ingest<D> {
@@ -47,7 +47,6 @@ impl<D: Deployment> Ingest<D> {
         sender: SecurityContext,
     ) -> Result<Upload, Problem> {
         let source = self.transfers.inspect(&reference).await?;
-        check_digest(&reference, &source)?;
         let content_type = match (reference.content_type, &source.content_type) {
             (Some(stated), _) => stated,
             // The type comes from another system, so an unusable one is no mistake of this request.
@@ -61,19 +60,6 @@ impl<D: Deployment> Ingest<D> {
         let new = NewUpload { metadata, payload, source: Some(source), key, sender };
         Ok(self.transfers.begin(new).await?.0)
     }
-}
-
-/// Compares the digest that the producer states with the one that S3 has of the object, if it has one.
-fn check_digest(reference: &PayloadReference, source: &SourceObject) -> Result<(), Problem> {
-    let (Some(stated), Some(actual)) = (reference.sha256, source.sha256) else { return Ok(()) };
-    if stated == actual {
-        return Ok(());
-    }
-    let detail = format!(
-        "payloadReference states SHA-256 {stated}, and {} has {actual}; send the digest of the object",
-        source.uri
-    );
-    Err(Problem::new(ProblemKind::DigestMismatch, detail))
 }
 
 fn not_copied(upload: &Upload, cause: &Problem) -> Problem {

@@ -104,6 +104,12 @@ async fn an_upload_becomes_a_record_when_it_is_completed_and_not_before() {
     assert_eq!(open.message.begun_at(), crate::clock::Clock::now(&world.clock));
     assert_eq!(open.look_at, open.message.begun_at().after(crate::testing::world::FIRST_LOOK));
     assert_eq!(open.message.security_context.request_context.principal.as_deref(), Some("caller"));
+    let place = &open.message.storage_context;
+    assert_eq!(place.s3_reference.as_ref().map(|object| &object.key), Some(&id.archive_key()));
+    assert!(
+        place.persistence.s3 && place.redis_reference.is_none(),
+        "the workflow finds the payload archived"
+    );
     assert_eq!(world.archive.content(&id.archive_key()).unwrap(), PAYLOAD);
     assert_eq!(world.workflow.names(), [format!("{id}-1-1")]);
     assert!(world.staging.staged().is_empty(), "the staged payload is removed");

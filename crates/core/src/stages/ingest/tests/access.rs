@@ -73,6 +73,18 @@ async fn a_producer_writes_only_its_own_sources_and_nothing_is_stored_of_others(
 }
 
 #[tokio::test]
+async fn a_request_of_an_auditor_is_forbidden_also_if_it_cannot_be_read() {
+    let world = world();
+    let ingest = world.ingest();
+    let mut event: Value = serde_json::from_slice(&request_from("audit-1", "loans", None)).unwrap();
+    event["body"] = json!("not JSON");
+    let answer = ingest.run(Bytes::from(event.to_string())).await;
+    assert_eq!((answer.response.status_code, problem(&answer.response)), (403, "forbidden".into()));
+    ingest.follow_up(answer.follow_up).await;
+    assert!(has_stored_nothing(&world));
+}
+
+#[tokio::test]
 async fn the_detail_of_a_denial_tells_what_the_producer_may_write() {
     let world = world();
     let answer = world.ingest().run(request_from("loans-1", "cards", None)).await;
