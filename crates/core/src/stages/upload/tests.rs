@@ -146,6 +146,57 @@ async fn two_completions_at_once_are_one_record() {
 }
 
 #[tokio::test]
+async fn a_completion_that_another_one_overtakes_at_any_point_repeats_the_receipt() {
+    for yields in 0..40 {
+        let world = World::default();
+        let (_, begun) = begin(&world, "a", PAYLOAD, None).await;
+        let (text, id) = id_of(&begun);
+        world.staging.upload(id, PAYLOAD);
+        let late = async {
+            for _ in 0..yields {
+                tokio::task::yield_now().await;
+            }
+            complete(&world, text).await
+        };
+        let (one, other) = futures_util::future::join(complete(&world, text), late).await;
+        assert_eq!((one.0, other.0), (200, 200), "after {yields}: {} {}", one.1, other.1);
+        assert_eq!(world.workflow.names().len(), 1, "after {yields}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_key_another_record_has_taken_is_a_conflict() {
+    let world = World::default();
+    let event = event("/uploads", "", &body("a", PAYLOAD).to_string(), Some("key"), "k-1");
+    let (_, begun) = run(&world.upload(), event).await;
+    let (text, id) = id_of(&begun);
+    world.staging.upload(id, PAYLOAD);
+    let sent = world.ingest().run(crate::stages::scenarios::request("text", "", Some("key"))).await;
+    assert_eq!(sent.response.status_code, 200, "{}", sent.response.body);
+    let event = self::event("/uploads/{uploadID}/complete", text, "", None, "k-1");
+    assert_eq!(slug(&run(&world.upload(), event).await), (409, "idempotency-conflict"));
+    assert!(world.archive.objects().is_empty(), "the claim is read before the archive is written");
+}
+
+#[tokio::test]
+async fn only_json_describes_an_upload() {
+    let world = World::default();
+    let text = body("a", PAYLOAD).to_string();
+    for (content_type, is_base64, status) in [
+        ("application/json; charset=utf-8", false, 201),
+        ("image/png", false, 415),
+        ("application/json", true, 415),
+    ] {
+        let mut request: Value =
+            serde_json::from_slice(&event("/uploads", "", &text, None, "caller")).unwrap();
+        request["headers"]["content-type"] = content_type.into();
+        request["isBase64Encoded"] = is_base64.into();
+        let answer = run(&world.upload(), Bytes::from(request.to_string())).await;
+        assert_eq!(answer.0, status, "{content_type} {is_base64}: {}", answer.1);
+    }
+}
+
+#[tokio::test]
 async fn two_uploads_under_one_key_are_one_record_and_other_content_is_a_conflict() {
     let world = World::default();
     let (_, first) = begin(&world, "a", PAYLOAD, Some("key")).await;

@@ -69,6 +69,8 @@ struct Objects {
     staged: BTreeMap<RecordId, Bytes>,
     /// The objects of producers. `None` is an object that must not be read.
     sources: BTreeMap<String, Option<Bytes>>,
+    /// The sizes that are reported of objects, in place of those of their contents.
+    reported_sizes: BTreeMap<String, u64>,
 }
 
 impl MemoryStagingArea {
@@ -90,6 +92,11 @@ impl MemoryStagingArea {
     /// Sets the content of a producer's object. `None` makes it an object that must not be read.
     pub fn set_source(&self, uri: &str, content: Option<&[u8]>) {
         self.0.peek().sources.insert(uri.to_owned(), content.map(Bytes::copy_from_slice));
+    }
+
+    /// Makes the double report this size of a producer's object, which is too large for a test to have.
+    pub fn report_size(&self, uri: &str, size_bytes: u64) {
+        self.0.peek().reported_sizes.insert(uri.to_owned(), size_bytes);
     }
 
     /// Deletes a producer's object.
@@ -129,11 +136,12 @@ impl StagingArea for MemoryStagingArea {
         let Some(content) = objects.sources.get(&address(&requested.uri)) else { return Ok(None) };
         let content =
             content.as_ref().ok_or_else(|| StageError::new(ErrorName::AccessDenied, "inspect an object"))?;
+        let reported = objects.reported_sizes.get(&address(&requested.uri)).copied();
         Ok(Some(SourceObject {
             uri: SourceUri { version_id: Some(Sha256::of(content).to_string()), ..requested.uri.clone() },
             requested: requested.clone(),
             etag: Sha256::of(content).to_string(),
-            size_bytes: content.len() as u64,
+            size_bytes: reported.unwrap_or(content.len() as u64),
             content_type: Some("image/png".to_owned()),
             sha256: None,
         }))

@@ -117,7 +117,18 @@ async fn every_unusable_object_has_its_clear_end() {
     }
     assert!(world.archive.objects().is_empty() && world.open_records.all().is_empty());
     assert_eq!(world.rejected_requests.all().len(), 4);
+}
+
+#[tokio::test]
+async fn an_object_of_more_than_5_gb_is_too_large() {
+    let world = with_picture();
     assert_eq!(MAX_UPLOAD_BYTES, 5_368_709_120);
+    world.staging.report_size(URI, MAX_UPLOAD_BYTES + 1);
+    assert_eq!(slug(&send(&world, &json!({"uri": URI}), None).await), (413, "too-large"));
+    world.staging.report_size(URI, MAX_UPLOAD_BYTES);
+    let copied = send(&world, &json!({"uri": URI}), None).await;
+    assert_eq!(slug(&copied), (422, "digest-mismatch"), "the copy has another size than was reported");
+    assert!(world.archive.objects().is_empty() && world.staging.staged().is_empty());
 }
 
 #[tokio::test]
