@@ -37,7 +37,7 @@ const LIFETIME: Duration = Duration::from_hours(1);
 const IN_COPY_SOURCE: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// The staging bucket.
+/// The staging bucket, and the archive that payloads are copied to.
 #[derive(Clone, Debug)]
 pub struct S3StagingArea {
     client: Client,
@@ -47,8 +47,8 @@ pub struct S3StagingArea {
 }
 
 impl S3StagingArea {
-    /// Creates the adapter of the staging area in `bucket`. `copier` is a client whose calls may take as long as the copy of the
-    /// largest payload.
+    /// Creates the adapter of the staging area in `bucket`. The calls of the client `copier` may take as long as the copy of the largest
+    /// payload.
     pub fn new(client: Client, copier: Client, bucket: String, archive_bucket: String) -> Self {
         let archive = S3Archive::new(client.clone(), archive_bucket);
         Self { client, copier, bucket, archive }
@@ -61,6 +61,8 @@ impl S3StagingArea {
             .copy_source(copy_source(uri))
             .copy_source_if_match(etag)
             .metadata_directive(MetadataDirective::Replace)
+            // The tags of the source are not copied, which would need a right to read them. Unverified: that no right to write
+            // tags is needed to write none.
             .tagging_directive(TaggingDirective::Replace)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
     }
@@ -168,7 +170,7 @@ impl StagingArea for S3StagingArea {
                 return match status {
                     Some(404) => Ok(None),
                     // An answer to HEAD has no error code. S3 answers 400 to a malformed version and to a request without the key
-                    // of the customer's own encryption (SSE-C), which Custody never has.
+                    // of the customer's own encryption (SSE-C), which Custody never has. Unverified here.
                     Some(400) => Err(StageError::new(ErrorName::AccessDenied, format!("look up {uri}"))),
                     _ => Err(stage_error(&error, ErrorName::ArchiveUnavailable, format!("look up {uri}"))),
                 };

@@ -34,7 +34,7 @@ const TRIES: u32 = 4;
 /// The pause before the second try. Each further pause is twice as long.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The upload table.
+/// The upload table, in which a begun upload lives for a day.
 #[derive(Clone, Debug)]
 pub struct DynamoUploads {
     client: Client,

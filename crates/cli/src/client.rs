@@ -76,7 +76,7 @@ pub(crate) struct ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// Reads the body.
+    /// Reads the body as JSON of this type.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         serde_json::from_slice(&self.body)
             .context("read the answer of the API; is --url the API of a Custody stack?")

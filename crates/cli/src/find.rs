@@ -42,15 +42,16 @@ struct FoundRecords {
     truncated: bool,
 }
 
+/// The attribute that records are looked up by. Exactly one is given.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
-struct By {
+pub(crate) struct By {
     /// Id of the source system (`sourceSystemID`).
     #[arg(long, value_name = "ID")]
-    source: Option<String>,
+    pub(crate) source: Option<String>,
     /// Id of the transaction in its source system (`sourceTransactionID`).
     #[arg(long, value_name = "ID")]
-    transaction: Option<String>,
+    pub(crate) transaction: Option<String>,
 }
 
 pub(crate) async fn run(

@@ -10,6 +10,7 @@ use super::{ApiClient, ApiOptions, ApiRequest};
 use crate::{
     CommandOutcome,
     arguments::parse_time,
+    find::By,
     output::{Output, format_count, table},
 };
 
@@ -34,17 +35,6 @@ pub(crate) struct Options {
     limit: usize,
     #[command(flatten)]
     api: ApiOptions,
-}
-
-#[derive(Args, Clone, Debug)]
-#[group(required = true, multiple = false)]
-struct By {
-    /// Id of the source system (`sourceSystemID`).
-    #[arg(long, value_name = "ID")]
-    source: Option<String>,
-    /// Id of the transaction in its source system (`sourceTransactionID`).
-    #[arg(long, value_name = "ID")]
-    transaction: Option<String>,
 }
 
 /// A page of records, as the API answers it.

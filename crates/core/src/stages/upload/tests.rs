@@ -152,6 +152,7 @@ async fn a_completion_that_another_one_overtakes_at_any_point_repeats_the_receip
         let (_, begun) = begin(&world, "a", PAYLOAD, None).await;
         let (text, id) = id_of(&begun);
         world.staging.upload(id, PAYLOAD);
+        world.staging.slow_down(8);
         let late = async {
             for _ in 0..yields {
                 tokio::task::yield_now().await;

@@ -15,7 +15,7 @@ use crate::{
     upload::{PayloadReference, SourceObject, SourceUri, Upload},
 };
 
-use super::{MemoryArchive, Store};
+use super::{MemoryArchive, Store, yield_once};
 
 failing!(MemoryUploads, MemoryStagingArea);
 
@@ -71,6 +71,8 @@ struct Objects {
     sources: BTreeMap<String, Option<Bytes>>,
     /// The sizes that are reported of objects, in place of those of their contents.
     reported_sizes: BTreeMap<String, u64>,
+    /// How often a look-up of a staged payload yields before it takes place.
+    yields: u32,
 }
 
 impl MemoryStagingArea {
@@ -92,6 +94,11 @@ impl MemoryStagingArea {
     /// Sets the content of a producer's object. `None` makes it an object that must not be read.
     pub fn set_source(&self, uri: &str, content: Option<&[u8]>) {
         self.0.peek().sources.insert(uri.to_owned(), content.map(Bytes::copy_from_slice));
+    }
+
+    /// Makes look-ups of staged payloads slow, so that calls that begin after them take place before them.
+    pub fn slow_down(&self, yields: u32) {
+        self.0.peek().yields = yields;
     }
 
     /// Makes the double report this size of a producer's object, which is too large for a test to have.
@@ -127,6 +134,10 @@ impl StagingArea for MemoryStagingArea {
     }
 
     async fn find(&self, id: RecordId) -> Result<Option<StagedPayload>, StageError> {
+        let yields = self.0.peek().yields;
+        for _ in 0..yields {
+            yield_once().await;
+        }
         Ok(self.0.open().await?.staged.get(&id).map(|content| staged(content)))
     }
 
