@@ -62,6 +62,8 @@ pub(crate) fn deploy(
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("ReferenceSources=arn:aws:s3:::{REFERENCE_BUCKET}/*"))
+        .arg(format!("SubscriberFilter1={}", quoted(r#"{"type":["custody.message.failed.v1"]}"#)))
+        .arg(format!("SubscriberFilter2={}", quoted(r#"{"sourceSystemID":[{"prefix":"cards-"}]}"#)))
         .arg(format!("StateMachineType={}", workflows.parameter()))
         // Shorter times than on AWS. A person who tests a stuck record does not have to wait two minutes. Retries wait
         // a tenth of their time on the local stack, so an execution has ended long before five minutes.
@@ -83,6 +85,11 @@ pub(crate) fn deploy(
         bail!("could not read the deployment's outputs: {}", output.status);
     }
     serde_json::from_slice(&output.stdout).context("read the deployment's outputs")
+}
+
+/// Returns a parameter's value as SAM reads it on its command line if the value has quotation marks.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('"', "\\\""))
 }
 
 /// The producer that sends the records of demo, load and tests.

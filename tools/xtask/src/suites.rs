@@ -24,7 +24,7 @@ pub(crate) struct Suite {
 }
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 14] = [
+pub(crate) const ALL: [Suite; 15] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -36,6 +36,7 @@ pub(crate) const ALL: [Suite; 14] = [
     Suite { test: "query", title: "end to end: query", depends_on_workflow_type: false },
     Suite { test: "uploads", title: "end to end: uploads", depends_on_workflow_type: false },
     Suite { test: "quickstarts", title: "end to end: quick starts", depends_on_workflow_type: false },
+    Suite { test: "subscribers", title: "end to end: subscribers", depends_on_workflow_type: false },
     Suite { test: "requests", title: "end to end: requests", depends_on_workflow_type: false },
     Suite { test: "faults", title: "end to end: faults", depends_on_workflow_type: true },
     Suite { test: "recovery", title: "end to end: recovery", depends_on_workflow_type: true },

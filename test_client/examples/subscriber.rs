@@ -1,0 +1,29 @@
+//! The consumer in Rust of `docs/subscribers.md`, with the page's program as it stands there.
+#![expect(clippy::print_stdout, clippy::disallowed_methods, reason = "an example for subscribers")]
+
+use std::time::Duration;
+
+async fn consume(sqs: aws_sdk_sqs::Client, url: String) -> Result<(), Box<dyn std::error::Error>> {
+    std::fs::create_dir_all("seen")?;
+    loop {
+        let receive = sqs.receive_message().queue_url(&url).max_number_of_messages(10).wait_time_seconds(20);
+        for message in receive.send().await?.messages() {
+            let event: serde_json::Value = serde_json::from_str(message.body().unwrap_or_default())?;
+            let text = |field: &str| event[field].as_str().unwrap_or_default();
+            let note = std::path::Path::new("seen").join(text("id").replace('/', "_"));
+            if !note.exists() {
+                println!("{} {}", text("type"), text("subject")); // Your work.
+                std::fs::write(note, "")?;
+            }
+            let handle = message.receipt_handle().unwrap_or_default();
+            sqs.delete_message().queue_url(&url).receipt_handle(handle).send().await?;
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // A long poll takes longer than Custody's own clients wait.
+    let aws = custody_aws::Aws::load().await.with_long_calls(Duration::from_mins(1));
+    consume(aws.sqs(), std::env::var("QUEUE_URL")?).await
+}
