@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use custody_core::receipt::Receipt;
 use serde_json::{Value, json};
 
+pub use reqwest::Method;
+
 use crate::{deployment::Deployment, records::Record};
 
 /// A producer's HTTP client.
@@ -18,6 +20,7 @@ use crate::{deployment::Deployment, records::Record};
 pub struct Sender {
     http: reqwest::Client,
     url: String,
+    /// Empty if the API takes no API key.
     api_key: String,
     /// The file to which each exchange with the API is appended, for a comparison with the API's description.
     record: Option<PathBuf>,
@@ -80,20 +83,32 @@ impl Sender {
         Self { record: Some(file), ..self }
     }
 
+    /// Returns a client of another API of the deployment, which takes no API key.
+    #[must_use]
+    pub fn without_api_key(self, url: &str) -> Self {
+        Self { url: url.to_owned(), api_key: String::new(), ..self }
+    }
+
     /// Posts a body with these headers, and with the deployment's API key unless the headers contain an API key.
     pub async fn post(
         &self,
         headers: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
     ) -> anyhow::Result<Answer> {
-        let mut request = self.http.post(&self.url).body(body);
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-api-key")) {
+        self.answer(self.with_headers(self.http.post(&self.url).body(body), headers)).await
+    }
+
+    /// Adds headers to a request, and the API key unless the headers contain an API key.
+    fn with_headers(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        headers: &[(&str, &str)],
+    ) -> reqwest::RequestBuilder {
+        let has_key = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-api-key"));
+        if !has_key && !self.api_key.is_empty() {
             request = request.header("x-api-key", &self.api_key);
         }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.answer(request).await
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
     }
 
     /// Posts a body to a path of the API, relative to the URL that records are posted to.
@@ -136,14 +151,7 @@ impl Sender {
         body: impl Into<reqwest::Body>,
     ) -> anyhow::Result<Answer> {
         let url = reqwest::Url::parse(&self.url)?.join(link).context("join a link to the API's URL")?;
-        let mut request = self.http.request(method, url).body(body);
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("x-api-key")) {
-            request = request.header("x-api-key", &self.api_key);
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.answer(request).await
+        self.answer(self.with_headers(self.http.request(method, url).body(body), headers)).await
     }
 
     /// Downloads what a link to a payload leads to. The link has its own right, so no API key is sent.

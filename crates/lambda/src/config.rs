@@ -3,6 +3,7 @@
 //! Each function has one configuration type here. Its method `read` reads exactly the keys that `template.yaml` must
 //! set for the function. A test compares the two.
 
+mod authorizer;
 mod cache;
 mod query;
 mod upload;
@@ -13,6 +14,7 @@ use custody_aws::WorkflowType;
 use custody_core::redrive_policy::{PATIENCE, RedrivePolicy};
 
 pub use self::{
+    authorizer::AuthorizerConfig,
     cache::CacheConfig,
     query::QueryConfig,
     upload::{TransferConfig, UploadConfig},

@@ -7,7 +7,7 @@ use std::{fmt, future::Future, sync::Arc, thread::available_parallelism};
 
 use bytes::Bytes;
 use custody_core::error::{ErrorName, StageError};
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 pub use lambda_runtime::Error;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
 use serde::{
@@ -33,6 +33,35 @@ impl From<Reported> for Diagnostic {
         // The failure is logged only here. Step Functions and the dead letter carry the same text.
         error!(error.name = error.name.as_str(), error.kind = %error.kind(), %error, "stage failed");
         Self { error_type: error.name.as_str().to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// A failure of a Lambda authorizer.
+pub enum AuthorizerFailure {
+    /// The caller is not known. API Gateway answers 401.
+    Unauthorized,
+    /// Nobody can tell whether the caller is known. API Gateway answers with its response `AUTHORIZER_FAILURE`.
+    Unavailable(String),
+}
+
+impl fmt::Debug for AuthorizerFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // API Gateway compares the whole message with this word. Source: Amazon API Gateway developer guide, "Use API Gateway Lambda
+        // authorizers".
+        match self {
+            Self::Unauthorized => f.write_str("Unauthorized"),
+            Self::Unavailable(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl From<AuthorizerFailure> for Diagnostic {
+    fn from(failure: AuthorizerFailure) -> Self {
+        let error_type = match failure {
+            AuthorizerFailure::Unauthorized => "Unauthorized",
+            AuthorizerFailure::Unavailable(_) => "AuthorizerUnavailable",
+        };
+        Self { error_type: error_type.to_owned(), error_message: format!("{failure:?}") }
     }
 }
 
@@ -72,16 +101,47 @@ where
     O: Serialize + Send + 'static,
     F: Future<Output = Result<O, StageError>> + Send + 'static,
 {
+    let unreadable =
+        |error| Reported(StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error));
+    serve_json(stage, move |stage, input| run(stage, input).map_err(Reported), unreadable).await
+}
+
+/// Serves a Lambda authorizer of API Gateway.
+pub async fn serve_authorizer<S, I, O, F>(
+    authorizer: S,
+    run: impl Fn(Arc<S>, I) -> F + Clone + Send + 'static,
+) -> Result<(), Error>
+where
+    S: Send + Sync + 'static,
+    I: DeserializeOwned + Send,
+    O: Serialize + Send + 'static,
+    F: Future<Output = Result<O, AuthorizerFailure>> + Send + 'static,
+{
+    let unreadable =
+        |error| AuthorizerFailure::Unavailable(format!("the event is not one of an authorizer: {error}"));
+    serve_json(authorizer, run, unreadable).await
+}
+
+async fn serve_json<S, I, O, F, E>(
+    stage: S,
+    run: impl Fn(Arc<S>, I) -> F + Clone + Send + 'static,
+    unreadable: impl Fn(serde_json::Error) -> E + Clone + Send + 'static,
+) -> Result<(), Error>
+where
+    S: Send + Sync + 'static,
+    I: DeserializeOwned + Send,
+    O: Serialize + Send + 'static,
+    F: Future<Output = Result<O, E>> + Send + 'static,
+    E: Into<Diagnostic> + fmt::Debug + Send + 'static,
+{
     let stage = Arc::new(stage);
     let handler = service_fn(move |_: LambdaEvent<IgnoredAny>| {
-        let (stage, run) = (Arc::clone(&stage), run.clone());
+        let (stage, run, unreadable) = (Arc::clone(&stage), run.clone(), unreadable.clone());
         async move {
-            let input = serde_json::from_slice(&take_event()).map_err(|error| {
-                Reported(StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error))
-            });
+            let input = serde_json::from_slice(&take_event()).map_err(unreadable);
             // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK
             // calls.
-            run(stage, input?).boxed().await.map_err(Reported)
+            run(stage, input?).boxed().await
         }
     });
     Runtime::new(handler).layer(InvocationLayer).run_concurrent().await

@@ -328,6 +328,9 @@ impl Drop for Principal {
     }
 }
 
+/// The bucket in which tests publish the keys of an issuer of tokens. The template creates no such bucket.
+pub const ISSUER_BUCKET: &str = "custody-token-issuer";
+
 /// The bucket whose objects producers may send by reference on the local stack. The template creates no such bucket.
 pub const REFERENCE_BUCKET: &str = "custody-reference-sources";
 

@@ -29,8 +29,8 @@ boto3.client("s3").put_object_lock_configuration(
             "Mode": parameters["ObjectLockMode"], "Days": int(parameters["ArchiveRetentionDays"])}},
     })
 
-# The output has AWS's address; the emulator serves the same API under its own address.
-outputs["IngestUrl"] = (
-    f"{os.environ['AWS_ENDPOINT_URL']}/restapis/{outputs['IngestApiId']}/Prod/_user_request_/ingestMessage")
+# The outputs have AWS's addresses; the emulator serves the same APIs under its own address.
+for url, api in [("IngestUrl", "IngestApiId"), ("IamUrl", "IamApiId"), ("TokenUrl", "TokenApiId")]:
+    outputs[url] = f"{os.environ['AWS_ENDPOINT_URL']}/restapis/{outputs[api]}/Prod/_user_request_/ingestMessage"
 
 json.dump(outputs, sys.stdout)

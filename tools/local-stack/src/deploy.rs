@@ -20,6 +20,9 @@ const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 /// The bucket whose objects producers may send by reference. The stack does not create it.
 pub(crate) const REFERENCE_BUCKET: &str = "custody-reference-sources";
 
+/// The bucket in which tests publish the keys of an issuer of tokens. The stack does not create it.
+pub(crate) const ISSUER_BUCKET: &str = "custody-token-issuer";
+
 /// Returns a hash that changes when anything that is deployed changes.
 pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows) -> anyhow::Result<String> {
     let mut files: Vec<PathBuf> = functions.iter().map(|(_, path)| path.clone()).collect();
@@ -62,6 +65,8 @@ pub(crate) fn deploy(
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("ReferenceSources=arn:aws:s3:::{REFERENCE_BUCKET}/*"))
+        .arg("IamCallers=true")
+        .arg(format!("TokenIssuer={}/{ISSUER_BUCKET}", running.endpoint()))
         .arg(format!("SubscriberFilter1={}", quoted(r#"{"type":["custody.message.failed.v1"]}"#)))
         .arg(format!("SubscriberFilter2={}", quoted(r#"{"sourceSystemID":[{"prefix":"cards-"}]}"#)))
         .arg(format!("StateMachineType={}", workflows.parameter()))

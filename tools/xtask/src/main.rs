@@ -4,6 +4,7 @@
 //! program for a person, so it may print to standard output.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
+mod api_page;
 mod bench;
 mod build;
 mod checks;
@@ -75,6 +76,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Render docs/openapi.yaml for people: docs/api.html, one file that loads nothing from elsewhere.
+    ApiPage,
     /// Check the dependencies: advisories, licences, bans, sources.
     Deny,
     /// Send records through a separate local stack for a while. Fails if a record is lost, altered or stuck.
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Command::Check => checks::inner_loop(),
         Command::Mutants { sample: true, .. } => mutants::sample(),
         Command::Mutants { sample: false, arguments } => mutants::all(&arguments),
+        Command::ApiPage => api_page::build().map(|page| println!("{}", page.display())),
         Command::Deny => deny::check(),
         Command::E2e { workflows, suites } => suites::only(workflows, &suites),
         Command::Simulate { arguments } => return checks::simulation(&arguments),

@@ -24,7 +24,7 @@ pub(crate) struct Suite {
 }
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 15] = [
+pub(crate) const ALL: [Suite; 16] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -33,6 +33,11 @@ pub(crate) const ALL: [Suite; 15] = [
     },
     Suite { test: "records", title: "end to end: records", depends_on_workflow_type: true },
     Suite { test: "access", title: "end to end: access", depends_on_workflow_type: false },
+    Suite {
+        test: "callers",
+        title: "end to end: callers with IAM credentials or a token",
+        depends_on_workflow_type: false,
+    },
     Suite { test: "query", title: "end to end: query", depends_on_workflow_type: false },
     Suite { test: "uploads", title: "end to end: uploads", depends_on_workflow_type: false },
     Suite { test: "quickstarts", title: "end to end: quick starts", depends_on_workflow_type: false },

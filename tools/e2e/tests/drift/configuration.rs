@@ -33,6 +33,7 @@ fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
         ("failure", keys_read(|reader| drop(FailureConfig::read(reader)))),
         ("reconcile", keys_read(|reader| drop(ReconcileConfig::read(reader)))),
         ("query", keys_read(|reader| drop(QueryConfig::read(reader)))),
+        ("authorizer", keys_read(|reader| drop(AuthorizerConfig::read(reader)))),
         ("upload", keys_read(|reader| drop(UploadConfig::read(reader)))),
         ("redrive", keys_read(|reader| drop(RedriveConfig::read(reader)))),
     ]);

@@ -19,8 +19,8 @@ use custody_core::{
 };
 use custody_lambda::{
     config::{
-        self, AggregateConfig, ArchiveConfig, FailureConfig, IngestConfig, MetadataConfig, QueryConfig,
-        Reader, ReconcileConfig, RedriveConfig, UploadConfig,
+        self, AggregateConfig, ArchiveConfig, AuthorizerConfig, FailureConfig, IngestConfig, MetadataConfig,
+        QueryConfig, Reader, ReconcileConfig, RedriveConfig, UploadConfig,
     },
     metrics, telemetry,
 };
