@@ -9,7 +9,7 @@ use custody_aws::{
     S3AcceptanceMarkers, S3Archive, S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
 };
 
-use crate::{producer::ApiKeys, queue::Queue};
+use crate::{producer::ApiKeys, queue::Queue, watch::WatchQueues};
 
 /// A deployment: the outputs of its CloudFormation stack, and the AWS clients.
 #[derive(Debug)]
@@ -111,6 +111,12 @@ impl Deployment {
     /// Returns the adapter that sends dead letters to the redrive queue.
     pub(crate) fn redrive_queue(&self) -> anyhow::Result<SqsDeadLetters> {
         Ok(SqsDeadLetters::new(self.aws.sqs(), self.output("RedriveQueueUrl")?))
+    }
+
+    /// Returns the maker of the queues of `custody watch`.
+    pub(crate) fn watch_queue(&self) -> anyhow::Result<WatchQueues> {
+        let (aws, topic_arn) = (self.aws.clone(), self.output("TopicArn")?);
+        Ok(WatchQueues { aws, topic_arn, prefix: format!("{}-watch-", self.stack_name) })
     }
 
     /// Returns the type of the state machine: `STANDARD` or `EXPRESS`.

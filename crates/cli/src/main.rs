@@ -17,6 +17,7 @@ mod rejected;
 mod selection;
 mod survey;
 mod trace;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -52,7 +53,7 @@ struct Arguments {
     /// The CloudFormation stack of the deployment.
     #[arg(long, global = true, env = "CUSTODY_STACK_NAME", default_value = "custody", value_name = "NAME")]
     stack_name: String,
-    /// Print JSON instead of text.
+    /// Print JSON instead of text: results on standard output, errors on standard error.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -128,6 +129,11 @@ enum StackCommand {
     },
     /// Find records by their source system, or by their transaction in it, newest first.
     Find(find::Options),
+    /// Show notifications while they are published, from a queue that exists only meanwhile.
+    #[command(after_help = "Examples:\n  \
+        custody watch --type failed\n  \
+        custody watch --source 'cards-*' --json | jq .subject")]
+    Watch(watch::Options),
     /// Report stuck records, from the open records; with --full, also compare the whole archive with the record table.
     Fsck(fsck::Options),
 }
@@ -135,10 +141,11 @@ enum StackCommand {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let output = Output { json: arguments.json };
     match run(arguments).await {
         Ok(done) => ExitCode::from(done as u8),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output.complain(&format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }
@@ -178,6 +185,7 @@ async fn run_on_stack(
         StackCommand::Producer { command } => producer::run(deployment, output, command).await,
         StackCommand::Trace { id } => trace::run(deployment, output, id).await,
         StackCommand::Find(options) => find::run(deployment, output, options).await,
+        StackCommand::Watch(options) => watch::run(deployment, output, options).await,
         StackCommand::Fsck(options) => fsck::run(deployment, output, options).await,
     }
 }

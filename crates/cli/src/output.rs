@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use serde_json::json;
 
 /// Output format of a command.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,15 @@ impl Output {
             text(value);
         }
         Ok(())
+    }
+
+    /// Prints on standard error why something was not done.
+    pub(crate) fn complain(self, reason: &str) {
+        if self.json {
+            eprintln!("{}", json!({ "error": reason }));
+        } else {
+            eprintln!("error: {reason}");
+        }
     }
 }
 

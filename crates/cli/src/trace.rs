@@ -70,7 +70,9 @@ pub(crate) async fn run(
         payload,
     };
     if !trace.is_known() {
-        eprintln!("there is no record {id}: it has no marker, open record, item, execution or payload");
+        output.complain(&format!(
+            "there is no record {id}: it has no marker, open record, item, execution or payload"
+        ));
         return Ok(CommandOutcome::NotFound);
     }
     output.print(&trace, |trace| trace.print(SystemClock.now()))?;

@@ -68,6 +68,12 @@ impl Timestamp {
         let instant: jiff::Timestamp = text.parse().ok()?;
         Self::from_unix_ms(instant.as_millisecond())
     }
+
+    /// Reads an RFC 3339 date and time. One outside of the range becomes the first or the last instant of the range.
+    pub fn parse_clamped(text: &str) -> Option<Self> {
+        let instant: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(instant.as_millisecond().clamp(0, Self::END_MS - 1)))
+    }
 }
 
 impl fmt::Display for Timestamp {

@@ -13,7 +13,7 @@ pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// The maximum length of a field that Custody reads, in characters. Two of these fields are index keys in DynamoDB,
 /// where a key has at most 1024 bytes.
-const MAX_FIELD_CHARS: usize = 256;
+pub(crate) const MAX_FIELD_CHARS: usize = 256;
 
 /// The maximum nesting of a metadata value. DynamoDB allows 32 levels, and the item and the workflow add their own.
 const MAX_DEPTH: usize = 16;

@@ -130,6 +130,49 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     assert_eq!(stack.status(id).await, "COMPLETED");
 }
 
+/// Sends a record each time until `custody watch` has ended. The subscription may not be in effect for the first ones.
+#[tokio::test]
+async fn watch_shows_notifications_while_they_are_published_and_leaves_nothing_behind() {
+    let stack = Stack::under_test().await;
+    let arguments = ["--json", "watch", "--type", "completed", "--source", "custody-*", "--count", "1"];
+    let watch = tokio::task::spawn_blocking(move || run_custody(&arguments));
+    let mut sent = Vec::new();
+    stack
+        .eventually("watch has ended", async || {
+            let record = Record::generate(Kind::Text, Size::Bytes(1000), 77);
+            sent.push(stack.sender.send(&record).await.unwrap().receipt.message_id.to_string());
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            watch.is_finished().then_some(())
+        })
+        .await;
+    let (status, printed) = watch.await.unwrap();
+    assert_eq!(status, 0);
+    let event: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(event["type"], "custody.message.completed.v1");
+    assert!(sent.contains(&event["subject"].as_str().unwrap().to_owned()), "{event}");
+    let sqs = stack.deployment.aws.sqs();
+    let queues = sqs.list_queues().queue_name_prefix("custody-watch-").send().await.unwrap();
+    assert_eq!(queues.queue_urls(), [] as [String; 0]);
+}
+
+#[tokio::test]
+async fn with_json_errors_are_json_as_well() {
+    let id = custody_core::testing::samples::record_id();
+    for arguments in [
+        &["--json", "trace", &id.to_string()][..],
+        &["--json", "dlq", "show", &id.to_string()],
+        &["--json", "--stack-name", "no-such-stack", "open"],
+    ] {
+        let output = std::process::Command::new(custody_e2e::variable("CUSTODY_CLI"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        let error: Value = serde_json::from_slice(&output.stderr).expect("the error is JSON");
+        assert!(error["error"].as_str().is_some_and(|text| !text.is_empty()), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_record_whose_dead_letter_has_expired_can_still_be_redriven() {
     let _alone = ONE_AT_A_TIME.lock().await;

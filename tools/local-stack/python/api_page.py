@@ -1,6 +1,7 @@
 """Renders docs/openapi.yaml for people, with Redoc, into one HTML file that loads nothing from elsewhere.
 
-Usage: api_page.py OPENAPI HTML. Redoc comes from npm's registry, in a pinned version with its digest.
+Usage: api_page.py OPENAPI HTML. Redoc comes from npm's registry, in a pinned version with its digest. Exit status 3: the
+registry does not answer.
 """
 
 import base64
@@ -9,6 +10,7 @@ import io
 import json
 import sys
 import tarfile
+import urllib.error
 import urllib.request
 
 import yaml
@@ -34,8 +36,12 @@ PAGE = """<!doctype html>
 
 
 def redoc():
-    with urllib.request.urlopen(REDOC, timeout=60) as answer:
-        package = answer.read()
+    try:
+        with urllib.request.urlopen(REDOC, timeout=60) as answer:
+            package = answer.read()
+    except urllib.error.URLError as error:
+        print(f"get {REDOC}: {error}", file=sys.stderr)
+        sys.exit(3)
     digest = "sha512-" + base64.b64encode(hashlib.sha512(package).digest()).decode()
     if digest != INTEGRITY:
         sys.exit(f"{REDOC} has the digest {digest}, and {INTEGRITY} is expected")

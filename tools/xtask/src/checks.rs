@@ -9,7 +9,7 @@ use anyhow::bail;
 use custody_local_stack::{Workflows, progress, tools, tools::Python, workspace};
 use xshell::{Shell, cmd};
 
-use crate::{bench, build::Build, deny, mutants, shell, suites};
+use crate::{api_page, bench, build::Build, deny, mutants, shell, suites};
 
 /// The checks that have passed so far.
 #[derive(Default)]
@@ -55,6 +55,7 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
         shell::run_cargo(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     checks.run("template and state machine", lint_template)?;
+    checks.run("the page of the API", api_page::check)?;
     checks.run("unit, contract and drift tests", || test_workspace(&sh))?;
     checks.run("simulation", || simulate(&sh, SIMULATED_SCHEDULES))?;
     suites::on_a_stack(&mut checks, Build::Workspace, Workflows::Standard, &suites::ALL)?;

@@ -1,4 +1,4 @@
-//! The end-to-end suites: test programs of the package `custody-e2e` that need a local stack.
+//! The end-to-end suites, which need a local stack: test programs of the package `custody-e2e`, and schemathesis.
 
 use std::path::Path;
 
@@ -23,8 +23,11 @@ pub(crate) struct Suite {
     depends_on_workflow_type: bool,
 }
 
+/// The suite that is not a test program of this workspace.
+const SCHEMATHESIS: &str = "schemathesis";
+
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 16] = [
+pub(crate) const ALL: [Suite; 17] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -48,6 +51,11 @@ pub(crate) const ALL: [Suite; 16] = [
     Suite { test: "crashes", title: "end to end: crashes", depends_on_workflow_type: false },
     Suite { test: "outages", title: "end to end: outages", depends_on_workflow_type: true },
     Suite { test: "operation", title: "end to end: operation", depends_on_workflow_type: false },
+    Suite {
+        test: SCHEMATHESIS,
+        title: "requests that are made from docs/openapi.yaml get the documented answers",
+        depends_on_workflow_type: false,
+    },
     Suite {
         test: "secrets",
         title: "end to end: no secret in logs or notifications",
@@ -140,6 +148,12 @@ fn check_exchanges(running: &Running, is_complete: bool) -> anyhow::Result<()> {
 
 fn run(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
     let python = Python::ready()?;
+    if name == SCHEMATHESIS {
+        let mut check = python.command("python");
+        check.arg(workspace::python_files().join("check_with_schemathesis.py"));
+        check.arg(workspace::root().join("docs/openapi.yaml"));
+        return progress::run_visibly(running.point_test_at_stack(&mut check, &python));
+    }
     let sh = shell::in_workspace()?;
     let test = cmd!(sh, "cargo test --package custody-e2e --features stack --locked --quiet --test {name}");
     let mut test = shell::cargo(test);

@@ -57,7 +57,7 @@ pub(crate) async fn run(output: Output, options: Options) -> anyhow::Result<Comm
     let link: Link = match client.send(&ApiRequest::get(&path, &[("accept", "application/json")])).await {
         Ok(answer) => answer.json()?,
         Err(error) => {
-            eprintln!("{}", not_found(error)?);
+            output.complain(&not_found(error)?);
             return Ok(CommandOutcome::NotFound);
         }
     };

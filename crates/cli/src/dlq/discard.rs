@@ -83,14 +83,14 @@ pub(crate) async fn run(
                 if let Some(candidate) = from_open_record(deployment, id).await? {
                     expired.push(candidate);
                 } else {
-                    eprintln!(
+                    output.complain(&format!(
                         "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` shows its state"
-                    );
+                    ));
                     is_missing = true;
                 }
             }
             Contents::RejectedRequests => {
-                eprintln!("there is no rejected request {id} on the queue");
+                output.complain(&format!("there is no rejected request {id} on the queue"));
                 is_missing = true;
             }
         }
@@ -107,7 +107,7 @@ pub(crate) async fn run(
             Ok(DiscardResult::NothingToDecide) => summary.settled.push(id),
             Ok(_) => summary.discarded.push(id),
             Err(error) => {
-                eprintln!("could not discard {id}: {error:#}");
+                output.complain(&format!("could not discard {id}: {error:#}"));
                 candidate.held.into_iter().for_each(|held| queue.keep_on_queue(held));
                 summary.failed.push(id);
             }

@@ -56,7 +56,7 @@ pub(crate) async fn show(
             Contents::DeadLetters => format!("; `custody trace {id}` shows the state of a record"),
             Contents::RejectedRequests => String::new(),
         };
-        eprintln!("the queue has no message with the id {id}{hint}");
+        output.complain(&format!("the queue has no message with the id {id}{hint}"));
         return Ok(CommandOutcome::NotFound);
     }
     let store = deployment.failed_store()?;

@@ -77,6 +77,7 @@ pub(super) async fn run(
         bar.set_style(style);
     }
     let mut command = Command {
+        output,
         redrives: deployment.redrive_queue()?,
         table: deployment.table()?,
         summary: Summary { dry_run: options.dry_run, ..Summary::default() },
@@ -109,6 +110,7 @@ struct Command {
     ids: BTreeSet<String>,
     interval: Interval,
     bar: ProgressBar,
+    output: Output,
 }
 
 impl Command {
@@ -166,7 +168,8 @@ impl Command {
                 true
             }
             Err(error) => {
-                self.bar.suspend(|| eprintln!("could not redrive {}: {error:#}", held.id()));
+                let reason = format!("could not redrive {}: {error:#}", held.id());
+                self.bar.suspend(|| self.output.complain(&reason));
                 self.summary.failed.push(held.id());
                 false
             }
@@ -200,9 +203,9 @@ impl Command {
                 }
                 Err(why) => {
                     is_missing = true;
-                    eprintln!(
+                    self.output.complain(&format!(
                         "there is no dead letter of {id} on the queue, and it cannot be redriven without one: {why}"
-                    );
+                    ));
                 }
             }
         }

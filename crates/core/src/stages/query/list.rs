@@ -8,6 +8,7 @@ use super::{Caller, Query, cursor, unavailable};
 use crate::{
     access::Access,
     clock::Timestamp,
+    metadata::MAX_FIELD_CHARS,
     ports::{Deployment, RecordQueries as _},
     problem::{Problem, ProblemKind},
     proxy::ProxyResponse,
@@ -16,10 +17,6 @@ use crate::{
 
 const DEFAULT_LIMIT: usize = 50;
 const MAX_LIMIT: usize = 100;
-
-/// The maximum length of an id to search for, in bytes. No stored id is longer: a metadata field has at most 256 characters, of
-/// at most four bytes each.
-const MAX_ID_BYTES: usize = 1024;
 
 const PARAMETERS: [&str; 7] =
     ["sourceSystemID", "sourceTransactionID", "from", "to", "status", "limit", "cursor"];
@@ -74,9 +71,10 @@ impl ListQuestion {
 }
 
 fn id(name: &str, text: &str) -> Result<String, Problem> {
-    if text.is_empty() || text.len() > MAX_ID_BYTES || text.chars().any(char::is_control) {
+    // No stored id is longer.
+    if text.is_empty() || text.chars().count() > MAX_FIELD_CHARS || text.chars().any(char::is_control) {
         return Err(invalid(format!(
-            "{name} is not an id of 1 to {MAX_ID_BYTES} bytes without control characters"
+            "{name} is not an id of 1 to {MAX_FIELD_CHARS} characters without control characters"
         )));
     }
     Ok(text.to_owned())
@@ -84,7 +82,8 @@ fn id(name: &str, text: &str) -> Result<String, Problem> {
 
 fn time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    Timestamp::parse(text).map(Some).ok_or_else(|| {
+    // No record is older than 1970, so an earlier time means the same as that year.
+    Timestamp::parse_clamped(text).map(Some).ok_or_else(|| {
         let text = crate::json::excerpt(text);
         invalid(format!("{name} is `{text}`; send an RFC 3339 time, such as 2026-01-31T09:30:00Z"))
     })

@@ -1,0 +1,29 @@
+"""What an OpenAPI document cannot say, for schemathesis: requests that fit the document and are rightly rejected are not sent."""
+
+import schemathesis
+
+
+@schemathesis.hook
+def filter_case(context, case):
+    if case.operation.label == "GET /messages":
+        # A list is of a source system or of a transaction, from an earlier to a later time, and a cursor is valid only if an answer
+        # has had it.
+        query = case.query or {}
+        is_one = ("sourceSystemID" in query) != ("sourceTransactionID" in query)
+        return is_one and "cursor" not in query and not ("from" in query and "to" in query)
+    # The local stack has no durable cache, and a digest is valid only for its body.
+    headers = case.headers or {}
+    if headers.get("Custody-Durability") == "durable" or headers.get("Content-Digest"):
+        return False
+    # For JSON Schema, 2.0 is an integer, and a number in metadata may be one that not every reader can represent.
+    if isinstance(case.body, dict):
+        return not has_float({name: value for name, value in case.body.items() if name not in ("messagePayload", "data")})
+    return True
+
+
+def has_float(value):
+    if isinstance(value, dict):
+        return any(map(has_float, value.values()))
+    if isinstance(value, list):
+        return any(map(has_float, value))
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) > 2**53)
