@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::{Client, presigning::PresigningConfig};
+use aws_sdk_s3::Client;
 use custody_core::{
     clock::Timestamp,
     error::{ErrorName, StageError},
@@ -10,7 +10,7 @@ use custody_core::{
     ports::{PayloadLink, PayloadLinks},
 };
 
-use crate::classify::stage_error;
+use crate::{classify::stage_error, values::link_signing};
 
 /// The time for which a link works. S3 checks it when a download begins.
 const LIFETIME: Duration = Duration::from_mins(1);
@@ -37,7 +37,7 @@ impl PayloadLinks for S3PayloadLinks {
         now: Timestamp,
     ) -> Result<PayloadLink, StageError> {
         let operation = || format!("sign a link to object {}", object.key);
-        let signing = PresigningConfig::expires_in(LIFETIME)
+        let signing = link_signing(now, LIFETIME)
             .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation()).caused_by(error))?;
         let signed = self
             .client

@@ -11,7 +11,6 @@ use aws_sdk_s3::{
         copy_object::{CopyObjectError, builders::CopyObjectFluentBuilder},
         head_object::HeadObjectOutput,
     },
-    presigning::PresigningConfig,
     types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, MetadataDirective, TaggingDirective},
 };
 use custody_core::{
@@ -28,6 +27,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     classify::stage_error,
     s3::{ARCHIVED_AT, S3Archive},
+    values::link_signing,
 };
 
 /// The time for which a link works. S3 checks it when an upload begins, so it limits no upload that takes longer.
@@ -110,7 +110,7 @@ impl StagingArea for S3StagingArea {
             |why: &str| StageError::new(ErrorName::ServiceRefused, format!("{}: {why}", operation()));
         let sha256 = upload.payload.sha256.ok_or_else(|| refused("its digest is not known"))?;
         let size = i64::try_from(upload.payload.size_bytes).map_err(|_| refused("it is too large"))?;
-        let signing = PresigningConfig::expires_in(LIFETIME).map_err(|error| refused(&error.to_string()))?;
+        let signing = link_signing(now, LIFETIME).map_err(|error| refused(&error.to_string()))?;
         let signed = self
             .client
             .put_object()

@@ -18,13 +18,13 @@ use custody_core::{
     idempotency::IdempotencyKey,
     ports::Uploads,
     record_id::RecordId,
-    stored_names::attributes::{DESCRIPTION, EXPIRES_AT, MESSAGE_ID, TIME_TO_LIVE, UPLOAD},
+    stored_names::attributes::{DESCRIPTION, EXPIRES_AT, LEASED_UNTIL, MESSAGE_ID, TIME_TO_LIVE, UPLOAD},
     upload::Upload,
 };
 
 use crate::{
     classify::stage_error,
-    conditional_write::{Attributes, outcome_of},
+    conditional_write::{Attributes, ConditionalWrite, outcome_of},
     values::{text, text_of, time, time_to_live},
 };
 
@@ -153,6 +153,38 @@ impl Uploads for DynamoUploads {
             .send()
             .await;
         outcome_of(deleted, || format!("free the key of upload {}", upload.message_id)).map(drop)
+    }
+
+    async fn lease(&self, id: RecordId, until: Timestamp, now: Timestamp) -> Result<bool, StageError> {
+        let updated = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(UPLOAD, text(id))
+            .update_expression(format!("SET {LEASED_UNTIL} = :until"))
+            .condition_expression(format!(
+                "attribute_exists({UPLOAD}) AND (attribute_not_exists({LEASED_UNTIL}) OR {LEASED_UNTIL} <= :now)"
+            ))
+            .expression_attribute_values(":until", time(until))
+            .expression_attribute_values(":now", time(now))
+            .send()
+            .await;
+        let outcome = outcome_of(updated, || format!("take the right to copy upload {id}"))?;
+        Ok(matches!(outcome, ConditionalWrite::Written))
+    }
+
+    async fn end_lease(&self, id: RecordId, until: Timestamp) -> Result<(), StageError> {
+        let updated = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(UPLOAD, text(id))
+            .update_expression(format!("REMOVE {LEASED_UNTIL}"))
+            .condition_expression(format!("{LEASED_UNTIL} = :until"))
+            .expression_attribute_values(":until", time(until))
+            .send()
+            .await;
+        outcome_of(updated, || format!("give back the right to copy upload {id}")).map(drop)
     }
 
     async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {

@@ -1,8 +1,9 @@
-//! Values of attributes in DynamoDB.
+//! Values for AWS: attributes in DynamoDB, and the times of signed links.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_s3::presigning::{PresigningConfig, PresigningConfigError};
 use custody_core::clock::Timestamp;
 
 use crate::conditional_write::Attributes;
@@ -24,6 +25,16 @@ pub(crate) fn time(value: Timestamp) -> AttributeValue {
 /// "Using time to live (TTL)".
 pub(crate) fn time_to_live(removable_at: Timestamp) -> AttributeValue {
     number(removable_at.unix_ms() / 1000 + 1)
+}
+
+/// Returns the signing of a link that works from `now` on, for `lifetime`.
+pub(crate) fn link_signing(
+    now: Timestamp,
+    lifetime: Duration,
+) -> Result<PresigningConfig, PresigningConfigError> {
+    let unix_ms = u64::try_from(now.unix_ms()).unwrap_or_default();
+    let start = std::time::UNIX_EPOCH + Duration::from_millis(unix_ms);
+    PresigningConfig::builder().start_time(start).expires_in(lifetime).build()
 }
 
 pub(crate) fn text_of<'a>(item: &'a Attributes, name: &str) -> Option<&'a str> {

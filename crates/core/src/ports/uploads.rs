@@ -29,6 +29,22 @@ pub trait Uploads: Send + Sync {
     /// same key. Success, without an effect, if the key has another upload.
     fn abandon(&self, upload: &Upload) -> impl Future<Output = Result<(), StageError>> + Send;
 
+    /// Takes the right to copy the payload of an upload until `until`, unless another completion has it at `now`. Returns whether it
+    /// was taken. The right saves work; nothing is wrong without it.
+    fn lease(
+        &self,
+        id: RecordId,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<bool, StageError>> + Send;
+
+    /// Gives the right back that was taken until `until`. Success, without an effect, if another completion has taken it since.
+    fn end_lease(
+        &self,
+        id: RecordId,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), StageError>> + Send;
+
     /// Returns the upload with this id, read consistently. An expired upload may be returned too.
     fn find(&self, id: RecordId) -> impl Future<Output = Result<Option<Upload>, StageError>> + Send;
 }

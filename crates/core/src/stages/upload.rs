@@ -17,7 +17,7 @@ use futures_util::{
 };
 use tracing::warn;
 
-pub use self::transfers::{CompletedUpload, NewUpload, Transfers};
+pub use self::transfers::{CompletedUpload, Completion, NewUpload, Transfers};
 use self::{
     request::{UploadRequest, read},
     view::UploadView,
@@ -58,7 +58,7 @@ pub enum FollowUp {
     /// An upload was completed.
     Completed(Box<CompletedUpload>),
     /// An upload is still being completed.
-    Completing(BoxFuture<'static, Result<CompletedUpload, Problem>>),
+    Completing(BoxFuture<'static, Result<Completion, Problem>>),
 }
 
 impl<D: Deployment> UploadApi<D> {
@@ -84,7 +84,9 @@ impl<D: Deployment> UploadApi<D> {
             FollowUp::Nothing => return,
             FollowUp::Completed(completed) => *completed,
             FollowUp::Completing(completing) => match completing.await {
-                Ok(completed) => completed,
+                Ok(Completion::Completed(completed)) => completed,
+                // Another completion does the rest.
+                Ok(Completion::Copying) => return,
                 Err(problem) => {
                     warn!(
                         error.name = problem.kind.error_name(),
@@ -156,12 +158,15 @@ impl<D: Deployment> UploadApi<D> {
         let stage = Arc::clone(&self);
         let completing = async move { Box::pin(stage.transfers.complete(&upload)).await }.boxed();
         let completing = match select(completing, pin!(patience)).await {
-            Either::Left((completed, _)) => return completed.map(Answer::from),
-            Either::Right(((), completing)) => completing,
+            Either::Left((completion, _)) => match completion? {
+                Completion::Completed(completed) => return Ok(completed.into()),
+                Completion::Copying => FollowUp::Nothing,
+            },
+            Either::Right(((), completing)) => FollowUp::Completing(completing),
         };
         let view = UploadView::completing(id);
         let response = ProxyResponse::accepted_for_later(&view, &view.links.itself);
-        Ok(Answer { response, follow_up: FollowUp::Completing(completing) })
+        Ok(Answer { response, follow_up: completing })
     }
 
     /// Returns an upload that this principal has begun. The problem does not tell an unknown upload from another principal's.

@@ -48,6 +48,7 @@ pub const PENDING_STEPS: &str = "pendingSteps";
 pub const IDEMPOTENCY_KEY: &str = "idempotencyKey";
 
 // Idempotency table, and upload table.
+pub const LEASED_UNTIL: &str = "leasedUntil";
 pub const CLAIM: &str = "claim";
 pub const EXPIRES_AT: &str = "expiresAt";
 pub const TIME_TO_LIVE: &str = "timeToLive";

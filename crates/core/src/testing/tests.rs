@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    testing::{contract, doubles},
+    clock::Clock as _,
+    testing::{contract, doubles, samples},
     upload::Upload,
 };
 
@@ -76,5 +77,5 @@ async fn staging_area() {
         }
         std::future::ready(())
     };
-    contract::staging_area(&staging, upload, SOURCE, set_source).await;
+    contract::staging_area(&staging, samples::TestClock::default().now(), upload, SOURCE, set_source).await;
 }

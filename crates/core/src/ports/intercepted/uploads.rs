@@ -31,6 +31,14 @@ impl<P: Uploads + Clone + 'static, I: Interceptor> Uploads for Intercepted<P, I>
         self.call(UploadTable, "abandon", id, |port| async move { port.abandon(&upload).await }).await
     }
 
+    async fn lease(&self, id: RecordId, until: Timestamp, now: Timestamp) -> Result<bool, StageError> {
+        self.call(UploadTable, "lease", id, |port| async move { port.lease(id, until, now).await }).await
+    }
+
+    async fn end_lease(&self, id: RecordId, until: Timestamp) -> Result<(), StageError> {
+        self.call(UploadTable, "end_lease", id, |port| async move { port.end_lease(id, until).await }).await
+    }
+
     async fn find(&self, id: RecordId) -> Result<Option<Upload>, StageError> {
         self.call(UploadTable, "find", id, |port| async move { port.find(id).await }).await
     }

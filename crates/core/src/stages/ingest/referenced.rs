@@ -8,7 +8,7 @@ use crate::{
     metadata::MessageMetadata,
     ports::Deployment,
     problem::{Problem, ProblemKind},
-    stages::upload::NewUpload,
+    stages::upload::{Completion, NewUpload},
     upload::{AnnouncedPayload, PayloadReference, Upload},
 };
 
@@ -30,11 +30,16 @@ impl<D: Deployment> Ingest<D> {
             Some(upload) => upload,
             None => self.begin_copy(key, metadata, reference, sender).await?,
         };
-        let completed = self.transfers.complete(&upload).await;
-        let completed = completed.map_err(|problem| match problem.kind {
-            ProblemKind::NoDurableStore | ProblemKind::LookupUnavailable => not_copied(&upload, &problem),
+        let completion = self.transfers.complete(&upload).await;
+        let completion = completion.map_err(|problem| match problem.kind {
+            ProblemKind::NoDurableStore | ProblemKind::LookupUnavailable => {
+                not_copied(&upload, problem.kind.slug())
+            }
             _ => problem,
         })?;
+        let Completion::Completed(completed) = completion else {
+            return Err(not_copied(&upload, "another request is copying it").into());
+        };
         let (receipt, replayed) = (completed.receipt.clone(), completed.replayed);
         Ok(AcknowledgedRequest { receipt, replayed, follow_up: FollowUp::completed(completed) })
     }
@@ -62,14 +67,13 @@ impl<D: Deployment> Ingest<D> {
     }
 }
 
-fn not_copied(upload: &Upload, cause: &Problem) -> Problem {
+fn not_copied(upload: &Upload, cause: &str) -> Problem {
     let id = upload.message_id;
     Problem::new(
         ProblemKind::ReferenceNotCopied,
         format!(
-            "the object is not copied yet, because it is large or a store is not available ({}); nothing was acknowledged. Send the \
-             same request again after the time in Retry-After, or POST /uploads/{id}/complete, which waits longer",
-            cause.kind.slug()
+            "the object is not copied yet, because it is large or a store is not available ({cause}); nothing was acknowledged. Send the \
+             same request again after the time in Retry-After, or POST /uploads/{id}/complete, which waits longer"
         ),
     )
 }

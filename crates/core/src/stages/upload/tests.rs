@@ -363,3 +363,71 @@ async fn a_request_that_cannot_be_read_is_a_problem() {
     let answer = Arc::clone(&api).run(&Bytes::from_static(b"{"), pending()).await;
     assert_eq!(answer.response.status_code, 400);
 }
+
+/// Begins an upload that is so large that only one completion at a time copies it. No payload is that large in a test.
+async fn begin_large(world: &World) -> RecordId {
+    let mut large = body("large", PAYLOAD);
+    large["payload"]["size"] = transfers::LEASED_BYTES.into();
+    let (status, begun) =
+        run(&world.upload(), event("/uploads", "", &large.to_string(), None, "caller")).await;
+    assert_eq!(status, 201, "{begun}");
+    id_of(&begun).1
+}
+
+#[tokio::test]
+async fn while_a_completion_copies_a_large_payload_another_one_is_told_to_wait() {
+    let world = World::default();
+    let id = begin_large(&world).await;
+    let now = crate::clock::Clock::now(&world.clock);
+    let until = now.after(Duration::from_mins(1));
+    assert!(world.uploads.lease(id, until, now).await.unwrap());
+    world.staging.upload(id, PAYLOAD);
+    let (status, answer) = complete(&world, &id.to_string()).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("UPLOADED")), "{answer}");
+
+    advance(&world, Duration::from_mins(1));
+    let tried = complete(&world, &id.to_string()).await;
+    assert_eq!(slug(&tried), (422, "digest-mismatch"), "the right has ended, so the payload is looked at");
+}
+
+#[tokio::test]
+async fn a_completion_that_fails_gives_its_right_back() {
+    let world = World::default();
+    let id = begin_large(&world).await;
+    assert_eq!(slug(&complete(&world, &id.to_string()).await), (409, "upload-incomplete"));
+    let now = crate::clock::Clock::now(&world.clock);
+    let until = now.after(Duration::from_mins(1));
+    assert!(world.uploads.lease(id, until, now).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_completion_goes_on_without_its_right_while_the_upload_table_is_away() {
+    let world = World::default();
+    let id = begin_large(&world).await;
+    let upload = crate::ports::Uploads::find(&world.uploads, id).await.unwrap().unwrap();
+    world.uploads.fail_with(Some(ErrorName::TableUnavailable));
+    let problem = world.transfers().complete(&upload).await.unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::UploadIncomplete, "the staging area was asked");
+}
+
+#[tokio::test]
+async fn ten_thousand_abandoned_uploads_expire_and_keep_nobody_from_uploading() {
+    let world = World::default();
+    let mut first = None;
+    for number in 0..10_000 {
+        let (status, begun) = begin(&world, &number.to_string(), PAYLOAD, None).await;
+        assert_eq!(status, 201);
+        first.get_or_insert(id_of(&begun).1);
+    }
+    let (status, begun) = begin(&world, "after the others", PAYLOAD, None).await;
+    assert_eq!(status, 201);
+    let (text, id) = id_of(&begun);
+    world.staging.upload(id, PAYLOAD);
+    assert_eq!(complete(&world, text).await.0, 200);
+    assert_eq!(world.staging.staged(), [], "beginning an upload stores nothing in the staging area");
+    assert_eq!(world.archive.objects().len(), 1);
+
+    advance(&world, UPLOAD_LIFETIME);
+    let expired = show(&world, &first.unwrap().to_string()).await;
+    assert_eq!(slug(&expired), (404, "unknown-upload"));
+}

@@ -68,6 +68,35 @@ pub struct CompletedUpload {
     accepted: Option<Box<OpenRecord>>,
 }
 
+/// The outcome of a completion.
+#[derive(Debug)]
+pub enum Completion {
+    /// The record is accepted.
+    Completed(CompletedUpload),
+    /// Another completion is copying the payload.
+    Copying,
+}
+
+/// The size from which on only one completion at a time copies the payload of an upload, in bytes. Copies of smaller payloads cost less
+/// than the write of a lease.
+pub(super) const LEASED_BYTES: u64 = 64 << 20;
+
+/// Returns the time for which a completion may copy a payload alone. It is longer than a copy takes (unverified: that S3 copies
+/// 20 MB per second within a Region), and short enough for a producer to wait if the completion has died.
+fn lease_time(size_bytes: u64) -> Duration {
+    Duration::from_mins(1) + Duration::from_secs(size_bytes / 20_000_000)
+}
+
+/// The right to copy the payload of an upload.
+enum Lease {
+    /// This completion has it until then.
+    Held(Timestamp),
+    /// The payload is copied without it.
+    NotNeeded,
+    /// Another completion has it.
+    Elsewhere,
+}
+
 /// The state of an upload.
 pub(super) enum UploadState {
     /// The payload is not in the staging area. The link is for a producer that uploads it by itself.
@@ -181,9 +210,9 @@ impl<D: Deployment> Transfers<D> {
     ///
     /// The claim of the key is read before the archive is written, because nothing can be deleted from the archive. If the
     /// process dies after that write, the next call finds the archived payload and goes on.
-    pub async fn complete(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
+    pub async fn complete(&self, upload: &Upload) -> Result<Completion, Problem> {
         let problem = match self.complete_or_fail(upload).await {
-            Ok(completed) => return Ok(completed),
+            Ok(completion) => return Ok(completion),
             Err(problem) => problem,
         };
         if !matches!(
@@ -197,7 +226,7 @@ impl<D: Deployment> Transfers<D> {
         if let KeyState::Claimed(claim) = state
             && claim.message_id == upload.message_id
         {
-            return Ok(repeated(upload.message_id, claim));
+            return Ok(Completion::Completed(repeated(upload.message_id, claim)));
         }
         if problem.kind != ProblemKind::UploadIncomplete {
             // No later call can complete this upload. Its key must not stay with it.
@@ -216,17 +245,48 @@ impl<D: Deployment> Transfers<D> {
         }
     }
 
-    async fn complete_or_fail(&self, upload: &Upload) -> Result<CompletedUpload, Problem> {
+    async fn complete_or_fail(&self, upload: &Upload) -> Result<Completion, Problem> {
         let id = upload.message_id;
         let state = self.key_state(upload).await.map_err(|error| unknown_key(&error))?;
         if let KeyState::Claimed(claim) = state {
-            if claim.message_id == id {
-                return Ok(repeated(id, claim));
+            if claim.message_id != id {
+                let payload = self.staged_payload(upload).await?.0;
+                check_same_request(&claim, &payload, &upload.metadata)?;
             }
-            let payload = self.staged_payload(upload).await?.0;
-            check_same_request(&claim, &payload, &upload.metadata)?;
-            return Ok(repeated(id, claim));
+            return Ok(Completion::Completed(repeated(id, claim)));
         }
+        let lease = self.lease(upload).await;
+        if matches!(lease, Lease::Elsewhere) {
+            return Ok(Completion::Copying);
+        }
+        let completed = self.copy_and_accept(upload, state).await;
+        if completed.is_err()
+            && let Lease::Held(until) = lease
+            && let Err(error) = self.uploads.end_lease(id, until).await
+        {
+            log_failed_effect(id, &error, "left the right to copy an upload to its end");
+        }
+        completed.map(Completion::Completed)
+    }
+
+    async fn lease(&self, upload: &Upload) -> Lease {
+        let (id, now, size_bytes) = (upload.message_id, self.clock.now(), upload.payload.size_bytes);
+        if size_bytes < LEASED_BYTES {
+            return Lease::NotNeeded;
+        }
+        let until = now.after(lease_time(size_bytes));
+        match self.uploads.lease(id, until, now).await {
+            Ok(true) => Lease::Held(until),
+            Ok(false) => Lease::Elsewhere,
+            Err(error) => {
+                log_failed_effect(id, &error, "copied an upload without the right to do it alone");
+                Lease::NotNeeded
+            }
+        }
+    }
+
+    async fn copy_and_accept(&self, upload: &Upload, state: KeyState) -> Result<CompletedUpload, Problem> {
+        let id = upload.message_id;
         let (payload, staged) = self.staged_payload(upload).await?;
         let now = self.clock.now();
         let archived = self.staging.archive(id, &staged, &payload, now).await.map_err(|error| {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::now;
 use crate::{
+    clock::Timestamp,
     digest::Sha256,
     error::ErrorName,
     idempotency::IdempotencyKey,
@@ -69,6 +70,20 @@ pub async fn uploads(uploads: &impl Uploads) {
     let successor = Upload { key: abandoned.key, ..sample_upload(b"payload") };
     assert_eq!(uploads.begin(&successor, now()).await.unwrap(), successor, "the key is free again");
 
+    let id = successor.message_id;
+    let (first, second) = (now().after(Duration::from_mins(1)), now().after(Duration::from_mins(2)));
+    assert!(!uploads.lease(sample_upload(b"unknown").message_id, first, now()).await.unwrap());
+    assert!(uploads.lease(id, first, now()).await.unwrap());
+    assert!(!uploads.lease(id, second, now()).await.unwrap(), "another completion has the right");
+    assert!(uploads.lease(id, second, first).await.unwrap(), "the right has ended");
+    uploads.end_lease(id, first).await.expect("the right is another completion's");
+    assert!(!uploads.lease(id, first, now()).await.unwrap());
+    for _ in 0..2 {
+        uploads.end_lease(id, second).await.expect("it may be repeated");
+    }
+    assert!(uploads.lease(id, first, now()).await.unwrap());
+    assert_eq!(uploads.find(id).await.unwrap(), Some(successor), "a lease changes no upload");
+
     let key = sample_upload(b"payload").key;
     let contenders: Vec<_> = (0..6).map(|_| Upload { key, ..sample_upload(b"payload") }).collect();
     let begun =
@@ -79,9 +94,11 @@ pub async fn uploads(uploads: &impl Uploads) {
 }
 
 /// Checks the contract of [`StagingArea`]. `upload` follows a link with a payload, and returns whether the store took it.
-/// `set_source` sets the content of an object that may be sent by reference, or deletes it.
+/// `set_source` sets the content of an object that may be sent by reference, or deletes it. `current` is the current time by the clock
+/// of the store.
 pub async fn staging_area<A: StagingArea, F, G>(
     staging: &A,
+    current: Timestamp,
     upload: impl Fn(UploadLink, Upload, Bytes) -> F,
     source: &str,
     set_source: impl Fn(Option<Bytes>) -> G,
@@ -93,7 +110,7 @@ pub async fn staging_area<A: StagingArea, F, G>(
     let begun = sample_upload(&payload);
     let id = begun.message_id;
     assert_eq!(staging.find(id).await.unwrap(), None);
-    let link = staging.upload_link(&begun, now()).await.unwrap();
+    let link = staging.upload_link(&begun, current).await.unwrap();
     assert!(upload(link, begun.clone(), payload.clone()).await);
     let staged = staging.find(id).await.unwrap().unwrap();
     assert_eq!((staged.sha256, staged.size_bytes), (Some(Sha256::of(&payload)), payload.len() as u64));

@@ -27,6 +27,7 @@ pub struct MemoryUploads(Arc<Store<UploadTable>>);
 struct UploadTable {
     uploads: BTreeMap<RecordId, Upload>,
     of_keys: BTreeMap<IdempotencyKey, RecordId>,
+    leases: BTreeMap<RecordId, Timestamp>,
 }
 
 impl Uploads for MemoryUploads {
@@ -51,6 +52,23 @@ impl Uploads for MemoryUploads {
         let mut table = self.0.open().await?;
         if table.of_keys.get(&upload.key) == Some(&upload.message_id) {
             table.of_keys.remove(&upload.key);
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, id: RecordId, until: Timestamp, now: Timestamp) -> Result<bool, StageError> {
+        let mut table = self.0.open().await?;
+        if !table.uploads.contains_key(&id) || table.leases.get(&id).is_some_and(|until| *until > now) {
+            return Ok(false);
+        }
+        table.leases.insert(id, until);
+        Ok(true)
+    }
+
+    async fn end_lease(&self, id: RecordId, until: Timestamp) -> Result<(), StageError> {
+        let mut table = self.0.open().await?;
+        if table.leases.get(&id) == Some(&until) {
+            table.leases.remove(&id);
         }
         Ok(())
     }
