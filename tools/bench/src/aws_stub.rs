@@ -177,6 +177,7 @@ fn answer(operation: &str, request: &[u8]) -> (&'static str, &'static str, Strin
         "SendMessage" => json!({"MessageId": "5fea7756-0ea4-451a-a703-a558b933e274"}),
         "GetItem" if contains(request, ACCESS_TABLE) => access_entry(),
         "GetItem" if contains(request, RECORD_TABLE) => record_item(),
+        "Query" => json!({ "Items": index_entries() }),
         // Every write succeeds, and no item is found: every record is new, and so is its idempotency key.
         "PutItem" | "TransactWriteItems" | "GetItem" | "DeleteItem" => json!({}),
         "GetObject" => return ("404 Not Found", "", "<Error><Code>NoSuchKey</Code></Error>".to_owned()),
@@ -203,6 +204,22 @@ fn record_item() -> Value {
     let mut item = serde_json::to_value(samples::message(b"payload")).expect("a message serializes");
     item["status"] = "COMPLETED".into();
     json!({"Item": attribute(&item)["M"]})
+}
+
+/// Returns the entries of a partition of an index of records, newest first: more than the sixteenth part of a page.
+fn index_entries() -> Vec<Value> {
+    let entry = |second: u32| {
+        let text = |value: String| json!({ "S": value });
+        json!({
+            "messageID": text(format!("019e1f4b-6c{second:02}-7abc-8def-0123456789ab")),
+            "receivedAt": text(format!("2026-11-20T22:21:{second:02}.000Z")),
+            "status": text("COMPLETED".to_owned()),
+            "sourceSystemID": text("loans".to_owned()),
+            "sourceTransactionID": text(format!("transaction-{second}")),
+            "messageType": text("decision".to_owned()),
+        })
+    };
+    (0..10).rev().map(entry).collect()
 }
 
 /// Returns a JSON value in DynamoDB's own JSON.

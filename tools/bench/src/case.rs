@@ -75,6 +75,12 @@ impl Case {
         Self::without_payload("query", workload::query_event(), "COMPLETED")
     }
 
+    /// Returns the case of query: the newest 100 records of a source system, from all partitions of the index.
+    pub fn list() -> Self {
+        let case = Self::without_payload("query", workload::list_event(), "nextCursor");
+        Self { name: "list", ..case }
+    }
+
     /// Returns the case of aggregate.
     pub fn aggregate() -> Self {
         Self::without_payload("aggregate", workload::aggregate_event(), "completedAt")

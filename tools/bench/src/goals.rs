@@ -104,7 +104,7 @@ fn acknowledgement_goals(found: Found<'_>) -> Vec<Goal> {
 }
 
 /// Targets of processor time, memory and start.
-fn resource_goals(found: Found<'_>) -> [Goal; 8] {
+fn resource_goals(found: Found<'_>) -> [Goal; 9] {
     let cpu = found.at("ingest", "6 MB").and_then(|case| {
         let work = found.least(Work::Hash, case)? + found.least(Work::Decode, case)?;
         Some(case.measured.cpu_us / (case.baseline.as_ref()?.cpu_us + work))
@@ -112,6 +112,7 @@ fn resource_goals(found: Found<'_>) -> [Goal; 8] {
     let archive = found.at("archive", "4.7 MB").and_then(LatencyFigures::ack_ratio);
     let init = found.init_us("ingest");
     let query = found.at("query", "any").map(|case| case.measured.times.ack_us.p50 / 1e3);
+    let list = found.at("list", "any").map(|case| case.measured.times.ack_us.p50 / 1e3);
     let query_init = found.init_us("query").map(|micros| micros / 1e3);
     let python = init.zip(found.init_us(PYTHON)).map(|(ingest, python)| ingest / python);
     [
@@ -122,6 +123,7 @@ fn resource_goals(found: Found<'_>) -> [Goal; 8] {
         goal("ingest, init", 20.0, "ms", init.map(|micros| micros / 1e3)),
         goal("ingest, init / Python and SDK start", 0.04, "x", python),
         goal("query, one record, ack p50", 1.0, "ms", query),
+        goal("query, 100 records from all partitions, ack p50", 5.0, "ms", list),
         goal("query, init", 20.0, "ms", query_init),
     ]
 }

@@ -133,7 +133,7 @@ fn cases(arguments: &Arguments) -> Vec<Case> {
         let sizes = [EVENT_SIZES[1], EVENT_SIZES[4]];
         cases.extend(sizes.map(|(bytes, name)| Case::ingest_of(form, bytes, name)));
     }
-    cases.extend([Case::metadata(), Case::aggregate(), Case::query()]);
+    cases.extend([Case::metadata(), Case::aggregate(), Case::query(), Case::list()]);
     cases.retain(|case| arguments.wants(&case.to_string()));
     if !arguments.encoded_baseline {
         cases = cases.into_iter().map(Case::with_decoded_baseline).collect();

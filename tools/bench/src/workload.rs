@@ -240,13 +240,23 @@ pub fn cached_record(size: usize) -> CachedRecord {
 
 /// Returns the event of a question for one record.
 pub fn query_event() -> Event {
+    let id = "019e1f4b-6c00-7abc-8def-0123456789ab";
+    question("/messages/{messageID}", &json!({ "messageID": id }), &Value::Null)
+}
+
+/// Returns the event of a question for the newest 100 records of a source system.
+pub fn list_event() -> Event {
+    question("/messages", &Value::Null, &json!({"sourceSystemID": "loans", "limit": "100"}))
+}
+
+fn question(resource: &str, in_path: &Value, in_query: &Value) -> Event {
     let event = json!({
-        "resource": "/messages/{messageID}",
-        "path": "/messages/019e1f4b-6c00-7abc-8def-0123456789ab",
+        "resource": resource,
+        "path": resource,
         "httpMethod": "GET",
         "headers": {"Accept": "*/*", "x-api-key": "secret"},
-        "pathParameters": {"messageID": "019e1f4b-6c00-7abc-8def-0123456789ab"},
-        "queryStringParameters": null,
+        "pathParameters": in_path,
+        "queryStringParameters": in_query,
         "requestContext": {
             "requestId": "c6af9ac6-7b61-11e6-9a41-93e8deadbeef",
             "identity": {"sourceIp": "192.0.2.10", "userAgent": "bench/1.0", "apiKeyId": "k1e2y3i4d5"},
