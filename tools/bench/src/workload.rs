@@ -6,7 +6,7 @@ use custody_core::{
     testing::samples,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The sizes of ingest events, and their names in reports.
 pub const EVENT_SIZES: [(usize, &str); 5] = [
