@@ -38,6 +38,36 @@ fn the_alarms_watch_metrics_that_are_written() {
 }
 
 #[test]
+fn the_bus_gets_the_type_the_source_and_the_time_of_a_notification() {
+    let message = custody_core::testing::samples::message(b"payload");
+    let failure = custody_core::dead_letter::FailureSummary {
+        attempt: 1,
+        stage: "archive".to_owned(),
+        kind: ErrorKind::Internal,
+        error_name: "AccessDenied".to_owned(),
+        reason: "denied".to_owned(),
+        failed_at: message.begun_at(),
+        execution_arn: None,
+        payload_reference: None,
+        failures: Vec::new(),
+    };
+    let event =
+        custody_core::notification::Notification::failed("urn:custody:custody", &message, &failure).body;
+    let template = template();
+    let parameters = &template["Resources"]["BusPipe"]["Properties"]["TargetParameters"];
+    let bus = &parameters["EventBridgeEventBusParameters"];
+    for (parameter, value) in [
+        ("DetailType", "custody.message.failed.v1"),
+        ("Source", "urn:custody:custody"),
+        ("Time", event["time"].as_str().unwrap()),
+    ] {
+        let path = bus[parameter].as_str().unwrap().strip_prefix("$.body.").unwrap();
+        assert_eq!(event[path].as_str(), Some(value), "{parameter}");
+    }
+    assert_eq!(parameters["InputTemplate"].as_str(), Some("<$.body>"), "the detail is the whole event");
+}
+
+#[test]
 fn the_index_of_open_records_and_the_expiry_of_claims_are_those_of_the_code() {
     let template = template();
     let open = &template["Resources"]["OpenRecordTable"]["Properties"];
