@@ -17,6 +17,9 @@ use crate::{Running, Workflows, progress, tools::Python, workspace};
 /// The files and folders of the workspace that a deployment is made from, apart from the functions.
 const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 
+/// The CloudFormation stack of the deployment.
+pub(crate) const STACK_NAME: &str = "custody";
+
 /// The bucket whose objects producers may send by reference. The stack does not create it.
 pub(crate) const REFERENCE_BUCKET: &str = "custody-reference-sources";
 
@@ -43,6 +46,7 @@ pub(crate) fn deploy(
     python: &Python,
     functions: &[(String, PathBuf)],
     workflows: Workflows,
+    stack_name: &str,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let staging = running.folder.join("deploy");
     drop(fs::remove_dir_all(&staging));
@@ -60,12 +64,12 @@ pub(crate) fn deploy(
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
     let mut sam = with_clean_environment(running, python, "sam");
     sam.current_dir(&staging)
-        .args(["deploy", "--config-env", "local", "--parameter-overrides"])
+        .args(["deploy", "--config-env", "local", "--stack-name", stack_name, "--parameter-overrides"])
         .arg(format!("Architecture={architecture}"))
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("ReferenceSources=arn:aws:s3:::{REFERENCE_BUCKET}/*"))
-        .arg("IamCallers=true")
+        .args(["DemoSubscriber=true", "IamCallers=true"])
         .arg(format!("TokenIssuer={}/{ISSUER_BUCKET}", running.endpoint()))
         .arg(format!("SubscriberFilter1={}", quoted(r#"{"type":["custody.message.failed.v1"]}"#)))
         .arg(format!("SubscriberFilter2={}", quoted(r#"{"sourceSystemID":[{"prefix":"cards-"}]}"#)))
@@ -76,7 +80,7 @@ pub(crate) fn deploy(
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
 
     let mut settle = with_clean_environment(running, python, "python");
-    settle.arg(workspace::python_files().join("settle.py")).arg("custody");
+    settle.arg(workspace::python_files().join("settle.py")).arg(stack_name);
     let mut settle = settle
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -101,14 +105,16 @@ fn quoted(value: &str) -> String {
 const PRODUCER: &str = "local";
 
 /// Adds a producer that may write records of every source system, as an operator does. Returns its API key.
-pub(crate) fn add_producer(running: &Running, cli: &Path) -> anyhow::Result<String> {
+pub(crate) fn add_producer(running: &Running, cli: &Path, stack_name: &str) -> anyhow::Result<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Added {
         api_key: String,
     }
     let mut custody = Command::new(cli);
-    custody.args(["--json", "producer", "add", PRODUCER, "--source", "*"]).stderr(Stdio::inherit());
+    custody
+        .args(["--stack-name", stack_name, "--json", "producer", "add", PRODUCER, "--source", "*"])
+        .stderr(Stdio::inherit());
     let output = running.point_at_stack(&mut custody).output().context("add a producer")?;
     if !output.status.success() {
         bail!("could not add a producer: `custody producer add` ended with {}", output.status);

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The data of a running stack. It is stored in `stack.json`, which only its owner may read.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Running {
     pub(crate) folder: PathBuf,
     pub(crate) ports: Ports,
@@ -44,6 +44,14 @@ impl Ports {
 }
 
 impl Running {
+    /// Returns the names of the outputs that two deployments have in common although each should have a resource of its own.
+    pub fn shared_outputs<'a>(&'a self, other: &Self) -> Vec<&'a str> {
+        let is_shared = |(name, value): &(&String, &String)| {
+            *name != "StateMachineType" && other.outputs.get(*name) == Some(*value)
+        };
+        self.outputs.iter().filter(is_shared).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Returns the file to which the end-to-end suites append their exchanges with the API.
     pub fn exchanges_file(&self) -> PathBuf {
         self.folder.join("exchanges.jsonl")

@@ -66,15 +66,38 @@ impl Stack {
         let fingerprint = deploy::fingerprint(functions, workflows)?;
         if running.fingerprint != fingerprint {
             running.outputs = progress::step("Deploying template.yaml", || {
-                deploy::deploy(&running, &python, functions, workflows)
+                deploy::deploy(&running, &python, functions, workflows, deploy::STACK_NAME)
             })?;
             if running.api_key.is_empty() {
-                running.api_key = deploy::add_producer(&running, cli)?;
+                running.api_key = deploy::add_producer(&running, cli, deploy::STACK_NAME)?;
             }
             running.fingerprint = fingerprint;
             running.save()?;
         }
         Ok(running)
+    }
+
+    /// Deploys the template a second time to the same account and Region, under another name. Returns that deployment, which uses the
+    /// services and the cache of this stack, and has its own producer.
+    pub fn deploy_beside(
+        running: &Running,
+        functions: &[(String, PathBuf)],
+        cli: &Path,
+        workflows: Workflows,
+    ) -> anyhow::Result<Running> {
+        const NAME: &str = "custody-two";
+        let folder = running.folder.join("beside");
+        for part in ["logs", "tmp"] {
+            fs::create_dir_all(folder.join(part)).with_context(|| format!("make {}", folder.display()))?;
+        }
+        std::os::unix::fs::symlink(running.folder.join("tls"), folder.join("tls"))
+            .context("link the authority")?;
+        let mut beside = Running { folder, outputs: BTreeMap::new(), ..running.clone() };
+        let python = tools::Python::ready()?;
+        beside.outputs = deploy::deploy(&beside, &python, functions, workflows, NAME)?;
+        beside.api_key = deploy::add_producer(&beside, cli, NAME)?;
+        beside.save()?;
+        Ok(beside)
     }
 
     fn start(&self, python: &tools::Python, redis_server: &Path) -> anyhow::Result<Running> {

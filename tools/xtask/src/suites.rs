@@ -1,13 +1,13 @@
 //! The end-to-end suites, which need a local stack: test programs of the package `custody-e2e`, and schemathesis.
 
-use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use custody_local_stack::{Running, Stack, Workflows, progress, tools::Python, workspace};
 use xshell::cmd;
 
 use crate::{
-    build::{self, Build},
+    build::{self, Build, Programs},
     checks::Checks,
     shell,
 };
@@ -23,11 +23,12 @@ pub(crate) struct Suite {
     depends_on_workflow_type: bool,
 }
 
-/// The suite that is not a test program of this workspace.
+/// The suites that are no test programs of this workspace.
 const SCHEMATHESIS: &str = "schemathesis";
+const SECOND_STACK: &str = "second_stack";
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 17] = [
+pub(crate) const ALL: [Suite; 18] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -51,6 +52,11 @@ pub(crate) const ALL: [Suite; 17] = [
     Suite { test: "crashes", title: "end to end: crashes", depends_on_workflow_type: false },
     Suite { test: "outages", title: "end to end: outages", depends_on_workflow_type: true },
     Suite { test: "operation", title: "end to end: operation", depends_on_workflow_type: false },
+    Suite {
+        test: SECOND_STACK,
+        title: "a second stack beside the first one takes records",
+        depends_on_workflow_type: false,
+    },
     Suite {
         test: SCHEMATHESIS,
         title: "requests that are made from docs/openapi.yaml get the documented answers",
@@ -94,18 +100,18 @@ pub(crate) fn on_a_stack(
 ) -> anyhow::Result<()> {
     let stack = Stack::named("test");
     let mut running = None;
-    let mut cli = None;
+    let mut programs = None;
     let result = checks
         .run(workflows.title(), || {
             stack.remove_leftovers()?;
-            let programs = build::programs(build)?;
-            running = Some(stack.up(&programs.functions, &programs.cli, workflows)?);
-            cli = Some(programs.cli);
+            let compiled = build::programs(build)?;
+            running = Some(stack.up(&compiled.functions, &compiled.cli, workflows)?);
+            programs = Some(compiled);
             Ok(())
         })
         .and_then(|()| {
-            let (Some(running), Some(cli)) = (&running, &cli) else { return Ok(()) };
-            run_all(checks, suites, |suite| run(running, cli, suite.test))?;
+            let (Some(running), Some(programs)) = (&running, &programs) else { return Ok(()) };
+            run_all(checks, suites, |suite| run(running, programs, suite.test, workflows))?;
             let title = "the answers that the suites got agree with docs/openapi.yaml";
             checks.run(title, || check_exchanges(running, suites.len() == ALL.len()))
         });
@@ -146,8 +152,11 @@ fn check_exchanges(running: &Running, is_complete: bool) -> anyhow::Result<()> {
     progress::run_visibly(&mut check)
 }
 
-fn run(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
+fn run(running: &Running, programs: &Programs, name: &str, workflows: Workflows) -> anyhow::Result<()> {
     let python = Python::ready()?;
+    if name == SECOND_STACK {
+        return deploy_a_second_stack(running, programs, workflows);
+    }
     if name == SCHEMATHESIS {
         let mut check = python.command("python");
         check.arg(workspace::python_files().join("check_with_schemathesis.py"));
@@ -159,5 +168,15 @@ fn run(running: &Running, cli: &Path, name: &str) -> anyhow::Result<()> {
     let mut test = shell::cargo(test);
     running.point_test_at_stack(&mut test, &python);
     let this_program = std::env::current_exe().context("find this program")?;
-    progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", cli))
+    progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", &programs.cli))
+}
+
+/// Deploys the template a second time, and sends records to it. Two deployments share no resource.
+fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Workflows) -> anyhow::Result<()> {
+    let second = Stack::deploy_beside(running, &programs.functions, &programs.cli, workflows)?;
+    let shared = second.shared_outputs(running);
+    ensure!(shared.is_empty(), "both stacks have the same {}", shared.join(", "));
+    let mut load = Command::new(&programs.test_client);
+    load.args(["load", "--count", "3", "--size", "4KB,1MB"]);
+    progress::run_visibly(second.point_at_stack(&mut load))
 }
