@@ -2,8 +2,6 @@
 // The nested futures of SDK calls exceed the compiler's default recursion limit.
 #![recursion_limit = "256"]
 
-use std::time::Duration;
-
 use custody_aws::{
     Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoUploads, S3AcceptanceMarkers, S3Archive,
     S3FailedStore, S3StagingArea, SqsDeadLetters, StateMachine,
@@ -21,7 +19,7 @@ use custody_lambda::{
     config::{IngestConfig, TransferConfig},
     deployment::OnAws,
     ingest_time_limits as limit, runtime,
-    time_limit::{Limited, limited},
+    time_limit::limited,
 };
 
 fn main() -> Result<(), runtime::Error> {
@@ -34,28 +32,38 @@ async fn function() -> Result<(), runtime::Error> {
     let (tables, workflow) = (config.tables, config.workflow);
     let access =
         DynamoAccessEntries::new(aws.with_short_retries(limit::ACCESS_TRY).dynamodb(), config.access_table);
-    let open = DynamoOpenRecords::new(
-        aws.with_short_retries(limit::TABLE_TRY).dynamodb(),
-        tables.open,
-        tables.claims,
-    );
+    // A client costs memory and time of the start, so clients with the same settings are one.
+    let (s3, sqs) = (aws.s3(), aws.sqs());
+    let short = aws.with_short_retries(limit::TABLE_TRY).dynamodb();
+    let open = DynamoOpenRecords::new(short.clone(), tables.open, tables.claims);
     let markers = aws.with_short_retries(limit::MARKER_TRY).s3();
-    let queue = |url| limited(SqsDeadLetters::new(aws.sqs(), url), limit::FOLLOW_UP);
+    let queue = |url| limited(SqsDeadLetters::new(sqs.clone(), url), limit::FOLLOW_UP);
     let workflow = limited(
         StateMachine::new(aws.step_functions(), workflow.state_machine_arn, workflow.workflow_type),
         limit::FOLLOW_UP,
     );
-    let transfers =
-        transfers(&aws, config.transfers, &config.archive_bucket, &open, &workflow, config.first_look);
+    let TransferConfig { upload_table, staging_bucket, allowed_sources } = config.transfers;
+    let copier = aws.with_long_calls(limit::STAGING).s3();
+    let staging = S3StagingArea::new(s3.clone(), copier, staging_bucket, config.archive_bucket.clone());
+    let transfers = Transfers::<OnAws> {
+        uploads: limited(DynamoUploads::new(short, upload_table), limit::TABLE),
+        staging: limited(staging, limit::STAGING),
+        open_records: limited(open.clone(), limit::TABLE),
+        claims: limited(open.clone(), limit::TABLE),
+        workflow: workflow.clone(),
+        allowed_sources,
+        clock: SystemClock,
+        first_look: config.first_look,
+    };
     let stage = Ingest::<OnAws> {
         access: AccessControl::new(limited(access, limit::ACCESS)),
         cache: limited(config.cache.client(aws.secrets_manager()), limit::CACHE),
-        archive: limited(S3Archive::new(aws.s3(), config.archive_bucket), limit::ARCHIVE),
+        archive: limited(S3Archive::new(s3.clone(), config.archive_bucket), limit::ARCHIVE),
         open_records: limited(open.clone(), limit::TABLE),
         claims: limited(open, limit::TABLE),
         markers: limited(S3AcceptanceMarkers::new(markers, config.marker_bucket), limit::MARKER),
         workflow,
-        failed_store: limited(S3FailedStore::new(aws.s3(), config.failed_bucket), limit::ARCHIVE),
+        failed_store: limited(S3FailedStore::new(s3, config.failed_bucket), limit::ARCHIVE),
         dead_letters: queue(config.dlq_url),
         rejected_requests: queue(config.rejected_queue_url),
         transfers,
@@ -74,27 +82,4 @@ async fn function() -> Result<(), runtime::Error> {
         }
     })
     .await
-}
-
-/// Creates the uploads of payloads that are sent by reference.
-fn transfers(
-    aws: &Aws,
-    config: TransferConfig,
-    archive_bucket: &str,
-    open: &DynamoOpenRecords,
-    workflow: &Limited<StateMachine>,
-    first_look: Duration,
-) -> Transfers<OnAws> {
-    let (tables, copier) = (aws.with_short_retries(limit::TABLE_TRY), aws.with_long_calls(limit::STAGING));
-    let staging = S3StagingArea::new(aws.s3(), copier.s3(), config.staging_bucket, archive_bucket.to_owned());
-    Transfers {
-        uploads: limited(DynamoUploads::new(tables.dynamodb(), config.upload_table), limit::TABLE),
-        staging: limited(staging, limit::STAGING),
-        open_records: limited(open.clone(), limit::TABLE),
-        claims: limited(open.clone(), limit::TABLE),
-        workflow: workflow.clone(),
-        allowed_sources: config.allowed_sources,
-        clock: SystemClock,
-        first_look,
-    }
 }
