@@ -234,6 +234,23 @@ async fn a_token_must_be_valid_now_and_for_this_audience() {
 }
 
 #[tokio::test]
+async fn a_name_may_have_as_many_bytes_as_an_access_entry_takes() {
+    let key = Key::new("k1");
+    let name = "x".repeat(256);
+    let token = key.token(&claims_with("sub", json!(name)));
+    let keys = Answers::of(&[&[key.public()]]);
+    let authorization = authorize_with(&keys, rules(), &format!("Bearer {token}")).await.unwrap();
+    assert_eq!(authorization.principal_id, name);
+}
+
+#[test]
+fn an_issuer_that_cannot_be_asked_has_its_cause_in_the_error() {
+    let error = KeysUnavailable::new("get the keys").caused_by(std::io::Error::other("refused"));
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), "refused");
+}
+
+#[tokio::test]
 async fn the_audience_may_be_one_of_several_or_the_client_of_a_token_without_audience() {
     let key = Key::new("k1");
     let mut of_client = claims_with("aud", Value::Null);
