@@ -100,6 +100,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_out_of_range_becomes_the_first_or_the_last_instant() {
+        let (first, last) = (Timestamp(0), Timestamp(Timestamp::END_MS - 1));
+        assert_eq!(Timestamp::parse_clamped("1969-12-31T23:59:59.999Z"), Some(first));
+        assert_eq!(Timestamp::parse_clamped("9999-12-30T22:00:00Z"), Some(last));
+        assert_eq!(
+            Timestamp::parse_clamped("2026-11-20T22:21:00.007Z"),
+            Timestamp::from_unix_ms(1_795_213_260_007)
+        );
+        assert_eq!(Timestamp::parse_clamped("yesterday"), None);
+        assert_eq!(first.after(Duration::MAX), last);
+    }
+
+    #[test]
     fn the_text_form_has_three_fractional_digits_and_reads_back() {
         for (unix_ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),

@@ -431,3 +431,9 @@ async fn ten_thousand_abandoned_uploads_expire_and_keep_nobody_from_uploading() 
     let expired = show(&world, &first.unwrap().to_string()).await;
     assert_eq!(slug(&expired), (404, "unknown-upload"));
 }
+
+#[test]
+fn the_right_to_copy_ends_soon_for_small_payloads_and_later_for_large_ones() {
+    assert_eq!(transfers::lease_time(20_000_000), Duration::from_secs(61));
+    assert_eq!(transfers::lease_time(5_000_000_000), Duration::from_secs(310));
+}

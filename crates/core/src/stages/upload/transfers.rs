@@ -83,7 +83,7 @@ pub(super) const LEASED_BYTES: u64 = 64 << 20;
 
 /// Returns the time for which a completion may copy a payload alone. It is longer than a copy takes (unverified: that S3 copies
 /// 20 MB per second within a Region), and short enough for a producer to wait if the completion has died.
-fn lease_time(size_bytes: u64) -> Duration {
+pub(super) fn lease_time(size_bytes: u64) -> Duration {
     Duration::from_mins(1) + Duration::from_secs(size_bytes / 20_000_000)
 }
 

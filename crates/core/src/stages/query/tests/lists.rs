@@ -121,6 +121,9 @@ async fn a_question_that_is_not_acceptable_gets_advice() {
     }
     let longest = "ä".repeat(256);
     assert_eq!(list(&world, "audit", json!({"sourceSystemID": longest})).await.0, 200);
+    let moment =
+        json!({"sourceSystemID": "loans", "from": "2026-01-02T00:00:00Z", "to": "2026-01-02T00:00:00Z"});
+    assert_eq!(list(&world, "audit", moment).await.0, 200);
     let ages =
         json!({"sourceSystemID": "loans", "from": "1852-11-02T02:51:28Z", "to": "9999-12-30T00:00:00Z"});
     assert_eq!(list(&world, "audit", ages).await.0, 200);
