@@ -203,7 +203,8 @@ fn within_limit(event: &[u8]) -> Result<(), Problem> {
         ProblemKind::TooLarge,
         format!(
             "the request makes an event of {} bytes and the limit is {MAX_EVENT_BYTES}; \
-             send a smaller payload (base64 grows it by a third, a binary CloudEvent likewise)",
+             one request carries a payload of about 4.7 MB in base64 or as a binary body, or of about 6 MB as text; upload a \
+             larger one with POST /uploads or `custody send`",
             event.len()
         ),
     ))
