@@ -7,7 +7,7 @@ use super::*;
 
 type Operations = BTreeSet<(String, String)>;
 
-/// The methods of an operation in OpenAPI.
+/// The methods of an operation in `OpenAPI`.
 const METHODS: [&str; 2] = ["get", "post"];
 
 fn document() -> Yaml {
@@ -19,7 +19,7 @@ fn entries(yaml: &Yaml) -> impl Iterator<Item = (&str, &Yaml)> {
     yaml.as_hash().into_iter().flatten().filter_map(|(name, value)| Some((name.as_str()?, value)))
 }
 
-/// Returns the method and the path of each operation of an OpenAPI document.
+/// Returns the method and the path of each operation of an `OpenAPI` document.
 fn operations(paths: &Yaml) -> Operations {
     entries(paths)
         .flat_map(|(path, item)| {
