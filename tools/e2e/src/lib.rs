@@ -4,6 +4,7 @@
 //! runs without a stack fails, and its message explains why.
 
 use std::{
+    collections::BTreeMap,
     fs::OpenOptions,
     io::Write as _,
     path::PathBuf,
@@ -294,13 +295,38 @@ pub fn cache_nodes() -> Vec<redis::Client> {
     variable("CUSTODY_CACHE_PORTS").split(',').map(client).collect()
 }
 
-/// Runs the operator's tool. Returns its exit status and what it printed.
+/// Runs the operator's tool with the template's role for operators. Returns its exit status and what it printed.
 pub fn run_custody(arguments: &[&str]) -> (i32, String) {
-    let output =
-        Command::new(variable("CUSTODY_CLI")).args(arguments).output().expect("the operator's tool starts");
+    run_custody_as("OperatorRoleArn", arguments)
+}
+
+/// Runs the operator's tool with the role that this output of the stack names.
+pub fn run_custody_as(role: &str, arguments: &[&str]) -> (i32, String) {
+    let mut custody = Command::new(variable("CUSTODY_CLI"));
+    let output = custody.args(arguments).envs(credentials_of(role)).output().expect("the operator's tool starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     std::io::stderr().write_all(errors.as_bytes()).ok();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns the credentials of a role, as environment variables. `role` is the output of the stack that names it.
+fn credentials_of(role: &str) -> BTreeMap<String, String> {
+    static KNOWN: Mutex<BTreeMap<String, BTreeMap<String, String>>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(credentials) = known.get(role) {
+        return credentials.clone();
+    }
+    let printed = run_support_script("assume_role.py", &[&stack_output(role)], "").expect("the role is taken on");
+    let credentials: BTreeMap<_, _> = serde_json::from_str(&printed).expect("the script prints JSON");
+    known.insert(role.to_owned(), credentials.clone());
+    credentials
+}
+
+/// Returns an output of the stack.
+pub fn stack_output(name: &str) -> String {
+    let file = std::fs::read_to_string(variable("CUSTODY_OUTPUTS")).expect("the stack's outputs are readable");
+    let outputs: BTreeMap<String, String> = serde_json::from_str(&file).expect("the outputs are JSON");
+    outputs.get(name).unwrap_or_else(|| panic!("the stack has no output {name}")).clone()
 }
 
 /// A producer or an auditor that exists until this value is dropped.

@@ -18,7 +18,7 @@ use crate::{Running, Workflows, progress, tools::Python, workspace};
 const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 
 /// The CloudFormation stack of the deployment.
-pub(crate) const STACK_NAME: &str = "custody";
+pub const STACK_NAME: &str = "custody";
 
 /// The bucket whose objects producers may send by reference. The stack does not create it.
 pub(crate) const REFERENCE_BUCKET: &str = "custody-reference-sources";
@@ -40,13 +40,15 @@ pub(crate) fn fingerprint(functions: &[(String, PathBuf)], workflows: Workflows)
 }
 
 /// Deploys with `sam deploy`. In the folder that is deployed, each function's `CodeUri` holds the function's binary, as
-/// `sam build` would have created it. The template there is a link to the workspace's template. Returns the stack's outputs.
+/// `sam build` would have created it. The template there is a link to the workspace's template. `more` are further parameters
+/// of the template. Returns the stack's outputs.
 pub(crate) fn deploy(
     running: &Running,
     python: &Python,
     functions: &[(String, PathBuf)],
     workflows: Workflows,
     stack_name: &str,
+    more: &BTreeMap<String, String>,
 ) -> anyhow::Result<BTreeMap<String, String>> {
     let staging = running.folder.join("deploy");
     drop(fs::remove_dir_all(&staging));
@@ -61,11 +63,9 @@ pub(crate) fn deploy(
             .with_context(|| format!("link {}", link.display()))?;
     }
 
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" };
     let mut sam = with_clean_environment(running, python, "sam");
     sam.current_dir(&staging)
         .args(["deploy", "--config-env", "local", "--stack-name", stack_name, "--parameter-overrides"])
-        .arg(format!("Architecture={architecture}"))
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("ReferenceSources=arn:aws:s3:::{REFERENCE_BUCKET}/*"))
@@ -76,7 +76,8 @@ pub(crate) fn deploy(
         .arg(format!("StateMachineType={}", workflows.parameter()))
         // Shorter times than on AWS. A person who tests a stuck record does not have to wait two minutes. Retries wait
         // a tenth of their time on the local stack, so an execution has ended long before five minutes.
-        .args(["ReconcileAfterSeconds=10", "ExpressRestartAfterSeconds=45"]);
+        .args(["ReconcileAfterSeconds=10", "ExpressRestartAfterSeconds=45"])
+        .args(more.iter().map(|(name, value)| format!("{name}={value}")));
     progress::run_quietly(&mut sam, &running.folder.join("logs/deploy.log"))?;
 
     let mut settle = with_clean_environment(running, python, "python");

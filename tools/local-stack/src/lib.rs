@@ -20,8 +20,9 @@ mod workflows;
 pub mod workspace;
 
 pub use self::{
+    deploy::STACK_NAME,
     fault::Fault,
     running::Running,
-    stack::{Stack, parse_name},
+    stack::{SECOND_STACK_NAME, Stack, parse_name},
     workflows::Workflows,
 };

@@ -57,6 +57,11 @@ impl Running {
         self.folder.join("exchanges.jsonl")
     }
 
+    /// Returns the file to which the emulator appends the permissions that requests have used.
+    pub fn permissions_file(&self) -> PathBuf {
+        self.folder.join("permissions-used.jsonl")
+    }
+
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         let file = self.folder.join("stack.json");
         write_private(&file, &serde_json::to_string_pretty(self)?)?;

@@ -20,6 +20,9 @@ pub struct Stack {
     pub(crate) folder: PathBuf,
 }
 
+/// The CloudFormation stack of the second deployment.
+pub const SECOND_STACK_NAME: &str = "custody-two";
+
 /// Parses the name of a stack, which is also the name of its folder.
 pub fn parse_name(text: &str) -> Result<String, String> {
     if !text.is_empty()
@@ -66,7 +69,7 @@ impl Stack {
         let fingerprint = deploy::fingerprint(functions, workflows)?;
         if running.fingerprint != fingerprint {
             running.outputs = progress::step("Deploying template.yaml", || {
-                deploy::deploy(&running, &python, functions, workflows, deploy::STACK_NAME)
+                deploy::deploy(&running, &python, functions, workflows, deploy::STACK_NAME, &BTreeMap::new())
             })?;
             if running.api_key.is_empty() {
                 running.api_key = deploy::add_producer(&running, cli, deploy::STACK_NAME)?;
@@ -77,15 +80,15 @@ impl Stack {
         Ok(running)
     }
 
-    /// Deploys the template a second time to the same account and Region, under another name. Returns that deployment, which uses the
-    /// services and the cache of this stack, and has its own producer.
+    /// Deploys the template a second time to the same account and Region, under the name [`SECOND_STACK_NAME`] and with these
+    /// parameters. Returns that deployment, which uses the services and the cache of this stack, and has its own producer.
     pub fn deploy_beside(
         running: &Running,
         functions: &[(String, PathBuf)],
         cli: &Path,
         workflows: Workflows,
+        parameters: &BTreeMap<String, String>,
     ) -> anyhow::Result<Running> {
-        const NAME: &str = "custody-two";
         let folder = running.folder.join("beside");
         for part in ["logs", "tmp"] {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("make {}", folder.display()))?;
@@ -94,8 +97,8 @@ impl Stack {
             .context("link the authority")?;
         let mut beside = Running { folder, outputs: BTreeMap::new(), ..running.clone() };
         let python = tools::Python::ready()?;
-        beside.outputs = deploy::deploy(&beside, &python, functions, workflows, NAME)?;
-        beside.api_key = deploy::add_producer(&beside, cli, NAME)?;
+        beside.outputs = deploy::deploy(&beside, &python, functions, workflows, SECOND_STACK_NAME, parameters)?;
+        beside.api_key = deploy::add_producer(&beside, cli, SECOND_STACK_NAME)?;
         beside.save()?;
         Ok(beside)
     }

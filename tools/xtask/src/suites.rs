@@ -1,9 +1,9 @@
 //! The end-to-end suites, which need a local stack: test programs of the package `custody-e2e`, and schemathesis.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use custody_local_stack::{Running, Stack, Workflows, progress, tools::Python, workspace};
+use custody_local_stack::{Running, SECOND_STACK_NAME, STACK_NAME, Stack, Workflows, progress, tools::Python, workspace};
 use xshell::cmd;
 
 use crate::{
@@ -28,7 +28,7 @@ const SCHEMATHESIS: &str = "schemathesis";
 const SECOND_STACK: &str = "second_stack";
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 18] = [
+pub(crate) const ALL: [Suite; 19] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -42,6 +42,7 @@ pub(crate) const ALL: [Suite; 18] = [
         title: "end to end: callers with IAM credentials or a token",
         depends_on_workflow_type: false,
     },
+    Suite { test: "permissions", title: "end to end: permissions", depends_on_workflow_type: false },
     Suite { test: "query", title: "end to end: query", depends_on_workflow_type: false },
     Suite { test: "uploads", title: "end to end: uploads", depends_on_workflow_type: false },
     Suite { test: "quickstarts", title: "end to end: quick starts", depends_on_workflow_type: false },
@@ -54,7 +55,7 @@ pub(crate) const ALL: [Suite; 18] = [
     Suite { test: "operation", title: "end to end: operation", depends_on_workflow_type: false },
     Suite {
         test: SECOND_STACK,
-        title: "a second stack beside the first one takes records",
+        title: "a second stack, in an existing network and with a customer key, takes records",
         depends_on_workflow_type: false,
     },
     Suite {
@@ -113,7 +114,11 @@ pub(crate) fn on_a_stack(
             let (Some(running), Some(programs)) = (&running, &programs) else { return Ok(()) };
             run_all(checks, suites, |suite| run(running, programs, suite.test, workflows))?;
             let title = "the answers that the suites got agree with docs/openapi.yaml";
-            checks.run(title, || check_exchanges(running, suites.len() == ALL.len()))
+            checks.run(title, || check_exchanges(running, suites.len() == ALL.len()))?;
+            if suites.len() < ALL.len() {
+                return Ok(());
+            }
+            checks.run("no role has a permission that nothing uses", || check_permissions(running))
         });
     if result.is_err() {
         println!("\nThe logs of the failed run are in .custody/failed-test-logs.");
@@ -152,6 +157,15 @@ fn check_exchanges(running: &Running, is_complete: bool) -> anyhow::Result<()> {
     progress::run_visibly(&mut check)
 }
 
+/// Compares the permissions of the stack's roles with those that the suites have used.
+fn check_permissions(running: &Running) -> anyhow::Result<()> {
+    let python = Python::ready()?;
+    let mut check = python.command("python");
+    check.arg(workspace::python_files().join("check_permissions.py"));
+    check.args([STACK_NAME]).arg(running.permissions_file());
+    progress::run_visibly(running.point_test_at_stack(&mut check, &python))
+}
+
 fn run(running: &Running, programs: &Programs, name: &str, workflows: Workflows) -> anyhow::Result<()> {
     let python = Python::ready()?;
     if name == SECOND_STACK {
@@ -171,11 +185,29 @@ fn run(running: &Running, programs: &Programs, name: &str, workflows: Workflows)
     progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", &programs.cli))
 }
 
-/// Deploys the template a second time, and sends records to it. Two deployments share no resource.
+/// Deploys the template a second time, into a network that exists and with a customer key, and sends records to it. Two
+/// deployments share no resource.
 fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Workflows) -> anyhow::Result<()> {
-    let second = Stack::deploy_beside(running, &programs.functions, &programs.cli, workflows)?;
+    let python = Python::ready()?;
+    let script = |name: &str| {
+        let mut command = python.command("python");
+        command.arg(workspace::python_files().join(name));
+        running.point_test_at_stack(&mut command, &python);
+        command
+    };
+    let mut prepare = script("prepare_account.py");
+    prepare.arg(workspace::root().join("docs/customer-key.yaml")).stderr(Stdio::inherit());
+    let prepared = prepare.output().context("make a network and a key")?;
+    ensure!(prepared.status.success(), "a network and a key could not be made: {}", prepared.status);
+    let given = serde_json::from_slice(&prepared.stdout).context("read the new network and key")?;
+
+    let second = Stack::deploy_beside(running, &programs.functions, &programs.cli, workflows, &given)?;
     let shared = second.shared_outputs(running);
     ensure!(shared.is_empty(), "both stacks have the same {}", shared.join(", "));
+    let mut check = script("check_second_stack.py").arg(SECOND_STACK_NAME).stdin(Stdio::piped()).spawn()?;
+    serde_json::to_writer(check.stdin.take().context("the script's input")?, &given)?;
+    ensure!(check.wait()?.success(), "the second stack does not use what it was given");
+
     let mut load = Command::new(&programs.test_client);
     load.args(["load", "--count", "3", "--size", "4KB,1MB"]);
     progress::run_visibly(second.point_at_stack(&mut load))

@@ -1,0 +1,78 @@
+"""Compares the permissions of the stack's roles with those that the suites have used. A permission that nothing used is too
+many, and so is one that names every action of a service. A missing permission fails the suites themselves, because the local
+stack enforces policies.
+
+Usage: check_permissions.py STACK_NAME USES_FILE; USES_FILE is what emulator.py has noted.
+"""
+
+import json
+import sys
+
+import boto3
+
+# Statements that the suites cannot use, by the role's logical id (`*`: any role) and the statement's Sid. The reason is part of the entry.
+NOT_USED_HERE = {
+    ("*", "WriteTheLog"): "Lambda writes the logs; the emulator does so with no role",
+    ("*", "SendTraces"): "Lambda sends traces; the emulator sends none",
+    ("*", "JoinTheNetwork"): "Lambda makes network interfaces; the emulator makes none",
+    ("*", "UseTheKey"): "the first stack has no key of its own",
+    ("RedriveRole", "TakeDeadLettersFromTheRedriveQueue"): "Lambda reads the queue; the emulator does so with no role",
+    ("RecordStateMachineRole", "*"): "the emulator runs workflows with no role; a drift test compares the grants with the definition",
+    ("ReconcileScheduleRole", "*"): "the emulator runs schedules with no role",
+    ("ApiGatewayLogRole", "*"): "a policy of AWS",
+    ("BreakGlassRole", "*"): "the suite `permissions` tests what matters of it",
+}
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def is_excused(role, sid):
+    return any(key in NOT_USED_HERE for key in [(role, sid), (role, "*"), ("*", sid)])
+
+
+def unused_permissions(role, statements, uses):
+    """Yields a line for each action that no use has, and for each resource."""
+    for statement in statements:
+        sid = statement["Sid"]
+        if statement["Effect"] != "Allow" or is_excused(role, sid):
+            continue
+        of_statement = [(action, resource) for used_sid, action, resource in uses if used_sid == sid]
+        actions, resources = {use[0].lower() for use in of_statement}, {use[1] for use in of_statement}
+        for action in listed(statement["Action"]):
+            if "*" in action:
+                yield f"{role}, {sid}: {action} names more than one action"
+            elif action.lower() not in actions:
+                yield f"{role}, {sid}: nothing used {action}"
+        for resource in listed(statement["Resource"]):
+            if resource not in resources:
+                yield f"{role}, {sid}: nothing used {resource}"
+
+
+def main(stack_name, uses_file):
+    iam = boto3.client("iam")
+    with open(uses_file, encoding="utf-8") as file:
+        uses = [json.loads(line) for line in file]
+    resources = boto3.client("cloudformation").describe_stack_resources(StackName=stack_name)["StackResources"]
+    roles = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources
+             if resource["ResourceType"] == "AWS::IAM::Role"}
+    assert roles, "the stack must have roles"
+    findings, count = [], 0
+    for role, name in sorted(roles.items()):
+        managed = iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]
+        if managed and role != "ApiGatewayLogRole":
+            findings.append(f"{role}: has the managed policy {managed[0]['PolicyName']}, which is for every stack")
+        of_role = [use[1:] for use in uses if use[0] == name]
+        for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
+            document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+            count += len(document["Statement"])
+            findings.extend(unused_permissions(role, document["Statement"], of_role))
+    for finding in findings:
+        print(finding)
+    print(f"{count} statements of {len(roles)} roles: {len(findings)} permissions are too many")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:3]))
