@@ -303,7 +303,8 @@ pub fn run_custody(arguments: &[&str]) -> (i32, String) {
 /// Runs the operator's tool with the role that this output of the stack names.
 pub fn run_custody_as(role: &str, arguments: &[&str]) -> (i32, String) {
     let mut custody = Command::new(variable("CUSTODY_CLI"));
-    let output = custody.args(arguments).envs(credentials_of(role)).output().expect("the operator's tool starts");
+    let output =
+        custody.args(arguments).envs(credentials_of(role)).output().expect("the operator's tool starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     std::io::stderr().write_all(errors.as_bytes()).ok();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -316,7 +317,8 @@ fn credentials_of(role: &str) -> BTreeMap<String, String> {
     if let Some(credentials) = known.get(role) {
         return credentials.clone();
     }
-    let printed = run_support_script("assume_role.py", &[&stack_output(role)], "").expect("the role is taken on");
+    let printed =
+        run_support_script("assume_role.py", &[&stack_output(role)], "").expect("the role is taken on");
     let credentials: BTreeMap<_, _> = serde_json::from_str(&printed).expect("the script prints JSON");
     known.insert(role.to_owned(), credentials.clone());
     credentials
@@ -324,7 +326,8 @@ fn credentials_of(role: &str) -> BTreeMap<String, String> {
 
 /// Returns an output of the stack.
 pub fn stack_output(name: &str) -> String {
-    let file = std::fs::read_to_string(variable("CUSTODY_OUTPUTS")).expect("the stack's outputs are readable");
+    let file =
+        std::fs::read_to_string(variable("CUSTODY_OUTPUTS")).expect("the stack's outputs are readable");
     let outputs: BTreeMap<String, String> = serde_json::from_str(&file).expect("the outputs are JSON");
     outputs.get(name).unwrap_or_else(|| panic!("the stack has no output {name}")).clone()
 }

@@ -25,7 +25,7 @@ const CALLS: [&str; 18] = [
     "send dead letters",
     "announce",
     "give rights",
-    "log in to the cache",
+    "log in to the cache as ingest",
 ];
 
 /// The parameters of a call.
@@ -34,9 +34,7 @@ fn call(name: &str) -> Value {
     let key = json!({"messageID": {"S": "nobody"}});
     let object = |bucket: &str, key: &str| json!({"Bucket": output(bucket), "Key": key});
     // S3 refuses this digest, so nothing is stored.
-    let put = |bucket: &str, key: &str| {
-        json!({"Bucket": output(bucket), "Key": key, "Body": "x", "IfNoneMatch": "*", "ChecksumSHA256": "AAAA"})
-    };
+    let put = |bucket: &str, key: &str| json!({"Bucket": output(bucket), "Key": key, "Body": "x", "IfNoneMatch": "*", "ChecksumSHA256": "AAAA"});
     let update = |attribute: &str| {
         json!({"TableName": output("TableName"), "Key": key, "UpdateExpression": "SET #attribute = :a",
             "ConditionExpression": "attribute_exists(messageID)",
@@ -79,8 +77,8 @@ fn call(name: &str) -> Value {
             json!({"TableName": output("AccessTableName"), "Item": {"credential": {"S": "nobody"}},
                 "ConditionExpression": "attribute_exists(credential)"}),
         ),
-        "log in to the cache" => {
-            ("secretsmanager", "get_secret_value", json!({"SecretId": output("CacheSecretArn")}))
+        "log in to the cache as ingest" => {
+            ("secretsmanager", "get_secret_value", json!({"SecretId": output("IngestCacheSecretArn")}))
         }
         _ => unreachable!("{name} is not in the list of calls"),
     };
@@ -117,16 +115,16 @@ async fn a_function_may_do_what_it_is_for_and_none_of_the_rest() {
                 "read staged payloads",
                 "open records",
                 "send dead letters",
-                "log in to the cache",
+                "log in to the cache as ingest",
             ],
         ),
         // It signs links to payloads, which open what it may read.
         ("Query", &["read the archive", "read preserved payloads", "read items"]),
         ("Upload", &["read the archive", "write to the archive", "read staged payloads", "open records"]),
         ("Authorizer", &[]),
-        ("Archive", &["read the archive", "write to the archive", "read preserved payloads", "log in to the cache"]),
+        ("Archive", &["read the archive", "write to the archive", "read preserved payloads"]),
         ("Metadata", &["note when items were stored"]),
-        ("Aggregate", &["complete items", "log in to the cache"]),
+        ("Aggregate", &["complete items"]),
         (
             "Failure",
             &[
@@ -138,7 +136,6 @@ async fn a_function_may_do_what_it_is_for_and_none_of_the_rest() {
                 "open records",
                 "send dead letters",
                 "announce",
-                "log in to the cache",
             ],
         ),
         (
@@ -150,7 +147,6 @@ async fn a_function_may_do_what_it_is_for_and_none_of_the_rest() {
                 "open records",
                 "clear open records",
                 "announce",
-                "log in to the cache",
             ],
         ),
         ("Redrive", &["read items", "open records", "send dead letters"]),
@@ -185,14 +181,16 @@ async fn an_auditor_reads_everything_and_changes_nothing() {
         assert_ne!(auditor(change), 0, "{change:?}");
     }
     let allowed = are_allowed(&[&stack_output("AuditorRoleArn")], &CALLS.map(call));
-    let allowed: Vec<_> = CALLS.into_iter().zip(allowed).filter_map(|(call, is)| is.then_some(call)).collect();
+    let allowed: Vec<_> =
+        CALLS.into_iter().zip(allowed).filter_map(|(call, is)| is.then_some(call)).collect();
     assert_eq!(allowed, ["read the archive", "read preserved payloads", "read items"]);
 }
 
 #[tokio::test]
 async fn an_operator_decides_about_records_and_touches_no_archived_payload() {
     let allowed = are_allowed(&[&stack_output("OperatorRoleArn")], &CALLS.map(call));
-    let denied: Vec<_> = CALLS.into_iter().zip(allowed).filter_map(|(call, is)| (!is).then_some(call)).collect();
+    let denied: Vec<_> =
+        CALLS.into_iter().zip(allowed).filter_map(|(call, is)| (!is).then_some(call)).collect();
     let expected = [
         "write to the archive",
         "delete from the archive",
@@ -202,7 +200,7 @@ async fn an_operator_decides_about_records_and_touches_no_archived_payload() {
         "delete items",
         "send dead letters",
         "announce",
-        "log in to the cache",
+        "log in to the cache as ingest",
     ];
     assert_eq!(denied, expected);
 }
@@ -215,11 +213,13 @@ const ADMINISTRATOR: &str =
 async fn not_even_an_administrator_replaces_or_unlocks_an_archived_payload() {
     let bucket = stack_output("ArchiveBucket");
     let put = |more: Value| {
-        let mut parameters = json!({"Bucket": bucket, "Key": "nothing", "Body": "x", "ChecksumSHA256": "AAAA"});
+        let mut parameters =
+            json!({"Bucket": bucket, "Key": "nothing", "Body": "x", "ChecksumSHA256": "AAAA"});
         parameters.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!(["s3", "put_object", parameters])
     };
-    let version = json!({"Bucket": bucket, "Key": "nothing", "VersionId": "1", "BypassGovernanceRetention": true});
+    let version =
+        json!({"Bucket": bucket, "Key": "nothing", "VersionId": "1", "BypassGovernanceRetention": true});
     let lifecycle = json!({"Rules": [{"Status": "Enabled", "Filter": {}, "Expiration": {"Days": 1}}]});
     let calls = [
         ("a conditional put", true, put(json!({"IfNoneMatch": "*"}))),
@@ -229,7 +229,11 @@ async fn not_even_an_administrator_replaces_or_unlocks_an_archived_payload() {
             false,
             put(json!({"IfNoneMatch": "*", "ServerSideEncryption": "aws:kms"})),
         ),
-        ("a put with this encryption", true, put(json!({"IfNoneMatch": "*", "ServerSideEncryption": "AES256"}))),
+        (
+            "a put with this encryption",
+            true,
+            put(json!({"IfNoneMatch": "*", "ServerSideEncryption": "AES256"})),
+        ),
         ("the end of a lock", false, json!(["s3", "delete_object", version])),
         (
             "a shorter lock",

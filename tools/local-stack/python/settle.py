@@ -1,7 +1,7 @@
-"""Finishes a deployment: writes the password of the local cluster into the cache's secret, applies the Object Lock
+"""Finishes a deployment: writes the passwords of the local cluster into the secrets of the cache's users, applies the Object Lock
 settings of the template to the archive (the emulator ignores that property), and prints the outputs as JSON.
 
-Usage: settle.py STACK_NAME; the password is read from standard input.
+Usage: settle.py STACK_NAME; standard input is a JSON map of the users' passwords.
 """
 
 import json
@@ -11,15 +11,16 @@ import sys
 import boto3
 
 stack_name = sys.argv[1]
-password = sys.stdin.read().strip()
+passwords = json.load(sys.stdin)
 
 stack = boto3.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
 outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
 parameters = {parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in stack["Parameters"]}
 
-boto3.client("secretsmanager").put_secret_value(
-    SecretId=outputs["CacheSecretArn"],
-    SecretString=json.dumps({"username": "custody", "password": password}))
+for user, password in passwords.items():
+    boto3.client("secretsmanager").put_secret_value(
+        SecretId=outputs[f"{user.capitalize()}CacheSecretArn"],
+        SecretString=json.dumps({"username": user, "password": password}))
 
 boto3.client("s3").put_object_lock_configuration(
     Bucket=outputs["ArchiveBucket"],

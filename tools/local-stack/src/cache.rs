@@ -1,12 +1,12 @@
 //! The cache as ElastiCache runs it: a cluster of two shards with one replica each, TLS only, a user with few
-//! permissions, and no eviction. Unlike on ElastiCache, each node writes a log to disk, so that a test can kill a node
+//! permissions for each function, and no eviction. Unlike on ElastiCache, each node writes a log to disk, so that a test can kill a node
 //! and start it again with its data, as if the node had been unreachable for a while.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, bail};
 use custody_redis_cluster::{
-    admin::{self, Administrator, CACHE_ACCESS, Node, SLOTS, Shard},
+    admin::{self, Administrator, CACHE_USERS, CacheUser, Node, SLOTS, Shard},
     free_port,
 };
 use nix::sys::signal::Signal;
@@ -236,14 +236,18 @@ impl<'a> Cache<'a> {
         let folder = self.running.folder.join(&name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let (tls, data) = (self.running.folder.join("tls"), folder.display());
-        let (password, admin) = (&self.running.cache_password, &self.running.cache_admin_password);
+        let admin = &self.running.cache_admin_password;
+        let functions = CACHE_USERS.map(|CacheUser { name, access }| {
+            format!("user {name} {access} >{}\n", self.running.cache_password_of(name))
+        });
+        let functions = functions.concat();
         let tls = tls.display();
         let config = format!(
             "bind 127.0.0.1\nport 0\ntls-port {client}\ntls-replication yes\ntls-cluster yes\ntls-auth-clients no\n\
              tls-cert-file \"{tls}/cert.pem\"\ntls-key-file \"{tls}/key.pem\"\ntls-ca-cert-file \"{tls}/ca.pem\"\n\
              cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {bus}\ncluster-node-timeout 5000\n\
              cluster-require-full-coverage no\ncluster-allow-replica-migration no\n\
-             user default off\nuser admin on >{admin} ~* &* +@all\nuser custody {CACHE_ACCESS} >{password}\n\
+             user default off\nuser admin on >{admin} ~* &* +@all\n{functions}\
              masteruser admin\nmasterauth {admin}\n\
              maxmemory 1gb\nmaxmemory-policy noeviction\nsave \"\"\nappendonly yes\ndir \"{data}\"\n\
              repl-diskless-sync yes\nrepl-diskless-sync-delay 0\n"

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use custody_redis_cluster::admin::{CACHE_USERS, CacheUser};
 use serde::Deserialize;
 
 use crate::{Running, Workflows, progress, tools::Python, workspace};
@@ -88,7 +89,9 @@ pub(crate) fn deploy(
         .spawn()
         .context("read the deployment's outputs")?;
     if let Some(mut stdin) = settle.stdin.take() {
-        stdin.write_all(running.cache_password.as_bytes()).context("hand over the cache's password")?;
+        let passwords = CACHE_USERS.map(|CacheUser { name, .. }| (name, running.cache_password_of(name)));
+        let passwords = serde_json::to_string(&BTreeMap::from(passwords))?;
+        stdin.write_all(passwords.as_bytes()).context("hand over the cache's passwords")?;
     }
     let output = settle.wait_with_output().context("read the deployment's outputs")?;
     if !output.status.success() {

@@ -18,7 +18,7 @@ use crate::{
 pub struct Running {
     pub(crate) folder: PathBuf,
     pub(crate) ports: Ports,
-    /// The password of the cache's user `custody`.
+    /// What the passwords of the functions' users of the cache begin with.
     pub(crate) cache_password: String,
     /// The password of the cache's user `admin`, which only nodes and tests know.
     pub(crate) cache_admin_password: String,
@@ -60,6 +60,11 @@ impl Running {
     /// Returns the file to which the emulator appends the permissions that requests have used.
     pub fn permissions_file(&self) -> PathBuf {
         self.folder.join("permissions-used.jsonl")
+    }
+
+    /// Returns the password of a function's user of the cache.
+    pub(crate) fn cache_password_of(&self, function: &str) -> String {
+        format!("{}-{function}", self.cache_password)
     }
 
     pub(crate) fn save(&self) -> anyhow::Result<()> {

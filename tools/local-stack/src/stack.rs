@@ -97,7 +97,8 @@ impl Stack {
             .context("link the authority")?;
         let mut beside = Running { folder, outputs: BTreeMap::new(), ..running.clone() };
         let python = tools::Python::ready()?;
-        beside.outputs = deploy::deploy(&beside, &python, functions, workflows, SECOND_STACK_NAME, parameters)?;
+        beside.outputs =
+            deploy::deploy(&beside, &python, functions, workflows, SECOND_STACK_NAME, parameters)?;
         beside.api_key = deploy::add_producer(&beside, cli, SECOND_STACK_NAME)?;
         beside.save()?;
         Ok(beside)

@@ -14,10 +14,42 @@ use redis::{Cmd, Connection, FromRedisValue, cmd};
 /// The number of hash slots of a cluster.
 pub const SLOTS: u16 = 16_384;
 
-/// The permissions of the cache's user, in the syntax of an access control list. `template.yaml` contains the same
-/// text.
-pub const CACHE_ACCESS: &str =
-    "on ~rec:* -@all +set +get +strlen +exists +persist +unlink +wait +info +asking +cluster|slots";
+/// A user of the cache: a function's own.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheUser {
+    /// The user's name, which is that of the function.
+    pub name: &'static str,
+    /// The user's permissions, in the syntax of an access control list. `template.yaml` contains the same text.
+    pub access: &'static str,
+}
+
+/// The users of the cache. Every function may use its own commands on payloads, and those that find the owner of a slot. Ingest may
+/// also wait for replicas and count them.
+pub const CACHE_USERS: [CacheUser; 5] = [
+    CacheUser {
+        name: "ingest",
+        access: "on ~rec:* -@all +set +persist +exists +unlink +wait +info +asking +cluster|slots",
+    },
+    CacheUser { name: "archive", access: "on ~rec:* -@all +get +asking +cluster|slots" },
+    CacheUser { name: "aggregate", access: "on ~rec:* -@all +unlink +asking +cluster|slots" },
+    CacheUser {
+        name: "failure",
+        access: "on ~rec:* -@all +get +strlen +exists +unlink +asking +cluster|slots",
+    },
+    CacheUser {
+        name: "reconcile",
+        access: "on ~rec:* -@all +strlen +exists +persist +unlink +asking +cluster|slots",
+    },
+];
+
+/// The permissions that [`CACHE_USERS`] have together, for tests and benchmarks that play all functions.
+pub fn every_access() -> String {
+    let commands =
+        CACHE_USERS.iter().flat_map(|user| user.access.split(' ').filter(|word| word.starts_with('+')));
+    let commands: BTreeSet<&str> = commands.collect();
+    let commands: Vec<&str> = commands.into_iter().collect();
+    format!("on ~rec:* -@all {}", commands.join(" "))
+}
 
 /// The credentials of the administrator of an encrypted cluster.
 #[derive(Clone, Debug)]

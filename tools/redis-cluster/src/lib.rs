@@ -19,14 +19,14 @@ use nix::{
 use tempfile::TempDir;
 
 use self::{
-    admin::{Administrator, CACHE_ACCESS, Node, Shard},
+    admin::{Administrator, CACHE_USERS, Node, Shard, every_access},
     certificates::Certificates,
 };
 
-/// The user name of the clients of an encrypted cluster.
+/// The user of an encrypted cluster that may do what all functions together may.
 pub const USERNAME: &str = "custody";
 
-/// The password of that user.
+/// The password of that user, and of each of the [functions' users](CACHE_USERS).
 pub const PASSWORD: &str = "correct-horse-battery-staple";
 
 /// The password of the user `admin`, for replication and for the tests themselves.
@@ -247,12 +247,15 @@ impl Setup {
         );
         let Some(certificates) = &self.certificates else { return format!("{common}port {port}\n") };
         let files = certificates.display();
+        let functions =
+            CACHE_USERS.map(|user| format!("user {} {} >{PASSWORD}\n", user.name, user.access)).concat();
+        let everything = every_access();
         format!(
             "{common}port 0\ntls-port {port}\ntls-replication yes\ntls-cluster yes\ntls-auth-clients no\n\
              tls-cert-file \"{files}/cert.pem\"\ntls-key-file \"{files}/key.pem\"\n\
              tls-ca-cert-file \"{files}/ca.pem\"\n\
              user default off\nuser admin on >{ADMIN_PASSWORD} ~* &* +@all\n\
-             user {USERNAME} {CACHE_ACCESS} >{PASSWORD}\nmasteruser admin\nmasterauth {ADMIN_PASSWORD}\n"
+             user {USERNAME} {everything} >{PASSWORD}\n{functions}masteruser admin\nmasterauth {ADMIN_PASSWORD}\n"
         )
     }
 }

@@ -3,7 +3,9 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use custody_local_stack::{Running, SECOND_STACK_NAME, STACK_NAME, Stack, Workflows, progress, tools::Python, workspace};
+use custody_local_stack::{
+    Running, SECOND_STACK_NAME, STACK_NAME, Stack, Workflows, progress, tools::Python, workspace,
+};
 use xshell::cmd;
 
 use crate::{

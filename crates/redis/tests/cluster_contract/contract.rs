@@ -7,9 +7,12 @@ use custody_core::{
     testing::{contract::payload_cache, samples},
 };
 use custody_redis::{Level, Tls};
-use custody_redis_cluster::{PASSWORD, RedisCluster, USERNAME, admin::CACHE_ACCESS};
+use custody_redis_cluster::{
+    PASSWORD, RedisCluster, USERNAME,
+    admin::{CACHE_USERS, CacheUser},
+};
 
-use crate::fixture::{Fixture, settings};
+use crate::fixture::{Fixture, put_error, settings};
 
 #[tokio::test]
 async fn the_cache_keeps_the_contract_on_a_cluster_without_encryption() {
@@ -100,8 +103,73 @@ async fn a_reference_names_the_cluster() {
 }
 
 #[test]
-fn the_template_gives_the_cache_user_the_permissions_that_are_tested_here() {
+fn the_template_gives_each_user_the_permissions_that_are_tested_here() {
     let template = concat!(env!("CARGO_MANIFEST_DIR"), "/../../template.yaml");
     let template = std::fs::read_to_string(template).unwrap();
-    assert!(template.contains(CACHE_ACCESS), "template.yaml does not have `{CACHE_ACCESS}`");
+    for CacheUser { name, access } in CACHE_USERS {
+        let user = format!("UserName: {name}\n      AccessString: {access}\n");
+        assert!(template.contains(&user), "template.yaml does not have\n      {user}");
+    }
+    assert_eq!(template.matches("AccessString:").count(), CACHE_USERS.len());
+}
+
+#[tokio::test]
+async fn each_user_may_do_what_its_function_does_and_nothing_else() {
+    let fixture = Fixture::encrypted(1, 1);
+    let everybody = fixture.cache(Level::Replicas(1));
+    let may: [(&str, &[&str]); 5] = [
+        ("ingest", &["put", "persist", "unlink"]),
+        ("archive", &["payload"]),
+        ("aggregate", &["unlink"]),
+        ("failure", &["payload", "size", "unlink"]),
+        ("reconcile", &["size", "persist", "unlink"]),
+    ];
+    for (user, expected) in may {
+        let (cache, _) = fixture.cache_as(user, settings(Level::Replicas(1)));
+        let id = fixture.record_of(0);
+        everybody.put(id, Bytes::from_static(b"payload")).await.unwrap();
+        let results = [
+            ("put", cache.put(fixture.record_of(0), Bytes::from_static(b"payload")).await.map(drop)),
+            ("payload", cache.payload(id).await.map(drop)),
+            ("size", cache.size(id).await.map(drop)),
+            ("persist", cache.persist(id).await.map(drop)),
+            ("unlink", cache.unlink(id).await),
+        ];
+        let allowed: Vec<_> =
+            results.iter().filter_map(|(name, result)| result.is_ok().then_some(*name)).collect();
+        assert_eq!(allowed, expected, "{user}: {results:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_rotated_under_load_and_no_put_is_refused() {
+    let fixture = Fixture::encrypted(2, 0);
+    let (cache, login) = fixture.cache_as("ingest", settings(Level::Replicas(0)));
+    let on_all_nodes = |command: &redis::Cmd| {
+        for node in fixture.cluster.nodes() {
+            node.run::<redis::Value>(command).unwrap();
+        }
+    };
+    let set_user = |rule: &str| on_all_nodes(redis::cmd("ACL").arg("SETUSER").arg("ingest").arg(rule));
+    // A function opens new connections as load grows; here, all connections are new after each step.
+    let close_connections = || {
+        on_all_nodes(redis::cmd("CLIENT").arg("KILL").arg("USER").arg("ingest"));
+    };
+    let steps: [&dyn Fn(); 3] =
+        [&|| set_user(">the-new-password"), &|| login.change(("ingest", "the-new-password")), &|| {
+            set_user(&format!("<{PASSWORD}"))
+        }];
+    for step in steps {
+        step();
+        for _ in 0..20 {
+            close_connections();
+            let (first, second) = (fixture.record_of(0), fixture.record_of(1));
+            let payload = || Bytes::from_static(b"payload");
+            let (first, second) = tokio::join!(cache.put(first, payload()), cache.put(second, payload()));
+            first.unwrap();
+            second.unwrap();
+        }
+    }
+    let (late, _) = fixture.cache_as("ingest", settings(Level::Replicas(0)));
+    put_error(&late, fixture.record_of(0)).await;
 }

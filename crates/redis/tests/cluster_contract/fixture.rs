@@ -1,6 +1,9 @@
 //! A cluster for tests, and caches that use it.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use custody_core::{
@@ -15,19 +18,30 @@ use custody_redis::{
 };
 use custody_redis_cluster::{PASSWORD, RedisCluster, USERNAME, admin::Node, certificates::Certificates};
 
-pub(crate) type Cache = ClusterCache<Fixed>;
+pub(crate) type Cache = ClusterCache<Login>;
 
-/// Fixed credentials.
+/// The credentials of a user, which a test may change.
 #[derive(Clone, Debug)]
-pub(crate) struct Fixed(pub(crate) Option<&'static str>);
+pub(crate) struct Login(Arc<Mutex<Option<Credentials>>>);
 
-impl CredentialSource for Fixed {
+impl Login {
+    fn new(login: Option<(&str, &str)>) -> Self {
+        Self(Arc::new(Mutex::new(login.map(credentials))))
+    }
+
+    /// Changes the password, as somebody does who rotates it.
+    pub(crate) fn change(&self, login: (&str, &str)) {
+        *self.0.lock().unwrap() = Some(credentials(login));
+    }
+}
+
+fn credentials((username, password): (&str, &str)) -> Credentials {
+    Credentials { username: username.to_owned(), password: Secret::new(password.to_owned()) }
+}
+
+impl CredentialSource for Login {
     async fn credentials(&self) -> Result<Option<Credentials>, StageError> {
-        let credentials = |password: &str| Credentials {
-            username: USERNAME.to_owned(),
-            password: Secret::new(password.to_owned()),
-        };
-        Ok(self.0.map(credentials))
+        Ok(self.0.lock().unwrap().clone())
     }
 }
 
@@ -81,9 +95,23 @@ impl Fixture {
         password: Option<&'static str>,
         settings: CacheSettings,
     ) -> Cache {
+        let login = Login::new(password.map(|password| (USERNAME, password)));
         let host = "localhost".to_owned();
-        let connection = ClusterConnection { host, port: seed.port, tls, credentials: Fixed(password) };
+        let connection = ClusterConnection { host, port: seed.port, tls, credentials: login };
         ClusterCache::new(connection, settings)
+    }
+
+    /// Creates a cache that logs in as this user, and the login, which the test may change.
+    pub(crate) fn cache_as(&self, user: &str, settings: CacheSettings) -> (Cache, Login) {
+        let login = Login::new(Some((user, PASSWORD)));
+        let ca_bundle = self.certificates.as_ref().unwrap().file("ca.pem");
+        let connection = ClusterConnection {
+            host: "localhost".to_owned(),
+            port: self.cluster.node(0).port,
+            tls: Tls::Verified { ca_bundle },
+            credentials: login.clone(),
+        };
+        (ClusterCache::new(connection, settings), login)
     }
 
     /// Returns a new record id whose key belongs to a slot of this shard.

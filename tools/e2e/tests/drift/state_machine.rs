@@ -204,3 +204,44 @@ fn a_branch_turns_its_error_into_a_result_and_an_announcement_never_fails_a_reco
         }
     }
 }
+
+#[test]
+fn the_role_of_the_workflow_allows_what_its_states_do_and_nothing_else() {
+    let mut done = BTreeSet::new();
+    visit_states(&state_machine(), &mut |_, state| {
+        let Some(integration) = state["Resource"].as_str() else { return };
+        let (service, call) = integration.rsplit_once(":::").unwrap().1.split_once(':').unwrap();
+        let argument = |name: &str| state["Arguments"][name].as_str().map(str::to_owned);
+        let (action, on) = match (service, call) {
+            ("lambda", "invoke") => ("lambda:InvokeFunction", argument("FunctionName")),
+            ("sns", "publish") => ("sns:Publish", argument("TopicArn")),
+            ("dynamodb", "deleteItem") => ("dynamodb:DeleteItem", argument("TableName")),
+            _ => panic!("this test does not know the integration {integration}"),
+        };
+        done.insert((action.to_owned(), on.unwrap().trim_matches(['$', '{', '}']).to_owned()));
+    });
+
+    let template = template();
+    let resources = &template["Resources"];
+    let substitutions = &resources["RecordStateMachine"]["Properties"]["DefinitionSubstitutions"];
+    // An ARN in the template is a resource's name, or its name with `.Arn`.
+    let resource = |arn: &str| arn.trim_end_matches(".Arn").to_owned();
+    let done: BTreeSet<_> = done
+        .into_iter()
+        .map(|(action, name)| (action, resource(substitutions[name.as_str()].as_str().unwrap())))
+        .collect();
+
+    let policy = &resources["RecordStateMachineRole"]["Properties"]["Policies"][0]["PolicyDocument"];
+    let mut allowed = BTreeSet::new();
+    for statement in policy["Statement"].as_vec().unwrap() {
+        let sid = statement["Sid"].as_str();
+        if sid.is_none() || sid == Some("LogAndTrace") {
+            continue;
+        }
+        let one = std::slice::from_ref(&statement["Resource"]);
+        let on = statement["Resource"].as_vec().map_or(one, Vec::as_slice);
+        let action = statement["Action"].as_str().expect("a statement allows one action");
+        allowed.extend(on.iter().map(|arn| (action.to_owned(), resource(arn.as_str().unwrap()))));
+    }
+    assert_eq!(allowed, done);
+}
