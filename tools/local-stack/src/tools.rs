@@ -12,37 +12,44 @@ use xshell::{Shell, cmd};
 
 use crate::{progress, workspace};
 
-/// The project's virtual environment of Python, with the pinned tools in it.
+/// A virtual environment of Python, with pinned tools in it.
 #[derive(Debug, Clone)]
 pub struct Python {
     bin: PathBuf,
 }
 
 impl Python {
-    /// Returns the environment. Creates it anew if it is missing or if `requirements.txt` has changed.
+    /// Returns the environment of the local stack's tools.
     pub fn ready() -> anyhow::Result<Self> {
-        let folder = workspace::state().join("venv");
-        let python = Self { bin: folder.join("bin") };
         let requirements = workspace::python_files().join("requirements.txt");
+        Self::environment("venv", &requirements, "Installing MiniStack, SAM and cfn-lint into .custody/venv")
+    }
+
+    /// Returns the environment in this folder of `.custody`. Creates the environment anew if it is missing or if the file
+    /// `requirements` has changed. The file has the digests of all packages.
+    pub fn environment(folder: &str, requirements: &Path, title: &str) -> anyhow::Result<Self> {
+        let log = workspace::state().join(format!("install-{folder}.log"));
+        let folder = workspace::state().join(folder);
+        let python = Self { bin: folder.join("bin") };
         let wanted =
-            fs::read_to_string(&requirements).with_context(|| format!("read {}", requirements.display()))?;
+            fs::read_to_string(requirements).with_context(|| format!("read {}", requirements.display()))?;
         let stamp = folder.join("installed-requirements.txt");
         if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
             return Ok(python);
         }
-        let log = workspace::state().join("install-python-tools.log");
         let environment = || {
             progress::run_quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), &log)
         };
         if environment().is_err() {
             // Debian's Python has the module `venv` without a part that the module needs.
             install_package("python3-venv")?;
-            environment().context("make a Python environment in .custody/venv")?;
+            environment().with_context(|| format!("make a Python environment in {}", folder.display()))?;
         }
-        progress::step("Installing MiniStack, SAM and cfn-lint into .custody/venv", || {
+        progress::step(title, || {
             let mut pip = Command::new(python.bin.join("python"));
-            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"])
-                .arg(&requirements);
+            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"])
+                .arg("--requirement")
+                .arg(requirements);
             progress::run_quietly(&mut pip, &log)
         })?;
         fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;

@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::bail;
-use custody_local_stack::{Workflows, progress, tools, tools::Python, workspace};
+use custody_local_stack::{Workflows, tools, tools::Python, workspace};
 use xshell::{Shell, cmd};
 
-use crate::{api_page, bench, build::Build, deny, mutants, shell, suites};
+use crate::{api_page, bench, build::Build, deny, mutants, shell, suites, template_checks};
 
 /// The checks that have passed so far.
 #[derive(Default)]
@@ -54,7 +54,7 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
         let doc = cmd!(sh, "cargo doc --workspace --no-deps --locked --quiet");
         shell::run_cargo(doc.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
-    checks.run("template and state machine", lint_template)?;
+    checks.run("template and state machine", template_checks::check)?;
     checks.run("the page of the API", api_page::check)?;
     checks.run("unit, contract and drift tests", || test_workspace(&sh))?;
     checks.run("simulation", || simulate(&sh, SIMULATED_SCHEDULES))?;
@@ -113,19 +113,6 @@ fn test_workspace(sh: &Shell) -> anyhow::Result<()> {
         test = test.env("CUSTODY_VALKEY_SERVER", valkey_server);
     }
     shell::run_cargo(test)
-}
-
-fn lint_template() -> anyhow::Result<()> {
-    let python = Python::ready()?;
-    let mut lint = python.command("cfn-lint");
-    progress::run_visibly(lint.current_dir(workspace::root()).arg("template.yaml"))?;
-    let mut validate = python.command("sam");
-    validate
-        .current_dir(workspace::root())
-        .args(["validate", "--lint", "--region", "us-east-1"])
-        .env("SAM_CLI_TELEMETRY", "0")
-        .env("HOME", workspace::state());
-    progress::run_visibly(&mut validate)
 }
 
 fn simulate(sh: &Shell, schedules: &str) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ mod mutants;
 mod shell;
 mod soak;
 mod suites;
+mod template_checks;
 
 use std::{panic::resume_unwind, process::ExitCode, thread};
 
@@ -76,6 +77,12 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Check the template and the state machine without a stack.
+    Template {
+        /// Instead, write what CloudFormation gets to tools/xtask/template-checks/transformed-template.yaml.
+        #[arg(long)]
+        update: bool,
+    },
     /// Render docs/openapi.yaml for people: docs/api.html, one file that loads nothing from elsewhere.
     ApiPage,
     /// Check the dependencies: advisories, licences, bans, sources.
@@ -133,6 +140,8 @@ fn main() -> ExitCode {
         Command::Check => checks::inner_loop(),
         Command::Mutants { sample: true, .. } => mutants::sample(),
         Command::Mutants { sample: false, arguments } => mutants::all(&arguments),
+        Command::Template { update: true } => template_checks::update_snapshot(),
+        Command::Template { update: false } => template_checks::check(),
         Command::ApiPage => api_page::build().map(|page| println!("{}", page.display())),
         Command::Deny => deny::check(),
         Command::E2e { workflows, suites } => suites::only(workflows, &suites),
