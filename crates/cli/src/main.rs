@@ -11,6 +11,7 @@ mod find;
 mod fsck;
 mod open;
 mod output;
+mod plan;
 mod producer;
 mod queue;
 mod rejected;
@@ -66,6 +67,11 @@ enum Command {
     Api(ApiCommand),
     #[command(flatten)]
     Stack(StackCommand),
+    /// Compute what limits a deployment, which cache it needs, and what it costs. Asks no service.
+    #[command(after_help = "Examples:\n  \
+        custody plan --rate 100 --size 1MB --type EXPRESS\n  \
+        custody plan --rate 20 --burst 200 --size 256KB --outage 10min --region-quotas small --json")]
+    Plan(Box<plan::Options>),
     /// Print the completions of a shell.
     #[command(after_help = "Example:\n  custody completions bash > /etc/bash_completion.d/custody")]
     Completions {
@@ -161,6 +167,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
             let deployment = Deployment::find(&arguments.stack_name).await?;
             run_on_stack(&deployment, output, command).await
         }
+        Command::Plan(options) => plan::run(output, &options),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "custody", &mut std::io::stdout());
             Ok(CommandOutcome::Complete)

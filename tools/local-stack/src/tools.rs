@@ -47,9 +47,16 @@ impl Python {
         }
         progress::step(title, || {
             let mut pip = Command::new(python.bin.join("python"));
-            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"])
-                .arg("--requirement")
-                .arg(requirements);
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--disable-pip-version-check",
+                "--require-hashes",
+                "--no-deps",
+            ])
+            .arg("--requirement")
+            .arg(requirements);
             progress::run_quietly(&mut pip, &log)
         })?;
         fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;

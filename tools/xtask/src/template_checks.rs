@@ -26,7 +26,10 @@ impl Tools {
     fn ready() -> anyhow::Result<Self> {
         let requirements = folder().join("requirements.txt");
         let title = "Installing checkov and Node.js into .custody/checks-venv";
-        Ok(Self { stack: Python::ready()?, checks: Python::environment("checks-venv", &requirements, title)? })
+        Ok(Self {
+            stack: Python::ready()?,
+            checks: Python::environment("checks-venv", &requirements, title)?,
+        })
     }
 
     /// Returns a command that runs a script of the checks.

@@ -169,3 +169,12 @@ fn the_keys_of_tables_and_indexes_are_the_attributes_that_the_code_writes() {
         }
     }
 }
+
+#[test]
+fn a_plan_knows_the_reserved_concurrency() {
+    let reserved = functions(&template()).into_values().filter_map(|function| {
+        // `!If [ReservesConcurrency, number, none]`.
+        function["Properties"]["ReservedConcurrentExecutions"][1].as_i64()
+    });
+    assert_eq!(reserved.sum::<i64>(), i64::from(custody_plan::RESERVED));
+}

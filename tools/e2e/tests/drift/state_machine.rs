@@ -245,3 +245,28 @@ fn the_role_of_the_workflow_allows_what_its_states_do_and_nothing_else() {
     }
     assert_eq!(allowed, done);
 }
+
+#[test]
+fn a_plan_counts_the_transitions_and_the_notifications_of_a_record_that_succeeds() {
+    /// Counts the states of a machine that a record enters if everything succeeds, and the notifications among them.
+    fn count(machine: &Value) -> (u32, u32) {
+        let mut name = machine["StartAt"].as_str().unwrap();
+        let (mut entered, mut published) = (0, 0);
+        loop {
+            let state = &machine["States"][name];
+            entered += 1;
+            published += u32::from(state["Resource"].as_str().is_some_and(|it| it.ends_with(":sns:publish")));
+            for branch in state["Branches"].as_array().into_iter().flatten() {
+                let (more, of_them) = count(branch);
+                entered += more;
+                published += of_them;
+            }
+            // The first choice is the one of a record that succeeds.
+            let next = if state["Type"] == "Choice" { &state["Choices"][0]["Next"] } else { &state["Next"] };
+            let Some(next) = next.as_str() else { return (entered, published) };
+            name = next;
+        }
+    }
+    let counted = count(&state_machine());
+    assert_eq!(counted, (custody_plan::record::TRANSITIONS, custody_plan::record::PUBLISHES));
+}

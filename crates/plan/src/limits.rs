@@ -1,0 +1,103 @@
+//! What limits the rate of records, in the order in which it is reached.
+
+use serde::Serialize;
+
+use crate::{
+    cache::CachePlan,
+    facts::Facts,
+    load::{CacheDurability, Load, WorkflowType},
+    record::{self, WriteUnits},
+};
+
+/// A limit of the rate.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limit {
+    /// What is limited.
+    pub of: String,
+    /// The rate that it allows.
+    pub records_per_second: f64,
+    /// What raises it.
+    pub raise: String,
+    /// The page that names the limit.
+    pub source: String,
+}
+
+/// The concurrency that the template reserves for archive, and for all functions that it reserves concurrency for.
+const RESERVED_FOR_ARCHIVE: f64 = 200.0;
+/// A drift test adds them up in the template.
+pub const RESERVED: u32 = 424;
+/// The partitions of a source in the index `BySourceSystem`.
+const PARTITIONS_OF_A_SOURCE: f64 = 16.0;
+
+/// Returns all limits, the lowest first.
+pub(crate) fn of(facts: &Facts, load: &Load, cache: &CachePlan) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let mut quota = |name: &str, per_record: f64| {
+        let (value, quota) = facts.quota(name, load.quotas);
+        limits.push(Limit {
+            of: format!("{value:.0} {}", quota.unit),
+            records_per_second: value / per_record,
+            raise: quota.raise.clone(),
+            source: facts.sources[&quota.source].url.clone(),
+        });
+    };
+    let writes = WriteUnits::of(load);
+    quota("apiRequests", 1.0);
+    match load.workflow {
+        WorkflowType::Standard => {
+            quota("standardStarts", 1.0);
+            quota("standardTransitions", f64::from(record::TRANSITIONS));
+        }
+        WorkflowType::Express => quota("expressStarts", 1.0),
+    }
+    // The larger of the two tables that every record is written to.
+    let table_writes = writes.open.max(writes.record);
+    quota("tableWrites", table_writes);
+    quota("newTableWrites", table_writes);
+    quota("partitionWrites", writes.record_index / PARTITIONS_OF_A_SOURCE);
+    quota("s3Puts", 1.0);
+    quota("publishes", f64::from(record::PUBLISHES));
+    if load.durability == CacheDurability::Sync {
+        let shards = f64::from(cache.shards * cache.deployments);
+        quota("durableWrites", load.size / 1_048_576.0 / shards);
+    }
+    limits.extend(of_lambda(facts, load));
+    limits.sort_by(|a, b| a.records_per_second.total_cmp(&b.records_per_second));
+    limits
+}
+
+fn of_lambda(facts: &Facts, load: &Load) -> Vec<Limit> {
+    let (concurrency, quota) = facts.quota("lambdaConcurrency", load.quotas);
+    let (requests, _) = facts.quota("lambdaRequestsPerConcurrency", load.quotas);
+    let unreserved = concurrency - f64::from(RESERVED);
+    let seconds: f64 = record::runs(load).iter().map(|run| run.seconds).sum();
+    let of_archive = record::archive_seconds(load);
+    let source = &facts.sources[&quota.source].url;
+    let limit = |of: String, records_per_second, raise: &str| Limit {
+        of,
+        records_per_second,
+        raise: raise.to_owned(),
+        source: source.clone(),
+    };
+    vec![
+        limit(
+            format!("{unreserved:.0} concurrent executions of ingest, metadata and aggregate"),
+            unreserved / (seconds - of_archive),
+            &quota.raise,
+        ),
+        limit(
+            format!("{:.0} invocations/s of ingest, metadata and aggregate", unreserved * requests),
+            unreserved * requests / f64::from(record::INVOCATIONS - 1),
+            &quota.raise,
+        ),
+        limit(
+            format!(
+                "{RESERVED_FOR_ARCHIVE:.0} concurrent executions of archive, or {:.0} invocations/s",
+                RESERVED_FOR_ARCHIVE * requests
+            ),
+            (RESERVED_FOR_ARCHIVE / of_archive).min(RESERVED_FOR_ARCHIVE * requests),
+            "the reserved concurrency of archive in the template, and the quota of Lambda",
+        ),
+    ]
+}
