@@ -47,6 +47,18 @@ impl Deployment {
         })
     }
 
+    /// Fails if the cache takes new payloads.
+    pub(crate) fn expect_closed_cache(&self) -> anyhow::Result<()> {
+        if self.output("CacheAdmission")? != "closed" {
+            bail!(
+                "the cache of stack `{}` takes new payloads, so it never drains; deploy CacheAdmission=closed first (README, \
+                 \"Replacing the cache\")",
+                self.stack_name
+            );
+        }
+        Ok(())
+    }
+
     /// Returns the adapter of the access table.
     pub(crate) fn access_entries(&self) -> anyhow::Result<DynamoAccessEntries> {
         Ok(DynamoAccessEntries::new(self.aws.dynamodb(), self.output("AccessTableName")?))

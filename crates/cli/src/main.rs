@@ -6,6 +6,7 @@ mod arguments;
 mod client;
 mod deployment;
 mod dlq;
+mod drain;
 mod failed;
 mod find;
 mod fsck;
@@ -140,6 +141,11 @@ enum StackCommand {
         custody watch --type failed\n  \
         custody watch --source 'cards-*' --json | jq .subject")]
     Watch(watch::Options),
+    /// Wait until the cache holds nothing that a record needs, so that it can be replaced. Deploy `CacheAdmission=closed` first.
+    #[command(
+        after_help = "Example:\n  custody drain --wait 30min && sam deploy --parameter-overrides CacheDurability=replicas"
+    )]
+    Drain(drain::Options),
     /// Report stuck records, from the open records; with --full, also compare the whole archive with the record table.
     Fsck(fsck::Options),
 }
@@ -193,6 +199,7 @@ async fn run_on_stack(
         StackCommand::Trace { id } => trace::run(deployment, output, id).await,
         StackCommand::Find(options) => find::run(deployment, output, options).await,
         StackCommand::Watch(options) => watch::run(deployment, output, options).await,
+        StackCommand::Drain(options) => drain::run(deployment, output, options).await,
         StackCommand::Fsck(options) => fsck::run(deployment, output, options).await,
     }
 }

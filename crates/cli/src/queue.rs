@@ -256,6 +256,7 @@ impl Queue {
     /// Makes the messages that stay on the queue visible to other readers again. A message for which that fails becomes
     /// visible when its visibility timeout ends, after five minutes.
     pub(crate) async fn release(&mut self) {
+        let mut refusal = None;
         for page in std::mem::take(&mut self.to_release).chunks(10) {
             let entries = page.iter().enumerate().filter_map(|(i, held)| {
                 ChangeMessageVisibilityBatchRequestEntry::builder()
@@ -266,13 +267,17 @@ impl Queue {
                     .ok()
             });
             let entries = Some(entries.collect());
-            self.client
-                .change_message_visibility_batch()
-                .queue_url(&self.url)
-                .set_entries(entries)
-                .send()
-                .await
-                .ok();
+            let release = self.client.change_message_visibility_batch().queue_url(&self.url);
+            if let Err(error) = release.set_entries(entries).send().await {
+                refusal = Some(anyhow::Error::from(error));
+            }
+        }
+        if let Some(error) = refusal {
+            eprintln!(
+                "warning: other readers of the queue do not see these messages for {} min, because they could not be made visible \
+                 again: {error:#}",
+                VISIBILITY_TIMEOUT.as_secs() / 60
+            );
         }
     }
 }

@@ -173,6 +173,11 @@ async fn with_json_errors_are_json_as_well() {
 }
 
 #[tokio::test]
+async fn a_cache_that_takes_payloads_is_not_waited_for() {
+    assert_eq!(run_custody(&["drain", "--wait", "0s"]).0, 4);
+}
+
+#[tokio::test]
 async fn a_record_whose_dead_letter_has_expired_can_still_be_redriven() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;

@@ -144,6 +144,18 @@ def copy_objects_as_s3_does():
     s3._copy_object = conditional_copy
 
 
+def authorize_batches_as_single_messages():
+    """The emulator wants a permission of its own for each batch action of SQS. On AWS, the permission for one message is also
+    that for a batch, and the batch action is no permission."""
+    extract = iam_actions.extract_iam_action
+
+    def extract_without_batch(*arguments, **named):
+        action = extract(*arguments, **named)
+        return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
+
+    iam_actions.extract_iam_action = extract_without_batch
+
+
 def know_the_conditions_of_creating_objects():
     """The emulator lacks two condition keys of S3, with which a bucket's policy demands conditional writes. On AWS,
     s3:if-none-match has the header's value, and s3:ObjectCreationOperation is false for the parts of a multipart upload."""
@@ -283,6 +295,7 @@ if __name__ == "__main__":
     make_every_replication_group_a_cluster()
     say_that_no_cache_has_a_transaction_log()
     copy_objects_as_s3_does()
+    authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()
     name_the_role_of_a_session_as_iam_does()
     know_all_attributes_of_a_request()

@@ -47,7 +47,8 @@ impl Running {
     /// Returns the names of the outputs that two deployments have in common although each should have a resource of its own.
     pub fn shared_outputs<'a>(&'a self, other: &Self) -> Vec<&'a str> {
         let is_shared = |(name, value): &(&String, &String)| {
-            *name != "StateMachineType" && other.outputs.get(*name) == Some(*value)
+            !["StateMachineType", "CacheAdmission"].contains(&name.as_str())
+                && other.outputs.get(*name) == Some(*value)
         };
         self.outputs.iter().filter(is_shared).map(|(name, _)| name.as_str()).collect()
     }

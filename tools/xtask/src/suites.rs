@@ -1,6 +1,9 @@
 //! The end-to-end suites, which need a local stack: test programs of the package `custody-e2e`, and schemathesis.
 
-use std::process::{Command, Stdio};
+use std::{
+    collections::BTreeMap,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, bail, ensure};
 use custody_local_stack::{
@@ -187,8 +190,8 @@ fn run(running: &Running, programs: &Programs, name: &str, workflows: Workflows)
     progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", &programs.cli))
 }
 
-/// Deploys the template a second time, into a network that exists and with a customer key, and sends records to it. Two
-/// deployments share no resource.
+/// Deploys the template a second time, into a network that exists, with a customer key and with a closed cache, and sends
+/// records to it. Two deployments share no resource.
 fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Workflows) -> anyhow::Result<()> {
     let python = Python::ready()?;
     let script = |name: &str| {
@@ -201,7 +204,9 @@ fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Work
     prepare.arg(workspace::root().join("docs/customer-key.yaml")).stderr(Stdio::inherit());
     let prepared = prepare.output().context("make a network and a key")?;
     ensure!(prepared.status.success(), "a network and a key could not be made: {}", prepared.status);
-    let given = serde_json::from_slice(&prepared.stdout).context("read the new network and key")?;
+    let mut given: BTreeMap<String, String> =
+        serde_json::from_slice(&prepared.stdout).context("read the new network and key")?;
+    given.insert("CacheAdmission".to_owned(), "closed".to_owned());
 
     let second = Stack::deploy_beside(running, &programs.functions, &programs.cli, workflows, &given)?;
     let shared = second.shared_outputs(running);
@@ -212,5 +217,9 @@ fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Work
 
     let mut load = Command::new(&programs.test_client);
     load.args(["load", "--count", "3", "--size", "4KB,1MB"]);
-    progress::run_visibly(second.point_at_stack(&mut load))
+    progress::run_visibly(second.point_at_stack(&mut load))?;
+    // The records went to the archive, so the cache could be replaced now.
+    let mut drain = Command::new(&programs.cli);
+    drain.args(["--stack-name", SECOND_STACK_NAME, "drain"]);
+    progress::run_visibly(second.point_at_stack(&mut drain))
 }

@@ -178,3 +178,20 @@ fn a_plan_knows_the_reserved_concurrency() {
     });
     assert_eq!(reserved.sum::<i64>(), i64::from(custody_plan::RESERVED));
 }
+
+#[test]
+fn the_stack_policy_protects_every_store_that_outlives_the_stack() {
+    let template = template();
+    let resources = template["Resources"].as_hash().unwrap();
+    let stores =
+        ["AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::ElastiCache::ReplicationGroup"];
+    let outlive = resources.iter().filter(|(_, resource)| {
+        !resource["DeletionPolicy"].is_badvalue() && stores.contains(&resource["Type"].as_str().unwrap())
+    });
+    let outlive: Names =
+        outlive.map(|(name, _)| format!("LogicalResourceId/{}", name.as_str().unwrap())).collect();
+    let policy = fs::read_to_string(root().join("docs/stack-policy.json")).unwrap();
+    let policy: Value = serde_json::from_str(&policy).unwrap();
+    let protected = policy["Statement"][1]["Resource"].as_array().unwrap().iter();
+    assert_eq!(protected.map(|name| name.as_str().unwrap().to_owned()).collect::<Names>(), outlive);
+}
