@@ -195,3 +195,62 @@ fn the_stack_policy_protects_every_store_that_outlives_the_stack() {
     let protected = policy["Statement"][1]["Resource"].as_array().unwrap().iter();
     assert_eq!(protected.map(|name| name.as_str().unwrap().to_owned()).collect::<Names>(), outlive);
 }
+
+#[test]
+fn everything_that_is_stored_is_encrypted_with_the_key_of_the_deployment() {
+    /// The property that names the key, for each type of store.
+    const KEYS: [(&str, &[&str]); 7] = [
+        (
+            "AWS::S3::Bucket",
+            &[
+                "BucketEncryption",
+                "ServerSideEncryptionConfiguration",
+                "0",
+                "ServerSideEncryptionByDefault",
+                "KMSMasterKeyID",
+            ],
+        ),
+        ("AWS::DynamoDB::Table", &["SSESpecification", "Fn::If", "1", "KMSMasterKeyId"]),
+        ("AWS::SQS::Queue", &["KmsMasterKeyId"]),
+        ("AWS::SNS::Topic", &["KmsMasterKeyId"]),
+        ("AWS::Logs::LogGroup", &["KmsKeyId"]),
+        ("AWS::SecretsManager::Secret", &["KmsKeyId"]),
+        ("AWS::ElastiCache::ReplicationGroup", &["KmsKeyId"]),
+    ];
+    let template = template();
+    let mut seen = Names::new();
+    for (name, resource) in template["Resources"].as_hash().unwrap() {
+        let Some((kind, path)) = KEYS.into_iter().find(|(kind, _)| resource["Type"].as_str() == Some(*kind))
+        else {
+            continue;
+        };
+        let key = path.iter().fold(&resource["Properties"], |yaml, part| match part.parse::<usize>() {
+            Ok(index) => &yaml[index],
+            Err(_) => &yaml[*part],
+        });
+        // The key itself, or `!If [HasKey, the key, what else]`.
+        let names_the_key = key.as_str() == Some("KmsKeyArn")
+            || (key[0].as_str(), key[1].as_str()) == (Some("HasKey"), Some("KmsKeyArn"));
+        assert!(names_the_key, "{}: {key:?}", name.as_str().unwrap());
+        seen.insert(kind.to_owned());
+    }
+    assert_eq!(seen.len(), KEYS.len());
+}
+
+#[test]
+fn functions_and_cache_are_in_the_network_that_was_given() {
+    let template = template();
+    let subnets = &template["Resources"]["CacheSubnetGroup"]["Properties"]["SubnetIds"];
+    assert_eq!(subnets["Fn::If"][0].as_str(), Some("MakesNetwork"));
+    assert_eq!(subnets["Fn::If"][2].as_str(), Some("ExistingSubnets"));
+    for (name, function) in functions(&template) {
+        let vpc = &function["Properties"]["VpcConfig"];
+        assert!(vpc.is_badvalue() || vpc["SubnetIds"] == *subnets, "{name}");
+    }
+    for (name, resource) in template["Resources"].as_hash().unwrap() {
+        let kind = resource["Type"].as_str().unwrap();
+        let is_network = kind.starts_with("AWS::EC2::") && kind != "AWS::EC2::SecurityGroup";
+        let is_made = resource["Condition"].as_str() == Some("MakesNetwork");
+        assert!(!is_network || is_made, "{} is made in a given network too", name.as_str().unwrap());
+    }
+}
