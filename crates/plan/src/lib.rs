@@ -17,7 +17,7 @@ use serde::Serialize;
 pub use self::{
     cache::{CachePlan, Demand},
     facts::{Facts, RegionQuotas, Source},
-    limits::{Limit, RESERVED},
+    limits::{Limit, REQUESTS_OF_A_STAGE, RESERVED},
     load::{CacheDurability, Load, WorkflowType},
     price::Cost,
     table::{capacity_table, facts_table},

@@ -19,7 +19,7 @@ pub struct Limit {
     pub records_per_second: f64,
     /// What raises it.
     pub raise: String,
-    /// The page that names the limit.
+    /// The page or the file that names the limit.
     pub source: String,
 }
 
@@ -27,6 +27,8 @@ pub struct Limit {
 const RESERVED_FOR_ARCHIVE: f64 = 200.0;
 /// A drift test adds them up in the template.
 pub const RESERVED: u32 = 424;
+/// Requests per second of an API: the default of the template's parameter `StageRateLimit`.
+pub const REQUESTS_OF_A_STAGE: u32 = 5000;
 /// The partitions of a source in the index `BySourceSystem`.
 const PARTITIONS_OF_A_SOURCE: f64 = 16.0;
 
@@ -63,6 +65,12 @@ pub(crate) fn of(facts: &Facts, load: &Load, cache: &CachePlan) -> Vec<Limit> {
         quota("durableWrites", load.size / 1_048_576.0 / shards);
     }
     limits.extend(of_lambda(facts, load));
+    limits.push(Limit {
+        of: format!("{REQUESTS_OF_A_STAGE} requests/s of the API"),
+        records_per_second: f64::from(REQUESTS_OF_A_STAGE),
+        raise: "the template's parameter StageRateLimit".to_owned(),
+        source: "template.yaml".to_owned(),
+    });
     limits.sort_by(|a, b| a.records_per_second.total_cmp(&b.records_per_second));
     limits
 }

@@ -89,6 +89,7 @@ def transform(path: Path, for_linters: bool) -> dict:
         translated["Resources"] = _choose(translated["Resources"])
         for output in translated["Outputs"].values():
             output.pop("Condition", None)
+        translated["Outputs"] = _choose(translated["Outputs"])
         translated.pop("Conditions", None)
     return translated
 

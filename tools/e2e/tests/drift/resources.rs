@@ -171,7 +171,9 @@ fn the_keys_of_tables_and_indexes_are_the_attributes_that_the_code_writes() {
 }
 
 #[test]
-fn a_plan_knows_the_reserved_concurrency() {
+fn a_plan_knows_the_limits_of_the_template() {
+    let stage = template()["Parameters"]["StageRateLimit"]["Default"].as_i64();
+    assert_eq!(stage, Some(i64::from(custody_plan::REQUESTS_OF_A_STAGE)));
     let reserved = functions(&template()).into_values().filter_map(|function| {
         // `!If [ReservesConcurrency, number, none]`.
         function["Properties"]["ReservedConcurrentExecutions"][1].as_i64()
