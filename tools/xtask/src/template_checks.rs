@@ -16,7 +16,7 @@ const SNAPSHOT: &str = "tools/xtask/template-checks/transformed-template.yaml";
 
 /// The tools of the checks.
 struct Tools {
-    /// SAM, cfn-lint, parliament and policy_sentry.
+    /// SAM, cfn-lint, parliament and `policy_sentry`.
     stack: Python,
     /// checkov, and Node.js for asl-validator.
     checks: Python,
