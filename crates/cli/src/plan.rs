@@ -123,7 +123,11 @@ pub(crate) fn run(output: Output, options: &Options) -> anyhow::Result<CommandOu
 
 fn print(plan: &Plan) {
     let cache = &plan.cache;
-    println!("Cache: CacheNodeType={} CacheShards={}", cache.node_type, cache.shards);
+    let durability = if plan.load.durability == CacheDurability::Sync { "sync" } else { "replicas" };
+    println!(
+        "Cache: CacheNodeType={} CacheShards={} CacheReplicas={} CacheDurability={durability}",
+        cache.node_type, cache.shards, plan.load.replicas
+    );
     let because = match cache.decided_by {
         Demand::DurableWrites => "the durable writes of a shard",
         Demand::Memory => "the memory for payloads while S3 is away",
@@ -139,7 +143,7 @@ fn print(plan: &Plan) {
 
     println!("\nWhat limits the rate, the lowest first:\n");
     let mut limits = output::table(&["RECORDS/S", "LIMIT", "RAISED BY"]);
-    for limit in plan.limits.iter().take(6) {
+    for limit in plan.limits.iter().take(plan.exceeded().count().max(6)) {
         let exceeded = limit.records_per_second < plan.load.peak_rate;
         let rate = format!("{:.0}{}", limit.records_per_second.floor(), if exceeded { " !" } else { "" });
         limits.add_row([rate, limit.of.clone(), limit.raise.clone()]);
@@ -151,7 +155,7 @@ fn print(plan: &Plan) {
         println!("\n! {limits} below {} records/s: raise them before this load comes.", plan.load.peak_rate);
     }
 
-    println!("\nUSD a month, list prices of us-east-1 as of {}:\n", plan.facts_as_of);
+    println!("\nUSD a month, list prices of us-east-1, collected on {}:\n", plan.facts_as_of);
     let mut costs = output::table(&["USD", "FOR"]);
     for cost in &plan.costs {
         costs.add_row([format!("{:.2}", cost.usd_per_month), cost.of.to_owned()]);

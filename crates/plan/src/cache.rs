@@ -73,9 +73,14 @@ fn shards_of(facts: &Facts, load: &Load, node: &NodeType) -> (f64, Demand) {
     let bytes_per_second = load.peak_rate * load.size;
     let (durable_mib_per_second, _) = facts.quota("durableWrites", load.quotas);
     let memory = load.peak_rate * load.size * (SECONDS_IN_CACHE + load.outage_seconds);
+    // A primary sends each payload to archive, and to the log or to its replicas.
+    let copies = match load.durability {
+        CacheDurability::Sync => 2.0,
+        CacheDurability::Replicas => 1.0 + f64::from(load.replicas),
+    };
     let mut demands = vec![
         (memory / (node.usable_gib * 1_073_741_824.0 * USED), Demand::Memory),
-        (bytes_per_second * 2.0 * 8.0 / (node.baseline_gbps * 1e9 * USED), Demand::Network),
+        (bytes_per_second * copies * 8.0 / (node.baseline_gbps * 1e9 * USED), Demand::Network),
     ];
     if load.durability == CacheDurability::Sync {
         demands

@@ -20,6 +20,8 @@ pub struct Cost {
 }
 
 const GB: f64 = 1e9;
+/// S3 and DynamoDB charge storage by the GiB, which they call GB.
+const STORED_GB: f64 = 1_073_741_824.0;
 /// Months after which S3 moves a payload to the class that is colder.
 const MONTHS_UNTIL_COLD: f64 = 3.0;
 /// Interface endpoints of the template, in two zones.
@@ -92,7 +94,7 @@ pub(crate) fn of(facts: &Facts, load: &Load, cache: &CachePlan) -> Vec<Cost> {
 /// The storage of all payloads of `months` months: what the last of these months costs.
 fn storage(facts: &Facts, load: &Load) -> f64 {
     let records = load.records_per_month();
-    let gb = records * load.size / GB;
+    let gb = records * load.size / STORED_GB;
     if load.size < record::SMALLEST_COLD_OBJECT {
         return facts.cost("s3.standard.gb_month", gb * load.months);
     }
@@ -104,6 +106,6 @@ fn storage(facts: &Facts, load: &Load) -> f64 {
 }
 
 fn items(facts: &Facts, load: &Load) -> f64 {
-    let gb = load.records_per_month() * load.months * record::item_bytes(load) / GB;
+    let gb = load.records_per_month() * load.months * record::item_bytes(load) / STORED_GB;
     facts.cost("ddb.storage.gb_month", gb) + facts.cost("ddb.pitr.gb_month", gb)
 }

@@ -54,6 +54,9 @@ ACCEPTED = {
         "BreakGlassRole/.*", "|DeleteArchivedPayloads", "PERMISSIONS_MANAGEMENT(_ACTIONS)?",
     ): "To bypass the retention is what this role is for.",
     (
+        "BreakGlassRole/.*", "|ChangeTheSettingsOfTheArchive", "PERMISSIONS_MANAGEMENT|RESOURCE_POLICY_PRIVILEGE_ESCALATION",
+    ): "To lift the denials of the archive's policy is what this role is for.",
+    (
         "OperatorRole/.*", "|MakeQueuesToWatch", "PERMISSIONS_MANAGEMENT(_ACTIONS)?",
     ): "An operator makes queues, of one prefix, to watch notifications.",
 }
