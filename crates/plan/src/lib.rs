@@ -19,7 +19,7 @@ pub use self::{
     facts::{Facts, RegionQuotas, Source},
     limits::{Limit, REQUESTS_OF_A_STAGE, RESERVED},
     load::{CacheDurability, Load, WorkflowType},
-    price::Cost,
+    price::{ALARMS, Cost},
     table::{capacity_table, facts_table},
 };
 

@@ -30,7 +30,8 @@ const ENDPOINTS: f64 = 5.0;
 const SECRETS: f64 = 5.0;
 /// Metrics of the functions, and detailed metrics of the API.
 const METRICS: f64 = 19.0;
-const ALARMS: f64 = 4.0;
+/// Alarms of the template. A drift test counts them.
+pub const ALARMS: u32 = 12;
 /// Reconcile's runs: Lambda, reads of the index, and listings of markers, in USD. An estimate.
 const RECONCILE: f64 = 1.75;
 
@@ -55,7 +56,7 @@ pub(crate) fn of(facts: &Facts, load: &Load, cache: &CachePlan) -> Vec<Cost> {
     let reads = if load.keyed { records } else { 0.0 };
     let fixed = facts.cost("secret.month", SECRETS)
         + facts.cost("cw.metric_month", METRICS)
-        + facts.cost("cw.alarm_month", ALARMS)
+        + facts.cost("cw.alarm_month", f64::from(ALARMS))
         + RECONCILE;
     let cost = |of, usd_per_month| Cost { of, usd_per_month };
     vec![

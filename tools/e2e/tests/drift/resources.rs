@@ -256,3 +256,53 @@ fn functions_and_cache_are_in_the_network_that_was_given() {
         assert!(!is_network || is_made, "{} is made in a given network too", name.as_str().unwrap());
     }
 }
+
+#[test]
+fn dashboard_and_alarms_name_metrics_that_reconcile_writes_and_every_alarm_tells_somebody() {
+    let template = template();
+    let resources = template["Resources"].as_hash().unwrap();
+    let dashboard = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"];
+    let dashboard: Value = serde_json::from_str(dashboard.as_str().unwrap()).expect("the dashboard is JSON");
+    let mut named = Names::new();
+    let mut shown_alarms = Names::new();
+    for widget in dashboard["widgets"].as_array().unwrap() {
+        let properties = &widget["properties"];
+        let arns = properties["alarms"].as_array().into_iter().flatten();
+        shown_alarms.extend(
+            arns.map(|arn| {
+                arn.as_str().unwrap().trim_start_matches("${").trim_end_matches(".Arn}").to_owned()
+            }),
+        );
+        // `.` repeats the namespace of the line before.
+        let mut namespace = "";
+        for line in properties["metrics"].as_array().into_iter().flatten() {
+            match line[0].as_str() {
+                Some(".") => {}
+                Some(text) => namespace = text,
+                None => continue,
+            }
+            if namespace == metrics::NAMESPACE {
+                named.insert(line[1].as_str().unwrap().to_owned());
+            }
+        }
+    }
+    let mut alarms = Names::new();
+    for (name, resource) in resources {
+        if resource["Type"].as_str() != Some("AWS::CloudWatch::Alarm") {
+            continue;
+        }
+        let (name, properties) = (name.as_str().unwrap(), &resource["Properties"]);
+        assert!(
+            !properties["AlarmActions"].is_badvalue() && !properties["OKActions"].is_badvalue(),
+            "{name}"
+        );
+        if properties["Namespace"].as_str() == Some(metrics::NAMESPACE) {
+            named.insert(properties["MetricName"].as_str().unwrap().to_owned());
+        }
+        alarms.insert(name.to_owned());
+    }
+    assert_eq!(shown_alarms, alarms, "the dashboard shows every alarm");
+    assert_eq!(alarms.len(), custody_plan::ALARMS as usize, "a plan counts them");
+    let written: Names = metrics::NAMES.into_iter().map(str::to_owned).collect();
+    assert_eq!(named, written, "every metric is shown, and every shown metric is written");
+}
