@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use custody_e2e::{Stack, run_custody_as, run_support_script, stack_output};
+use custody_test_client::records::{Kind, Record, Size};
 use serde_json::{Value, json};
 
 /// A call that does harm in the wrong hands. Each has parameters with which it has no effect even if it is allowed.
@@ -170,6 +171,14 @@ async fn an_auditor_reads_everything_and_changes_nothing() {
         assert_eq!(auditor(reading), 0, "{reading:?}");
     }
     assert_eq!(auditor(&["find", "--source", "nobody"]), 3, "there is no such record");
+    let stack = Stack::under_test().await;
+    let record = Record::generate(Kind::Random, Size::Bytes(1000), 77);
+    let id = stack.sender.send(&record).await.unwrap().receipt.message_id;
+    stack.follow(id).await.unwrap();
+    assert_eq!(auditor(&["trace", &id.to_string()]), 0);
+    // Other suites may leave disagreements; 4 would be a denied read.
+    assert!([0, 1].contains(&auditor(&["fsck", "--full"])));
+    assert_eq!(run_custody_as("OperatorRoleArn", &["find", "--source", "nobody"]).0, 3);
     let changes = [
         &["dlq", "list"][..],
         &["dlq", "redrive", "--all"],
