@@ -144,6 +144,21 @@ def copy_objects_as_s3_does():
     s3._copy_object = conditional_copy
 
 
+def take_numbers_of_parameters_as_numbers():
+    """In the emulator, a parameter of the type Number stays text in a usage plan, which the SDKs cannot read. CloudFormation makes
+    a number of it."""
+    body_of = provisioners._apigw_usage_plan_body
+
+    def number(value):
+        return int(value) if isinstance(value, str) else value
+
+    def body_with_numbers(properties):
+        throttle = {name: number(value) for name, value in (properties.get("Throttle") or {}).items()}
+        return body_of({**properties, **({"Throttle": throttle} if throttle else {})})
+
+    provisioners._apigw_usage_plan_body = body_with_numbers
+
+
 def authorize_batches_as_single_messages():
     """The emulator wants a permission of its own for each batch action of SQS. On AWS, the permission for one message is also
     that for a batch, and the batch action is no permission."""
@@ -295,6 +310,7 @@ if __name__ == "__main__":
     make_every_replication_group_a_cluster()
     say_that_no_cache_has_a_transaction_log()
     copy_objects_as_s3_does()
+    take_numbers_of_parameters_as_numbers()
     authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()
     name_the_role_of_a_session_as_iam_does()
