@@ -184,10 +184,10 @@ async fn an_auditor_reads_everything_and_changes_nothing() {
         &["dlq", "redrive", "--all"],
         &["producer", "add", "an-auditors-friend", "--source", "*"],
         &["producer", "list"],
-        &["watch", "--for", "1s"],
+        &["watch", "--count", "1"],
     ];
     for change in changes {
-        assert_ne!(auditor(change), 0, "{change:?}");
+        assert_eq!(auditor(change), 4, "{change:?}");
     }
     // With a copy of the role: these calls are not what the role is used for.
     let allowed = are_allowed(&["--copy", &stack_output("AuditorRoleArn")], &CALLS.map(call));
@@ -285,7 +285,7 @@ async fn broken_glass_needs_a_second_factor_and_then_ends_locks() {
     let expected = json!({
         "without a second factor": "denied",
         "end a lock": "allowed",
-        "change the life cycle": "allowed",
+        "change a setting": "allowed",
         "replace an object": "denied",
     });
     assert_eq!(results, expected);

@@ -32,11 +32,10 @@ finally:
     iam.update_assume_role_policy(RoleName=name, PolicyDocument=json.dumps(trust))
 
 session = boto3.Session(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
-# The life cycle stays what it is, and the object does not exist.
-rules = boto3.client("s3").get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+# Versions are kept already, and the object does not exist.
 for what, operation, parameters in [
     ("end a lock", "delete_object", {"Key": "nothing", "VersionId": "1", "BypassGovernanceRetention": True}),
-    ("change the life cycle", "put_bucket_lifecycle_configuration", {"LifecycleConfiguration": {"Rules": rules}}),
+    ("change a setting", "put_bucket_versioning", {"VersioningConfiguration": {"Status": "Enabled"}}),
     ("replace an object", "put_object", {"Key": "nothing", "Body": "x", "ChecksumSHA256": "AAAA"}),
 ]:
     results[what] = call(session, "s3", operation, {"Bucket": bucket, **parameters})
