@@ -23,6 +23,5 @@ key = cloudformation.describe_stacks(StackName="custody-key")["Stacks"][0]["Outp
 print(json.dumps({
     "ExistingVpc": vpc,
     "ExistingSubnets": ",".join(subnets),
-    "VpcCidr": "10.77.0.0/24",
     "KmsKeyArn": key,
 }))
