@@ -89,7 +89,7 @@ fn bytes(size: ByteSize) -> f64 {
     size.as_u64() as f64
 }
 
-/// Prints the plan.
+/// Computes the plan of a load from the facts of this release, and prints it.
 pub(crate) fn run(output: Output, options: &Options) -> anyhow::Result<CommandOutcome> {
     let facts = Facts::of_this_release();
     let (Some(rate), Some(size)) = (options.rate, options.size) else {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// All facts.
+/// The prices, quotas and node types of this release.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
@@ -24,7 +24,7 @@ pub struct Facts {
 pub struct Source {
     /// The name of the page.
     pub name: String,
-    /// Its address.
+    /// The address of the page.
     pub url: String,
     /// Its date, as far as it is known.
     pub date: String,

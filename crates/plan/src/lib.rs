@@ -23,13 +23,13 @@ pub use self::{
     table::{capacity_table, facts_table},
 };
 
-/// A plan.
+/// The limits, the cache and the costs of a load.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// What was planned for.
     pub load: Load,
-    /// The cache.
+    /// The cheapest cache that takes the load.
     pub cache: CachePlan,
     /// What limits the rate, the lowest first.
     pub limits: Vec<Limit>,

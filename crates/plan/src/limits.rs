@@ -13,19 +13,19 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limit {
-    /// What is limited.
+    /// The quota or resource that is used up, with its amount.
     pub of: String,
     /// The rate that it allows.
     pub records_per_second: f64,
-    /// What raises it.
+    /// The change that raises the limit, for a person.
     pub raise: String,
     /// The page or the file that names the limit.
     pub source: String,
 }
 
-/// The concurrency that the template reserves for archive, and for all functions that it reserves concurrency for.
+/// The concurrency that the template reserves for archive.
 const RESERVED_FOR_ARCHIVE: f64 = 200.0;
-/// A drift test adds them up in the template.
+/// The concurrency that the template reserves for all functions together. A drift test adds it up in the template.
 pub const RESERVED: u32 = 424;
 /// Requests per second of an API: the default of the template's parameter `StageRateLimit`.
 pub const REQUESTS_OF_A_STAGE: u32 = 5000;
