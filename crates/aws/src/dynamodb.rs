@@ -19,8 +19,8 @@ use custody_core::{
         SOURCE_PARTITIONS,
         attributes::{
             ARCHIVED_AT, ATTEMPT, COMPLETED_AT, DATE_TIME, DISCARDED, FAILED_AT, FAILURE, MESSAGE_ID,
-            MESSAGE_TYPE, METADATA_STORED_AT, PAYLOAD, REDRIVE, SOURCE_PARTITION, SOURCE_SYSTEM_ID,
-            SOURCE_TRANSACTION_ID, STATUS, STORAGE_CONTEXT,
+            MESSAGE_TYPE, METADATA_STORED_AT, PAYLOAD, REBUILT_AT, REDRIVE, SOURCE_PARTITION,
+            SOURCE_SYSTEM_ID, SOURCE_TRANSACTION_ID, STATUS, STORAGE_CONTEXT,
         },
         source_partition_key,
     },
@@ -294,6 +294,24 @@ impl RecordTable for DynamoTable {
             .send()
             .await;
         Ok(matches!(outcome_of(update, operation)?, ConditionalWrite::Written))
+    }
+
+    async fn note_rebuilt(&self, id: RecordId, at: Timestamp) -> Result<(), StageError> {
+        let operation = || format!("note the rebuild of item {id}");
+        let update = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(MESSAGE_ID, text(id))
+            .update_expression(format!("SET {REBUILT_AT} = if_not_exists({REBUILT_AT}, :at)"))
+            .condition_expression(format!("attribute_exists({MESSAGE_ID})"))
+            .expression_attribute_values(":at", text(at))
+            .send()
+            .await;
+        match outcome_of(update, operation)? {
+            ConditionalWrite::Written => Ok(()),
+            ConditionalWrite::ConditionFalse(_) => Err(StageError::new(ErrorName::ItemMissing, operation())),
+        }
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {

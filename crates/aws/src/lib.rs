@@ -1,13 +1,13 @@
 //! Adapters of the ports on AWS services.
 
 mod access_entries;
-mod archive_listing;
 mod classify;
 mod clients;
 mod conditional_write;
 mod dynamodb;
 mod failure_function;
 mod markers;
+mod object_listing;
 mod open_records;
 mod payload_links;
 mod record_audit;
@@ -23,12 +23,12 @@ mod values;
 
 pub use self::{
     access_entries::DynamoAccessEntries,
-    archive_listing::{ArchiveListing, ListedObject, ListedPage},
     classify::stage_error,
     clients::Aws,
     dynamodb::DynamoTable,
     failure_function::FailureFunction,
     markers::S3AcceptanceMarkers,
+    object_listing::{ListedObject, ListedPage, ObjectListing},
     open_records::{DUE_INDEX, DynamoOpenRecords},
     payload_links::S3PayloadLinks,
     record_audit::{AuditedItem, AuditedPage, Cursor},

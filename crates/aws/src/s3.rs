@@ -11,9 +11,11 @@ use aws_sdk_s3::{
 use aws_smithy_types::error::metadata::ProvideErrorMetadata as _;
 use bytes::Bytes;
 use custody_core::{
+    attempt::Attempt,
     clock::Timestamp,
     digest::{Hasher, Sha256},
     error::{ErrorName, StageError},
+    manifest::Manifest,
     message::{PayloadDescriptor, S3Reference},
     payload_source::{PayloadSource, Pieces, open_on_first_read},
     ports::{ArchivedObject, FailedStore, PayloadArchive},
@@ -216,6 +218,31 @@ impl PayloadArchive for S3Archive {
                 StageError::new(ErrorName::ServiceRefused, operation)
             })?;
         Ok(Some(ArchivedObject { reference: self.reference(key), sha256, size_bytes, archived_at }))
+    }
+
+    async fn store_manifest(&self, manifest: &Manifest) -> Result<(), StageError> {
+        let attempt = manifest.attempt();
+        let content = Bytes::from(manifest.to_json());
+        let (sha256, key) = (Sha256::of(&content), attempt.manifest_key());
+        let object = NewObject {
+            key: &key,
+            content: content.into(),
+            sha256,
+            content_type: "application/json",
+            archived_at: None,
+        };
+        // An existing object needs no comparison: every run of one attempt makes the same manifest.
+        put_if_absent(&self.client, &self.bucket, object).await.map(drop).map_err(|error| {
+            stage_error(&error, ErrorName::ArchiveUnavailable, format!("store the manifest of {attempt}"))
+        })
+    }
+
+    async fn manifest(&self, attempt: Attempt) -> Result<Option<Manifest>, StageError> {
+        let operation = || format!("read the manifest of {attempt}");
+        let unavailable = ErrorName::ArchiveUnavailable;
+        let content =
+            get(&self.client, &self.bucket, &attempt.manifest_key(), unavailable, operation).await?;
+        content.map(|content| Manifest::read(&content)).transpose()
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
 use custody_aws::{
-    ArchiveListing, Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoTable, RecordIndex,
+    Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoTable, ObjectListing, RecordIndex,
     S3AcceptanceMarkers, S3Archive, S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
 };
+use custody_core::stored_names::{EVIDENCE_PREFIX, MANIFEST_PREFIX};
 
 use crate::{producer::ApiKeys, queue::Queue, watch::WatchQueues};
 
@@ -101,8 +102,18 @@ impl Deployment {
     }
 
     /// Returns the adapter that lists the objects of the archive.
-    pub(crate) fn archive_listing(&self) -> anyhow::Result<ArchiveListing> {
-        Ok(ArchiveListing::new(self.aws.s3(), self.output("ArchiveBucket")?))
+    pub(crate) fn archive_listing(&self) -> anyhow::Result<ObjectListing> {
+        Ok(ObjectListing::new(self.aws.s3(), self.output("ArchiveBucket")?))
+    }
+
+    /// Returns the adapter that lists the manifests in the archive.
+    pub(crate) fn manifest_listing(&self) -> anyhow::Result<ObjectListing> {
+        Ok(self.archive_listing()?.below(MANIFEST_PREFIX))
+    }
+
+    /// Returns the adapter that lists the evidence of discards in the failed bucket.
+    pub(crate) fn evidence_listing(&self) -> anyhow::Result<ObjectListing> {
+        Ok(ObjectListing::new(self.aws.s3(), self.output("FailedBucket")?).below(EVIDENCE_PREFIX))
     }
 
     /// Returns the adapter of the failed bucket.

@@ -4,14 +4,12 @@
 mod audit;
 mod compare;
 mod findings;
-mod pace;
 mod stuck;
 
 use std::time::Duration;
 
 use clap::Args;
 use custody_core::clock::{Clock as _, SystemClock, Timestamp};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use self::{audit::Audited, findings::Findings, stuck::Open};
@@ -20,6 +18,7 @@ use crate::{
     arguments::{parse_duration, parse_time},
     deployment::Deployment,
     output::{Output, format_count, table},
+    progress::Progress,
     survey::MAX_COUNTED,
 };
 
@@ -107,33 +106,5 @@ impl Report {
             "{all_text}{}",
             if shown < all { format!(", {shown} of them shown") } else { String::new() }
         );
-    }
-}
-
-/// Progress display on standard error.
-struct Progress(ProgressBar);
-
-impl Progress {
-    fn new() -> Self {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}: {pos} ({elapsed})") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self(bar)
-    }
-
-    /// Starts a new count, from zero, with the label `what`.
-    fn begin(&self, what: &'static str) {
-        self.0.set_position(0);
-        self.0.set_message(what);
-    }
-
-    fn advance(&self, by: usize) {
-        self.0.inc(by as u64);
-    }
-
-    fn done(&self) {
-        self.0.finish_and_clear();
     }
 }

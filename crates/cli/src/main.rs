@@ -12,9 +12,12 @@ mod find;
 mod fsck;
 mod open;
 mod output;
+mod pace;
 mod plan;
 mod producer;
+mod progress;
 mod queue;
+mod rebuild;
 mod rejected;
 mod selection;
 mod survey;
@@ -48,7 +51,7 @@ const FAILED: u8 = 4;
     version,
     about = "Sends and reads records; for operators: shows records, redrives or discards failed ones, and checks the stores.",
     after_help = "AWS is configured as for every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
-                  Exit status: 0 success; 1 partial success: fsck found disagreements or did not check everything, \
+                  Exit status: 0 success; 1 partial success: fsck found disagreements or did not check everything, rebuild could not make every item, \
                   some dead letters stay on the queue, or the cache is still needed; 2 wrong usage; 3 no such record or dead letter; 4 other error."
 )]
 struct Arguments {
@@ -148,6 +151,12 @@ enum StackCommand {
     Drain(drain::Options),
     /// Report stuck records, from the open records; with --full, also compare the whole archive with the record table.
     Fsck(fsck::Options),
+    /// Make missing items of the record table again, from the manifests in the archive and the evidence of discards.
+    #[command(after_help = "Examples:\n  \
+        custody rebuild --dry-run\n  \
+        custody rebuild --since 2026-11-01T00:00:00Z --max-per-second 1000\n\n\
+        It needs the rights of the stack's RebuildRole. It may be run again, and while records arrive.")]
+    Rebuild(rebuild::Options),
 }
 
 #[tokio::main]
@@ -201,6 +210,7 @@ async fn run_on_stack(
         StackCommand::Watch(options) => watch::run(deployment, output, options).await,
         StackCommand::Drain(options) => drain::run(deployment, output, options).await,
         StackCommand::Fsck(options) => fsck::run(deployment, output, options).await,
+        StackCommand::Rebuild(options) => rebuild::run(deployment, output, options).await,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod failed_record;
 pub mod idempotency;
 pub mod json;
 pub mod lookup;
+pub mod manifest;
 pub mod message;
 pub mod metadata;
 pub mod notification;

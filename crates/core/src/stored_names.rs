@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | cache | `rec:<messageID>` | payload |
 //! | archive | `YYYY/MM/DD/HH/MM/<messageID>` | payload |
+//! | | `manifests/<archive key>-<attempt number>.json` | manifest |
 //! | failed bucket | `records/<archive key>` | preserved payload |
 //! | | `corrupted/<archive key>/<sha256>` | bytes that are not those in the receipt |
 //! | | `rejected/YYYY/MM/DD/HH/MM/<request id>.json` | rejected request; expires |
@@ -28,6 +29,12 @@ use crate::{
     attempt::Attempt, clock::Timestamp, digest::Sha256, idempotency::IdempotencyKey, open_record::OpenKind,
     record_id::RecordId,
 };
+
+/// The key prefix of manifests in the archive.
+pub const MANIFEST_PREFIX: &str = "manifests/";
+
+/// The key prefix of the evidence of discards in the failed bucket.
+pub const EVIDENCE_PREFIX: &str = "discarded/";
 
 /// The key prefix of requests that their producers must change. These objects expire: the template's lifecycle rule
 /// names this prefix.
@@ -92,6 +99,17 @@ impl Attempt {
         format!("{MARKER_PREFIX}{}/{self}", &id[id.len() - 2..])
     }
 
+    /// Returns the key of the attempt's manifest in the archive.
+    pub fn manifest_key(self) -> String {
+        format!("{MANIFEST_PREFIX}{}-{}.json", self.record.archive_key(), self.number())
+    }
+
+    /// Returns the attempt whose manifest has this key, or `None` if no manifest has such a key.
+    pub fn of_manifest_key(key: &str) -> Option<Self> {
+        let attempt: Self = key.rsplit('/').next()?.strip_suffix(".json")?.parse().ok()?;
+        (attempt.manifest_key() == key).then_some(attempt)
+    }
+
     /// Returns the attempt whose marker has this key, or `None` if no marker has such a key.
     pub fn of_marker_key(key: &str) -> Option<Self> {
         let attempt: Self = key.strip_prefix(MARKER_PREFIX)?.split_once('/')?.1.parse().ok()?;
@@ -115,7 +133,7 @@ pub fn request_key(prefix: &str, rejected_at: Timestamp, name: &str) -> String {
 /// Returns the key of the evidence of a discard in the failed bucket. It contains the time, so that two discards of one dead
 /// letter have two keys: a key must always have one content.
 pub fn evidence_key(name: &str, discarded_at: Timestamp) -> String {
-    format!("discarded/{}/{name}-{}.json", discarded_at.format("%Y/%m/%d"), discarded_at.unix_ms())
+    format!("{EVIDENCE_PREFIX}{}/{name}-{}.json", discarded_at.format("%Y/%m/%d"), discarded_at.unix_ms())
 }
 
 /// Returns the key of one partition of the index `BySourceSystem`.
@@ -144,12 +162,23 @@ mod tests {
         assert_eq!(id.corrupted_key(found), format!("corrupted/{minute}/{ID}/{found}"));
         assert_eq!(Attempt::new(id, 12).execution_name(3), format!("{ID}-12-3"));
         assert_eq!(Attempt::new(id, 2).marker_key(), format!("pending/ab/{ID}-2"));
+        assert_eq!(Attempt::new(id, 2).manifest_key(), format!("manifests/{minute}/{ID}-2.json"));
         assert_eq!(OpenKind::InProgress.partition_key(7), "inProgress#07");
         assert_eq!(OpenKind::Failed.partition_key(63), "failed#63");
         assert_eq!(source_partition_key("loan-scoring", 3), "loan-scoring#03");
         let at = id.received_at();
         assert_eq!(request_key(REJECTED_PREFIX, at, "r-1"), format!("rejected/{minute}/r-1.json"));
         assert_eq!(evidence_key("m-1", at), format!("discarded/2026/05/13/m-1-{}.json", at.unix_ms()));
+    }
+
+    #[test]
+    fn only_the_key_of_a_manifest_names_an_attempt() {
+        let attempt = Attempt::new(ID.parse().unwrap(), 12);
+        assert_eq!(Attempt::of_manifest_key(&attempt.manifest_key()), Some(attempt));
+        let payload = attempt.record.archive_key();
+        for key in ["", &payload, &format!("manifests/{payload}"), &format!("manifests/{ID}-12.json")] {
+            assert_eq!(Attempt::of_manifest_key(key), None, "{key}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use custody_core::{
     record_id::RecordId,
     testing::{contract, samples},
 };
-use custody_e2e::{Denied, Stack, run_custody};
+use custody_e2e::{Denied, Stack, run_custody, run_custody_as};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -266,6 +266,61 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     stack.eventually("the redrive function leaves it alone", said).await;
     assert_eq!(stack.status(id).await, "FAILED");
     assert!(!stack.is_open(id).await, "the decision closes the record");
+}
+
+/// Loses the items of a completed record and of a discarded one, as a lost table does.
+#[tokio::test]
+async fn lost_items_are_rebuilt_from_the_archive() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let (_, receipt) = failed(&stack, 904).await;
+    let discarded = receipt.message_id;
+    stack.eventually("the dead letter is listed", async || line(discarded)).await;
+    let discard = ["dlq", "discard", "--id", &discarded.to_string(), "--reason", "sent in error"];
+    assert_eq!(json(&discard).0, 0);
+    let record = Record::generate(Kind::Random, Size::Bytes(50_000), 905);
+    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    let completed = receipt.message_id;
+    let arrivals = stack.follow(completed).await.unwrap();
+    stack.reconcile_until("the record is closed", async || !stack.is_open(completed).await).await;
+
+    let mut before = Vec::new();
+    for id in [completed, discarded] {
+        before.push(verify::item(&stack.deployment, id).await.unwrap());
+        let delete = stack.deployment.aws.dynamodb().delete_item();
+        let delete = delete.table_name(stack.deployment.output("TableName").unwrap());
+        delete.key("messageID", AttributeValue::S(id.to_string())).send().await.unwrap();
+    }
+    let rebuild = |role: &str, arguments: &[&str]| {
+        let all =
+            [&["--json", "rebuild", "--since", "10min", "--max-per-second", "1000"], arguments].concat();
+        let (status, text) = run_custody_as(role, &all);
+        (status, serde_json::from_str::<Value>(&text).unwrap_or_default())
+    };
+    let (status, report) = rebuild("RebuildRoleArn", &["--dry-run"]);
+    assert_eq!((status, &report["completed"], &report["discarded"]), (0, &1.into(), &1.into()), "{report}");
+    assert!(verify::item(&stack.deployment, completed).await.is_err(), "a dry run makes nothing");
+    let (status, report) = rebuild("OperatorRoleArn", &[]);
+    assert_eq!((status, &report["completed"]), (1, &0.into()), "an operator may not write items: {report}");
+    assert!(report["problems"].to_string().contains("RebuildRole"), "{report}");
+    let (status, report) = rebuild("RebuildRoleArn", &[]);
+    assert_eq!((status, &report["completed"], &report["discarded"]), (0, &1.into(), &1.into()), "{report}");
+
+    // The record is what it was for everybody who asks, apart from two times and the note.
+    verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
+    for (id, mut before) in [completed, discarded].into_iter().zip(before) {
+        let mut after = verify::item(&stack.deployment, id).await.unwrap();
+        assert!(after["rebuiltAt"].is_string(), "{after}");
+        for item in [&mut before, &mut after] {
+            let item = item.as_object_mut().unwrap();
+            for of_the_write in ["rebuiltAt", "metaDataStoredAt", "completedAt"] {
+                item.remove(of_the_write);
+            }
+        }
+        assert_eq!(after, before);
+    }
+    let (_, report) = rebuild("RebuildRoleArn", &[]);
+    assert_eq!((&report["completed"], &report["discarded"]), (&0.into(), &0.into()), "nothing is left to do");
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use custody_core::{
     attempt::Attempt,
     error::{ErrorKind, ErrorName},
+    manifest::Manifest,
+    message::InternalMessage,
     open_record::{OpenRecord, OpenState},
     record_id::RecordId,
     testing::doubles::Item,
@@ -81,6 +83,7 @@ fn check_record(world: &World, id: RecordId) -> Result<(), String> {
             if world.stores.archive.content(&id.archive_key()).is_none() {
                 return Err("COMPLETED, and the archive does not have its payload".to_owned());
             }
+            check_manifest(world, &item.message)?;
             known.closed.map(|_| ()).ok_or_else(|| "COMPLETED, and was never open".to_owned())
         }
         ("COMPLETED", Some(open)) => Err(format!("COMPLETED, and open as {:?}", open.kind())),
@@ -88,6 +91,23 @@ fn check_record(world: &World, id: RecordId) -> Result<(), String> {
         ("FAILED", Some(open)) => check_failed(world, id, open, known.is_lost),
         (status, open) => Err(format!("the item is {status}, and the record open: {}", open.is_some())),
     }
+}
+
+/// Checks that a manifest describes a completed record as its item does.
+fn check_manifest(world: &World, of_item: &InternalMessage) -> Result<(), String> {
+    let objects = world.stores.archive.objects();
+    let manifests = objects.iter().filter_map(|(key, content)| {
+        let attempt = Attempt::of_manifest_key(key)?;
+        (attempt.record == of_item.message_id).then(|| Manifest::read(content))
+    });
+    let manifests: Vec<_> = manifests.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    if manifests.is_empty() {
+        return Err("COMPLETED, and the archive has no manifest of it".to_owned());
+    }
+    let describes = |manifest: &Manifest| {
+        manifest.message.metadata == of_item.metadata && manifest.message.payload == of_item.payload
+    };
+    manifests.iter().all(describes).then_some(()).ok_or_else(|| "a manifest differs from the item".to_owned())
 }
 
 fn check_failed(world: &World, id: RecordId, open: &OpenRecord, is_lost: bool) -> Result<(), String> {
@@ -122,8 +142,10 @@ fn check_contents(world: &World) {
     }
     for key in world.stores.archive.objects().keys() {
         let id: Option<RecordId> = key.rsplit('/').next().and_then(|id| id.parse().ok());
-        if id.is_none_or(|id| id.archive_key() != *key) {
-            world.ledger().violated(format!("the archive holds {key}, which is no record's key"));
+        if id.is_none_or(|id| id.archive_key() != *key) && Attempt::of_manifest_key(key).is_none() {
+            world
+                .ledger()
+                .violated(format!("the archive holds {key}, which is no key of a record or manifest"));
         }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use custody_core::{
+    attempt::Attempt,
     clock::Timestamp,
     error::{ErrorName, StageError},
+    manifest::Manifest,
     message::PayloadDescriptor,
     payload_source::PayloadSource,
     ports::{ArchivedObject, Deployment, PayloadArchive, intercepted::Intercepted},
@@ -148,5 +150,13 @@ impl<A: PayloadArchive> PayloadArchive for SentFirst<A> {
 
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
         self.0.find(key).await
+    }
+
+    async fn store_manifest(&self, manifest: &Manifest) -> Result<(), StageError> {
+        self.0.store_manifest(manifest).await
+    }
+
+    async fn manifest(&self, attempt: Attempt) -> Result<Option<Manifest>, StageError> {
+        self.0.manifest(attempt).await
     }
 }

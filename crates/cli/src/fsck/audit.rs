@@ -10,8 +10,8 @@
 //! through the stores.
 
 use custody_aws::{
-    ArchiveListing, AuditedItem, DynamoOpenRecords, ListedObject, RecordIndex, S3AcceptanceMarkers,
-    S3Archive, S3FailedStore,
+    AuditedItem, DynamoOpenRecords, ListedObject, ObjectListing, RecordIndex, S3AcceptanceMarkers, S3Archive,
+    S3FailedStore,
 };
 use custody_core::{
     attempt::Attempt,
@@ -20,17 +20,22 @@ use custody_core::{
     error::StageError,
     ports::{AcceptanceMarkers as _, FailedStore as _, OpenRecords as _, PayloadArchive as _},
     record_id::RecordId,
+    stored_names::MANIFEST_PREFIX,
 };
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::{
-    Options, Progress,
+    Options,
     compare::{self, ExpectedPlace, Known, ObjectCheck, StuckThreshold},
     findings::{Finding, Findings, Kind},
-    pace::{Pace, retry_transient},
 };
-use crate::{deployment::Deployment, output::format_count};
+use crate::{
+    deployment::Deployment,
+    output::format_count,
+    pace::{Pace, retry_transient},
+    progress::Progress,
+};
 
 /// Number of records that are checked concurrently.
 const CONCURRENCY: usize = 32;
@@ -50,7 +55,7 @@ pub(super) struct Audited {
 
 struct Audit {
     archive: S3Archive,
-    listing: ArchiveListing,
+    listing: ObjectListing,
     failed_store: S3FailedStore,
     open: DynamoOpenRecords,
     markers: S3AcceptanceMarkers,
@@ -100,6 +105,9 @@ impl Audit {
             let page = retry_transient(async || self.listing.page(after.as_deref()).await).await?;
             let mut records = Vec::new();
             for object in &page.objects {
+                if object.key.starts_with(MANIFEST_PREFIX) {
+                    continue;
+                }
                 match compare::record_of(&object.key) {
                     Ok(id) if self.is_of_interest(id) => records.push((id, object)),
                     Ok(_) => {}
@@ -112,6 +120,10 @@ impl Audit {
             audited.objects += records.len();
             progress.advance(page.objects.len());
             match page.objects.last() {
+                // `custody rebuild` reads the manifests; their list is skipped here.
+                Some(last) if last.key.starts_with(MANIFEST_PREFIX) && page.truncated => {
+                    after = Some(format!("{MANIFEST_PREFIX}\u{7f}"));
+                }
                 Some(last) if page.truncated => after = Some(last.key.clone()),
                 _ => return Ok(()),
             }

@@ -9,14 +9,15 @@ use serde::Serialize;
 use strum::VariantArray as _;
 
 use super::{
-    Options, Progress,
+    Options,
     compare::{self, StuckThreshold},
     findings::Findings,
-    pace::retry_transient,
 };
 use crate::{
     deployment::Deployment,
     output::{format_count, format_duration},
+    pace::retry_transient,
+    progress::Progress,
     survey::{self, OpenRecordIds, survey},
 };
 

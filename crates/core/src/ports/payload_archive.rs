@@ -1,16 +1,18 @@
-//! The permanent store of payloads.
+//! The permanent store of payloads and their manifests.
 
 use std::future::Future;
 
 use crate::{
+    attempt::Attempt,
     clock::Timestamp,
     digest::Sha256,
     error::StageError,
+    manifest::Manifest,
     message::{PayloadDescriptor, S3Reference},
     payload_source::PayloadSource,
 };
 
-/// The archive: the permanent store of payloads.
+/// The archive: the permanent store of payloads and their manifests.
 pub trait PayloadArchive: Send + Sync {
     /// Stores a payload under `key`, unless an object exists there. `now` is stored with the object as the time of
     /// archiving. If the payload cannot be read to its end, nothing is stored, and the error is transient.
@@ -30,6 +32,14 @@ pub trait PayloadArchive: Send + Sync {
     /// Returns the object under `key`. `None` is definite absence: the store itself answered that it has no such
     /// object.
     fn find(&self, key: &str) -> impl Future<Output = Result<Option<ArchivedObject>, StageError>> + Send;
+
+    /// Stores a manifest, unless its attempt has one. An existing manifest is a success and stays unchanged.
+    fn store_manifest(&self, manifest: &Manifest) -> impl Future<Output = Result<(), StageError>> + Send;
+
+    /// Returns the manifest of an attempt. `None` is definite absence. A manifest in a newer or unknown format is a
+    /// `ServiceRefused`.
+    fn manifest(&self, attempt: Attempt)
+    -> impl Future<Output = Result<Option<Manifest>, StageError>> + Send;
 }
 
 /// An object in the archive.

@@ -50,6 +50,14 @@ pub trait RecordTable: Send + Sync {
         discard: &Discard,
     ) -> impl Future<Output = Result<bool, StageError>> + Send;
 
+    /// Notes in an item when `custody rebuild` made it again. A time that is noted already stays. `ItemMissing` if the record
+    /// has no item.
+    fn note_rebuilt(
+        &self,
+        id: RecordId,
+        at: Timestamp,
+    ) -> impl Future<Output = Result<(), StageError>> + Send;
+
     /// Returns the states of those records that have items, with consistent reads. The caller passes at most 100
     /// records.
     fn states(

@@ -1,10 +1,11 @@
-//! Archive: copies a payload from the cache or the failed bucket to the archive.
+//! Archive: copies a payload from the cache or the failed bucket to the archive, and stores its manifest.
 
 use tracing::{info, warn};
 
 use crate::{
     clock::Clock as _,
     error::{ErrorName, StageError},
+    manifest::Manifest,
     message::InternalMessage,
     payload_source::PayloadSource,
     ports::{ArchivedObject, Deployment, FailedStore as _, PayloadArchive, PayloadCache as _},
@@ -33,8 +34,8 @@ pub struct Archive<D: Deployment> {
 }
 
 impl<D: Deployment> Archive<D> {
-    /// Archives the payload of `message`. The object's key derives from the record's id and the write is conditional,
-    /// so repeated, late or concurrent runs leave one object.
+    /// Archives the payload of `message`, then its manifest. Both keys derive from the attempt and both writes are
+    /// conditional, so repeated, late or concurrent runs leave one object of each kind.
     pub async fn run(&self, message: &InternalMessage) -> Result<ArchiveReceipt, StageError> {
         let id = message.message_id;
         let object = match self.store(message).await {
@@ -55,13 +56,15 @@ impl<D: Deployment> Archive<D> {
                 }
             },
         };
-        info!(record.id = %id, stage = "archive", size_bytes = message.payload.size_bytes, "archived payload");
-        Ok(ArchiveReceipt {
+        let receipt = ArchiveReceipt {
             s3_reference: object.reference,
             sha256: message.payload.sha256,
             size_bytes: message.payload.size_bytes,
             archived_at: object.archived_at,
-        })
+        };
+        self.archive.store_manifest(&Manifest::new(message, receipt.clone())).await?;
+        info!(record.id = %id, stage = "archive", size_bytes = message.payload.size_bytes, "archived payload");
+        Ok(receipt)
     }
 
     /// Copies the payload to the archive from the cache, or else from the failed bucket. Returns `None` if neither

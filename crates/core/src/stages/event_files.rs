@@ -15,7 +15,7 @@ use crate::{
     error::ErrorName,
     failed_record::FailedRecord,
     message::InternalMessage,
-    ports::{OpenRecords as _, PayloadCache as _, RecordTable as _},
+    ports::{OpenRecords as _, PayloadArchive as _, PayloadCache as _, RecordTable as _},
     stages::{aggregate, metadata},
     testing::{
         samples,
@@ -101,7 +101,11 @@ async fn archive_takes_every_event_as_expected() {
         for time in ["first", "second"] {
             let receipt = world.archive_stage().run(&message).await.expect(time);
             assert_eq!(receipt.sha256, Sha256::of(PAYLOAD), "{name} {time}");
-            let objects = BTreeMap::from([(key.clone(), Bytes::from_static(PAYLOAD))]);
+            let manifest = world.archive.manifest(message.attempt()).await.unwrap().expect(time);
+            let objects = BTreeMap::from([
+                (key.clone(), Bytes::from_static(PAYLOAD)),
+                (message.attempt().manifest_key(), Bytes::from(manifest.to_json())),
+            ]);
             assert_eq!(world.archive.objects(), objects, "{name} {time}");
         }
     }

@@ -24,6 +24,7 @@ pub const METADATA_STORED_AT: &str = "metaDataStoredAt";
 pub const ARCHIVED_AT: &str = "archivedAt";
 pub const COMPLETED_AT: &str = "completedAt";
 pub const FAILED_AT: &str = "failedAt";
+pub const REBUILT_AT: &str = "rebuiltAt";
 pub const DISCARDED: &str = "discarded";
 pub const REDRIVE: &str = "redrive";
 

@@ -6,8 +6,10 @@ use bytes::Bytes;
 
 use super::{Call, Intercepted, Interceptor};
 use crate::{
+    attempt::Attempt,
     clock::Timestamp,
     error::StageError,
+    manifest::Manifest,
     message::{PayloadDescriptor, RedisReference, S3Reference},
     payload_source::{PayloadSource, open_on_first_read},
     ports::{
@@ -69,6 +71,17 @@ impl<P: PayloadArchive + Clone + 'static, I: Interceptor> PayloadArchive for Int
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
         let key = key.to_owned();
         self.call(Archive, "find", None, |port| async move { port.find(&key).await }).await
+    }
+
+    async fn store_manifest(&self, manifest: &Manifest) -> Result<(), StageError> {
+        let (manifest, record) = (manifest.clone(), manifest.message.message_id);
+        let store = |port: P| async move { port.store_manifest(&manifest).await };
+        self.call(Archive, "store manifest", record, store).await
+    }
+
+    async fn manifest(&self, attempt: Attempt) -> Result<Option<Manifest>, StageError> {
+        let read = |port: P| async move { port.manifest(attempt).await };
+        self.call(Archive, "manifest", attempt.record, read).await
     }
 }
 

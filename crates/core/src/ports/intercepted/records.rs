@@ -166,6 +166,10 @@ impl<P: RecordTable + Clone + 'static, I: Interceptor> RecordTable for Intercept
         self.call(Table, "discard", attempt.record, call).await
     }
 
+    async fn note_rebuilt(&self, id: RecordId, at: Timestamp) -> Result<(), StageError> {
+        self.call(Table, "note rebuilt", id, |port| async move { port.note_rebuilt(id, at).await }).await
+    }
+
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
         let records = records.to_vec();
         self.call(Table, "states", None, |port| async move { port.states(&records).await }).await

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use crate::{
+    clock::Clock as _,
     error::ErrorName,
-    ports::{FailedStore as _, PayloadCache as _},
+    ports::{FailedStore as _, PayloadArchive as _, PayloadCache as _},
     stages::scenarios::{PAYLOAD, accepted},
     testing::{samples, world::World},
 };
@@ -20,6 +21,29 @@ async fn a_preserved_payload_is_archived_without_the_cache() {
     let receipt = world.archive_stage().run(&message).await.unwrap();
     assert_eq!(receipt.sha256, message.payload.sha256);
     assert_eq!(world.archive.objects()[&message.message_id.archive_key()], PAYLOAD);
+}
+
+#[tokio::test]
+async fn every_attempt_that_archives_leaves_a_manifest_after_the_payload() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    let stage = world.archive_stage();
+    // An earlier run has stored the payload, and its process ended before the manifest.
+    let (key, payload) = (record.id().archive_key(), &record.message.payload);
+    world.archive.store(&key, Bytes::from_static(PAYLOAD).into(), payload, world.clock.now()).await.unwrap();
+
+    world.clock.advance_ms(60_000);
+    let receipt = stage.run(&record.message).await.unwrap();
+    let first = world.archive.manifest(record.message.attempt()).await.unwrap().unwrap();
+    assert_eq!(first.archive, receipt);
+    assert_eq!(first.message.metadata, record.message.metadata);
+    assert_eq!(first.message.storage_context.redis_reference, None, "the cache is no lasting place");
+
+    let second = samples::redriven(&record.message);
+    stage.run(&second).await.unwrap();
+    let manifest = world.archive.manifest(second.attempt()).await.unwrap().unwrap();
+    assert_eq!((manifest.archive, manifest.message.redrive), (receipt, second.redrive));
+    assert_eq!(world.archive.manifest(record.message.attempt()).await.unwrap(), Some(first));
 }
 
 #[tokio::test]

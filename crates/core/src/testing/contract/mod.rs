@@ -25,12 +25,14 @@ use crate::{
     clock::{Clock, Timestamp},
     dead_letter::{FailureSummary, StageFailure},
     error::{ErrorKind, ErrorName},
+    manifest::Manifest,
     message::{InternalMessage, S3Reference},
     payload_source::PayloadSource,
     ports::{
         CompletionTimes, Discard, FailedItem, FailedStore, ItemState, PayloadArchive, RecordTable, Start,
         StoredMetadata, Workflow,
     },
+    receipt::ArchiveReceipt,
     testing::samples,
 };
 
@@ -67,6 +69,32 @@ pub async fn payload_archive(archive: &impl PayloadArchive) {
     assert_eq!(archive.find(&key).await.unwrap(), None);
 
     a_payload_comes_in_pieces_or_not_at_all(archive).await;
+    the_first_manifest_of_an_attempt_remains(archive).await;
+}
+
+async fn the_first_manifest_of_an_attempt_remains(archive: &impl PayloadArchive) {
+    let payload = Bytes::from_static(b"described");
+    let message = samples::message(&payload);
+    let (first, second) = (message.attempt(), message.attempt().next());
+    assert_eq!(archive.manifest(first).await.unwrap(), None);
+    let key = message.message_id.archive_key();
+    let object = archive.store(&key, payload.into(), &message.payload, now()).await.unwrap();
+    let receipt = ArchiveReceipt {
+        s3_reference: object.reference,
+        sha256: object.sha256,
+        size_bytes: object.size_bytes,
+        archived_at: object.archived_at,
+    };
+    let manifest = Manifest::new(&message, receipt.clone());
+    archive.store_manifest(&manifest).await.unwrap();
+    let later = ArchiveReceipt { archived_at: now().after(std::time::Duration::from_secs(90)), ..receipt };
+    archive.store_manifest(&Manifest::new(&message, later.clone())).await.expect("it may be stored again");
+    assert_eq!(archive.manifest(first).await.unwrap(), Some(manifest), "the first one must remain");
+
+    assert_eq!(archive.manifest(second).await.unwrap(), None);
+    let of_second = Manifest::new(&samples::redriven(&message), later);
+    archive.store_manifest(&of_second).await.unwrap();
+    assert_eq!(archive.manifest(second).await.unwrap(), Some(of_second));
 }
 
 async fn a_payload_comes_in_pieces_or_not_at_all(archive: &impl PayloadArchive) {
@@ -159,6 +187,7 @@ fn completed(mut message: InternalMessage, stored: &StoredMetadata) -> InternalM
 pub async fn record_table(table: &impl RecordTable) {
     an_item_is_completed_once(table).await;
     a_failed_item_tells_of_the_latest_attempt(table).await;
+    a_rebuild_is_noted_in_an_item_that_exists(table).await;
     assert!(table.states(&[]).await.unwrap().is_empty());
 }
 
@@ -194,6 +223,18 @@ async fn an_item_is_completed_once(table: &impl RecordTable) {
     assert_eq!(item.s3_reference, done.storage_context.s3_reference);
     assert_eq!(item.metadata_reference, done.storage_context.metadata_reference);
     assert!(!table.discard(done.attempt(), &discard()).await.unwrap(), "a completed item is final");
+}
+
+async fn a_rebuild_is_noted_in_an_item_that_exists(table: &impl RecordTable) {
+    let message = samples::message(b"made again");
+    let id = message.message_id;
+    let missing = table.note_rebuilt(id, now()).await.unwrap_err();
+    assert_eq!(missing.name, ErrorName::ItemMissing);
+    assert!(table.states(&[id]).await.unwrap().is_empty(), "the note must not make an item");
+    table.put_received(&message, now()).await.unwrap();
+    table.note_rebuilt(id, now()).await.unwrap();
+    table.note_rebuilt(id, now()).await.expect("the note may be repeated");
+    assert_eq!(table.states(&[id]).await.unwrap()[&id], ItemState::Received, "the state must remain");
 }
 
 fn discard() -> Discard {

@@ -11,9 +11,11 @@ use futures_util::TryStreamExt as _;
 
 use super::Store;
 use crate::{
+    attempt::Attempt,
     clock::Timestamp,
     digest::Sha256,
     error::{ErrorName, StageError},
+    manifest::Manifest,
     message::{PayloadDescriptor, S3Reference},
     payload_source::PayloadSource,
     ports::{ArchivedObject, PayloadArchive},
@@ -45,6 +47,11 @@ impl MemoryArchive {
     /// Makes the next call of `store` fail, as if its payload was corrupted on the network.
     pub fn corrupt_next(&self) {
         self.1.store(true, Ordering::Relaxed);
+    }
+
+    /// Deletes an object, as only a break-glass role can.
+    pub fn remove(&self, key: &str) {
+        self.0.peek().remove(key);
     }
 
     /// Stores an object without any condition.
@@ -103,5 +110,20 @@ impl PayloadArchive for MemoryArchive {
 
     async fn find(&self, key: &str) -> Result<Option<ArchivedObject>, StageError> {
         Ok(self.0.open().await?.get(key).map(|object| described(key, object)))
+    }
+
+    async fn store_manifest(&self, manifest: &Manifest) -> Result<(), StageError> {
+        let mut objects = self.0.open().await?;
+        objects.entry(manifest.attempt().manifest_key()).or_insert_with(|| Object {
+            content: Bytes::from(manifest.to_json()),
+            archived_at: manifest.archive.archived_at,
+        });
+        Ok(())
+    }
+
+    async fn manifest(&self, attempt: Attempt) -> Result<Option<Manifest>, StageError> {
+        let objects = self.0.open().await?;
+        let Some(object) = objects.get(&attempt.manifest_key()) else { return Ok(None) };
+        Manifest::read(&object.content).map(Some)
     }
 }

@@ -41,12 +41,23 @@ pub struct Item {
     pub discarded: Option<u32>,
     /// The last decision to discard the record.
     pub discard: Option<Discard>,
+    /// When `custody rebuild` made the item again.
+    pub rebuilt_at: Option<Timestamp>,
 }
 
 impl Item {
     fn new(message: &InternalMessage, status: &'static str, stored_at: Option<Timestamp>) -> Self {
         let message = message.clone();
-        Self { message, status, stored_at, completion: None, failure: None, discarded: None, discard: None }
+        Self {
+            message,
+            status,
+            stored_at,
+            completion: None,
+            failure: None,
+            discarded: None,
+            discard: None,
+            rebuilt_at: None,
+        }
     }
 
     fn state(&self) -> ItemState {
@@ -68,6 +79,11 @@ impl Item {
 }
 
 impl MemoryTable {
+    /// Loses the items for which `keep` is false.
+    pub fn lose_all_but(&self, keep: impl Fn(&Item) -> bool) {
+        self.0.peek().retain(|_, item| keep(item));
+    }
+
     /// Returns all items.
     pub fn items(&self) -> BTreeMap<RecordId, Item> {
         self.0.peek().clone()
@@ -158,6 +174,13 @@ impl RecordTable for MemoryTable {
                 item.discard = Some(discard.clone());
             })
             .is_some())
+    }
+
+    async fn note_rebuilt(&self, id: RecordId, at: Timestamp) -> Result<(), StageError> {
+        let mut items = self.0.open().await?;
+        let missing = || StageError::new(ErrorName::ItemMissing, format!("note the rebuild of item {id}"));
+        items.get_mut(&id).ok_or_else(missing)?.rebuilt_at.get_or_insert(at);
+        Ok(())
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {

@@ -1,4 +1,4 @@
-//! Limits the calls per second of an audit, and repeats calls that fail for a transient reason.
+//! Limits the calls per second of a long command, and repeats calls that fail for a transient reason.
 
 use std::time::Duration;
 
@@ -16,24 +16,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A limit of calls per second.
 #[derive(Debug)]
-pub(super) struct Pace(Mutex<Interval>);
+pub(crate) struct Pace(Mutex<Interval>);
 
 impl Pace {
-    pub(super) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         let mut interval = interval(Duration::from_secs(1) / per_second);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self(Mutex::new(interval))
     }
 
     /// Waits until one further call may be made.
-    pub(super) async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         self.0.lock().await.tick().await;
     }
 }
 
-/// Repeats a call while its failure is transient, up to a limit, so that a throttled call does not end an audit that
+/// Repeats a call while its failure is transient, up to a limit, so that a throttled call does not end a command that
 /// takes hours.
-pub(super) async fn retry_transient<T>(
+pub(crate) async fn retry_transient<T>(
     call: impl AsyncFn() -> Result<T, StageError>,
 ) -> Result<T, StageError> {
     for doublings in 0..TRIES - 1 {

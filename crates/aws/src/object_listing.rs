@@ -1,15 +1,17 @@
-//! The list of the archive's objects, page by page, in the order of their keys. This is also the order of time.
+//! The list of a bucket's objects, page by page, in the order of their keys. The keys of payloads, manifests and evidence are
+//! also in the order of time.
 
 use aws_sdk_s3::Client;
 use custody_core::error::{ErrorName, StageError};
 
 use crate::classify::stage_error;
 
-/// The list of the objects in an archive bucket.
+/// The list of the objects in a bucket whose keys begin with a prefix.
 #[derive(Clone, Debug)]
-pub struct ArchiveListing {
+pub struct ObjectListing {
     client: Client,
     bucket: String,
+    prefix: &'static str,
 }
 
 /// An object in the list.
@@ -30,18 +32,24 @@ pub struct ListedPage {
     pub truncated: bool,
 }
 
-impl ArchiveListing {
-    /// Creates the list of the objects in `bucket`.
+impl ObjectListing {
+    /// Creates the list of all objects in `bucket`.
     pub fn new(client: Client, bucket: String) -> Self {
-        Self { client, bucket }
+        Self { client, bucket, prefix: "" }
+    }
+
+    /// Limits the list to keys that begin with `prefix`.
+    #[must_use]
+    pub fn below(self, prefix: &'static str) -> Self {
+        Self { prefix, ..self }
     }
 
     /// Reads the page of objects whose keys sort after `after`, or the first page.
     pub async fn page(&self, after: Option<&str>) -> Result<ListedPage, StageError> {
-        let list =
-            self.client.list_objects_v2().bucket(&self.bucket).set_start_after(after.map(str::to_owned));
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(self.prefix);
+        let list = list.set_start_after(after.map(str::to_owned));
         let page = list.send().await.map_err(|error| {
-            let operation = format!("list the archive after `{}`", after.unwrap_or_default());
+            let operation = format!("list bucket {} after `{}`", self.bucket, after.unwrap_or(self.prefix));
             stage_error(&error, ErrorName::ArchiveUnavailable, operation)
         })?;
         let truncated = page.is_truncated() == Some(true);
