@@ -19,9 +19,15 @@ const ACCESS_DENIED_CODES: [&str; 7] = [
     "UnrecognizedClientException",
 ];
 
-/// Error codes of transient errors that the lists of the SDK lack: a throttled KMS key of an encrypted topic, and two
-/// concurrent conditional writes to one S3 object.
-const EXTRA_TRANSIENT_CODES: [&str; 3] = ["KMSThrottling", "ConditionalRequestConflict", "OperationAborted"];
+/// Error codes of transient errors that the lists of the SDK lack: a throttled KMS key of an encrypted topic, two
+/// concurrent conditional writes to one S3 object, and a function that was idle for weeks and is being made ready.
+const EXTRA_TRANSIENT_CODES: [&str; 5] = [
+    "KMSThrottling",
+    "ConditionalRequestConflict",
+    "OperationAborted",
+    "ResourceConflictException",
+    "CodeArtifactUserPendingException",
+];
 
 /// Converts the error of a failed call. `unavailable` is the error name for a service that is unavailable.
 pub fn stage_error<E>(
@@ -80,6 +86,7 @@ mod tests {
             ("RequestThrottled", 403, ErrorName::TableUnavailable),
             ("KMSThrottling", 400, ErrorName::TableUnavailable),
             ("ConditionalRequestConflict", 409, ErrorName::TableUnavailable),
+            ("ResourceConflictException", 409, ErrorName::TableUnavailable),
             ("InternalServerError", 500, ErrorName::TableUnavailable),
             ("", 503, ErrorName::TableUnavailable),
             ("ValidationException", 400, ErrorName::ServiceRefused),

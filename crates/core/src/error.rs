@@ -108,14 +108,28 @@ impl ErrorName {
     }
 }
 
+/// The failures of a function that was idle for weeks: Lambda has taken back its network interfaces, and the first invocation fails
+/// while it makes new ones. That takes a minute or so, and the workflow waits for it. Source: AWS Lambda developer guide, "Lambda
+/// function states"; error codes of the Lambda API, `Invoke`.
+pub const FUNCTION_NOT_READY: &[&str] = &[
+    "Lambda.CodeArtifactUserPendingException",
+    "Lambda.EC2UnexpectedException",
+    "Lambda.ENINotReadyException",
+    "Lambda.ResourceConflictException",
+    "Lambda.ResourceNotReadyException",
+];
+
 /// Transient failures that AWS services themselves raise for a task of the state machine: for example, a function
 /// crashed, was throttled or took too long. Source: the AWS Step Functions guide, "Handling errors", and the error
 /// codes of the services.
 pub const TRANSIENT_PLATFORM_ERRORS: &[&str] = &[
     "Lambda.AWSLambdaException",
     "Lambda.ClientExecutionTimeoutException",
+    "Lambda.CodeArtifactUserPendingException",
     "Lambda.EC2ThrottledException",
+    "Lambda.EC2UnexpectedException",
     "Lambda.ENILimitReachedException",
+    "Lambda.ENINotReadyException",
     "Lambda.ResourceConflictException",
     "Lambda.ResourceNotReadyException",
     "Lambda.SdkClientException",

@@ -31,7 +31,7 @@ const SECRETS: f64 = 5.0;
 /// Metrics of the functions, and detailed metrics of the API.
 const METRICS: f64 = 19.0;
 /// Alarms of the template. A drift test counts them.
-pub const ALARMS: u32 = 12;
+pub const ALARMS: u32 = 13;
 /// Reconcile's runs: Lambda, reads of the index, and listings of markers, in USD. An estimate.
 const RECONCILE: f64 = 1.75;
 
@@ -72,7 +72,7 @@ pub(crate) fn of(facts: &Facts, load: &Load, cache: &CachePlan) -> Vec<Cost> {
             "tables (DynamoDB)",
             facts.cost("ddb.wru", records * writes.total()) + facts.cost("ddb.rru", reads),
         ),
-        cost("archive: requests (S3)", facts.cost("s3.put", records)),
+        cost("archive: requests (S3)", facts.cost("s3.put", records * f64::from(record::OBJECTS))),
         cost("notifications (SNS)", facts.cost("sns.request", records * f64::from(record::PUBLISHES))),
         cost(
             "network",
@@ -92,16 +92,20 @@ pub(crate) fn of(facts: &Facts, load: &Load, cache: &CachePlan) -> Vec<Cost> {
     ]
 }
 
-/// The storage of all payloads of `months` months: what the last of these months costs.
+/// The storage of all payloads and manifests of `months` months: what the last of these months costs. Manifests are too small to be
+/// moved to a colder class.
 fn storage(facts: &Facts, load: &Load) -> f64 {
     let records = load.records_per_month();
+    let manifests_gb = records * record::manifest_bytes(load) / STORED_GB;
+    let manifests = facts.cost("s3.standard.gb_month", manifests_gb * load.months);
     let gb = records * load.size / STORED_GB;
     if load.size < record::SMALLEST_COLD_OBJECT {
-        return facts.cost("s3.standard.gb_month", gb * load.months);
+        return manifests + facts.cost("s3.standard.gb_month", gb * load.months);
     }
     let cold = (load.months - MONTHS_UNTIL_COLD).max(0.0);
     let moved = if cold > 0.0 { records } else { 0.0 };
-    facts.cost("s3.standard.gb_month", gb * load.months.min(MONTHS_UNTIL_COLD))
+    manifests
+        + facts.cost("s3.standard.gb_month", gb * load.months.min(MONTHS_UNTIL_COLD))
         + facts.cost("s3.glacier_ir.gb_month", gb * cold)
         + facts.cost("s3.glacier_ir.transition", moved)
 }

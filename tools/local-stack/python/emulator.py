@@ -14,7 +14,8 @@ from hypercorn.config import Config
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway_v1, dynamodb, elasticache, s3, sns, stepfunctions
-from ministack.services.cloudformation import provisioners
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners
+from samtranslator.translator import transform as sam
 
 
 def keep_message_attributes_of_workflow_publishes():
@@ -78,7 +79,8 @@ def import_all_of_an_openapi_body():
         create = apigateway_v1._create_rest_api
 
         def create_then_fill(data):
-            answer = create(data)
+            policy = spec.get("x-amazon-apigateway-policy")
+            answer = create({**data, "policy": json.dumps(policy)} if policy else data)
             api_id = json.loads(answer[2])["id"]
             for kind, settings in (spec.get("x-amazon-apigateway-gateway-responses") or {}).items():
                 apigateway_v1._put_gateway_response(api_id, kind, settings)
@@ -300,6 +302,22 @@ def keep_connections_as_long_as_clients_do():
     Config.keep_alive_max_requests = 10**9
 
 
+def transform_with_the_values_of_parameters():
+    """CloudFormation gives the transform of SAM the parameters' values, and SAM puts them in their places below Auth. The
+    emulator gives it none, so that the defaults would be in effect there."""
+    apply, transform_of_sam = engine._apply_transforms, sam.transform
+    values = {}
+
+    def apply_with_values(template, provided=None, previous=None):
+        values.clear()
+        values.update(engine._transform_parameters(template, provided, previous))
+        return apply(template, provided, previous)
+
+    for module in (engine, changesets, handlers):
+        module._apply_transforms = apply_with_values
+    sam.transform = lambda template, _, policies: transform_of_sam(template, dict(values), policies)
+
+
 if __name__ == "__main__":
     end_without_waiting_for_clients()
     keep_connections_as_long_as_clients_do()
@@ -310,6 +328,7 @@ if __name__ == "__main__":
     make_every_replication_group_a_cluster()
     say_that_no_cache_has_a_transaction_log()
     copy_objects_as_s3_does()
+    transform_with_the_values_of_parameters()
     take_numbers_of_parameters_as_numbers()
     authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()

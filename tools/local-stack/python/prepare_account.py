@@ -1,5 +1,5 @@
-"""Makes what an account may have before Custody comes to it: a network, and a customer key from docs/customer-key.yaml. Prints the
-template's parameters for them as JSON.
+"""Makes what an account may have before Custody comes to it: a network, a customer key from docs/customer-key.yaml, and a bucket for
+replicas of the archive. Prints the template's parameters for them as JSON.
 
 Usage: prepare_account.py KEY_TEMPLATE
 """
@@ -20,7 +20,14 @@ with open(sys.argv[1], encoding="utf-8") as file:
 cloudformation.get_waiter("stack_create_complete").wait(StackName="custody-key", WaiterConfig={"Delay": 1})
 key = cloudformation.describe_stacks(StackName="custody-key")["Stacks"][0]["Outputs"][0]["OutputValue"]
 
+s3 = boto3.client("s3")
+s3.create_bucket(Bucket="second-archive", ObjectLockEnabledForBucket=True)
+s3.put_bucket_versioning(Bucket="second-archive", VersioningConfiguration={"Status": "Enabled"})
+
 print(json.dumps({
+    "ReplicaBucketArn": "arn:aws:s3:::second-archive",
+    "ReplicaKmsKeyArn": key,
+    "AllowedAddressRanges": "127.0.0.1/32,10.0.0.0/8",
     "ExistingVpc": vpc,
     "ExistingSubnets": ",".join(subnets),
     "KmsKeyArn": key,

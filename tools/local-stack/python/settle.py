@@ -30,6 +30,15 @@ boto3.client("s3").put_object_lock_configuration(
             "Mode": parameters["ObjectLockMode"], "Days": int(parameters["ArchiveRetentionDays"])}},
     })
 
+# So does the replication of the archive, which the emulator does when it is asked by another way.
+if parameters["ReplicaBucketArn"] != "none":
+    boto3.client("s3").put_bucket_replication(
+        Bucket=outputs["ArchiveBucket"],
+        ReplicationConfiguration={"Role": outputs["ReplicationRoleArn"], "Rules": [{
+            "ID": "archive", "Priority": 1, "Status": "Enabled", "Filter": {"Prefix": ""},
+            "DeleteMarkerReplication": {"Status": "Disabled"},
+            "Destination": {"Bucket": parameters["ReplicaBucketArn"]}}]})
+
 # The outputs have AWS's addresses; the emulator serves the same APIs under its own address.
 for url, api in [("IngestUrl", "IngestApiId"), ("IamUrl", "IamApiId"), ("TokenUrl", "TokenApiId")]:
     outputs[url] = f"{os.environ['AWS_ENDPOINT_URL']}/restapis/{outputs[api]}/Prod/_user_request_/ingestMessage"

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::Command};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use custody_redis_cluster::free_port;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,11 @@ impl Running {
                 && other.outputs.get(*name) == Some(*value)
         };
         self.outputs.iter().filter(is_shared).map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// Returns one output of the deployment.
+    pub fn output(&self, name: &str) -> anyhow::Result<&str> {
+        self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
     }
 
     /// Returns the file to which the end-to-end suites append their exchanges with the API.

@@ -211,13 +211,14 @@ fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Work
     let second = Stack::deploy_beside(running, &programs.functions, &programs.cli, workflows, &given)?;
     let shared = second.shared_outputs(running);
     ensure!(shared.is_empty(), "both stacks have the same {}", shared.join(", "));
-    let mut check = script("check_second_stack.py").arg(SECOND_STACK_NAME).stdin(Stdio::piped()).spawn()?;
-    serde_json::to_writer(check.stdin.take().context("the script's input")?, &given)?;
-    ensure!(check.wait()?.success(), "the second stack does not use what it was given");
-
     let mut load = Command::new(&programs.test_client);
     load.args(["load", "--count", "3", "--size", "4KB,1MB"]);
     progress::run_visibly(second.point_at_stack(&mut load))?;
+
+    let mut check = script("check_second_stack.py");
+    let mut check = check.args([SECOND_STACK_NAME, second.output("IngestUrl")?]).stdin(Stdio::piped()).spawn()?;
+    serde_json::to_writer(check.stdin.take().context("the script's input")?, &given)?;
+    ensure!(check.wait()?.success(), "the second stack does not use what it was given");
     // The records went to the archive, so the cache could be replaced now.
     let mut drain = Command::new(&programs.cli);
     drain.args(["--stack-name", SECOND_STACK_NAME, "drain"]);

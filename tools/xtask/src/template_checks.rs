@@ -96,7 +96,7 @@ fn lint_transformed(tools: &Tools) -> anyhow::Result<()> {
     transform(tools, &transformed, &["--for-linters"])?;
     let mut lint = tools.stack.command("cfn-lint");
     // The defaults of the parameters are not valid where all conditions hold, and not all parameters are used then.
-    lint.args(["--ignore-checks", "W1030", "W1033", "W2001", "--"]).arg(&transformed);
+    lint.args(["--ignore-checks", "W1030", "W1031", "W1033", "W2001", "--"]).arg(&transformed);
     progress::run_visibly(&mut lint)?;
     progress::run_visibly(tools.script("lint_iam.py").arg(&transformed))?;
     let checkov = tools.checks.bin().join("checkov");

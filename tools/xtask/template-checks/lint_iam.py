@@ -39,6 +39,8 @@ PSEUDO = {
 PARAMETERS = {
     "DeploymentRole": "arn:aws:iam::123456789012:role/deployment",
     "KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/11111111-2222-3333-4444-555555555555",
+    "ReplicaBucketArn": "arn:aws:s3:::second-archive",
+    "ReplicaKmsKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/11111111-2222-3333-4444-555555555555",
     "ReferenceSources": "arn:aws:s3:::scans/*,arn:aws:s3:::loans/2026/*",
 }
 

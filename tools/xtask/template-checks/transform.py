@@ -63,6 +63,8 @@ def transform(path: Path, for_linters: bool) -> dict:
             resource.setdefault("Metadata", {})["SamResourceId"] = logical_id
         name = LOCAL.get(resource["Type"])
         properties = resource.get("Properties", {})
+        # It gives a deployment of an API another name each time.
+        properties.pop("AlwaysDeploy", None)
         if name is None or not isinstance(properties.get(name), str):
             continue
         local = properties[name]

@@ -14,7 +14,7 @@ use std::{
 
 use custody_aws::DUE_INDEX;
 use custody_core::{
-    error::{ErrorKind, ErrorName, TRANSIENT_PLATFORM_ERRORS},
+    error::{ErrorKind, ErrorName, FUNCTION_NOT_READY, TRANSIENT_PLATFORM_ERRORS},
     stages::{aggregate, archive, failure, metadata},
     stored_names,
 };

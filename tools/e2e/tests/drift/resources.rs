@@ -262,7 +262,9 @@ fn dashboard_and_alarms_name_metrics_that_reconcile_writes_and_every_alarm_tells
     let template = template();
     let resources = template["Resources"].as_hash().unwrap();
     let dashboard = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"];
-    let dashboard: Value = serde_json::from_str(dashboard.as_str().unwrap()).expect("the dashboard is JSON");
+    let of_replication = dashboard[1]["OfReplication"][1].as_str().unwrap();
+    let dashboard = dashboard[0].as_str().unwrap().replace("${OfReplication}", of_replication);
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("the dashboard is JSON");
     let mut named = Names::new();
     let mut shown_alarms = Names::new();
     for widget in dashboard["widgets"].as_array().unwrap() {

@@ -72,6 +72,27 @@ fn every_task_is_bounded_retries_and_catches_everything() {
     });
 }
 
+/// The waits are random between zero and the shown delays, so half of their sum is what a function has on average.
+#[test]
+fn a_function_that_was_idle_for_weeks_gets_a_minute_and_a_half_to_become_ready() {
+    visit_states(&state_machine(), &mut |name, state| {
+        if state["Arguments"]["FunctionName"].is_null() {
+            return;
+        }
+        let first = &state["Retry"][0];
+        assert_eq!(texts(&first["ErrorEquals"]), FUNCTION_NOT_READY, "`{name}`");
+        let number = |field: &str| first[field].as_f64().expect(field);
+        let mut delay = number("IntervalSeconds");
+        let mut longest_wait = 0.0;
+        for _ in 0..first["MaxAttempts"].as_u64().expect("MaxAttempts") {
+            longest_wait += delay.min(number("MaxDelaySeconds"));
+            delay *= number("BackoffRate");
+        }
+        assert!(longest_wait / 2.0 > 90.0, "`{name}` waits for {longest_wait} s at most");
+    });
+    assert!(FUNCTION_NOT_READY.iter().all(|error| TRANSIENT_PLATFORM_ERRORS.contains(error)));
+}
+
 #[test]
 fn retried_errors_are_exactly_the_transient_errors_of_the_code() {
     let transient = BTreeMap::from([
