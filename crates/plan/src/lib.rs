@@ -88,9 +88,9 @@ mod tests {
         let express = Load { workflow: WorkflowType::Express, ..standard.clone() };
         // 14 million transitions at 25 USD.
         assert!((cost(&plan(standard), "Step Functions") - 350.0).abs() < 0.01);
-        // One request at 1 USD per million, and two tenths of a second of 64 MB.
+        // One request at 1 USD per million, and three tenths of a second of 64 MB.
         let express = cost(&plan(express), "Step Functions");
-        assert!((express - (1.0 + 1e6 * 0.2 * 0.0625 * 1.667e-5)).abs() < 0.01, "{express}");
+        assert!((express - (1.0 + 1e6 * 0.3 * 0.0625 * 1.667e-5)).abs() < 0.01, "{express}");
     }
 
     #[test]
