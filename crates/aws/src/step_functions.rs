@@ -47,6 +47,9 @@ pub struct StateMachine {
 /// call. The difference matters only for reports, so a small difference between the clocks does no harm.
 const MAX_AGE_OF_NEW_EXECUTION: Duration = Duration::from_mins(1);
 
+/// The number of parts of a state machine's ARN: `arn:aws:states:<region>:<account>:stateMachine:<name>`.
+const PARTS_OF_AN_ARN: usize = 7;
+
 impl StateMachine {
     /// Creates the adapter of the state machine with this ARN and type.
     pub fn new(client: Client, arn: String, workflow_type: WorkflowType) -> Self {
@@ -56,7 +59,9 @@ impl StateMachine {
     /// Returns the ARN of an execution of a `STANDARD` state machine.
     pub fn execution_arn(&self, attempt: Attempt, start: u32) -> String {
         let name = attempt.execution_name(start);
-        format!("{}:{name}", self.arn.replace(":stateMachine:", ":execution:"))
+        // The ARN of an alias has one more part, which the ARNs of its executions lack.
+        let machine: Vec<_> = self.arn.split(':').take(PARTS_OF_AN_ARN).collect();
+        format!("{}:{name}", machine.join(":").replace(":stateMachine:", ":execution:"))
     }
 }
 

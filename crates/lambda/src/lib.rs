@@ -23,5 +23,7 @@ pub fn start<T>(read: impl FnOnce(&mut config::Reader<'_>) -> T) -> Result<T, co
     let config = config::from_environment(|reader| (telemetry::Settings::read(reader), read(reader)));
     let level = config.as_ref().map_or(tracing::Level::INFO, |(settings, _)| settings.level);
     telemetry::init(level);
-    config.map(|(_, config)| config).inspect_err(|error| tracing::error!(%error, "could not start"))
+    let (settings, config) = config.inspect_err(|error| tracing::error!(%error, "could not start"))?;
+    tracing::info!(release = settings.release, "starting");
+    Ok(config)
 }

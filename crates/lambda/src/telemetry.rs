@@ -20,17 +20,19 @@ const OWN_TARGETS: [&str; 4] = ["custody_aws", "custody_core", "custody_lambda",
 const DUPLICATE_ERROR_LOG_TARGET: &str = "lambda_runtime::layers::panic";
 
 /// The settings of logging.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The most verbose level of Custody's own logs.
     pub level: Level,
+    /// The name of the release, for the log of the start.
+    pub release: String,
 }
 
 impl Settings {
-    /// Reads `LOG_LEVEL`.
+    /// Reads `LOG_LEVEL` and `RELEASE`.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let level = reader.parsed("LOG_LEVEL", "error, warn, info, debug or trace", |text| text.parse().ok());
-        Self { level: level.unwrap_or(Level::INFO) }
+        Self { level: level.unwrap_or(Level::INFO), release: reader.text("RELEASE") }
     }
 }
 

@@ -96,6 +96,7 @@ impl Deployment {
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769"),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
             ("LOG_LEVEL", "info"),
+            ("RELEASE", "bench"),
             ("CACHE_HOST", "localhost"),
             ("CACHE_SECRET_ARN", "arn:aws:secretsmanager:us-east-1:000000000000:secret:bench"),
             ("CACHE_DURABILITY", "disabled"),

@@ -27,6 +27,7 @@ NOT_USED_HERE = {
     ("RecordStateMachineRole", "*", "*"): "the emulator runs workflows with no role; a drift test compares grants and definition",
     ("ReconcileScheduleRole", "*", "*"): "the emulator runs schedules with no role",
     ("ApiGatewayLogRole", "*", "*"): "a policy of AWS",
+    ("DeploymentGroupRole", "*", "*"): "the emulator has no CodeDeploy",
     ("BreakGlassRole", "*", "*"): "nothing uses it in normal operation; break_glass.py takes it on",
     # What follows happens only in situations that the tests of the stages make, with stores in memory, and the suites do not.
     ("UploadRole", "CopyObjectsThatAreSentByReference", "*"): "a copy that ingest began and did not end",

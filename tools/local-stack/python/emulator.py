@@ -302,6 +302,59 @@ def keep_connections_as_long_as_clients_do():
     Config.keep_alive_max_requests = 10**9
 
 
+def make_versions_and_aliases_of_state_machines():
+    """The emulator has versions and aliases of state machines, but not in CloudFormation. An alias moves at once here, as with
+    ALL_AT_ONCE. An execution that an alias starts has the newest definition, because the emulator keeps no older one."""
+
+    def answer_of(call, data):
+        status, _, body = call(data)
+        if status != 200:
+            raise ValueError(json.loads(body)["message"])
+        return json.loads(body)
+
+    def publish(_logical_id, properties, _stack_name):
+        revision = properties["StateMachineRevisionId"]
+        data = {"stateMachineArn": properties["StateMachineArn"], "revisionId": revision}
+        arn = answer_of(stepfunctions._publish_state_machine_version, data)["stateMachineVersionArn"]
+        return arn, {"Arn": arn}
+
+    def routing(properties):
+        version = properties["DeploymentPreference"]["StateMachineVersionArn"]
+        return [{"stateMachineVersionArn": version, "weight": 100}]
+
+    def create_alias(_logical_id, properties, _stack_name):
+        data = {"name": properties["Name"], "routingConfiguration": routing(properties)}
+        arn = answer_of(stepfunctions._create_state_machine_alias, data)["stateMachineAliasArn"]
+        return arn, {"Arn": arn}
+
+    def update_alias(arn, _old_properties, properties, _stack_name):
+        data = {"stateMachineAliasArn": arn, "routingConfiguration": routing(properties)}
+        answer_of(stepfunctions._update_state_machine_alias, data)
+        return arn, {"Arn": arn}
+
+    provisioners._RESOURCE_HANDLERS["AWS::StepFunctions::StateMachineVersion"] = {
+        "create": publish,
+        "delete": lambda arn, _: stepfunctions._delete_state_machine_version({"stateMachineVersionArn": arn}),
+    }
+    provisioners._RESOURCE_HANDLERS["AWS::StepFunctions::StateMachineAlias"] = {
+        "create": create_alias,
+        "update": update_alias,
+        "delete": lambda arn, _: stepfunctions._delete_state_machine_alias({"stateMachineAliasArn": arn}),
+    }
+
+
+def authorize_starts_by_the_state_machine():
+    """The emulator wants a permission for the alias that a workflow is started with. On AWS, a permission is for the state
+    machine. Source: AWS Step Functions developer guide, "Creating fine-grained permissions for versions and aliases"."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def without_alias(service, *arguments, **named):
+        arn = resource_of(service, *arguments, **named)
+        return re.sub(r"(:stateMachine:[^:]+):.*", r"\1", arn) if service == "states" else arn
+
+    iam_actions.extract_resource_arn = without_alias
+
+
 def transform_with_the_values_of_parameters():
     """CloudFormation gives the transform of SAM the parameters' values, and SAM puts them in their places below Auth. The
     emulator gives it none, so that the defaults would be in effect there."""
@@ -329,6 +382,8 @@ if __name__ == "__main__":
     say_that_no_cache_has_a_transaction_log()
     copy_objects_as_s3_does()
     transform_with_the_values_of_parameters()
+    make_versions_and_aliases_of_state_machines()
+    authorize_starts_by_the_state_machine()
     take_numbers_of_parameters_as_numbers()
     authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()

@@ -216,7 +216,8 @@ fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Work
     progress::run_visibly(second.point_at_stack(&mut load))?;
 
     let mut check = script("check_second_stack.py");
-    let mut check = check.args([SECOND_STACK_NAME, second.output("IngestUrl")?]).stdin(Stdio::piped()).spawn()?;
+    let mut check =
+        check.args([SECOND_STACK_NAME, second.output("IngestUrl")?]).stdin(Stdio::piped()).spawn()?;
     serde_json::to_writer(check.stdin.take().context("the script's input")?, &given)?;
     ensure!(check.wait()?.success(), "the second stack does not use what it was given");
     // The records went to the archive, so the cache could be replaced now.

@@ -51,6 +51,31 @@ fn every_key_that_a_function_reads_is_set_for_it_and_nothing_more() {
     }
 }
 
+/// A change of a parameter alone publishes a new version only if the version's description changes.
+#[test]
+fn the_description_of_a_version_has_every_part_of_the_configuration_that_can_change_alone() {
+    // They may be longer than a description. README, "Update", asks for another `Release` with each deployment.
+    const TOO_LONG: [&str; 2] = ["CacheCaBundle", "ReferenceSources"];
+    let template = template();
+    let parameters = keys(&template["Parameters"]);
+    let can_change = |value: &str| -> Names {
+        let parts = value.split(['$', '{', '}', ':']).filter(|part| {
+            parameters.contains(*part) && !TOO_LONG.contains(part)
+                || part.starts_with("CacheReplicationGroup.")
+        });
+        parts.map(str::to_owned).collect()
+    };
+    for (name, function) in functions(&template) {
+        let properties = &function["Properties"];
+        let own = &properties["Environment"]["Variables"];
+        let shared = &template["Globals"]["Function"]["Environment"]["Variables"];
+        let values = [own, shared].into_iter().flat_map(|variables| variables.as_hash().unwrap().values());
+        let expected: Names = values.filter_map(Yaml::as_str).flat_map(can_change).collect();
+        let described = properties["VersionDescription"].as_str().expect("each function has versions");
+        assert_eq!(can_change(described), expected, "{name}");
+    }
+}
+
 #[test]
 fn a_function_is_in_the_vpc_if_and_only_if_it_uses_the_cache() {
     for (name, function) in functions(&template()) {
