@@ -8,6 +8,7 @@ use custody_core::{
     error::{ErrorName, StageError},
     open_record::OpenRecord,
     ports::AcceptanceMarkers,
+    schema,
     stored_names::MARKER_PREFIX,
 };
 use tracing::warn;
@@ -74,11 +75,7 @@ impl AcceptanceMarkers for S3AcceptanceMarkers {
         let operation = || format!("read the acceptance marker of {attempt}");
         let unavailable = ErrorName::MarkersUnavailable;
         let content = get(&self.client, &self.bucket, &attempt.marker_key(), unavailable, operation).await?;
-        let read = |content: Bytes| {
-            serde_json::from_slice(&content)
-                .map_err(|error| StageError::new(ErrorName::ServiceRefused, operation()).caused_by(error))
-        };
-        content.map(read).transpose()
+        content.map(|content| schema::read(&content, &operation())).transpose()
     }
 
     async fn clear(&self, attempt: Attempt) -> Result<(), StageError> {

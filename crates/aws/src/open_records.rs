@@ -139,7 +139,7 @@ impl OpenRecords for DynamoOpenRecords {
             .send()
             .await
             .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
-        read.item.map(|found| item::decode(&found).ok_or_else(|| item::unreadable(&operation()))).transpose()
+        read.item.map(|found| item::decode(&found, &operation())).transpose()
     }
 
     async fn list(&self, kind: OpenKind, limit: usize) -> Result<IndexListing, StageError> {
@@ -229,7 +229,7 @@ impl OpenRecords for DynamoOpenRecords {
             ConditionalWrite::Written => Ok(Some(failed.clone())),
             ConditionalWrite::ConditionFalse(existing) if existing.is_empty() => Ok(None),
             ConditionalWrite::ConditionFalse(existing) => {
-                let existing = item::decode(&existing).ok_or_else(|| item::unreadable(&operation()))?;
+                let existing = item::decode(&existing, &operation())?;
                 Ok((existing.attempt() == attempt).then_some(existing))
             }
         }
@@ -272,9 +272,7 @@ impl OpenRecords for DynamoOpenRecords {
         match outcome_of(put, operation)? {
             ConditionalWrite::Written => Ok(Some(next.clone())),
             ConditionalWrite::ConditionFalse(existing) if existing.is_empty() => Ok(None),
-            ConditionalWrite::ConditionFalse(existing) => {
-                item::decode(&existing).map(Some).ok_or_else(|| item::unreadable(&operation()))
-            }
+            ConditionalWrite::ConditionFalse(existing) => item::decode(&existing, &operation()).map(Some),
         }
     }
 

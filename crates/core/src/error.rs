@@ -46,6 +46,8 @@ pub enum ErrorName {
     WorkflowUnavailable,
     /// Lambda throttled, failed or did not answer for the failure function.
     FailureFunctionUnavailable,
+    /// A stage, or a store, has something in the format of a newer release. A function of that release reads it later.
+    NewerSchemaVersion,
     /// A stage was invoked with input that is not of its format.
     InvalidInput,
     /// The payload was in no store when it was looked for. A second look decides whether it is lost.
@@ -84,6 +86,7 @@ impl ErrorName {
             | Self::TopicUnavailable
             | Self::WorkflowUnavailable
             | Self::FailureFunctionUnavailable
+            | Self::NewerSchemaVersion
             | Self::PayloadMissing => ErrorKind::Transient,
             Self::InvalidInput => ErrorKind::Invalid,
             Self::PayloadLost

@@ -32,6 +32,7 @@ pub mod record_id;
 pub mod record_query;
 pub mod redrive_policy;
 pub mod rejected_request;
+pub mod schema;
 pub mod secret;
 pub mod sqs_event;
 pub mod stages;
@@ -40,8 +41,7 @@ pub mod stored_names;
 pub mod testing;
 pub mod upload;
 
-/// The version of every wire format in this crate.
-pub const SCHEMA_VERSION: u32 = 1;
+pub use schema::SCHEMA_VERSION;
 
 /// The memory settings of ingest's C library (`GLIBC_TUNABLES`). With them, blocks as large as an event stay with the
 /// process. Otherwise they go back to the kernel after each event, and the kernel clears their pages before the next

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     SCHEMA_VERSION,
     attempt::Attempt,
-    error::{ErrorName, StageError},
+    error::StageError,
     message::{InternalMessage, StorageContext},
     receipt::ArchiveReceipt,
+    schema,
 };
 
 /// What one attempt knew of its record when the payload was archived: metadata, sender, digest, size and times. The archive
@@ -42,23 +43,9 @@ impl Manifest {
         self.message.attempt()
     }
 
-    /// Reads the JSON text of a manifest. A manifest of a newer version of Custody is a `ServiceRefused` that says so.
+    /// Reads the JSON text of a manifest.
     pub fn read(json: &[u8]) -> Result<Self, StageError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Version {
-            schema_version: u32,
-        }
-        let refused = |what: String| StageError::new(ErrorName::ServiceRefused, what);
-        let unreadable = |error| refused("read a manifest".to_owned()).caused_by(error);
-        let Version { schema_version } = serde_json::from_slice(json).map_err(unreadable)?;
-        if schema_version > SCHEMA_VERSION {
-            return Err(refused(format!(
-                "read a manifest: it has schemaVersion {schema_version}, and this version of Custody reads {SCHEMA_VERSION}; \
-                 use the version that wrote it, or a newer one"
-            )));
-        }
-        serde_json::from_slice(json).map_err(unreadable)
+        schema::read(json, "read a manifest")
     }
 
     /// Returns the JSON text of the manifest.

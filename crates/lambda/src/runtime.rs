@@ -6,7 +6,7 @@ mod invocation;
 use std::{fmt, future::Future, sync::Arc, thread::available_parallelism};
 
 use bytes::Bytes;
-use custody_core::error::{ErrorName, StageError};
+use custody_core::{error::StageError, schema};
 use futures_util::{FutureExt as _, TryFutureExt as _};
 pub use lambda_runtime::Error;
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
@@ -101,9 +101,8 @@ where
     O: Serialize + Send + 'static,
     F: Future<Output = Result<O, StageError>> + Send + 'static,
 {
-    let unreadable =
-        |error| Reported(StageError::new(ErrorName::InvalidInput, "read the stage's input").caused_by(error));
-    serve_json(stage, move |stage, input| run(stage, input).map_err(Reported), unreadable).await
+    let read = |event: &[u8]| schema::read(event, "read the stage's input").map_err(Reported);
+    serve_json(stage, move |stage, input| run(stage, input).map_err(Reported), read).await
 }
 
 /// Serves a Lambda authorizer of API Gateway.
@@ -119,13 +118,13 @@ where
 {
     let unreadable =
         |error| AuthorizerFailure::Unavailable(format!("the event is not one of an authorizer: {error}"));
-    serve_json(authorizer, run, unreadable).await
+    serve_json(authorizer, run, move |event| serde_json::from_slice(event).map_err(unreadable)).await
 }
 
 async fn serve_json<S, I, O, F, E>(
     stage: S,
     run: impl Fn(Arc<S>, I) -> F + Clone + Send + 'static,
-    unreadable: impl Fn(serde_json::Error) -> E + Clone + Send + 'static,
+    read: impl Fn(&[u8]) -> Result<I, E> + Clone + Send + 'static,
 ) -> Result<(), Error>
 where
     S: Send + Sync + 'static,
@@ -136,9 +135,9 @@ where
 {
     let stage = Arc::new(stage);
     let handler = service_fn(move |_: LambdaEvent<IgnoredAny>| {
-        let (stage, run, unreadable) = (Arc::clone(&stage), run.clone(), unreadable.clone());
+        let (stage, run, read) = (Arc::clone(&stage), run.clone(), read.clone());
         async move {
-            let input = serde_json::from_slice(&take_event()).map_err(unreadable);
+            let input = read(&take_event());
             // The future is boxed, because the compiler cannot compute the layout of the nested futures of the SDK
             // calls.
             run(stage, input?).boxed().await

@@ -8,9 +8,10 @@ use custody_test_client::records::{Kind, Record, Size};
 use serde_json::{Value, json};
 
 /// A call that does harm in the wrong hands. Each has parameters with which it has no effect even if it is allowed.
-const CALLS: [&str; 18] = [
+const CALLS: [&str; 19] = [
     "read the archive",
     "write to the archive",
+    "write manifests",
     "delete from the archive",
     "read preserved payloads",
     "write preserved payloads",
@@ -42,9 +43,10 @@ fn call(name: &str) -> Value {
             "ExpressionAttributeNames": {"#attribute": attribute}, "ExpressionAttributeValues": {":a": {"S": "b"}}})
     };
     let (service, operation, parameters) = match name {
-        "read the archive" => ("s3", "get_object", object("ArchiveBucket", "nothing")),
-        "write to the archive" => ("s3", "put_object", put("ArchiveBucket", "nothing")),
-        "delete from the archive" => ("s3", "delete_object", object("ArchiveBucket", "nothing")),
+        "read the archive" => ("s3", "get_object", object("ArchiveBucket", "2026/nothing")),
+        "write to the archive" => ("s3", "put_object", put("ArchiveBucket", "2026/nothing")),
+        "write manifests" => ("s3", "put_object", put("ArchiveBucket", "manifests/2026/nothing")),
+        "delete from the archive" => ("s3", "delete_object", object("ArchiveBucket", "2026/nothing")),
         "read preserved payloads" => ("s3", "get_object", object("FailedBucket", "records/nothing")),
         "write preserved payloads" => ("s3", "put_object", put("FailedBucket", "records/nothing")),
         "delete preserved payloads" => ("s3", "delete_object", object("FailedBucket", "records/nothing")),
@@ -123,7 +125,10 @@ async fn a_function_may_do_what_it_is_for_and_none_of_the_rest() {
         ("Query", &["read the archive", "read preserved payloads", "read items"]),
         ("Upload", &["read the archive", "write to the archive", "read staged payloads", "open records"]),
         ("Authorizer", &[]),
-        ("Archive", &["read the archive", "write to the archive", "read preserved payloads"]),
+        (
+            "Archive",
+            &["read the archive", "write to the archive", "write manifests", "read preserved payloads"],
+        ),
         ("Metadata", &["note when items were stored"]),
         ("Aggregate", &["complete items"]),
         (
@@ -203,10 +208,12 @@ async fn an_operator_decides_about_records_and_touches_no_archived_payload() {
         CALLS.into_iter().zip(allowed).filter_map(|(call, is)| (!is).then_some(call)).collect();
     let expected = [
         "write to the archive",
+        "write manifests",
         "delete from the archive",
         "write preserved payloads",
         "delete preserved payloads",
         "read staged payloads",
+        "note when items were stored",
         "delete items",
         "open records",
         "send dead letters",

@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use custody_core::{
     error::{ErrorName, StageError},
     open_record::{FailureStep, IndexEntry, OpenKind, OpenRecord, OpenState},
+    schema,
     stored_names::attributes::{
         ACCEPTED_AT, ATTEMPT, DURABILITY, FAILURE, IDEMPOTENCY_KEY, LOOK_AT, LOOKS, MESSAGE, MESSAGE_ID,
         MISSING_SINCE, PARTITION, PENDING_STEPS, STARTED_AT, STARTS, STATE,
@@ -62,7 +63,13 @@ pub(super) fn encode(record: &OpenRecord) -> Attributes {
     item
 }
 
-pub(super) fn decode(item: &Attributes) -> Option<OpenRecord> {
+/// Reads an open record. A record of a newer release is a `NewerSchemaVersion`, which reconcile postpones.
+pub(super) fn decode(item: &Attributes, operation: &str) -> Result<OpenRecord, StageError> {
+    schema::expect_known(text_of(item, MESSAGE).unwrap_or_default().as_bytes(), operation)?;
+    read(item).ok_or_else(|| unreadable(operation))
+}
+
+fn read(item: &Attributes) -> Option<OpenRecord> {
     let state = match text_of(item, STATE)? {
         state if state == OpenKind::InProgress.as_str() => OpenState::InProgress,
         state if state == OpenKind::Failed.as_str() => OpenState::Failed {
@@ -108,7 +115,7 @@ pub(super) fn unreadable(operation: &str) -> StageError {
 /// that record has another payload.
 pub(super) fn expect_same_record(existing: &Attributes, record: &OpenRecord) -> Result<(), StageError> {
     let operation = || format!("accept record {}", record.id());
-    let known = decode(existing).ok_or_else(|| unreadable(&operation()))?;
+    let known = decode(existing, &operation())?;
     if known.message.payload.sha256 == record.message.payload.sha256 {
         return Ok(());
     }
@@ -118,7 +125,10 @@ pub(super) fn expect_same_record(existing: &Attributes, record: &OpenRecord) -> 
 
 #[cfg(test)]
 mod tests {
-    use custody_core::testing::{contract, samples};
+    use custody_core::{
+        error::ErrorKind,
+        testing::{contract, samples},
+    };
     use strum::VariantArray as _;
 
     use super::*;
@@ -126,7 +136,7 @@ mod tests {
     #[test]
     fn every_open_record_reads_back_as_it_was_written() {
         let mut record = samples::open_record(&samples::message(b"payload"));
-        assert_eq!(decode(&encode(&record)), Some(record.clone()));
+        assert_eq!(read(&encode(&record)), Some(record.clone()));
         record.missing_since = Some(record.look_at);
         record.message.accepted_later_at = Some(record.look_at);
         assert_eq!(index_entry(&encode(&record)).map(|entry| entry.accepted_at()), Some(record.look_at));
@@ -136,15 +146,28 @@ mod tests {
             failure: contract::failure_of(&record.message),
             pending_steps: FailureStep::VARIANTS.to_vec(),
         };
-        assert_eq!(decode(&encode(&record)), Some(record.clone()));
+        assert_eq!(read(&encode(&record)), Some(record.clone()));
         for (name, value) in encode(&record) {
             if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition", "acceptedAt"]
                 .contains(&name.as_str())
             {
                 let mut broken = encode(&record);
                 broken.remove(&name);
-                assert_eq!(decode(&broken), None, "without {name}: {value:?}");
+                assert_eq!(read(&broken), None, "without {name}: {value:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_record_of_a_newer_release_is_postponed_and_not_stuck() {
+        let record = samples::open_record(&samples::message(b"payload"));
+        let mut item = encode(&record);
+        assert_eq!(decode(&item, "find it").unwrap(), record);
+        let newer = record.message.to_json().replace("\"schemaVersion\":1", "\"schemaVersion\":2");
+        item.insert(MESSAGE.to_owned(), text(newer));
+        let error = decode(&item, "find it").unwrap_err();
+        assert_eq!((error.name, error.kind()), (ErrorName::NewerSchemaVersion, ErrorKind::Transient));
+        item.insert(MESSAGE.to_owned(), text("{}"));
+        assert_eq!(decode(&item, "find it").unwrap_err().name, ErrorName::ServiceRefused);
     }
 }

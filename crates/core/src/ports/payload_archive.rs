@@ -36,8 +36,8 @@ pub trait PayloadArchive: Send + Sync {
     /// Stores a manifest, unless its attempt has one. An existing manifest is a success and stays unchanged.
     fn store_manifest(&self, manifest: &Manifest) -> impl Future<Output = Result<(), StageError>> + Send;
 
-    /// Returns the manifest of an attempt. `None` is definite absence. A manifest in a newer or unknown format is a
-    /// `ServiceRefused`.
+    /// Returns the manifest of an attempt. `None` is definite absence. A manifest of a newer release is a
+    /// `NewerSchemaVersion`, and one of an unknown format an `InvalidInput`.
     fn manifest(&self, attempt: Attempt)
     -> impl Future<Output = Result<Option<Manifest>, StageError>> + Send;
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
-pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
+pub const TRANSIENT: &[ErrorName] = &[ErrorName::NewerSchemaVersion, ErrorName::TableUnavailable];
 
 /// The results of the workflow's branches.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -19,6 +19,7 @@ pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::ArchiveUnavailable,
     ErrorName::CacheUnavailable,
     ErrorName::FailedStoreUnavailable,
+    ErrorName::NewerSchemaVersion,
     ErrorName::PayloadMissing,
 ];
 

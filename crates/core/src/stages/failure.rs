@@ -34,6 +34,7 @@ pub const TRANSIENT: &[ErrorName] = &[
     ErrorName::ArchiveUnavailable,
     ErrorName::CacheUnavailable,
     ErrorName::FailedStoreUnavailable,
+    ErrorName::NewerSchemaVersion,
     ErrorName::TableUnavailable,
 ];
 

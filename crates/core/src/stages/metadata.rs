@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The failures of this stage that are worth another try. The state machine's retries name exactly these.
-pub const TRANSIENT: &[ErrorName] = &[ErrorName::TableUnavailable];
+pub const TRANSIENT: &[ErrorName] = &[ErrorName::NewerSchemaVersion, ErrorName::TableUnavailable];
 
 /// Stores the metadata of `message`. The write is conditional: an existing item stays unchanged, with its own time.
 pub async fn run(
