@@ -280,8 +280,6 @@ pub struct ReconcileConfig {
     pub restart_after: Duration,
     /// When failed records are redriven automatically.
     pub redrive_policy: RedrivePolicy,
-    /// The name of the CloudFormation stack: the dimension of this deployment's metrics.
-    pub stack_name: String,
 }
 
 impl ReconcileConfig {
@@ -301,7 +299,6 @@ impl ReconcileConfig {
             first_look: seconds(reader, "FIRST_LOOK_SECONDS"),
             restart_after: seconds(reader, "RESTART_AFTER_SECONDS"),
             redrive_policy: redrive_policy(reader),
-            stack_name: reader.text("STACK_NAME"),
         }
     }
 }

@@ -13,17 +13,21 @@ pub mod runtime;
 pub mod telemetry;
 pub mod time_limit;
 
-/// Starts a function: initializes logging first, so that later errors are logged, and returns the function's
-/// configuration.
+/// Starts the function with this name: initializes logging first, so that later errors are logged, and returns the
+/// function's configuration.
 ///
 /// # Errors
 /// One error that lists every missing or invalid configuration key. Lambda reports it as the reason why the function
 /// could not be initialized.
-pub fn start<T>(read: impl FnOnce(&mut config::Reader<'_>) -> T) -> Result<T, config::ConfigError> {
+pub fn start<T>(
+    function: &'static str,
+    read: impl FnOnce(&mut config::Reader<'_>) -> T,
+) -> Result<T, config::ConfigError> {
     let config = config::from_environment(|reader| (telemetry::Settings::read(reader), read(reader)));
     let level = config.as_ref().map_or(tracing::Level::INFO, |(settings, _)| settings.level);
     telemetry::init(level);
     let (settings, config) = config.inspect_err(|error| tracing::error!(%error, "could not start"))?;
     tracing::info!(release = settings.release, "starting");
+    metrics::set_source(settings.stack_name, function);
     Ok(config)
 }

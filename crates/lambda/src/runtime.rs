@@ -17,6 +17,8 @@ use serde::{
 use tokio::runtime;
 use tracing::error;
 
+use crate::metrics;
+
 use self::invocation::{InvocationLayer, set_follow_up, take_event};
 
 /// A stage's failure, as it is reported to Lambda. Lambda's `errorType` is the name of the error, not a Rust type.
@@ -32,6 +34,7 @@ impl From<Reported> for Diagnostic {
     fn from(Reported(error): Reported) -> Self {
         // The failure is logged only here. Step Functions and the dead letter carry the same text.
         error!(error.name = error.name.as_str(), error.kind = %error.kind(), %error, "stage failed");
+        metrics::failed(error.name.as_str());
         Self { error_type: error.name.as_str().to_owned(), error_message: error.to_string() }
     }
 }
@@ -58,8 +61,12 @@ impl fmt::Debug for AuthorizerFailure {
 impl From<AuthorizerFailure> for Diagnostic {
     fn from(failure: AuthorizerFailure) -> Self {
         let error_type = match failure {
+            // The caller's failure, not the function's.
             AuthorizerFailure::Unauthorized => "Unauthorized",
-            AuthorizerFailure::Unavailable(_) => "AuthorizerUnavailable",
+            AuthorizerFailure::Unavailable(_) => {
+                metrics::failed("AuthorizerUnavailable");
+                "AuthorizerUnavailable"
+            }
         };
         Self { error_type: error_type.to_owned(), error_message: format!("{failure:?}") }
     }

@@ -26,13 +26,19 @@ pub struct Settings {
     pub level: Level,
     /// The name of the release, for the log of the start.
     pub release: String,
+    /// The name of the stack, for the metrics.
+    pub stack_name: String,
 }
 
 impl Settings {
-    /// Reads `LOG_LEVEL` and `RELEASE`.
+    /// Reads `LOG_LEVEL`, `RELEASE` and `STACK_NAME`.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let level = reader.parsed("LOG_LEVEL", "error, warn, info, debug or trace", |text| text.parse().ok());
-        Self { level: level.unwrap_or(Level::INFO), release: reader.text("RELEASE") }
+        Self {
+            level: level.unwrap_or(Level::INFO),
+            release: reader.text("RELEASE"),
+            stack_name: reader.text("STACK_NAME"),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) const OBJECTS: u32 = 2;
 /// The metadata of `events/archive/valid.json`, whose stored sizes the numbers below are, in bytes.
 const SAMPLE_METADATA: f64 = 172.0;
 /// Log lines of the functions and the access log, in bytes. An estimate.
-pub(crate) const LOG_BYTES: f64 = 3000.0;
+pub(crate) const LOG_BYTES: f64 = 3600.0;
 /// `StartExecution` and its answer, the only exchange of a record through an interface endpoint, in bytes. An estimate.
 pub(crate) const ENDPOINT_BYTES: f64 = 3500.0;
 /// A receipt with its headers, in bytes. An estimate.

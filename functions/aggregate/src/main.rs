@@ -14,7 +14,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(AggregateConfig::read)?;
+    let config = custody_lambda::start("aggregate", AggregateConfig::read)?;
     let aws = Aws::load().await;
     let table = DynamoTable::new(aws.dynamodb(), config.table_name);
     let cache = limited(config.cache.client(aws.secrets_manager()), UNLINK);

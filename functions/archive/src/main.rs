@@ -15,7 +15,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(ArchiveConfig::read)?;
+    let config = custody_lambda::start("archive", ArchiveConfig::read)?;
     let aws = Aws::load().await;
     let stage = Archive::<OnAws> {
         cache: with_background_call_limit(config.cache.client(aws.secrets_manager())),

@@ -13,7 +13,7 @@ fn main() -> Result<(), runtime::Error> {
 
 async fn function() -> Result<(), runtime::Error> {
     let AuthorizerConfig { issuer, audience, principal_claim } =
-        custody_lambda::start(AuthorizerConfig::read)?;
+        custody_lambda::start("authorizer", AuthorizerConfig::read)?;
     custody_tokens::install();
     let keys = Issuer::new(&issuer)?;
     let rules = TokenRules { issuer, audience, principal_claim };

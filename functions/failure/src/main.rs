@@ -15,7 +15,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(FailureConfig::read)?;
+    let config = custody_lambda::start("failure", FailureConfig::read)?;
     let aws = Aws::load().await;
     let tables = config.tables;
     let stage = Failure::<OnAws> {

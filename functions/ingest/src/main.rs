@@ -2,6 +2,8 @@
 // The nested futures of SDK calls exceed the compiler's default recursion limit.
 #![recursion_limit = "256"]
 
+use std::time::Instant;
+
 use custody_aws::{
     Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoUploads, S3AcceptanceMarkers, S3Archive,
     S3FailedStore, S3StagingArea, SqsDeadLetters, StateMachine,
@@ -18,7 +20,7 @@ use custody_core::{
 use custody_lambda::{
     config::{IngestConfig, TransferConfig},
     deployment::OnAws,
-    ingest_time_limits as limit, runtime,
+    ingest_time_limits as limit, metrics, runtime,
     time_limit::limited,
 };
 
@@ -27,7 +29,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(IngestConfig::read)?;
+    let config = custody_lambda::start("ingest", IngestConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let access =
@@ -76,9 +78,14 @@ async fn function() -> Result<(), runtime::Error> {
     runtime::serve_with_follow_up(stage, move |stage, event| {
         let origin = origin.clone();
         async move {
+            let began = Instant::now();
             let answer = stage.run(event).await;
             let response = answer.response.allow_origin(&origin);
-            (response, async move { stage.follow_up(answer.follow_up).await })
+            let follow_up = async move {
+                metrics::answered(answer.outcome, began.elapsed());
+                stage.follow_up(answer.follow_up).await;
+            };
+            (response, follow_up)
         }
     })
     .await

@@ -9,7 +9,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(MetadataConfig::read)?;
+    let config = custody_lambda::start("metadata", MetadataConfig::read)?;
     let aws = Aws::load().await;
     let table = DynamoTable::new(aws.dynamodb(), config.table_name);
     runtime::serve(table, async |table, message: InternalMessage| {

@@ -19,7 +19,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(QueryConfig::read)?;
+    let config = custody_lambda::start("query", QueryConfig::read)?;
     let aws = Aws::load().await.with_short_retries(TRY);
     let (dynamodb, tables) = (aws.dynamodb(), config.tables);
     let access = DynamoAccessEntries::new(dynamodb.clone(), config.access_table);

@@ -24,7 +24,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(ReconcileConfig::read)?;
+    let config = custody_lambda::start("reconcile", ReconcileConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let open = DynamoOpenRecords::new(aws.dynamodb(), tables.open, tables.claims);
@@ -64,10 +64,9 @@ async fn function() -> Result<(), runtime::Error> {
             policy: config.redrive_policy,
         },
     };
-    runtime::serve((stage, config.stack_name), async |function, _: IgnoredAny| {
-        let (stage, stack_name) = function.as_ref();
+    runtime::serve(stage, async |stage, _: IgnoredAny| {
         let report = stage.run().await?;
-        metrics::emit(stack_name, &report);
+        metrics::reconciled(&report);
         Ok(report)
     })
     .await

@@ -13,7 +13,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(RedriveConfig::read)?;
+    let config = custody_lambda::start("redrive", RedriveConfig::read)?;
     let aws = Aws::load().await;
     let (tables, workflow) = (config.tables, config.workflow);
     let stage = Redrive::<OnAws> {

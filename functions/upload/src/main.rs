@@ -30,7 +30,7 @@ fn main() -> Result<(), runtime::Error> {
 }
 
 async fn function() -> Result<(), runtime::Error> {
-    let config = custody_lambda::start(UploadConfig::read)?;
+    let config = custody_lambda::start("upload", UploadConfig::read)?;
     let aws = Aws::load().await;
     let (short, long) = (aws.with_short_retries(TRY), aws.with_long_calls(COPY));
     let (tables, workflow, transfers) = (config.tables, config.workflow, config.transfers);

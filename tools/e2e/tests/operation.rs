@@ -89,6 +89,9 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     } else {
         assert_eq!(trace["executions"], json!({"history": false, "list": []}));
     }
+    let metrics = custody_e2e::run_support_script("logs_containing.py", &["StageErrors"], "").unwrap();
+    let of_archive = |line: &&str| line.contains(r#""Function":"archive""#) && line.contains("AccessDenied");
+    assert!(metrics.lines().any(|line| of_archive(&line)), "the failure is a metric: {metrics}");
     let (status, undecided) = json(&["failed"]);
     assert_eq!(status, 0);
     assert!(undecided["records"].to_string().contains(&name), "{undecided}");

@@ -25,7 +25,7 @@ use crate::{
     message::SecurityContext,
     metadata::MessageMetadata,
     ports::Deployment,
-    problem::Problem,
+    problem::{Problem, ProblemKind},
     proxy::{ProxyResponse, RequestContext},
     receipt::{Durability, Receipt},
     record_id::RecordId,
@@ -75,6 +75,24 @@ pub struct Answer {
     pub response: ProxyResponse,
     /// The work to do after the response was sent.
     pub follow_up: FollowUp,
+    /// What became of the request, for the metrics.
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The request was answered with a receipt.
+    Acknowledged {
+        durability: Durability,
+        size_bytes: u64,
+        /// Whether the receipt repeats the receipt of an earlier request.
+        replayed: bool,
+        /// Whether the payload is in the archive because the cache did not take it.
+        fell_back: bool,
+    },
+    /// The request was answered with a problem.
+    Rejected(ProblemKind),
 }
 
 /// A record that a request carries.
@@ -91,13 +109,32 @@ struct AcknowledgedRequest {
     receipt: Receipt,
     /// Whether the receipt repeats the receipt of an earlier request with the same idempotency key.
     replayed: bool,
+    /// Whether the payload is in the archive because the cache did not take it.
+    fell_back: bool,
     follow_up: FollowUp,
 }
 
+impl AcknowledgedRequest {
+    fn first(receipt: Receipt, follow_up: FollowUp) -> Self {
+        Self { receipt, replayed: false, fell_back: false, follow_up }
+    }
+
+    fn replay(receipt: Receipt, follow_up: FollowUp) -> Self {
+        Self { receipt, replayed: true, fell_back: false, follow_up }
+    }
+}
+
 impl From<AcknowledgedRequest> for Answer {
-    fn from(AcknowledgedRequest { receipt, replayed, follow_up }: AcknowledgedRequest) -> Self {
+    fn from(acknowledged: AcknowledgedRequest) -> Self {
+        let AcknowledgedRequest { receipt, replayed, fell_back, follow_up } = acknowledged;
         let response = ProxyResponse::accepted(&receipt);
-        Self { response: if replayed { response.replayed() } else { response }, follow_up }
+        let outcome = Outcome::Acknowledged {
+            durability: receipt.durability,
+            size_bytes: receipt.payload.size_bytes,
+            replayed,
+            fell_back,
+        };
+        Self { response: if replayed { response.replayed() } else { response }, follow_up, outcome }
     }
 }
 
@@ -178,7 +215,10 @@ impl<D: Deployment> Ingest<D> {
         let key = idempotency_key(&request, &entry.principal)?;
         let sender = SecurityContext::of_principal(context, &entry.principal);
         let Request { metadata, content, durability, .. } = request;
-        let acknowledged = match content {
+        // A payload that is sent by reference never goes to the cache.
+        let is_for_the_cache =
+            matches!(content, Content::Payload(_)) && durability != Some(Durability::Archived);
+        let mut acknowledged = match content {
             Content::Reference(reference) => {
                 Box::pin(self.accept_reference(key, metadata, reference, sender)).await?
             }
@@ -190,6 +230,9 @@ impl<D: Deployment> Ingest<D> {
                 }
             }
         };
+        acknowledged.fell_back = is_for_the_cache
+            && !acknowledged.replayed
+            && acknowledged.receipt.durability == Durability::Archived;
         info!(
             record.id = %acknowledged.receipt.message_id,
             stage = "ingest",
@@ -208,8 +251,9 @@ impl<D: Deployment> Ingest<D> {
         request_id: Option<String>,
     ) -> Answer {
         let response = ProxyResponse::of_problem(&problem, request_id.as_deref());
+        let outcome = Outcome::Rejected(problem.kind);
         let follow_up = FollowUp::rejected(original, request_id, problem, self.clock.now());
-        Answer { response, follow_up: follow_up.and_unlink(unlink) }
+        Answer { response, follow_up: follow_up.and_unlink(unlink), outcome }
     }
 }
 

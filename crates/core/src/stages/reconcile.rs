@@ -108,6 +108,8 @@ impl<D: Deployment> Reconcile<D> {
             // Records that only have markers may be older than those in the index.
             oldest_open_age_seconds: in_progress.oldest_age_seconds.max(adoptions.oldest_age_seconds),
             failed: failed.records,
+            open_over_ten_minutes: in_progress.over_ten_minutes,
+            open_over_an_hour: in_progress.over_an_hour,
             oldest_failed_age_seconds: failed.oldest_age_seconds,
             at_least: in_progress.at_least || failed.at_least,
             markers: adoptions.markers,

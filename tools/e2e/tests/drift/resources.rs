@@ -31,10 +31,11 @@ fn the_alarms_watch_metrics_that_are_written() {
     let alarm = |name: &str| template["Resources"][name]["Properties"].clone();
     let open = alarm("OpenRecordAlarm");
     assert_eq!(open["Namespace"].as_str(), Some(metrics::NAMESPACE));
-    assert_eq!(open["MetricName"].as_str(), Some(metrics::OLDEST_OPEN_AGE));
+    assert_eq!(open["MetricName"].as_str(), Some(metrics::OLDEST_OPEN_AGE.name));
     assert_eq!(open["TreatMissingData"].as_str(), Some("breaching"), "missing data raises the alarm");
-    assert_eq!(alarm("FailedRecordAlarm")["MetricName"].as_str(), Some(metrics::FAILED_RECORDS));
-    assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK));
+    assert_eq!(alarm("FailedRecordAlarm")["MetricName"].as_str(), Some(metrics::FAILED_RECORDS.name));
+    assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK.name));
+    assert_eq!(alarm("FallbackAlarm")["MetricName"].as_str(), Some(metrics::FALLBACKS.name));
 }
 
 #[test]
@@ -258,7 +259,7 @@ fn functions_and_cache_are_in_the_network_that_was_given() {
 }
 
 #[test]
-fn dashboard_and_alarms_name_metrics_that_reconcile_writes_and_every_alarm_tells_somebody() {
+fn dashboard_and_alarms_name_metrics_that_functions_write_and_every_alarm_tells_somebody() {
     let template = template();
     let resources = template["Resources"].as_hash().unwrap();
     let dashboard = &template["Resources"]["Dashboard"]["Properties"]["DashboardBody"];
@@ -286,7 +287,10 @@ fn dashboard_and_alarms_name_metrics_that_reconcile_writes_and_every_alarm_tells
             match line[0].as_str() {
                 Some(".") => {}
                 Some(text) => namespace = text,
-                None => continue,
+                None => {
+                    named.extend(metric_of_search(line[0]["expression"].as_str().unwrap()));
+                    continue;
+                }
             }
             if namespace == metrics::NAMESPACE {
                 named.insert(line[1].as_str().unwrap().to_owned());
@@ -311,6 +315,20 @@ fn dashboard_and_alarms_name_metrics_that_reconcile_writes_and_every_alarm_tells
     }
     assert_eq!(shown_alarms, alarms, "the dashboard shows every alarm");
     assert_eq!(alarms_of_every_deployment, custody_plan::ALARMS, "a plan counts them");
-    let written: Names = metrics::NAMES.into_iter().map(str::to_owned).collect();
+    let written: Names = metrics::METRICS.iter().map(|metric| metric.name.to_owned()).collect();
     assert_eq!(named, written, "every metric is shown, and every shown metric is written");
+}
+
+/// Returns the metric of Custody that an expression searches for. Its dimensions must be those that functions write.
+fn metric_of_search(expression: &str) -> Option<String> {
+    let (schema, rest) = expression.strip_prefix("SEARCH('{")?.split_once('}')?;
+    let mut schema = schema.split(',');
+    if schema.next() != Some(metrics::NAMESPACE) {
+        return None;
+    }
+    let name = rest.split('"').nth(1)?;
+    let metric = metrics::METRICS.iter().find(|metric| metric.name == name).expect(name);
+    let dimensions: Vec<_> = ["Stack"].iter().chain(metric.dimensions).copied().collect();
+    assert_eq!(schema.collect::<Vec<_>>(), dimensions, "{name}");
+    Some(name.to_owned())
 }

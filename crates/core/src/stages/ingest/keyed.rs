@@ -83,7 +83,7 @@ impl<D: Deployment> Ingest<D> {
             Ok(Acceptance::Accepted | Acceptance::AlreadyAccepted) => {
                 self.table_breaker.reset();
                 let receipt = Receipt::new(&record.message, record.durability);
-                Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::accepted(record) })
+                Ok(AcknowledgedRequest::first(receipt, FollowUp::accepted(record)))
             }
             Ok(Acceptance::KeyTaken(claim)) => {
                 repeat_receipt(claim, &record.message, unlink_id).map_err(refused)
@@ -129,5 +129,5 @@ fn repeat_receipt(
     check_same_request(&holder, &own.payload, &own.metadata)?;
     info!(record.id = %holder.message_id, stage = "ingest", "repeated a receipt");
     let receipt = Receipt::of_claim(holder);
-    Ok(AcknowledgedRequest { receipt, replayed: true, follow_up: FollowUp::default().and_unlink(unlink_id) })
+    Ok(AcknowledgedRequest::replay(receipt, FollowUp::default().and_unlink(unlink_id)))
 }

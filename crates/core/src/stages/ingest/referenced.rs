@@ -41,7 +41,12 @@ impl<D: Deployment> Ingest<D> {
             return Err(not_copied(&upload, "another request is copying it").into());
         };
         let (receipt, replayed) = (completed.receipt.clone(), completed.replayed);
-        Ok(AcknowledgedRequest { receipt, replayed, follow_up: FollowUp::completed(completed) })
+        let follow_up = FollowUp::completed(completed);
+        Ok(if replayed {
+            AcknowledgedRequest::replay(receipt, follow_up)
+        } else {
+            AcknowledgedRequest::first(receipt, follow_up)
+        })
     }
 
     async fn begin_copy(

@@ -28,11 +28,7 @@ impl<D: Deployment> Ingest<D> {
         let record = self.open_record(message, stored, None);
         let receipt = Receipt::new(&record.message, record.durability);
         if self.open_without_claim(&record).await {
-            return Ok(AcknowledgedRequest {
-                receipt,
-                replayed: false,
-                follow_up: FollowUp::accepted(record),
-            });
+            return Ok(AcknowledgedRequest::first(receipt, FollowUp::accepted(record)));
         }
         // The marker is now the acceptance. Ingest starts nothing, because reconcile must first adopt the marker. If
         // the table stored the acceptance too (its reply was lost), reconcile recognizes the same attempt.
@@ -40,7 +36,7 @@ impl<D: Deployment> Ingest<D> {
             error!(record.id = %id, error.name = error.name.as_str(), %error, "no store took the acceptance");
             no_durable_store()
         })?;
-        Ok(AcknowledgedRequest { receipt, replayed: false, follow_up: FollowUp::marked(&record) })
+        Ok(AcknowledgedRequest::first(receipt, FollowUp::marked(&record)))
     }
 
     /// Writes the acceptance to the open-record table, unless the breaker is open. Returns `true` if the table

@@ -34,6 +34,10 @@ pub struct Report {
     pub open: usize,
     /// The age of the oldest record in progress; zero if there is none.
     pub oldest_open_age_seconds: u64,
+    /// How many records have been in progress for more than ten minutes.
+    pub open_over_ten_minutes: usize,
+    /// How many records have been in progress for more than an hour.
+    pub open_over_an_hour: usize,
     /// How many failed records are open.
     pub failed: usize,
     /// The age of the oldest failed record; zero if there is none.

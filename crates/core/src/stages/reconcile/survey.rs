@@ -22,6 +22,8 @@ pub(super) struct Survey {
 pub(super) struct Count {
     pub(super) records: usize,
     pub(super) oldest_age_seconds: u64,
+    pub(super) over_ten_minutes: usize,
+    pub(super) over_an_hour: usize,
     /// Whether there may be more records than were listed.
     pub(super) at_least: bool,
 }
@@ -29,10 +31,12 @@ pub(super) struct Count {
 impl Count {
     fn of(listing: &IndexListing, now: Timestamp) -> Self {
         // The id contains the time when the record was received.
-        let ages = listing.entries.iter().map(|entry| now.since(entry.accepted_at()).as_secs());
+        let ages = || listing.entries.iter().map(|entry| now.since(entry.accepted_at()).as_secs());
         Self {
             records: listing.entries.len(),
-            oldest_age_seconds: ages.max().unwrap_or(0),
+            oldest_age_seconds: ages().max().unwrap_or(0),
+            over_ten_minutes: ages().filter(|age| *age > 600).count(),
+            over_an_hour: ages().filter(|age| *age > 3600).count(),
             at_least: listing.truncated,
         }
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{problem::ProblemKind, stages::ingest::Outcome};
 
 fn request_for(durability: &str, idempotency_key: Option<&str>) -> Bytes {
     let mut event: Value = serde_json::from_slice(&request("text", "", idempotency_key)).unwrap();
@@ -82,4 +83,26 @@ fn each_durability_covers_itself_and_what_survives_less() {
             "{durability}"
         );
     }
+}
+
+#[tokio::test]
+async fn the_outcome_of_a_request_tells_a_fallback_from_a_wish_and_a_replay_from_a_first_receipt() {
+    let world = World::default();
+    let ingest = world.ingest();
+    let acknowledged = |outcome| match outcome {
+        Outcome::Acknowledged { durability, replayed, fell_back, .. } => (durability, replayed, fell_back),
+        Outcome::Rejected(kind) => panic!("rejected: {kind:?}"),
+    };
+    let outcome = ingest.run(request("text", "", None)).await.outcome;
+    assert_eq!(acknowledged(outcome), (Durability::Replicated, false, false));
+    let outcome = ingest.run(request_for("archived", None)).await.outcome;
+    assert_eq!(acknowledged(outcome), (Durability::Archived, false, false), "the producer wished it");
+    world.cache.fail_with(Some(ErrorName::CacheUnavailable));
+    for (replayed, fell_back) in [(false, true), (true, false)] {
+        let outcome = ingest.run(request("text", "", Some("key"))).await.outcome;
+        assert_eq!(acknowledged(outcome), (Durability::Archived, replayed, fell_back));
+    }
+    world.archive.fail_with(Some(ErrorName::ArchiveUnavailable));
+    let outcome = ingest.run(request("text", "", None)).await.outcome;
+    assert_eq!(outcome, Outcome::Rejected(ProblemKind::NoDurableStore));
 }
