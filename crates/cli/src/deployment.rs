@@ -48,6 +48,11 @@ impl Deployment {
         })
     }
 
+    /// Returns the physical name of a function, from its name in the template without `Function`.
+    pub(crate) fn function_name(&self, name: &str) -> anyhow::Result<String> {
+        self.output(&format!("{name}FunctionName"))
+    }
+
     /// Fails if the cache takes new payloads.
     pub(crate) fn expect_closed_cache(&self) -> anyhow::Result<()> {
         if self.output("CacheAdmission")? != "closed" {

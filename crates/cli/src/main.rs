@@ -10,6 +10,7 @@ mod drain;
 mod failed;
 mod find;
 mod fsck;
+mod logs;
 mod open;
 mod output;
 mod pace;
@@ -144,6 +145,11 @@ enum StackCommand {
         custody watch --type failed\n  \
         custody watch --source 'cards-*' --json | jq .subject")]
     Watch(watch::Options),
+    /// Show what a function has logged, newest lines last.
+    #[command(after_help = "Examples:\n  \
+        custody logs reconcile --warnings\n  \
+        custody logs archive --since 2h --contains 019e1f4b-6c00-7abc-8def-0123456789ab")]
+    Logs(logs::Options),
     /// Wait until the cache holds nothing that a record needs, so that it can be replaced. Deploy `CacheAdmission=closed` first.
     #[command(
         after_help = "Example:\n  custody drain --wait 30min && sam deploy --parameter-overrides CacheDurability=replicas"
@@ -208,6 +214,7 @@ async fn run_on_stack(
         StackCommand::Trace { id } => trace::run(deployment, output, id).await,
         StackCommand::Find(options) => find::run(deployment, output, options).await,
         StackCommand::Watch(options) => watch::run(deployment, output, options).await,
+        StackCommand::Logs(options) => logs::run(deployment, output, options).await,
         StackCommand::Drain(options) => drain::run(deployment, output, options).await,
         StackCommand::Fsck(options) => fsck::run(deployment, output, options).await,
         StackCommand::Rebuild(options) => rebuild::run(deployment, output, options).await,

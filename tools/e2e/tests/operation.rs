@@ -89,9 +89,6 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     } else {
         assert_eq!(trace["executions"], json!({"history": false, "list": []}));
     }
-    let metrics = custody_e2e::run_support_script("logs_containing.py", &["StageErrors"], "").unwrap();
-    let of_archive = |line: &&str| line.contains(r#""Function":"archive""#) && line.contains("AccessDenied");
-    assert!(metrics.lines().any(|line| of_archive(&line)), "the failure is a metric: {metrics}");
     let (status, undecided) = json(&["failed"]);
     assert_eq!(status, 0);
     assert!(undecided["records"].to_string().contains(&name), "{undecided}");
@@ -253,6 +250,11 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     let name = id.to_string();
     stack.eventually("the dead letter is listed", async || line(id)).await;
     let (_, dead_letters) = json(&["dlq", "show", &name]);
+    let metrics = custody_e2e::run_support_script("logs_containing.py", &["StageErrors"], "").unwrap();
+    let of_archive = |line: &&str| line.contains(r#""Function":"archive""#) && line.contains("AccessDenied");
+    assert!(metrics.lines().any(|line| of_archive(&line)), "the failure is a metric: {metrics}");
+    let (status, log) = json(&["logs", "archive", "--warnings", "--contains", "AccessDenied"]);
+    assert_eq!((status, &log["lines"][0]["level"]), (0, &"ERROR".into()), "{log}");
     assert_eq!(json(&["dlq", "discard", "--id", &name, "--reason", "the decision was withdrawn"]).0, 0);
     assert!(line(id).is_none());
     let item = verify::item(&stack.deployment, id).await.unwrap();
@@ -269,6 +271,30 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     stack.eventually("the redrive function leaves it alone", said).await;
     assert_eq!(stack.status(id).await, "FAILED");
     assert!(!stack.is_open(id).await, "the decision closes the record");
+}
+
+#[tokio::test]
+async fn every_function_has_a_log_that_operators_may_read() {
+    let stack = Stack::under_test().await;
+    stack.reconcile().await;
+    for function in [
+        "ingest",
+        "query",
+        "upload",
+        "authorizer",
+        "archive",
+        "metadata",
+        "aggregate",
+        "failure",
+        "reconcile",
+        "redrive",
+    ] {
+        let (status, text) = run_custody(&["logs", function, "--since", "1d", "--limit", "3"]);
+        assert_eq!(status, 0, "{function}: {text}");
+    }
+    let (_, log) = json(&["logs", "reconcile", "--contains", "starting"]);
+    assert!(log["lines"][0]["fields"]["release"].is_string(), "{log}");
+    assert_eq!(run_custody(&["logs", "nobody"]).0, 2);
 }
 
 /// Loses the items of a completed record and of a discarded one, as a lost table does.
