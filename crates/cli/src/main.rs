@@ -229,4 +229,34 @@ mod tests {
     fn the_command_line_is_consistent() {
         <Arguments as clap::CommandFactory>::command().debug_assert();
     }
+
+    /// A person follows these pages at night. Their words in capitals are the reader's own.
+    #[test]
+    fn every_command_of_a_runbook_exists() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbooks");
+        let mut commands = 0;
+        for page in std::fs::read_dir(folder).unwrap() {
+            let page = std::fs::read_to_string(page.unwrap().path()).unwrap();
+            let blocks =
+                page.split("```sh\n").skip(1).flat_map(|block| block.split("```").next().unwrap().lines());
+            // In the text, a command is in backquotes.
+            let in_text = page.split('`').skip(1).step_by(2).filter(|code| code.starts_with("custody "));
+            for command in blocks.chain(in_text) {
+                let command = command
+                    .split(" # ")
+                    .next()
+                    .unwrap()
+                    .replace("ID", "019e1f4b-6c00-7abc-8def-0123456789ab");
+                let parsed = Arguments::try_parse_from(command.split_whitespace());
+                if let Err(error) = parsed {
+                    // In the text, a command may be named without its arguments.
+                    let is_name = command.split_whitespace().count() == 2;
+                    let lacks_arguments = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
+                    assert!(is_name && lacks_arguments, "{command}: {error}");
+                }
+                commands += 1;
+            }
+        }
+        assert!(commands > 60, "{commands}");
+    }
 }

@@ -33,7 +33,7 @@ const SCHEMATHESIS: &str = "schemathesis";
 const SECOND_STACK: &str = "second_stack";
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 19] = [
+pub(crate) const ALL: [Suite; 20] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -58,6 +58,7 @@ pub(crate) const ALL: [Suite; 19] = [
     Suite { test: "crashes", title: "end to end: crashes", depends_on_workflow_type: false },
     Suite { test: "outages", title: "end to end: outages", depends_on_workflow_type: true },
     Suite { test: "operation", title: "end to end: operation", depends_on_workflow_type: false },
+    Suite { test: "runbooks", title: "end to end: runbooks", depends_on_workflow_type: false },
     Suite {
         test: SECOND_STACK,
         title: "a second stack, in an existing network and with a customer key, takes records",

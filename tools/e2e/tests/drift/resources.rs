@@ -332,3 +332,29 @@ fn metric_of_search(expression: &str) -> Option<String> {
     assert_eq!(schema.collect::<Vec<_>>(), dimensions, "{name}");
     Some(name.to_owned())
 }
+
+#[test]
+fn every_alarm_names_its_runbook_which_says_what_it_means_what_to_do_and_when_it_is_over() {
+    let template = template();
+    let resources = template["Resources"].as_hash().unwrap();
+    let alarms =
+        resources.iter().filter(|(_, resource)| resource["Type"].as_str() == Some("AWS::CloudWatch::Alarm"));
+    let index = fs::read_to_string(root().join("docs/runbooks/README.md")).unwrap();
+    let mut pages = Names::from(["README.md".to_owned()]);
+    for (name, alarm) in alarms {
+        let name = name.as_str().unwrap();
+        let page = format!("docs/runbooks/{name}.md");
+        let description = alarm["Properties"]["AlarmDescription"].as_str().unwrap();
+        assert!(description.ends_with(&format!("Runbook: {page}")), "{name}: {description}");
+        let text = fs::read_to_string(root().join(&page)).expect(&page);
+        let mut sections = text.lines().filter(|line| line.starts_with('#'));
+        let expected =
+            [format!("# {name}"), "## Look".to_owned(), "## Mend".to_owned(), "## It is over".to_owned()];
+        assert!(sections.by_ref().eq(expected), "{page}");
+        assert!(index.contains(&format!("[{name}]({name}.md)")), "{name} is not in the index");
+        pages.insert(format!("{name}.md"));
+    }
+    let files = fs::read_dir(root().join("docs/runbooks")).unwrap();
+    let files: Names = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, pages, "each page is of an alarm");
+}
