@@ -9,7 +9,7 @@ use anyhow::bail;
 use custody_local_stack::{Workflows, tools, tools::Python, workspace};
 use xshell::{Shell, cmd};
 
-use crate::{api_page, bench, build::Build, deny, mutants, shell, suites, template_checks};
+use crate::{api_page, bench, build::Build, deny, mutants, package, shell, suites, template_checks};
 
 /// The checks that have passed so far.
 #[derive(Default)]
@@ -70,6 +70,7 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
             code => bail!("the benchmark ended with {code:?}"),
         }
     })?;
+    checks.run("a package for arm64", package::check)?;
     checks.run("dependencies", deny::check)?;
     checks.run("mutants, a sample", mutants::sample)?;
     checks.print();

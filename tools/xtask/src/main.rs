@@ -10,6 +10,7 @@ mod build;
 mod checks;
 mod deny;
 mod mutants;
+mod package;
 mod shell;
 mod soak;
 mod suites;
@@ -85,6 +86,8 @@ enum Command {
     },
     /// Render docs/openapi.yaml for people: docs/api.html, one file that loads nothing from elsewhere.
     ApiPage,
+    /// Build the functions for AWS (arm64): an archive and a bill of materials for each, and their digests.
+    Package(package::Options),
     /// Check the dependencies: advisories, licences, bans, sources.
     Deny,
     /// Send records through a separate local stack for a while. Fails if a record is lost, altered or stuck.
@@ -143,6 +146,7 @@ fn main() -> ExitCode {
         Command::Template { update: true } => template_checks::update_snapshot(),
         Command::Template { update: false } => template_checks::check(),
         Command::ApiPage => api_page::build().map(|page| println!("{}", page.display())),
+        Command::Package(options) => package::run(&options),
         Command::Deny => deny::check(),
         Command::E2e { workflows, suites } => suites::only(workflows, &suites),
         Command::Simulate { arguments } => return checks::simulation(&arguments),
