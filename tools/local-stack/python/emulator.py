@@ -355,6 +355,19 @@ def authorize_starts_by_the_state_machine():
     iam_actions.extract_resource_arn = without_alias
 
 
+def authorize_reads_of_logs_by_streams():
+    """In the emulator, the resource of a read of a log group is the group. On AWS it is the streams of the group, so a permission ends
+    in :*, as Fn::GetAtt returns the ARN. Source: Amazon CloudWatch Logs user guide, "Overview of managing access permissions"."""
+    resource_of = iam_actions.extract_resource_arn
+
+    def streams(service, *arguments, **named):
+        arn = resource_of(service, *arguments, **named)
+        is_group = service == "logs" and re.fullmatch(r"arn:[^:]+:logs:[^:]*:[^:]*:log-group:[^:]+", arn or "")
+        return f"{arn}:log-stream:" if is_group else arn
+
+    iam_actions.extract_resource_arn = streams
+
+
 def transform_with_the_values_of_parameters():
     """CloudFormation gives the transform of SAM the parameters' values, and SAM puts them in their places below Auth. The
     emulator gives it none, so that the defaults would be in effect there."""
@@ -384,6 +397,7 @@ if __name__ == "__main__":
     transform_with_the_values_of_parameters()
     make_versions_and_aliases_of_state_machines()
     authorize_starts_by_the_state_machine()
+    authorize_reads_of_logs_by_streams()
     take_numbers_of_parameters_as_numbers()
     authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()

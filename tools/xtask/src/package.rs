@@ -165,5 +165,7 @@ fn write_bill_of_materials(function: &str, folder: &Path) -> anyhow::Result<()> 
     fs::copy(&written, folder.join("bill-of-materials.json"))
         .with_context(|| format!("copy {}", written.display()))?;
     let sh = shell::in_workspace()?;
-    Ok(cmd!(sh, "git clean --quiet --force -x -- **/bill-of-materials.json").quiet().run()?)
+    let [functions, crates] =
+        ["functions", "crates"].map(|of| format!(":(glob){of}/*/bill-of-materials.json"));
+    Ok(cmd!(sh, "git clean --quiet --force -x -- {functions} {crates}").quiet().run()?)
 }

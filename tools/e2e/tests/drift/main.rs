@@ -1,6 +1,7 @@
 //! Checks that template, state machine and code agree: a name that one of them uses exists in the others.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod alarms;
 mod configuration;
 mod openapi;
 mod resources;
