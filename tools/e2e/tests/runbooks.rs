@@ -142,6 +142,8 @@ async fn acceptances_that_are_only_markers() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = deployment_at_rest().await;
     let runbook = Runbook::of("MarkerAlarm");
+    // Ingest remembers a producer that it has seen, also while the table of producers is away.
+    send(&stack, 1100).await;
     let unseen = denied(&stack, "Reconcile", "s3:ListBucket");
     let cause = denied(&stack, "Ingest", "dynamodb:*");
     let id = send(&stack, 1103).await.message_id;
