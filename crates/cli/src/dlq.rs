@@ -4,6 +4,8 @@ pub(crate) mod discard;
 pub(crate) mod list;
 mod redrive;
 
+pub(crate) use self::discard::DiscardResult;
+
 use clap::Subcommand;
 
 use crate::{

@@ -1,6 +1,9 @@
 //! `custody logs`: shows the log of a function.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -48,6 +51,9 @@ pub(crate) enum Function {
 /// The time before now from which lines are shown by default.
 const LAST_HOUR: Duration = Duration::from_hours(1);
 
+/// The pattern of warnings and errors.
+const WARNINGS: &str = r#"{ $.level = "WARN" || $.level = "ERROR" }"#;
+
 /// A line that a function has logged.
 #[derive(Debug, PartialEq, Serialize)]
 struct Line {
@@ -81,18 +87,28 @@ pub(crate) async fn run(
     let since_ms = options.since.map_or(earliest_ms, Timestamp::unix_ms);
 
     let logs = aws_sdk_cloudwatchlogs::Client::new(deployment.aws.config());
-    let mut lines = Vec::new();
+    let mut lines = VecDeque::new();
+    let mut truncated = false;
     let filter = logs.filter_log_events().log_group_name(group).start_time(since_ms);
-    let filter = filter.set_filter_pattern(options.contains.as_deref().map(quoted));
+    // CloudWatch Logs takes one pattern: by level, or by text. The other one is applied here.
+    let pattern =
+        if options.warnings { Some(WARNINGS.to_owned()) } else { options.contains.as_deref().map(quoted) };
+    let filter = filter.set_filter_pattern(pattern);
     let mut pages = filter.into_paginator().send();
     while let Some(page) = pages.next().await {
         let page = page.with_context(|| format!("read the log group {group}"))?;
         let messages = page.events().iter().filter_map(|event| event.message());
+        let messages =
+            messages.filter(|text| options.contains.as_ref().is_none_or(|part| text.contains(part)));
         lines.extend(messages.filter_map(read).filter(|line| !options.warnings || line.is_warning()));
+        // The events of a log group come in the order of time, so the first lines are the oldest.
+        if lines.len() > options.limit {
+            truncated = true;
+            lines.drain(..lines.len() - options.limit);
+        }
     }
+    let mut lines = Vec::from(lines);
     lines.sort_by_key(|line| line.at);
-    let truncated = lines.len() > options.limit;
-    let lines = lines.split_off(lines.len().saturating_sub(options.limit));
     let is_empty = lines.is_empty();
     output.print(&Report { lines, truncated }, Report::print)?;
     if is_empty && !output.json {

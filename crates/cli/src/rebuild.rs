@@ -14,7 +14,7 @@ use custody_core::{
     attempt::Attempt,
     clock::{Clock as _, SystemClock, Timestamp},
     error::{ErrorName, StageError},
-    ports::RecordTable as _,
+    ports::{ItemState, RecordTable as _},
     record_id::RecordId,
     stored_names::MANIFEST_PREFIX,
 };
@@ -22,7 +22,7 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use self::{
-    evidence::Evidence,
+    evidence::AllEvidence,
     restore::{Restored, Restorer},
 };
 use crate::{
@@ -76,6 +76,9 @@ struct Report {
     open: usize,
     /// Number of problems.
     problem_count: usize,
+    /// The records among the problems.
+    #[serde(skip)]
+    not_restored: BTreeSet<RecordId>,
     /// The first problems: records whose items could not be made, and objects that are not of the expected format.
     problems: Vec<Problem>,
 }
@@ -93,7 +96,7 @@ struct Rebuild {
     table: DynamoTable,
     restorer: Restorer<S3Archive, DynamoOpenRecords, S3AcceptanceMarkers, DynamoTable>,
     pace: Pace,
-    evidence: BTreeMap<RecordId, Evidence>,
+    evidence: AllEvidence,
 }
 
 pub(crate) async fn run(
@@ -104,9 +107,14 @@ pub(crate) async fn run(
     let progress = Progress::new();
     let mut report = Report { dry_run: options.dry_run, ..Report::default() };
     progress.begin("discards");
-    let (evidence, unreadable) = evidence::read_all(deployment, &progress).await?;
-    for (key, detail) in unreadable {
-        report.add_problem(&key, detail);
+    let evidence = evidence::read_all(deployment, &progress).await?;
+    let is_complete = evidence.unreadable.is_empty();
+    for (key, detail) in &evidence.unreadable {
+        report.add_problem(key, detail);
+    }
+    if !is_complete {
+        let why = "no item of a completed record was made: evidence of discards cannot be read, so any of them may have been discarded";
+        report.add_problem(&"completed records", why);
     }
     let rebuild = Rebuild {
         options,
@@ -123,8 +131,10 @@ pub(crate) async fn run(
         pace: Pace::new(options.max_per_second),
         evidence,
     };
-    progress.begin("manifests");
-    rebuild.completed(&progress, &mut report).await.context("go through the manifests")?;
+    if is_complete {
+        progress.begin("manifests");
+        rebuild.completed(&progress, &mut report).await.context("go through the manifests")?;
+    }
     progress.begin("discarded records");
     rebuild.discarded(&progress, &mut report).await.context("go through the discarded records")?;
     progress.done();
@@ -140,7 +150,7 @@ impl Rebuild {
             self.options.since.map(|since| format!("{MANIFEST_PREFIX}{}", since.format("%Y/%m/%d/%H/%M")));
         loop {
             let page = retry_transient(async || self.manifests.page(after.as_deref()).await).await?;
-            // The newest attempt of each record. If a record's manifests are on two pages, the later page repeats the record.
+            // The newest attempt of each record.
             let mut attempts: BTreeMap<RecordId, Attempt> = BTreeMap::new();
             for object in &page.objects {
                 match Attempt::of_manifest_key(&object.key) {
@@ -152,12 +162,21 @@ impl Rebuild {
                     None => report.add_problem(&object.key, "the key is of no manifest"),
                 }
             }
+            // More manifests of the last record may be on the next page, which begins with this record then.
+            let last = page.objects.last().and_then(|object| Attempt::of_manifest_key(&object.key));
+            let again = last.filter(|last| page.truncated && attempts.keys().any(|id| *id != last.record));
+            if let Some(last) = again {
+                attempts.remove(&last.record);
+            }
             let attempts: Vec<_> = attempts.into_values().collect();
             for batch in attempts.chunks(BATCH) {
                 self.restore_completed(batch, report).await?;
                 progress.advance(batch.len());
             }
             match page.objects.last() {
+                Some(_) if let Some(again) = again => {
+                    after = Some(format!("{MANIFEST_PREFIX}{}", again.record.archive_key()));
+                }
                 Some(last) if page.truncated => after = Some(last.key.clone()),
                 _ => return Ok(()),
             }
@@ -168,8 +187,16 @@ impl Rebuild {
         let ids: Vec<_> = batch.iter().map(|attempt| attempt.record).collect();
         let states = retry_transient(async || self.table.states(&ids).await).await?;
         let restores = batch.iter().map(|attempt| {
-            let (state, evidence) = (states.get(&attempt.record), self.evidence.get(&attempt.record));
+            let (state, evidence) =
+                (states.get(&attempt.record), self.evidence.of_discards.get(&attempt.record));
             async move {
+                if let Some(key) = self.evidence.without_decision.get(&attempt.record)
+                    && !matches!(state, Some(ItemState::Completed(_)))
+                {
+                    let why =
+                        format!("a discard of the record broke off before its decision was stored: {key}");
+                    return (attempt.record, Ok(Restored::Impossible(why)));
+                }
                 if let Some(settled) = restore::settled_before(state, *attempt, evidence) {
                     return (attempt.record, Ok(settled));
                 }
@@ -187,10 +214,9 @@ impl Rebuild {
 
     /// Goes through the evidence of discards.
     async fn discarded(&self, progress: &Progress, report: &mut Report) -> anyhow::Result<()> {
-        let failed: BTreeSet<_> = report.problems.iter().map(|problem| problem.subject.clone()).collect();
-        let evidence = self.evidence.iter();
+        let evidence = self.evidence.of_discards.iter();
         let evidence: Vec<_> = evidence
-            .filter(|(id, _)| self.is_of_interest(**id) && !failed.contains(&id.to_string()))
+            .filter(|(id, _)| self.is_of_interest(**id) && !report.not_restored.contains(id))
             .collect();
         for batch in evidence.chunks(BATCH) {
             let restores = batch.iter().map(|(id, evidence)| async move {
@@ -213,6 +239,9 @@ impl Rebuild {
 
 impl Report {
     fn add(&mut self, id: RecordId, restored: Result<Restored, StageError>) {
+        if matches!(restored, Err(_) | Ok(Restored::Impossible(_))) {
+            self.not_restored.insert(id);
+        }
         match restored {
             Ok(Restored::Completed) => self.completed += 1,
             Ok(Restored::Discarded) => self.discarded += 1,

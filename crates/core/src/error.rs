@@ -113,7 +113,8 @@ impl ErrorName {
 
 /// The failures of a function that was idle for weeks: Lambda has taken back its network interfaces, and the first invocation fails
 /// while it makes new ones. That takes a minute or so, and the workflow waits for it. Source: AWS Lambda developer guide, "Lambda
-/// function states"; error codes of the Lambda API, `Invoke`.
+/// function states"; AWS Step Functions developer guide, "Handle transient Lambda service exceptions". That the last two of the names ending in
+/// `NotReady` and `Pending` reach a workflow is reported by users only.
 pub const FUNCTION_NOT_READY: &[&str] = &[
     "Lambda.CodeArtifactUserPendingException",
     "Lambda.EC2UnexpectedException",

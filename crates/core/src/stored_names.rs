@@ -14,6 +14,7 @@
 //! | | `rejected/YYYY/MM/DD/HH/MM/<request id>.json` | rejected request; expires |
 //! | | `requests/YYYY/MM/DD/HH/MM/<request id>.json` | request that no store could take |
 //! | | `discarded/YYYY/MM/DD/<name>-<unix ms>.json` | evidence of a discard |
+//! | | `discarded/YYYY/MM/DD/<name>-<unix ms>.decision.json` | what the discard has decided |
 //! | staging bucket | `uploads/<messageID>` | payload of an upload; expires |
 //! | marker bucket | `pending/<2 hexadecimal digits>/<attempt>` | acceptance marker |
 //! | workflow | `<messageID>-<attempt>-<start>` | execution |
@@ -136,6 +137,14 @@ pub fn evidence_key(name: &str, discarded_at: Timestamp) -> String {
     format!("{EVIDENCE_PREFIX}{}/{name}-{}.json", discarded_at.format("%Y/%m/%d"), discarded_at.unix_ms())
 }
 
+/// Returns the key of the decision that the discard with this evidence led to, beside the evidence.
+pub fn decision_key(evidence_key: &str) -> String {
+    format!("{}{DECISION_SUFFIX}", evidence_key.trim_end_matches(".json"))
+}
+
+/// The end of keys of decisions.
+pub const DECISION_SUFFIX: &str = ".decision.json";
+
 /// Returns the key of one partition of the index `BySourceSystem`.
 pub fn source_partition_key(source_system_id: &str, partition: u8) -> String {
     format!("{source_system_id}#{partition:02}")
@@ -168,7 +177,12 @@ mod tests {
         assert_eq!(source_partition_key("loan-scoring", 3), "loan-scoring#03");
         let at = id.received_at();
         assert_eq!(request_key(REJECTED_PREFIX, at, "r-1"), format!("rejected/{minute}/r-1.json"));
-        assert_eq!(evidence_key("m-1", at), format!("discarded/2026/05/13/m-1-{}.json", at.unix_ms()));
+        let evidence = evidence_key("m-1", at);
+        assert_eq!(evidence, format!("discarded/2026/05/13/m-1-{}.json", at.unix_ms()));
+        assert_eq!(
+            decision_key(&evidence),
+            format!("discarded/2026/05/13/m-1-{}.decision.json", at.unix_ms())
+        );
     }
 
     #[test]

@@ -119,8 +119,11 @@ pub fn answered(outcome: Outcome, latency: Duration) {
     write(|line| line.answered(outcome, latency));
 }
 
+/// The name under which [`failed`] counts a message that the redrive function leaves on its queue. An alarm watches it.
+pub const LEFT_ON_THE_QUEUE: &str = "LeftOnTheQueue";
+
 /// Writes that a stage has failed with this error.
-pub(crate) fn failed(error_name: &str) {
+pub fn failed(error_name: &str) {
     write(|line| line.failed(error_name));
 }
 

@@ -1,10 +1,11 @@
 //! The redrive function: reads dead letters from the redrive queue, and starts the next attempt of their records.
 
 use custody_aws::{Aws, DynamoOpenRecords, DynamoTable, SqsDeadLetters, StateMachine};
-use custody_core::{clock::SystemClock, stages::redrive::Redrive};
+use custody_core::{clock::SystemClock, sqs_event::BatchResponse, stages::redrive::Redrive};
 use custody_lambda::{
     config::RedriveConfig,
     deployment::{OnAws, with_background_call_limit},
+    metrics::{self, LEFT_ON_THE_QUEUE},
     runtime,
 };
 
@@ -33,5 +34,11 @@ async fn function() -> Result<(), runtime::Error> {
         policy: config.redrive_policy,
         first_look: config.first_look,
     };
-    runtime::serve(stage, async |stage, batch| Ok(Box::pin(stage.run(batch)).await)).await
+    runtime::serve(stage, async |stage, batch| {
+        let response: BatchResponse = Box::pin(stage.run(batch)).await;
+        // The invocation succeeds all the same, so Lambda counts no error of it.
+        response.batch_item_failures.iter().for_each(|_| metrics::failed(LEFT_ON_THE_QUEUE));
+        Ok(response)
+    })
+    .await
 }

@@ -10,13 +10,14 @@ use custody_core::{
     clock::{Clock as _, SystemClock},
     dead_letter::DeadLetter,
     open_record::OpenState,
-    ports::{Discard, FailedStore, OpenRecords as _},
-    stored_names::evidence_key,
+    ports::{Discard, FailedStore as _, OpenRecords as _},
+    stored_names::{decision_key, evidence_key},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use self::decision::{DiscardResult, decide};
+pub(crate) use self::decision::DiscardResult;
+use self::decision::decide;
 use super::Contents;
 use crate::{
     CommandOutcome,
@@ -148,8 +149,9 @@ impl Candidate {
     }
 }
 
-/// Discards one dead letter in three steps. First the evidence is stored, because a deleted dead letter cannot be read
-/// any more. Then the decision is made. The dead letter is deleted last, so that the command can be repeated if a step
+/// Discards one dead letter in four steps. First the evidence is stored, because a deleted dead letter cannot be read
+/// any more. Then the decision is made, and stored beside the evidence: `custody rebuild` believes no evidence without one. The dead
+/// letter is deleted last, so that the command can be repeated if a step
 /// before fails.
 async fn discard_one(
     deployment: &Deployment,
@@ -157,26 +159,20 @@ async fn discard_one(
     candidate: &Candidate,
     discard: &Discard,
 ) -> anyhow::Result<DiscardResult> {
-    store_evidence(&deployment.failed_store()?, candidate, discard).await?;
+    let store = deployment.failed_store()?;
+    let evidence = evidence_key(&candidate.name, discard.at);
+    let content = json!({"discarded": discard, "deadLetter": candidate.content});
+    store.preserve(&evidence, Bytes::from(content.to_string())).await?;
     let decision = match candidate.dead_letter.as_ref().and_then(DeadLetter::attempt) {
         Some(attempt) => decide(&deployment.open_records()?, &deployment.table()?, attempt, discard).await?,
         None => DiscardResult::NoRecord,
     };
+    let decided = json!({"decision": <&str>::from(decision)});
+    store.preserve(&decision_key(&evidence), Bytes::from(decided.to_string())).await?;
     if let Some(held) = &candidate.held {
         queue.remove(held).await?;
     }
     Ok(decision)
-}
-
-async fn store_evidence(
-    store: &impl FailedStore,
-    candidate: &Candidate,
-    discard: &Discard,
-) -> anyhow::Result<()> {
-    let key = evidence_key(&candidate.name, discard.at);
-    let evidence = json!({"discarded": discard, "deadLetter": candidate.content});
-    store.preserve(&key, Bytes::from(evidence.to_string())).await?;
-    Ok(())
 }
 
 impl Summary {

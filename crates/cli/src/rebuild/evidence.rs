@@ -8,10 +8,13 @@ use custody_core::{
     message::InternalMessage,
     ports::{Discard, FailedStore as _},
     record_id::RecordId,
+    schema,
+    stored_names::{DECISION_SUFFIX, decision_key},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{deployment::Deployment, pace::retry_transient, progress::Progress};
+use crate::{deployment::Deployment, dlq::DiscardResult, pace::retry_transient, progress::Progress};
 
 /// The evidence of one discard.
 #[derive(Clone, Debug)]
@@ -29,35 +32,70 @@ pub(super) struct Evidence {
 #[serde(rename_all = "camelCase")]
 struct Stored {
     discarded: Discard,
-    dead_letter: serde_json::Value,
+    dead_letter: Value,
 }
 
-/// Reads the evidence of all discarded records: the newest attempt of each, and keys of objects that could not be read with
-/// the reasons.
-pub(super) async fn read_all(
-    deployment: &Deployment,
-    progress: &Progress,
-) -> anyhow::Result<(BTreeMap<RecordId, Evidence>, Vec<(String, String)>)> {
+/// All evidence of discards.
+#[derive(Debug, Default)]
+pub(super) struct AllEvidence {
+    /// The newest discard of each record that was discarded.
+    pub(super) of_discards: BTreeMap<RecordId, Evidence>,
+    /// The records whose discard has no stored decision: the command broke off, so it is not known whether they were discarded.
+    pub(super) without_decision: BTreeMap<RecordId, String>,
+    /// The keys of objects that cannot be read, with the reasons. Nobody knows which records they concern.
+    pub(super) unreadable: Vec<(String, String)>,
+}
+
+/// Reads the evidence of all discards.
+pub(super) async fn read_all(deployment: &Deployment, progress: &Progress) -> anyhow::Result<AllEvidence> {
     let (listing, store) = (deployment.evidence_listing()?, deployment.failed_store()?);
-    let (mut newest, mut unreadable) = (BTreeMap::<RecordId, Evidence>::new(), Vec::new());
+    let (mut found, mut decisions) = (Vec::new(), BTreeMap::new());
+    let mut all = AllEvidence::default();
     let mut after: Option<String> = None;
     loop {
         let page = retry_transient(async || listing.page(after.as_deref()).await).await?;
         for object in &page.objects {
-            let content = retry_transient(async || store.fetch(&object.key).await).await?;
-            match content.as_deref().map(read) {
-                Some(Ok(Some(evidence))) => keep_newest(&mut newest, evidence),
-                Some(Err(error)) => unreadable.push((object.key.clone(), error.to_string())),
-                // Deleted meanwhile, or of a request that never became a record.
-                None | Some(Ok(None)) => {}
+            let key = object.key.clone();
+            let content = retry_transient(async || store.fetch(&key).await).await?;
+            let Some(content) = content else { continue };
+            if key.ends_with(DECISION_SUFFIX) {
+                decisions.insert(key, serde_json::from_slice::<Decision>(&content).ok());
+            } else {
+                match read(&content) {
+                    Ok(Some(evidence)) => found.push((key, evidence)),
+                    // Of a request that never became a record.
+                    Ok(None) => {}
+                    Err(error) => all.unreadable.push((key, error)),
+                }
             }
             progress.advance(1);
         }
         match page.objects.last() {
             Some(last) if page.truncated => after = Some(last.key.clone()),
-            _ => return Ok((newest, unreadable)),
+            _ => break,
         }
     }
+    for (key, evidence) in found {
+        match decisions.get(&decision_key(&key)) {
+            Some(Some(Decision { decision })) if decision == <&str>::from(DiscardResult::Discarded) => {
+                keep_newest(&mut all.of_discards, evidence);
+            }
+            // The record was complete, or discarded before, or at a later attempt.
+            Some(Some(_)) => {}
+            Some(None) | None => {
+                all.without_decision.insert(evidence.attempt.record, key);
+            }
+        }
+    }
+    // A command that broke off may have been repeated.
+    all.without_decision.retain(|id, _| !all.of_discards.contains_key(id));
+    Ok(all)
+}
+
+/// What a discard has decided.
+#[derive(Deserialize)]
+struct Decision {
+    decision: String,
 }
 
 fn keep_newest(newest: &mut BTreeMap<RecordId, Evidence>, evidence: Evidence) {
@@ -70,12 +108,18 @@ fn keep_newest(newest: &mut BTreeMap<RecordId, Evidence>, evidence: Evidence) {
 }
 
 /// Reads one object of evidence; `None` if it is of no record.
-fn read(content: &[u8]) -> serde_json::Result<Option<Evidence>> {
-    let stored: Stored = serde_json::from_slice(content)?;
-    // A message that is not Custody's was discarded as text.
-    let Ok(dead_letter) = serde_json::from_value::<DeadLetter>(stored.dead_letter) else { return Ok(None) };
+fn read(content: &[u8]) -> Result<Option<Evidence>, String> {
+    let stored: Stored = serde_json::from_slice(content).map_err(|error| error.to_string())?;
+    // A message that is not Custody's was discarded as it was, and a rejected request never became a record.
+    if stored.dead_letter["messageID"].is_null() {
+        return Ok(None);
+    }
+    let read = |what: &Value| schema::read(what.to_string().as_bytes(), "read the evidence of a discard");
+    let dead_letter: DeadLetter = read(&stored.dead_letter).map_err(|error| error.to_string())?;
     let Some(attempt) = dead_letter.attempt() else { return Ok(None) };
-    let message = serde_json::from_value(dead_letter.request.clone())?;
+    let message =
+        schema::read(dead_letter.request.to_string().as_bytes(), "read the message of a discarded record");
+    let message = message.map_err(|error| error.to_string())?;
     Ok(Some(Evidence { attempt, discard: stored.discarded, dead_letter, message }))
 }
 
@@ -114,6 +158,9 @@ mod tests {
         let discard = json!({"by": "operator", "at": "2026-05-13T03:04:00Z", "reason": "noise"});
         let of_text = json!({"discarded": discard, "deadLetter": "hello"});
         assert!(read(of_text.to_string().as_bytes()).unwrap().is_none());
-        assert!(read(b"{}").is_err());
+        let newer = json!({"discarded": discard, "deadLetter": {"messageID": "x", "schemaVersion": 2}});
+        for broken in ["{}".to_owned(), newer.to_string()] {
+            assert!(read(broken.as_bytes()).is_err(), "{broken}");
+        }
     }
 }

@@ -67,6 +67,14 @@ impl<A: PayloadArchive, O: OpenRecords, M: AcceptanceMarkers, T: RecordTable> Re
         // The record may have been completed and closed since the caller's look at its item.
         match self.table.states(&[id]).await?.remove(&id) {
             Some(ItemState::Completed(_)) => return Ok(Restored::Present),
+            // The item does not tell which attempt was discarded, and the discard may be younger than the evidence that was read.
+            Some(ItemState::Failed { discarded: true, .. }) => {
+                return Ok(Restored::Impossible(format!(
+                    "the item says that the record was discarded, and attempt {} was archived; run this again, and look at `custody trace {id}` \
+                     if it says so again",
+                    attempt.number()
+                )));
+            }
             Some(ItemState::Failed { attempt: failed, .. }) if failed >= attempt.number() => {
                 return Ok(Restored::Impossible(format!(
                     "the item is FAILED at attempt {failed}, and the record is neither open nor discarded; `custody trace {id}` \

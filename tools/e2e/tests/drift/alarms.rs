@@ -149,7 +149,19 @@ fn situations() -> BTreeMap<&'static str, Vec<Situation>> {
         ("WorkflowThrottledAlarm", of_throttles()),
         ("FailureFunctionAlarm", of_errors()),
         ("ReconcileErrorAlarm", of_errors()),
-        ("RedriveErrorAlarm", of_errors()),
+        (
+            "RedriveErrorAlarm",
+            vec![
+                situation("nothing is redriven", silence(20), false),
+                situation("redrives work", steady(0.0, 20), false),
+                situation(
+                    "a message is left on the queue every six minutes",
+                    [once(0.0, 1.0), steady(0.0, 5)].concat(),
+                    true,
+                ),
+                situation("it was mended ten minutes ago", [once(0.0, 1.0), steady(0.0, 10)].concat(), false),
+            ],
+        ),
         (
             "MarkerAlarm",
             vec![

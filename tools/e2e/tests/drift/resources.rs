@@ -35,6 +35,8 @@ fn the_alarms_watch_metrics_that_are_written() {
     assert_eq!(open["TreatMissingData"].as_str(), Some("breaching"), "missing data raises the alarm");
     assert_eq!(alarm("FailedRecordAlarm")["MetricName"].as_str(), Some(metrics::FAILED_RECORDS.name));
     assert_eq!(alarm("StuckAlarm")["MetricName"].as_str(), Some(metrics::STUCK.name));
+    let left = &alarm("RedriveErrorAlarm")["Metrics"][2]["MetricStat"]["Metric"]["Dimensions"];
+    assert_eq!(left[2]["Value"].as_str(), Some(metrics::LEFT_ON_THE_QUEUE));
     assert_eq!(alarm("FallbackAlarm")["MetricName"].as_str(), Some(metrics::FALLBACKS.name));
 }
 

@@ -6,10 +6,12 @@ use custody_core::{
     open_record::OpenState,
     ports::{Discard, ItemState, OpenRecords, RecordTable},
 };
+use strum::IntoStaticStr;
 
 /// Result of a discard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DiscardResult {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
+pub(crate) enum DiscardResult {
     /// The item reports the discard. The record is closed, or reconcile closes it after it has done the pending steps.
     Discarded,
     /// The record is complete, was discarded before, or is at a later attempt: there is nothing to decide.

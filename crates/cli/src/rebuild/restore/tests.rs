@@ -205,3 +205,19 @@ fn an_items_state_settles_what_no_store_needs_to_be_asked_about() {
     }
     assert_eq!(settled_before(Some(&failed(1, true)), attempt.next(), None), None, "it was redriven since");
 }
+
+/// The item is of an older copy of the table, and the operator has discarded the later attempt while the rebuild was running.
+#[tokio::test]
+async fn an_item_that_was_discarded_meanwhile_is_not_completed() {
+    let world = World::default();
+    let first = samples::message(PAYLOAD);
+    let second = samples::redriven(&first);
+    world.cache.put(first.message_id, PAYLOAD.into()).await.unwrap();
+    world.archive_stage().run(&second).await.unwrap();
+    world.record_table.fail(&first, &contract::failure_of(&first)).await.unwrap();
+    let discard = evidence(&second).discard;
+    assert!(world.record_table.discard(second.attempt(), &discard).await.unwrap());
+    let restored = restorer(&world).completed(second.attempt()).await.unwrap();
+    assert!(matches!(restored, Restored::Impossible(why) if why.contains("discarded")));
+    assert_eq!(world.record_table.item(first.message_id).unwrap().status, "FAILED");
+}

@@ -15,7 +15,7 @@ use super::Reconcile;
 use crate::{
     attempt::Attempt,
     clock::{Clock as _, Timestamp},
-    error::{ErrorKind, StageError},
+    error::{ErrorKind, ErrorName, StageError},
     ports::{
         AcceptanceMarkers as _, Deployment, ItemState, OpenRecords as _, PayloadCache as _, RecordTable as _,
     },
@@ -98,6 +98,10 @@ impl<D: Deployment> Reconcile<D> {
             }
             let Err(error) = self.adopt(attempt, now).await else { return AdoptionResult::Adopted };
             warn!(record.id = %attempt.record, error.name = error.name.as_str(), %error, "left an acceptance marker for the next run");
+            // A marker of a newer release says nothing of the others.
+            if error.name == ErrorName::NewerSchemaVersion {
+                return AdoptionResult::TransientError(attempt);
+            }
             if error.kind() == ErrorKind::Transient {
                 is_unavailable.store(true, Ordering::Relaxed);
                 return AdoptionResult::TransientError(attempt);

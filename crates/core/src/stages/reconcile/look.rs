@@ -6,7 +6,7 @@ use super::{LookResult, Reconcile, budget::Budget};
 use crate::{
     clock::Clock as _,
     error::{ErrorKind, ErrorName, StageError},
-    open_record::OpenState,
+    open_record::{FailureStep, OpenState},
     ports::{Deployment, ItemState, OpenRecords as _},
     record_id::RecordId,
 };
@@ -62,6 +62,14 @@ impl<D: Deployment> Reconcile<D> {
                 self.close_discarded(&record, now).await
             }
             (_, OpenState::Failed { failure, .. }) => {
+                // The failure stage has written the item. If the table has lost it since, nobody could find or discard the record.
+                if matches!(item, None | Some(ItemState::Received)) {
+                    let steps = [FailureStep::Item];
+                    self.open_records.set_pending_steps(record.attempt(), &steps, record.look_at).await?;
+                    return self
+                        .invoke_failure_function(&record, now, ErrorName::WorkflowIncomplete, "")
+                        .await;
+                }
                 self.redrive_automatically(&record, failure, budget, now).await
             }
             (_, OpenState::InProgress) => self.start_unless_missing(&record, budget, now).await,

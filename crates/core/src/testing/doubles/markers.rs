@@ -1,7 +1,7 @@
 //! The double of the acceptance markers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -20,15 +20,15 @@ failing!(MemoryMarkers);
 
 /// Acceptance markers in memory, and the attempts whose markers cannot be read.
 #[derive(Clone, Debug, Default)]
-pub struct MemoryMarkers(Arc<Store<BTreeMap<Attempt, OpenRecord>>>, Arc<Mutex<BTreeSet<Attempt>>>);
+pub struct MemoryMarkers(Arc<Store<BTreeMap<Attempt, OpenRecord>>>, Arc<Mutex<BTreeMap<Attempt, ErrorName>>>);
 
 impl MemoryMarkers {
-    /// Makes the marker of an attempt unreadable.
-    pub fn make_unreadable(&self, attempt: Attempt) {
-        self.unreadable().insert(attempt);
+    /// Makes a read of the marker of an attempt fail with this error.
+    pub fn make_unreadable(&self, attempt: Attempt, name: ErrorName) {
+        self.unreadable().insert(attempt, name);
     }
 
-    fn unreadable(&self) -> MutexGuard<'_, BTreeSet<Attempt>> {
+    fn unreadable(&self) -> MutexGuard<'_, BTreeMap<Attempt, ErrorName>> {
         self.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,8 +55,8 @@ impl AcceptanceMarkers for MemoryMarkers {
 
     async fn find(&self, attempt: Attempt) -> Result<Option<OpenRecord>, StageError> {
         let found = self.0.open().await?.get(&attempt).cloned();
-        if self.unreadable().contains(&attempt) {
-            return Err(StageError::new(ErrorName::ServiceRefused, "read an unreadable marker"));
+        if let Some(name) = self.unreadable().get(&attempt) {
+            return Err(StageError::new(*name, "read an unreadable marker"));
         }
         Ok(found)
     }

@@ -69,7 +69,7 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
     }
     // This is the first marker in the list.
     let spoiled = world.markers.marked()[0];
-    world.markers.make_unreadable(spoiled);
+    world.markers.make_unreadable(spoiled, ErrorName::ServiceRefused);
     advance(&world, FIRST_LOOK);
     let report = reconcile(&world).await;
     assert_eq!(
@@ -85,6 +85,19 @@ async fn a_marker_that_cannot_be_read_holds_up_no_other_and_rings_an_alarm() {
         report.oldest_open_age_seconds >= FIRST_LOOK.as_secs(),
         "a record that only has a marker is open"
     );
+}
+
+#[tokio::test]
+async fn a_marker_of_a_newer_release_holds_up_no_other_and_rings_no_alarm() {
+    let world = World::default();
+    for _ in 0..SETTINGS.concurrency * 2 {
+        marked(&world).await;
+    }
+    let newer = world.markers.marked()[0];
+    world.markers.make_unreadable(newer, ErrorName::NewerSchemaVersion);
+    let report = reconcile(&world).await;
+    assert_eq!((report.adopted, report.stuck, report.errors), (report.markers - 1, 0, 1));
+    assert_eq!(world.markers.marked(), [newer]);
 }
 
 #[tokio::test]

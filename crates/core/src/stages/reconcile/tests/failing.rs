@@ -1,6 +1,7 @@
 //! Tests of failed records: pending steps, automatic redrives, decisions.
 
 use super::*;
+use crate::open_record::FailureStep;
 
 #[tokio::test]
 async fn a_transient_failure_is_redriven_when_it_is_due_and_another_waits_for_a_person() {
@@ -34,6 +35,25 @@ async fn a_failure_with_pending_steps_is_handed_to_the_failure_function_again() 
     advance(&world, FIRST_LOOK);
     assert_eq!(reconcile(&world).await.failures_handled, 1);
     assert_eq!(world.failure_handler.handled()[0].message.message_id, record.id());
+}
+
+#[tokio::test]
+async fn a_failed_record_whose_item_was_lost_gets_its_item_again() {
+    let world = World::default();
+    let record = accepted(&world).await;
+    world.failure(POLICY).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
+    world.record_table.lose_all_but(|_| false);
+    advance(&world, Duration::from_hours(7));
+    reconcile(&world).await;
+    let handed = world.failure_handler.handled();
+    assert_eq!(handed.len(), 1, "the failure function writes the item");
+    let open = world.open_records.get(record.id()).unwrap();
+    assert!(
+        matches!(open.state, OpenState::Failed { pending_steps, .. } if pending_steps == [FailureStep::Item])
+    );
+    world.failure(POLICY).run(handed[0].clone()).await.unwrap();
+    assert_eq!(world.record_table.item(record.id()).unwrap().status, "FAILED");
+    assert_eq!(world.dead_letters.all().len(), 1, "nobody is told again");
 }
 
 #[tokio::test]
