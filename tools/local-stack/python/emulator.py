@@ -343,6 +343,21 @@ def make_versions_and_aliases_of_state_machines():
     }
 
 
+def take_alarms_over_several_metrics():
+    """The emulator refuses an alarm over a formula of metrics. Here it becomes one over the first of them; nothing evaluates alarms
+    on the local stack."""
+    record_of = provisioners._cw_metric_alarm_record
+
+    def record_of_first(name, properties):
+        metrics = [metric["MetricStat"] for metric in properties.get("Metrics") or () if "MetricStat" in metric]
+        if not metrics:
+            return record_of(name, properties)
+        first = {**metrics[0]["Metric"], "Period": metrics[0]["Period"], "Statistic": metrics[0]["Stat"]}
+        return record_of(name, {**{key: value for key, value in properties.items() if key != "Metrics"}, **first})
+
+    provisioners._cw_metric_alarm_record = record_of_first
+
+
 def authorize_starts_by_the_state_machine():
     """The emulator wants a permission for the alias that a workflow is started with. On AWS, a permission is for the state
     machine. Source: AWS Step Functions developer guide, "Creating fine-grained permissions for versions and aliases"."""
@@ -396,6 +411,7 @@ if __name__ == "__main__":
     copy_objects_as_s3_does()
     transform_with_the_values_of_parameters()
     make_versions_and_aliases_of_state_machines()
+    take_alarms_over_several_metrics()
     authorize_starts_by_the_state_machine()
     authorize_reads_of_logs_by_streams()
     take_numbers_of_parameters_as_numbers()
