@@ -4,7 +4,6 @@ use aws_sdk_s3::Client;
 use bytes::Bytes;
 use custody_core::{
     attempt::Attempt,
-    digest::Sha256,
     error::{ErrorName, StageError},
     open_record::OpenRecord,
     ports::AcceptanceMarkers,
@@ -15,7 +14,7 @@ use tracing::warn;
 
 use crate::{
     classify::stage_error,
-    s3::{NewObject, get, put_if_absent},
+    s3::{get, put_json_if_absent},
 };
 
 /// The bucket of acceptance markers.
@@ -35,16 +34,8 @@ impl S3AcceptanceMarkers {
 impl AcceptanceMarkers for S3AcceptanceMarkers {
     async fn mark(&self, record: &OpenRecord) -> Result<(), StageError> {
         let attempt = record.attempt();
-        let content = Bytes::from(serde_json::to_vec(record).expect("an open record always serializes"));
-        let (sha256, key) = (Sha256::of(&content), attempt.marker_key());
-        let object = NewObject {
-            key: &key,
-            content: content.into(),
-            sha256,
-            content_type: "application/json",
-            archived_at: None,
-        };
-        put_if_absent(&self.client, &self.bucket, object).await.map(drop).map_err(|error| {
+        let json = Bytes::from(serde_json::to_vec(record).expect("an open record always serializes"));
+        put_json_if_absent(&self.client, &self.bucket, &attempt.marker_key(), json).await.map_err(|error| {
             stage_error(&error, ErrorName::MarkersUnavailable, format!("mark the acceptance of {attempt}"))
         })
     }

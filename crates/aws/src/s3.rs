@@ -137,6 +137,19 @@ pub(crate) async fn put_if_absent(
     }
 }
 
+/// Writes a JSON object unless its key already has an object, which is a success.
+pub(crate) async fn put_json_if_absent(
+    client: &Client,
+    bucket: &str,
+    key: &str,
+    json: Bytes,
+) -> Result<(), SdkError<PutObjectError>> {
+    let sha256 = Sha256::of(&json);
+    let content_type = "application/json";
+    let object = NewObject { key, content: json.into(), sha256, content_type, archived_at: None };
+    put_if_absent(client, bucket, object).await.map(drop)
+}
+
 impl PayloadArchive for S3Archive {
     async fn store(
         &self,
@@ -222,17 +235,9 @@ impl PayloadArchive for S3Archive {
 
     async fn store_manifest(&self, manifest: &Manifest) -> Result<(), StageError> {
         let attempt = manifest.attempt();
-        let content = Bytes::from(manifest.to_json());
-        let (sha256, key) = (Sha256::of(&content), attempt.manifest_key());
-        let object = NewObject {
-            key: &key,
-            content: content.into(),
-            sha256,
-            content_type: "application/json",
-            archived_at: None,
-        };
+        let (key, json) = (attempt.manifest_key(), Bytes::from(manifest.to_json()));
         // An existing object needs no comparison: every run of one attempt makes the same manifest.
-        put_if_absent(&self.client, &self.bucket, object).await.map(drop).map_err(|error| {
+        put_json_if_absent(&self.client, &self.bucket, &key, json).await.map_err(|error| {
             stage_error(&error, ErrorName::ArchiveUnavailable, format!("store the manifest of {attempt}"))
         })
     }

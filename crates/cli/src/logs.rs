@@ -16,7 +16,7 @@ use crate::{CommandOutcome, arguments::parse_time, deployment::Deployment, outpu
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// The function.
+    /// The function whose log is shown.
     #[arg(value_enum)]
     function: Function,
     /// Show only lines at or after this time: RFC 3339, or a duration before now (`2h`, `30min`, `1d`). By default: the last hour.

@@ -74,7 +74,7 @@ struct Report {
     present: usize,
     /// Open records: their workflows write their items.
     open: usize,
-    /// Number of problems.
+    /// Number of all problems, of which the first are listed.
     problem_count: usize,
     /// The records among the problems.
     #[serde(skip)]

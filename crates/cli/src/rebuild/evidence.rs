@@ -27,7 +27,7 @@ pub(super) struct Evidence {
     pub(super) message: InternalMessage,
 }
 
-/// The stored form.
+/// The JSON form of the evidence of a discard in the failed bucket.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Stored {
@@ -75,21 +75,28 @@ pub(super) async fn read_all(deployment: &Deployment, progress: &Progress) -> an
             _ => break,
         }
     }
-    for (key, evidence) in found {
-        match decisions.get(&decision_key(&key)) {
-            Some(Some(Decision { decision })) if decision == <&str>::from(DiscardResult::Discarded) => {
-                keep_newest(&mut all.of_discards, evidence);
-            }
-            // The record was complete, or discarded before, or at a later attempt.
-            Some(Some(_)) => {}
-            Some(None) | None => {
-                all.without_decision.insert(evidence.attempt.record, key);
+    all.join(found, &decisions);
+    Ok(all)
+}
+
+impl AllEvidence {
+    /// Joins evidence with the decisions that are stored beside it, both by key.
+    fn join(&mut self, found: Vec<(String, Evidence)>, decisions: &BTreeMap<String, Option<Decision>>) {
+        for (key, evidence) in found {
+            match decisions.get(&decision_key(&key)) {
+                Some(Some(Decision { decision })) if decision == <&str>::from(DiscardResult::Discarded) => {
+                    keep_newest(&mut self.of_discards, evidence);
+                }
+                // The record was complete, or discarded before, or at a later attempt.
+                Some(Some(_)) => {}
+                Some(None) | None => {
+                    self.without_decision.insert(evidence.attempt.record, key);
+                }
             }
         }
+        // A command that broke off may have been repeated.
+        self.without_decision.retain(|id, _| !self.of_discards.contains_key(id));
     }
-    // A command that broke off may have been repeated.
-    all.without_decision.retain(|id, _| !all.of_discards.contains_key(id));
-    Ok(all)
 }
 
 /// What a discard has decided.
@@ -161,6 +168,24 @@ mod tests {
         let newer = json!({"discarded": discard, "deadLetter": {"messageID": "x", "schemaVersion": 2}});
         for broken in ["{}".to_owned(), newer.to_string()] {
             assert!(read(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn evidence_counts_only_with_the_decision_that_the_record_was_discarded() {
+        let message = samples::message(b"payload");
+        let id = message.message_id;
+        for (decision, is_discarded, is_open_question) in
+            [(Some("discarded"), true, false), (Some("nothing-to-decide"), false, false), (None, false, true)]
+        {
+            let key = "discarded/2026/05/13/m-1.json".to_owned();
+            let decided = decision.map(|decision| Decision { decision: decision.to_owned() });
+            let decisions: BTreeMap<_, _> =
+                decided.map(|it| (decision_key(&key), Some(it))).into_iter().collect();
+            let mut all = AllEvidence::default();
+            all.join(vec![(key, evidence_of(&message, 9))], &decisions);
+            assert_eq!(all.of_discards.contains_key(&id), is_discarded, "{decision:?}");
+            assert_eq!(all.without_decision.contains_key(&id), is_open_question, "{decision:?}");
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) fn settled_before(
     }
 }
 
-/// Makes items again.
+/// The stores from which the item of a record is made again, and how it is done.
 pub(super) struct Restorer<A, O, M, T> {
     pub(super) archive: A,
     pub(super) open: O,
