@@ -25,7 +25,10 @@ pub(crate) struct Options {
     /// Build a second time, from a copy of the committed sources in another folder, and fail if an archive differs.
     #[arg(long)]
     verify: bool,
-    /// Build in the profile that compiles fast. Such archives are for checks only.
+    /// Build with `sam build`, too, and fail if a program differs.
+    #[arg(long)]
+    sam: bool,
+    /// Build without optimization, which is fast. Such archives are for checks only.
     #[arg(long)]
     quick: bool,
 }
@@ -55,6 +58,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     for (function, digest) in &digests {
         println!("  {digest}  {function}");
     }
+    if options.sam {
+        for function in &functions {
+            let by_sam =
+                sam_build(function, &here, options.quick)?.join(logical_id(function)).join("bootstrap");
+            let packaged = here.join("programs").join(function).join("bootstrap");
+            let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
+            ensure!(read(&by_sam)? == read(&packaged)?, "`sam build` makes another program of {function}");
+        }
+        println!("`sam build` makes the same programs.");
+    }
     if options.verify {
         let folder = tempfile::tempdir().context("make a folder for the second build")?;
         let sources = folder.path().join("sources");
@@ -67,8 +80,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds one function in the profile that compiles fast: the check that cross-compilation works. Where the compiler has no target
-/// for it, the check says so.
+/// Builds one function without optimization: the check that cross-compilation works, and that `sam build` makes the same program. Where
+/// the compiler has no target for it, the check says so.
 pub(crate) fn check() -> anyhow::Result<()> {
     if !has_target()? {
         println!(
@@ -76,7 +89,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    run(&Options { functions: vec!["metadata".to_owned()], quick: true, ..Options::default() })
+    run(&Options { functions: vec!["metadata".to_owned()], quick: true, sam: true, ..Options::default() })
 }
 
 fn python() -> anyhow::Result<Python> {
@@ -105,22 +118,11 @@ fn build(
 ) -> anyhow::Result<Digests> {
     let programs = target.join("programs");
     let mut lambda = python.command("cargo-lambda");
-    lambda.args(["lambda", "build", "--arm64", "--locked", "--lambda-dir"]).arg(&programs);
-    if !quick {
-        lambda.arg("--release");
-    }
+    lambda.args(["lambda", "build", "--arm64", "--release", "--locked", "--lambda-dir"]).arg(&programs);
     for function in functions {
         lambda.args(["--package", function]);
     }
-    // cargo-lambda looks for zig among the programs on the path.
-    let path = env::join_paths(
-        [python.bin().to_owned()]
-            .into_iter()
-            .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())),
-    )?;
-    lambda.current_dir(sources).env("PATH", path).env("CARGO_TARGET_DIR", target);
-    lambda.env("RUSTFLAGS", remapped(sources, target));
-    progress::run_visibly(&mut lambda)?;
+    progress::run_visibly(with_build_environment(&mut lambda, python, sources, target, quick)?)?;
 
     let archives = target.join("lambda");
     let mut digests = Digests::new();
@@ -130,6 +132,46 @@ fn build(
         digests.insert(function.clone(), digest);
     }
     Ok(digests)
+}
+
+/// Sets what decides about the bytes that a build makes, and lets it find cargo-lambda and zig.
+fn with_build_environment<'a>(
+    build: &'a mut Command,
+    python: &Python,
+    sources: &Path,
+    target: &Path,
+    quick: bool,
+) -> anyhow::Result<&'a mut Command> {
+    let path = env::join_paths(
+        [python.bin().to_owned()]
+            .into_iter()
+            .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())),
+    )?;
+    build.current_dir(sources).env("PATH", path).env("CARGO_TARGET_DIR", target);
+    build.env("RUSTFLAGS", remapped(sources, target));
+    if quick {
+        build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_PROFILE_RELEASE_LTO", "off");
+        build.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "256");
+    }
+    Ok(build)
+}
+
+/// Builds a function as README's "Deploy to AWS" says, with `sam build`, and returns the folder of the build. In that folder is the program that
+/// [`build`] has made, too, because both use the same tools, sources and settings.
+fn sam_build(function: &str, target: &Path, quick: bool) -> anyhow::Result<PathBuf> {
+    let folder = target.join("sam");
+    let mut sam = Python::ready()?.command("sam");
+    sam.args(["build", &logical_id(function), "--build-dir"]).arg(&folder).env("SAM_CLI_TELEMETRY", "0");
+    with_build_environment(&mut sam, &python()?, workspace::root(), target, quick)?;
+    progress::run_visibly(&mut sam)?;
+    Ok(folder)
+}
+
+/// The name of a function's resource in the template.
+fn logical_id(function: &str) -> String {
+    let mut letters = function.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase()).into_iter();
+    first.chain(letters).chain("Function".chars()).collect()
 }
 
 /// Returns flags of the compiler that take the folders of this machine out of what is built.
