@@ -17,6 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use custody_aws::{DynamoOpenRecords, S3AcceptanceMarkers};
 use custody_core::{
     attempt::Attempt,
@@ -86,6 +87,16 @@ impl Stack {
             assert!(Instant::now() < deadline, "{what}: not within {} s", PATIENCE.as_secs());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Waits until the lines of all logs that contain a text satisfy `holds`, and returns them. Logs are written some time after an answer.
+    pub async fn logged(&self, text: &str, holds: impl Fn(&[String]) -> bool) -> Vec<String> {
+        self.eventually(&format!("the log of {text}"), async || {
+            let printed = run_support_script("logs_containing.py", &[text], "").expect("logs are readable");
+            let lines: Vec<_> = printed.lines().map(str::to_owned).collect();
+            holds(&lines).then_some(lines)
+        })
+        .await
     }
 
     /// Runs reconcile until `done` returns `true`. Tests of other records may run at the same time.
@@ -360,19 +371,29 @@ impl Drop for Principal {
 /// The bucket in which tests publish the keys of an issuer of tokens. The template creates no such bucket.
 pub const ISSUER_BUCKET: &str = "custody-token-issuer";
 
-/// The bucket whose objects producers may send by reference on the local stack. The template creates no such bucket.
-pub const REFERENCE_BUCKET: &str = "custody-reference-sources";
+/// Returns the bucket whose objects producers may send by reference. The template creates no such bucket.
+pub fn reference_bucket() -> String {
+    variable("CUSTODY_REFERENCE_BUCKET")
+}
 
 impl Stack {
     /// Sets the content of an object that may be sent by reference, or deletes it.
     pub async fn set_reference_source(&self, key: &str, content: Option<Vec<u8>>) {
-        let s3 = self.deployment.aws.s3();
-        drop(s3.create_bucket().bucket(REFERENCE_BUCKET).send().await);
+        let (s3, bucket) = (self.deployment.aws.s3(), reference_bucket());
+        let region = variable("AWS_REGION");
+        // us-east-1 is no location constraint; another Region must be one.
+        let place = (region != "us-east-1").then(|| {
+            CreateBucketConfiguration::builder()
+                .location_constraint(BucketLocationConstraint::from(region.as_str()))
+                .build()
+        });
+        // The bucket may be there already.
+        drop(s3.create_bucket().bucket(&bucket).set_create_bucket_configuration(place).send().await);
         if let Some(content) = content {
-            let put = s3.put_object().bucket(REFERENCE_BUCKET).key(key).content_type("image/png");
+            let put = s3.put_object().bucket(bucket).key(key).content_type("image/png");
             put.body(content.into()).send().await.expect("the object is stored");
         } else {
-            s3.delete_object().bucket(REFERENCE_BUCKET).key(key).send().await.expect("the object is deleted");
+            s3.delete_object().bucket(bucket).key(key).send().await.expect("the object is deleted");
         }
     }
 }

@@ -17,7 +17,7 @@ use custody_core::{
     testing::{contract, samples},
     upload::Upload,
 };
-use custody_e2e::{REFERENCE_BUCKET, Stack};
+use custody_e2e::{Stack, reference_bucket};
 use custody_test_client::verify;
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn the_staging_area_keeps_the_contract() {
         sender.upload(&link.url, headers, payload).await.unwrap().status == 200
     };
     let key = samples::record_id().to_string();
-    let source = format!("s3://{REFERENCE_BUCKET}/{key}");
+    let source = format!("s3://{}/{key}", reference_bucket());
     let set_source =
         |content: Option<Bytes>| stack.set_reference_source(&key, content.map(|bytes| bytes.to_vec()));
     contract::staging_area(&staging, SystemClock.now(), upload, &source, set_source).await;

@@ -22,7 +22,7 @@ const SOURCES: [&str; 3] = ["template.yaml", "samconfig.toml", "statemachine"];
 pub const STACK_NAME: &str = "custody";
 
 /// The bucket whose objects producers may send by reference. The stack does not create it.
-pub(crate) const REFERENCE_BUCKET: &str = "custody-reference-sources";
+pub const REFERENCE_BUCKET: &str = "custody-reference-sources";
 
 /// The bucket in which tests publish the keys of an issuer of tokens. The stack does not create it.
 pub(crate) const ISSUER_BUCKET: &str = "custody-token-issuer";
@@ -108,8 +108,13 @@ fn quoted(value: &str) -> String {
 /// The producer that sends the records of demo, load and tests.
 const PRODUCER: &str = "local";
 
-/// Adds a producer that may write records of every source system, as an operator does. Returns its API key.
-pub(crate) fn add_producer(running: &Running, cli: &Path, stack_name: &str) -> anyhow::Result<String> {
+/// Adds a producer that may write records of every source system, as an operator does. `point` gives the operator's tool the
+/// account. Returns the API key.
+pub fn add_producer(
+    cli: &Path,
+    stack_name: &str,
+    point: impl FnOnce(&mut Command) -> &mut Command,
+) -> anyhow::Result<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Added {
@@ -119,7 +124,7 @@ pub(crate) fn add_producer(running: &Running, cli: &Path, stack_name: &str) -> a
     custody
         .args(["--stack-name", stack_name, "--json", "producer", "add", PRODUCER, "--source", "*"])
         .stderr(Stdio::inherit());
-    let output = running.point_at_stack(&mut custody).output().context("add a producer")?;
+    let output = point(&mut custody).output().context("add a producer")?;
     if !output.status.success() {
         bail!("could not add a producer: `custody producer add` ended with {}", output.status);
     }

@@ -20,7 +20,7 @@ mod workflows;
 pub mod workspace;
 
 pub use self::{
-    deploy::STACK_NAME,
+    deploy::{REFERENCE_BUCKET, STACK_NAME, add_producer},
     fault::Fault,
     running::Running,
     stack::{SECOND_STACK_NAME, Stack, parse_name},

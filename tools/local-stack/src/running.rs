@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Stack,
     cache::{self, NodePorts},
+    deploy,
     files::write_private,
     process, tools, workspace,
 };
@@ -58,6 +59,11 @@ impl Running {
         self.outputs.get(name).map(String::as_str).with_context(|| format!("the stack has no output {name}"))
     }
 
+    /// Returns the API key of the deployment's producer.
+    pub fn api_key(&self) -> &str {
+        &self.api_key
+    }
+
     /// Returns the file to which the end-to-end suites append their exchanges with the API.
     pub fn exchanges_file(&self) -> PathBuf {
         self.folder.join("exchanges.jsonl")
@@ -89,7 +95,8 @@ impl Running {
         parts.find(|(_, port)| !process::listens(*port)).map(|(part, _)| part)
     }
 
-    fn outputs_file(&self) -> PathBuf {
+    /// Returns the file with the outputs of the deployment.
+    pub fn outputs_file(&self) -> PathBuf {
         self.folder.join("outputs.json")
     }
 
@@ -136,6 +143,7 @@ impl Running {
         self.point_at_stack(command)
             .env("CUSTODY_PYTHON", python.bin().join("python"))
             .env("CUSTODY_STACK_FOLDER", &self.folder)
+            .env("CUSTODY_REFERENCE_BUCKET", deploy::REFERENCE_BUCKET)
             .env("CUSTODY_LOCAL_STACK", Stack::of(self).name)
             .env("CUSTODY_CACHE_PORTS", self.cache_ports())
             .env("CUSTODY_CACHE_PASSWORD", &self.cache_password)

@@ -54,25 +54,15 @@ impl Stack {
         workflows: Workflows,
     ) -> anyhow::Result<Running> {
         let python = tools::Python::ready()?;
-        let redis_server = tools::redis_server()?;
-        println!("Local stack `{}`", self.name);
-
-        let mut running = match self.running() {
-            Ok(running) => running,
-            Err(reason) => {
-                if self.saved_data().is_some() {
-                    println!("  ! {reason}");
-                }
-                self.start(&python, &redis_server)?
-            }
-        };
+        let mut running = self.start_without_deployment()?;
         let fingerprint = deploy::fingerprint(functions, workflows)?;
         if running.fingerprint != fingerprint {
             running.outputs = progress::step("Deploying template.yaml", || {
                 deploy::deploy(&running, &python, functions, workflows, deploy::STACK_NAME, &BTreeMap::new())
             })?;
             if running.api_key.is_empty() {
-                running.api_key = deploy::add_producer(&running, cli, deploy::STACK_NAME)?;
+                running.api_key =
+                    deploy::add_producer(cli, deploy::STACK_NAME, |custody| running.point_at_stack(custody))?;
             }
             running.fingerprint = fingerprint;
             running.save()?;
@@ -80,16 +70,30 @@ impl Stack {
         Ok(running)
     }
 
-    /// Deploys the template a second time to the same account and Region, under the name [`SECOND_STACK_NAME`] and with these
-    /// parameters. Returns that deployment, which uses the services and the cache of this stack, and has its own producer.
+    /// Starts the stack's services. What runs already is left alone.
+    pub fn start_without_deployment(&self) -> anyhow::Result<Running> {
+        let python = tools::Python::ready()?;
+        let redis_server = tools::redis_server()?;
+        println!("Local stack `{}`", self.name);
+        self.running().or_else(|reason| {
+            if self.saved_data().is_some() {
+                println!("  ! {reason}");
+            }
+            self.start(&python, &redis_server)
+        })
+    }
+
+    /// Deploys the template to the same account and Region under the name `stack_name` and with these parameters. Returns that
+    /// deployment, which uses the services and the cache of this stack, and has its own producer.
     pub fn deploy_beside(
         running: &Running,
+        stack_name: &str,
         functions: &[(String, PathBuf)],
         cli: &Path,
         workflows: Workflows,
         parameters: &BTreeMap<String, String>,
     ) -> anyhow::Result<Running> {
-        let folder = running.folder.join("beside");
+        let folder = running.folder.join(stack_name);
         for part in ["logs", "tmp"] {
             fs::create_dir_all(folder.join(part)).with_context(|| format!("make {}", folder.display()))?;
         }
@@ -97,9 +101,8 @@ impl Stack {
             .context("link the authority")?;
         let mut beside = Running { folder, outputs: BTreeMap::new(), ..running.clone() };
         let python = tools::Python::ready()?;
-        beside.outputs =
-            deploy::deploy(&beside, &python, functions, workflows, SECOND_STACK_NAME, parameters)?;
-        beside.api_key = deploy::add_producer(&beside, cli, SECOND_STACK_NAME)?;
+        beside.outputs = deploy::deploy(&beside, &python, functions, workflows, stack_name, parameters)?;
+        beside.api_key = deploy::add_producer(cli, stack_name, |custody| beside.point_at_stack(custody))?;
         beside.save()?;
         Ok(beside)
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod api_page;
+mod aws_test;
 mod bench;
 mod build;
 mod checks;
@@ -88,6 +89,8 @@ enum Command {
     ApiPage,
     /// Build the functions for AWS (arm64): an archive and a bill of materials for each, and their digests.
     Package(package::Options),
+    /// Deploy to AWS under a name of its own, send records, run the end-to-end suites, print latencies and costs, and remove everything.
+    AwsTest(aws_test::Options),
     /// Check the dependencies: advisories, licences, bans, sources.
     Deny,
     /// Send records through a separate local stack for a while. Fails if a record is lost, altered or stuck.
@@ -147,6 +150,7 @@ fn main() -> ExitCode {
         Command::Template { update: false } => template_checks::check(),
         Command::ApiPage => api_page::build().map(|page| println!("{}", page.display())),
         Command::Package(options) => package::run(&options),
+        Command::AwsTest(options) => aws_test::run(&options),
         Command::Deny => deny::check(),
         Command::E2e { workflows, suites } => suites::only(workflows, &suites),
         Command::Simulate { arguments } => return checks::simulation(&arguments),

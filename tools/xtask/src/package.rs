@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.sam {
         for function in &functions {
             let by_sam =
-                sam_build(function, &here, options.quick)?.join(logical_id(function)).join("bootstrap");
+                sam_build(Some(function), options.quick)?.join(logical_id(function)).join("bootstrap");
             let packaged = here.join("programs").join(function).join("bootstrap");
             let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
             ensure!(read(&by_sam)? == read(&packaged)?, "`sam build` makes another program of {function}");
@@ -156,13 +156,18 @@ fn with_build_environment<'a>(
     Ok(build)
 }
 
-/// Builds a function as README's "Deploy to AWS" says, with `sam build`, and returns the folder of the build. In that folder is the program that
-/// [`build`] has made, too, because both use the same tools, sources and settings.
-fn sam_build(function: &str, target: &Path, quick: bool) -> anyhow::Result<PathBuf> {
+/// Builds a function, or all of them, with `sam build`, as README's "Deploy to AWS" says. Returns the folder with the programs and the template.
+/// [`build`] makes the same programs, because both use the same tools, sources and settings.
+pub(crate) fn sam_build(function: Option<&str>, quick: bool) -> anyhow::Result<PathBuf> {
+    let target = workspace::root().join("target/package");
     let folder = target.join("sam");
     let mut sam = Python::ready()?.command("sam");
-    sam.args(["build", &logical_id(function), "--build-dir"]).arg(&folder).env("SAM_CLI_TELEMETRY", "0");
-    with_build_environment(&mut sam, &python()?, workspace::root(), target, quick)?;
+    sam.arg("build")
+        .args(function.map(logical_id))
+        .arg("--build-dir")
+        .arg(&folder)
+        .env("SAM_CLI_TELEMETRY", "0");
+    with_build_environment(&mut sam, &python()?, workspace::root(), &target, quick)?;
     progress::run_visibly(&mut sam)?;
     Ok(folder)
 }

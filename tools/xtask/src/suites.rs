@@ -12,6 +12,7 @@ use custody_local_stack::{
 use xshell::cmd;
 
 use crate::{
+    aws_test,
     build::{self, Build, Programs},
     checks::Checks,
     shell,
@@ -31,9 +32,13 @@ pub(crate) struct Suite {
 /// The suites that are no test programs of this workspace.
 const SCHEMATHESIS: &str = "schemathesis";
 const SECOND_STACK: &str = "second_stack";
+const AWS_TEST: &str = "aws_test";
+
+/// The suites that need nothing of a local stack, so that they test a deployment on AWS, too.
+const EVERYWHERE: [&str; 5] = ["aws_contracts", "records", "query", "uploads", "requests"];
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 20] = [
+pub(crate) const ALL: [Suite; 21] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -65,6 +70,11 @@ pub(crate) const ALL: [Suite; 20] = [
         depends_on_workflow_type: false,
     },
     Suite {
+        test: AWS_TEST,
+        title: "`cargo xtask aws-test`, in brief and on this stack",
+        depends_on_workflow_type: false,
+    },
+    Suite {
         test: SCHEMATHESIS,
         title: "requests that are made from docs/openapi.yaml get the documented answers",
         depends_on_workflow_type: false,
@@ -79,6 +89,11 @@ pub(crate) const ALL: [Suite; 20] = [
 /// Returns the suites whose result may depend on the type of workflow.
 pub(crate) fn differing() -> Vec<Suite> {
     ALL.into_iter().filter(|suite| suite.depends_on_workflow_type).collect()
+}
+
+/// Returns the suites that need nothing of a local stack.
+pub(crate) fn everywhere() -> Vec<Suite> {
+    ALL.into_iter().filter(|suite| EVERYWHERE.contains(&suite.test)).collect()
 }
 
 /// Returns the suite of this name.
@@ -136,7 +151,7 @@ pub(crate) fn on_a_stack(
 }
 
 /// Runs every suite, also after one that fails: each shows something else.
-fn run_all(
+pub(crate) fn run_all(
     checks: &mut Checks,
     suites: &[Suite],
     run: impl Fn(&Suite) -> anyhow::Result<()>,
@@ -183,12 +198,27 @@ fn run(running: &Running, programs: &Programs, name: &str, workflows: Workflows)
         check.arg(workspace::root().join("docs/openapi.yaml"));
         return progress::run_visibly(running.point_test_at_stack(&mut check, &python));
     }
-    let sh = shell::in_workspace()?;
-    let test = cmd!(sh, "cargo test --package custody-e2e --features stack --locked --quiet --test {name}");
-    let mut test = shell::cargo(test);
+    if name == AWS_TEST {
+        return aws_test::brief(running, programs);
+    }
+    let mut test = test_program(name)?;
     running.point_test_at_stack(&mut test, &python);
     let this_program = std::env::current_exe().context("find this program")?;
     progress::run_visibly(test.env("CUSTODY_XTASK", this_program).env("CUSTODY_CLI", &programs.cli))
+}
+
+/// Returns a command that runs a suite of the package `custody-e2e`.
+fn test_program(name: &str) -> anyhow::Result<Command> {
+    let sh = shell::in_workspace()?;
+    let test = cmd!(sh, "cargo test --package custody-e2e --features stack --locked --quiet --test {name}");
+    Ok(shell::cargo(test))
+}
+
+impl Suite {
+    /// Returns a command that runs the suite.
+    pub(crate) fn program(&self) -> anyhow::Result<Command> {
+        test_program(self.test)
+    }
 }
 
 /// Deploys the template a second time, into a network that exists, with a customer key and with a closed cache, and sends
@@ -209,7 +239,8 @@ fn deploy_a_second_stack(running: &Running, programs: &Programs, workflows: Work
         serde_json::from_slice(&prepared.stdout).context("read the new network and key")?;
     given.insert("CacheAdmission".to_owned(), "closed".to_owned());
 
-    let second = Stack::deploy_beside(running, &programs.functions, &programs.cli, workflows, &given)?;
+    let name = SECOND_STACK_NAME;
+    let second = Stack::deploy_beside(running, name, &programs.functions, &programs.cli, workflows, &given)?;
     let shared = second.shared_outputs(running);
     ensure!(shared.is_empty(), "both stacks have the same {}", shared.join(", "));
     let mut load = Command::new(&programs.test_client);
