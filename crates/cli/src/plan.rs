@@ -5,8 +5,13 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use custody_plan::{
-    CacheDurability, Demand, Facts, Load, Plan, RegionQuotas, WorkflowType, capacity_table, facts_table,
+    CacheDurability, Demand, Facts, Load, Plan, RegionQuotas, SITUATIONS, WorkflowType, capacity_table,
+    duration, facts_table,
+    simulation::{Cell, Outcome, Raised, Situation, simulate},
+    simulation_table,
 };
+
+use serde::Serialize;
 
 use crate::{
     CommandOutcome,
@@ -50,9 +55,37 @@ pub(crate) struct Options {
     /// The quotas of the Region: `large`, as in us-east-1, or `small`, the smallest of any Region.
     #[arg(long, value_enum, default_value_t = Quotas::Large)]
     region_quotas: Quotas,
+    #[command(flatten)]
+    simulation: SimulationOptions,
     /// Print the tables of docs/capacity.md instead.
     #[arg(long, exclusive = true)]
     table: bool,
+}
+
+/// Options of a simulation.
+#[derive(Args)]
+struct SimulationOptions {
+    /// Simulate five minutes of the load, and of what may happen in them: a burst, S3 away for --outage, Step Functions away.
+    #[arg(long)]
+    simulate: bool,
+    /// With --simulate: each deployment has an account of its own, with quotas of its own.
+    #[arg(long, requires = "simulate")]
+    own_accounts: bool,
+    /// With --simulate: the account's quota of concurrent executions of Lambda.
+    #[arg(long, requires = "simulate", value_parser = parse_rate, value_name = "COUNT")]
+    lambda_concurrency: Option<f64>,
+    /// With --simulate: the template's parameter `WarmWriteUnits`.
+    #[arg(long, requires = "simulate", value_parser = parse_rate, value_name = "UNITS")]
+    warm_write_units: Option<f64>,
+    /// With --simulate: the template's parameter `ArchiveConcurrency`.
+    #[arg(long, requires = "simulate", value_parser = parse_rate, value_name = "COUNT")]
+    archive_concurrency: Option<f64>,
+    /// With --simulate: the template's parameter `ReconcileStarts`.
+    #[arg(long, requires = "simulate", value_parser = parse_rate, value_name = "COUNT")]
+    reconcile_starts: Option<f64>,
+    /// With --simulate: all payloads are uploaded to S3, past the cache.
+    #[arg(long, requires = "simulate")]
+    uploads: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -93,7 +126,7 @@ fn bytes(size: ByteSize) -> f64 {
 pub(crate) fn run(output: Output, options: &Options) -> anyhow::Result<CommandOutcome> {
     let facts = Facts::of_this_release();
     let (Some(rate), Some(size)) = (options.rate, options.size) else {
-        print!("{}\n{}", capacity_table(&facts), facts_table(&facts));
+        print!("{}\n{}\n{}", capacity_table(&facts), simulation_table(&facts), facts_table(&facts));
         return Ok(CommandOutcome::Complete);
     };
     let load = Load {
@@ -117,8 +150,85 @@ pub(crate) fn run(output: Output, options: &Options) -> anyhow::Result<CommandOu
         },
         ..Load::new(rate, bytes(size))
     };
-    output.print(&Plan::of(&facts, load), print)?;
+    let plan = Plan::of(&facts, load);
+    let asked = &options.simulation;
+    if asked.simulate {
+        let raised = Raised {
+            own_accounts: asked.own_accounts,
+            concurrency: asked.lambda_concurrency,
+            write_units: asked.warm_write_units,
+            archive_concurrency: asked.archive_concurrency,
+            starts_of_a_run: asked.reconcile_starts,
+            uploads: asked.uploads,
+        };
+        let cell = Cell::of(&facts, &plan, raised);
+        let simulations = simulations_of(&cell, options.outage.as_secs_f64());
+        output.print(&simulations, |simulations| print_simulations(&plan, simulations))?;
+    } else {
+        output.print(&plan, print)?;
+    }
     Ok(CommandOutcome::Complete)
+}
+
+/// The simulation of one situation.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Simulation {
+    situation: Situation,
+    outcome: Outcome,
+}
+
+/// Simulates every situation; in one of them, S3 is away for `outage` seconds.
+fn simulations_of(cell: &Cell, outage: f64) -> Vec<Simulation> {
+    let situations = SITUATIONS.map(|(_, situation)| match situation {
+        Situation::ArchiveAway { .. } => Situation::ArchiveAway { seconds: outage },
+        other => other,
+    });
+    let simulations =
+        situations.map(|situation| Simulation { situation, outcome: simulate(cell, situation) });
+    simulations.into()
+}
+
+fn print_simulations(plan: &Plan, simulations: &[Simulation]) {
+    let rate = plan.load.peak_rate / f64::from(plan.cache.deployments);
+    println!(
+        "Five minutes of {rate:.0} records/s, simulated for one of {} deployments:",
+        plan.cache.deployments
+    );
+    for Simulation { situation, outcome } in simulations {
+        let title = match situation {
+            Situation::Steady => "Nothing happens".to_owned(),
+            Situation::Burst { times, seconds } => format!("{times} times the rate for {seconds:.0} s"),
+            Situation::ArchiveAway { seconds } => format!("S3 answers nothing for {seconds:.0} s"),
+            Situation::WorkflowAway { seconds } => {
+                format!("Step Functions starts nothing for {seconds:.0} s")
+            }
+        };
+        println!("\n{title}:");
+        for (reason, records) in &outcome.refused {
+            println!("  {records:.0} requests are refused, because this is used up: {reason}");
+        }
+        if outcome.refused.is_empty() {
+            println!("  no request is refused");
+        }
+        let share = |records: f64| format!("{:.0} %", 100.0 * records / outcome.records);
+        println!("  the longest wait for a receipt, with repetitions: {}", duration(outcome.longest_receipt));
+        println!("  records that reconcile starts: {}", share(outcome.started_by_reconcile));
+        println!(
+            "  payloads that do not fit into the cache, and go to S3 at once: {}",
+            share(outcome.past_the_cache)
+        );
+        println!("  the cache is full to {:.0} % at most", 100.0 * outcome.cache_peak);
+        println!("  99 % of the records are complete after {}", duration(outcome.completed_p99));
+        if outcome.incomplete > 0.0 {
+            println!("  ! {:.0} records are not complete after a day", outcome.incomplete);
+        } else {
+            println!("  all of them are complete after {}", duration(outcome.longest_completion));
+        }
+    }
+    println!(
+        "\nAn ideal deployment: no cold starts, no noise. docs/capacity.md has what the simulation knows."
+    );
 }
 
 fn print(plan: &Plan) {

@@ -278,6 +278,8 @@ pub struct ReconcileConfig {
     pub first_look: Duration,
     /// The time after a start when an `EXPRESS` execution has certainly ended.
     pub restart_after: Duration,
+    /// The maximum number of executions that one run starts.
+    pub max_starts: usize,
     /// When failed records are redriven automatically.
     pub redrive_policy: RedrivePolicy,
 }
@@ -298,6 +300,9 @@ impl ReconcileConfig {
             event_source: reader.text("EVENT_SOURCE"),
             first_look: seconds(reader, "FIRST_LOOK_SECONDS"),
             restart_after: seconds(reader, "RESTART_AFTER_SECONDS"),
+            max_starts: reader
+                .parsed("MAX_STARTS", "a number of executions", |text| text.parse().ok())
+                .unwrap_or_default(),
             redrive_policy: redrive_policy(reader),
         }
     }

@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod price;
 pub mod record;
+pub mod simulation;
 mod table;
 
 use serde::Serialize;
@@ -20,7 +21,7 @@ pub use self::{
     limits::{Limit, REQUESTS_OF_A_STAGE, RESERVED},
     load::{CacheDurability, Load, WorkflowType},
     price::{ALARMS, Cost},
-    table::{capacity_table, facts_table},
+    table::{SITUATIONS, capacity_table, duration, facts_table, simulation_table},
 };
 
 /// The limits, the cache and the costs of a load.

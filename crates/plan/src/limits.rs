@@ -23,8 +23,8 @@ pub struct Limit {
     pub source: String,
 }
 
-/// The concurrency that the template reserves for archive.
-const RESERVED_FOR_ARCHIVE: f64 = 200.0;
+/// The concurrency that the template reserves for archive: the default of its parameter `ArchiveConcurrency`.
+pub(crate) const RESERVED_FOR_ARCHIVE: f64 = 200.0;
 /// The concurrency that the template reserves for all functions together. A drift test adds it up in the template.
 pub const RESERVED: u32 = 424;
 /// Requests per second of an API: the default of the template's parameter `StageRateLimit`.
@@ -112,7 +112,7 @@ fn of_lambda(facts: &Facts, load: &Load, deployments: f64) -> Vec<Limit> {
                 RESERVED_FOR_ARCHIVE * requests
             ),
             deployments * (RESERVED_FOR_ARCHIVE / of_archive).min(RESERVED_FOR_ARCHIVE * requests),
-            "the reserved concurrency of archive in the template, and the quota of Lambda",
+            "the template's parameter ArchiveConcurrency, and the quota of Lambda",
         ),
     ]
 }

@@ -1,6 +1,9 @@
 //! The table of docs/capacity.md.
 
-use crate::{Facts, Load, Plan, RegionQuotas, WorkflowType};
+use crate::{
+    Facts, Load, Plan, RegionQuotas, WorkflowType,
+    simulation::{Cell, Outcome, Raised, Situation, simulate},
+};
 
 /// Returns the table of docs/capacity.md, in Markdown: rates, sizes and both types of workflow.
 pub fn capacity_table(facts: &Facts) -> String {
@@ -61,6 +64,75 @@ pub fn facts_table(facts: &Facts) -> String {
     table
 }
 
+/// What may happen while records come, with its name.
+pub const SITUATIONS: [(&str, Situation); 4] = [
+    ("nothing happens", Situation::Steady),
+    ("twice the rate for 30 s", Situation::Burst { times: 2.0, seconds: 30.0 }),
+    ("S3 away for 60 s", Situation::ArchiveAway { seconds: 60.0 }),
+    ("Step Functions away for 60 s", Situation::WorkflowAway { seconds: 60.0 }),
+];
+
+/// Returns the simulations of docs/capacity.md, in Markdown: 10,000 records a second of 1 MB.
+pub fn simulation_table(facts: &Facts) -> String {
+    let mut table = "| deployments | what happens | requests refused | longest wait for a receipt | started by reconcile | past the cache | \
+                     cache, at most | complete after, 99 % | complete after, all |\n\
+                     | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        .to_owned();
+    let load = Load { workflow: WorkflowType::Express, ..Load::new(10_000.0, 1e6) };
+    let plan = Plan::of(facts, load);
+    let own = Raised { own_accounts: true, ..Raised::default() };
+    let raised = Raised { concurrency: Some(3000.0), write_units: Some(20_000.0), ..own };
+    let prompt = Raised { archive_concurrency: Some(500.0), starts_of_a_run: Some(50_000.0), ..raised };
+    let variants = [
+        ("in accounts of their own, defaults", own),
+        ("the same, Lambda's quota 3,000, `WarmWriteUnits=20000`", raised),
+        ("the same, `ArchiveConcurrency=500`, `ReconcileStarts=50000`", prompt),
+        ("the same, uploads only", Raised { uploads: true, ..prompt }),
+    ];
+    for (name, variant) in variants {
+        let cell = Cell::of(facts, &plan, variant);
+        for (happens, situation) in SITUATIONS {
+            let row = row_of(&simulate(&cell, situation));
+            let row = format!("| {} {name} | {happens} | {row} |\n", plan.cache.deployments);
+            table.push_str(&row);
+        }
+    }
+    table
+}
+
+/// An outcome as cells of a table.
+fn row_of(outcome: &Outcome) -> String {
+    let share = |records: f64| format!("{:.0} %", 100.0 * records / outcome.records);
+    let refused = outcome.refused.first().map_or("0".to_owned(), |(reason, _)| {
+        format!("{}; first used up: {reason}", thousands(outcome.refusals()))
+    });
+    let all = if outcome.incomplete > 0.0 {
+        "not all in a day".to_owned()
+    } else {
+        duration(outcome.longest_completion)
+    };
+    [
+        refused,
+        duration(outcome.longest_receipt),
+        share(outcome.started_by_reconcile),
+        share(outcome.past_the_cache),
+        format!("{:.0} %", 100.0 * outcome.cache_peak),
+        duration(outcome.completed_p99),
+        all,
+    ]
+    .join(" | ")
+}
+
+/// Formats seconds for a person.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{:.0} ms", seconds * 1000.0),
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3600.0),
+    }
+}
+
 fn cache(plan: &Plan) -> String {
     let one = format!("{} × `{}`", plan.cache.shards, plan.cache.node_type);
     if plan.cache.deployments == 1 { one } else { format!("{} deployments of {one}", plan.cache.deployments) }
@@ -101,7 +173,7 @@ mod tests {
     fn the_tables_of_the_documentation_are_the_generated_ones() {
         let page = include_str!("../../../docs/capacity.md");
         let facts = Facts::of_this_release();
-        for table in [capacity_table(&facts), facts_table(&facts)] {
+        for table in [capacity_table(&facts), simulation_table(&facts), facts_table(&facts)] {
             assert!(
                 page.contains(&table),
                 "docs/capacity.md has another table; `custody plan --table` prints:\n{table}"

@@ -56,9 +56,9 @@ async fn function() -> Result<(), runtime::Error> {
             // failure, which takes up to 60 s.
             budget: Duration::from_secs(50),
             concurrency: 32,
-            // This is 40 starts a second. Step Functions allows at least 150 a second in every Region. Source: AWS Step
-            // Functions developer guide, "Service quotas".
-            max_starts: 2000,
+            // The template's default is 40 starts a second. Step Functions allows at least 150 a second in every Region. Source:
+            // AWS Step Functions developer guide, "Service quotas".
+            max_starts: config.max_starts,
             max_listed: 200_000,
             max_adopted: 2000,
             policy: config.redrive_policy,

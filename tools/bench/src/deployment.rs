@@ -125,6 +125,7 @@ impl Deployment {
             ("REDRIVE_MAX_ATTEMPTS", "3"),
             ("FIRST_LOOK_SECONDS", "120"),
             ("RESTART_AFTER_SECONDS", "360"),
+            ("MAX_STARTS", "2000"),
             ("TOPIC_ARN", "arn:aws:sns:us-east-1:000000000000:topic"),
             ("EVENT_SOURCE", "urn:custody:bench"),
             ("STACK_NAME", "bench"),

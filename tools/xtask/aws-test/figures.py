@@ -1,5 +1,6 @@
 """Prints how long the functions of a deployment ran, how much of each service its records used, and what that costs by the list prices
-of crates/plan/src/facts.json. The amounts are CloudWatch's, which has them some minutes later; "no figure" means that it has none (yet).
+of crates/plan/src/facts.json. Times come from the reports that Lambda writes into the logs, other amounts from CloudWatch's metrics, which
+come some minutes later; "no figure" means that there is none (yet), and the emulator has none.
 
 Usage: figures.py STACK_NAME FACTS TRANSITIONS BEGINNING: the file of prices, the state transitions of an execution, the Unix time at which
 the deployment began
@@ -7,6 +8,7 @@ the deployment began
 
 import datetime
 import json
+import re
 import sys
 import time
 
@@ -24,19 +26,12 @@ WINDOW = {
 PERIOD = 3600
 
 
-def statistics(namespace, metric, dimensions, names=("Sum",), extended=()):
-    """Returns a metric's values over the life of the deployment, or None if CloudWatch has none."""
-    points = cloudwatch.get_metric_statistics(
-        Namespace=namespace, MetricName=metric, Period=PERIOD, **WINDOW,
-        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
-        **({"Statistics": list(names)} if names else {}),
-        **({"ExtendedStatistics": list(extended)} if extended else {}))["Datapoints"]
-    return points or None
-
-
 def total(namespace, metric, **dimensions):
-    points = statistics(namespace, metric, dimensions)
-    return None if points is None else sum(point["Sum"] for point in points)
+    """Returns the sum of a metric over the life of the deployment, or None if CloudWatch has no value."""
+    points = cloudwatch.get_metric_statistics(
+        Namespace=namespace, MetricName=metric, Period=PERIOD, Statistics=["Sum"], **WINDOW,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()])["Datapoints"]
+    return sum(point["Sum"] for point in points) if points else None
 
 
 def price(name):
@@ -57,23 +52,41 @@ def cell(value, pattern):
     return "no figure" if value is None else pattern.format(value)
 
 
-print("\nFunctions:\n")
-print(f"{'':<12}{'invocations':>12}{'errors':>10}{'mean ms':>12}{'p99 ms':>12}{'GB-s':>12}")
-lambda_client = boto3.client("lambda")
+REPORT = re.compile(r"\tDuration: ([\d.]+) ms\tBilled Duration: ([\d.]+) ms\tMemory Size: (\d+) MB\tMax Memory Used: (\d+) MB")
+STARTED = re.compile(r"\tInit Duration: ([\d.]+) ms")
+
+
+def reports(group):
+    """Returns what Lambda has reported in a log: for each invocation (ms, billed ms, MB, used MB, ms of the cold start or None)."""
+    pages = boto3.client("logs").get_paginator("filter_log_events").paginate(
+        logGroupName=group, filterPattern='"REPORT RequestId"')
+    for page in pages:
+        for event in page["events"]:
+            if found := REPORT.search(event["message"]):
+                started = STARTED.search(event["message"])
+                yield (*map(float, found.groups()), float(started[1]) if started else None)
+
+
+def percentile(values, percent):
+    """The nearest rank."""
+    values = sorted(values)
+    return values[max(0, -(-len(values) * percent // 100) - 1)]
+
+
+print("\nFunctions, by what Lambda reports in their logs (ms; MB):\n")
+print(f"{'':<11}{'calls':>7}{'p50':>9}{'p99':>9}{'longest':>9}{'cold':>6}{'cold p50':>9}{'memory':>8}{'used':>6}{'GB-s':>9}")
 invocations = gb_seconds = 0
-for logical, name in sorted(of_type("AWS::Lambda::Function")):
-    calls = total("AWS/Lambda", "Invocations", FunctionName=name)
+for logical, group in sorted(of_type("AWS::Logs::LogGroup")):
+    calls = list(reports(group))
     if not calls:
         continue
-    errors = total("AWS/Lambda", "Errors", FunctionName=name)
-    milliseconds = total("AWS/Lambda", "Duration", FunctionName=name)
-    slowest = statistics("AWS/Lambda", "Duration", {"FunctionName": name}, names=(), extended=("p99",))
-    slowest = slowest and max(point["ExtendedStatistics"]["p99"] for point in slowest)
-    memory = lambda_client.get_function_configuration(FunctionName=name)["MemorySize"]
-    used = None if milliseconds is None else milliseconds / 1000 * memory / 1024
-    invocations, gb_seconds = invocations + calls, gb_seconds + (used or 0)
-    print(f"{logical.removesuffix('Function'):<12}{calls:>12.0f}{cell(errors, '{:.0f}'):>10}"
-          f"{cell(milliseconds and milliseconds / calls, '{:.1f}'):>12}{cell(slowest, '{:.1f}'):>12}{cell(used, '{:.2f}'):>12}")
+    took, billed, memory, used, starts = zip(*calls)
+    starts = [start for start in starts if start is not None]
+    gb = sum(billed) / 1000 * memory[-1] / 1024
+    invocations, gb_seconds = invocations + len(calls), gb_seconds + gb
+    print(f"{logical.removesuffix('LogGroup'):<11}{len(calls):>7}{percentile(took, 50):>9.1f}{percentile(took, 99):>9.1f}{max(took):>9.1f}"
+          f"{len(starts):>6}{cell(percentile(starts, 50) if starts else None, '{:.1f}').replace('no figure', '-'):>9}"
+          f"{memory[-1]:>8.0f}{max(used):>6.0f}{gb:>9.2f}")
 
 [(_, state_machine)] = of_type("AWS::StepFunctions::StateMachine")
 tables = [name for _, name in of_type("AWS::DynamoDB::Table")]

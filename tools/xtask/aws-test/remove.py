@@ -78,8 +78,8 @@ for plan in of_type("AWS::ApiGateway::UsagePlan"):
     # Keys of producers are no part of the stack.
     for page in pages(apigateway, "get_usage_plan_keys", usagePlanId=plan):
         for key in page["items"]:
-            unless_missing(apigateway.delete_api_key, apiKey=key["id"])
-            print(f"  deleted API key {key['name']}", flush=True)
+            if unless_missing(apigateway.delete_api_key, apiKey=key["id"]) is not None:
+                print(f"  deleted API key {key['name']}", flush=True)
 for bucket in buckets:
     empty(bucket)
 

@@ -175,11 +175,16 @@ fn the_keys_of_tables_and_indexes_are_the_attributes_that_the_code_writes() {
 
 #[test]
 fn a_plan_knows_the_limits_of_the_template() {
-    let stage = template()["Parameters"]["StageRateLimit"]["Default"].as_i64();
-    assert_eq!(stage, Some(i64::from(custody_plan::REQUESTS_OF_A_STAGE)));
-    let reserved = functions(&template()).into_values().filter_map(|function| {
-        // `!If [ReservesConcurrency, number, none]`.
-        function["Properties"]["ReservedConcurrentExecutions"][1].as_i64()
+    let template = template();
+    let default = |name: &str| template["Parameters"][name]["Default"].as_i64();
+    assert_eq!(default("StageRateLimit"), Some(i64::from(custody_plan::REQUESTS_OF_A_STAGE)));
+    assert_eq!(default("StageBurstLimit"), Some(i64::from(custody_plan::simulation::REQUESTS_AT_ONCE)));
+    assert_eq!(default("ReconcileStarts"), Some(i64::from(custody_plan::simulation::STARTS_OF_A_RUN)));
+    assert_eq!(default("ReconcileAfterSeconds"), Some(i64::from(custody_plan::simulation::FIRST_LOOK)));
+    let reserved = functions(&template).into_values().filter_map(|function| {
+        // `!If [ReservesConcurrency, number or parameter, none]`.
+        let reserved = &function["Properties"]["ReservedConcurrentExecutions"][1];
+        reserved.as_i64().or_else(|| default(reserved.as_str()?))
     });
     assert_eq!(reserved.sum::<i64>(), i64::from(custody_plan::RESERVED));
 }

@@ -272,6 +272,23 @@ fn the_role_of_the_workflow_allows_what_its_states_do_and_nothing_else() {
 }
 
 #[test]
+fn a_simulation_retries_archive_as_the_workflow_does() {
+    let machine = state_machine();
+    let branches = machine["States"]["Process record"]["Branches"].as_array().unwrap();
+    let archive = branches.iter().find_map(|branch| branch["States"].get("Archive payload")).unwrap();
+    let retries = archive["Retry"].as_array().unwrap();
+    let of_outages = |retrier: &&Value| {
+        retrier["ErrorEquals"].as_array().unwrap().contains(&Value::from("ArchiveUnavailable"))
+    };
+    let found = retries.iter().find(of_outages).unwrap();
+    let expected = custody_plan::simulation::RETRIES_OF_ARCHIVE;
+    assert_eq!(found["IntervalSeconds"].as_f64(), Some(expected.first_delay));
+    assert_eq!(found["MaxDelaySeconds"].as_f64(), Some(expected.longest_delay));
+    assert_eq!(found["MaxAttempts"].as_u64(), Some(u64::from(expected.count)));
+    assert_eq!((found["BackoffRate"].as_f64(), found["JitterStrategy"].as_str()), (Some(2.0), Some("FULL")));
+}
+
+#[test]
 fn a_plan_counts_the_transitions_and_the_notifications_of_a_record_that_succeeds() {
     /// Counts the states of a machine that a record enters if everything succeeds, and the notifications among them.
     fn count(machine: &Value) -> (u32, u32) {
