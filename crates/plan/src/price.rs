@@ -31,7 +31,7 @@ const SECRETS: f64 = 5.0;
 /// Metrics of the functions, and detailed metrics of the API.
 const METRICS: f64 = 36.0;
 /// Alarms of the template. A drift test counts them.
-pub const ALARMS: u32 = 13;
+pub const ALARMS: u32 = 14;
 /// Reconcile's runs: Lambda, reads of the index, and listings of markers, in USD. An estimate.
 const RECONCILE: f64 = 1.75;
 

@@ -145,6 +145,20 @@ fn situations() -> BTreeMap<&'static str, Vec<Situation>> {
                 situation("a store that hangs for a quarter of an hour", steady(8_000.0, 3), true),
             ],
         ),
+        (
+            "CacheMemoryAlarm",
+            vec![
+                situation("payloads stay for a second", steady(2.0, 10), false),
+                situation("a burst of a minute", once(2.0, 80.0), false),
+                situation("a node was replaced", [steady(2.0, 6), silence(4)].concat(), false),
+                situation(
+                    "the archive is away",
+                    (0..10).map(|minute| Some(10.0 * f64::from(minute))).collect(),
+                    false,
+                ),
+                situation("it stays away", [steady(70.0, 2), steady(90.0, 3)].concat(), true),
+            ],
+        ),
         ("IngestThrottledAlarm", of_throttles()),
         ("WorkflowThrottledAlarm", of_throttles()),
         ("FailureFunctionAlarm", of_errors()),
