@@ -135,6 +135,9 @@ fn read(text: &str) -> Option<Line> {
     let (level, message) = (take("level")?, take("message").unwrap_or_default());
     let at = take("timestamp").and_then(|text| Timestamp::parse(&text));
     take("target");
+    if let Some(Value::Object(span)) = fields.remove("span") {
+        fields.extend(span.into_iter().filter(|(name, value)| name != "name" && value != ""));
+    }
     Some(Line { at, level, message, fields: fields.into_iter().collect() })
 }
 

@@ -10,6 +10,7 @@ pub mod deployment;
 pub mod ingest_time_limits;
 pub mod metrics;
 pub mod runtime;
+mod spans;
 pub mod telemetry;
 pub mod time_limit;
 
@@ -28,6 +29,7 @@ pub fn start<T>(
     telemetry::init(level);
     let (settings, config) = config.inspect_err(|error| tracing::error!(%error, "could not start"))?;
     tracing::info!(release = settings.release, "starting");
+    spans::set_source(settings.stack_name.clone(), function, settings.release);
     metrics::set_source(settings.stack_name, function);
     Ok(config)
 }

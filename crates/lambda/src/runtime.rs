@@ -19,7 +19,7 @@ use tracing::error;
 
 use crate::metrics;
 
-use self::invocation::{InvocationLayer, set_follow_up, take_event};
+use self::invocation::{InvocationLayer, set_error, set_follow_up, take_event};
 
 /// A stage's failure, as it is reported to Lambda. Lambda's `errorType` is the name of the error, not a Rust type.
 struct Reported(StageError);
@@ -35,6 +35,7 @@ impl From<Reported> for Diagnostic {
         // The failure is logged only here. Step Functions and the dead letter carry the same text.
         error!(error.name = error.name.as_str(), error.kind = %error.kind(), %error, "stage failed");
         metrics::failed(error.name.as_str());
+        set_error(error.name.as_str());
         Self { error_type: error.name.as_str().to_owned(), error_message: error.to_string() }
     }
 }

@@ -48,7 +48,8 @@ pub fn init(level: Level) {
         .with_default(LevelFilter::WARN)
         .with_target(DUPLICATE_ERROR_LOG_TARGET, LevelFilter::OFF);
     let targets = OWN_TARGETS.iter().fold(dependencies, |targets, own| targets.with_target(*own, level));
-    let format = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(false);
+    // The current span is the invocation, with the ids of its request and of its trace.
+    let format = tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false);
     // A second initialization in one process happens only in tests. The first one stays in effect.
     drop(tracing_subscriber::registry().with(targets).with(format).try_init());
 }

@@ -14,7 +14,7 @@ use custody_test_client::{
     verify,
 };
 use futures_util::{StreamExt as _, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 use yaml_rust2::YamlLoader;
 
 /// Sends a record, follows it to its end, and compares everything that was stored with what was sent.
@@ -248,5 +248,25 @@ async fn a_file_of_every_binary_type_and_of_every_text_type_arrives_unaltered() 
         assert_eq!(answer.status, 400, "{content_type}: {}", answer.body);
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("POST /uploads") && detail.contains("application/octet-stream"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn every_log_line_about_a_record_names_its_request_and_its_trace() {
+    let stack = Stack::under_test().await;
+    let id = check(&stack, &Record::generate(Kind::Text, Size::Bytes(4 << 10), 7)).await.to_string();
+    let functions = ["\"stage\":\"ingest\"", "\"stage\":\"archive\""];
+    let log = stack
+        .logged(&id, |log| functions.iter().all(|function| log.iter().any(|line| line.contains(function))))
+        .await;
+    for line in log.iter().filter(|line| line.contains("\"record.id\"")) {
+        let line: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
+        let (request, trace) = (&line["span"]["request.id"], &line["span"]["trace.id"]);
+        assert!(request.as_str().is_some_and(|id| id.len() == 36), "{line}");
+        let trace = trace.as_str().unwrap();
+        assert!(trace.starts_with("1-"), "{line}");
+        // Spans have the same trace, as OpenTelemetry writes it.
+        let of_spans = trace.trim_start_matches("1-").replace('-', "");
+        stack.logged(&of_spans, |spans| spans.iter().any(|span| span.contains("resourceSpans"))).await;
     }
 }

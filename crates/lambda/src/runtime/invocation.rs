@@ -22,7 +22,9 @@ use bytes::Bytes;
 use custody_core::clock::{Clock as _, SystemClock, Timestamp};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use lambda_runtime::{Error, LambdaInvocation, Service, tower::Layer};
-use tracing::{error, warn};
+use tracing::{Instrument as _, error, error_span, warn};
+
+use crate::spans::{self, Trace};
 
 /// The JSON that the runtime parses instead of the event.
 const EMPTY_EVENT: Bytes = Bytes::from_static(b"null");
@@ -34,6 +36,8 @@ const RESERVE: Duration = Duration::from_millis(500);
 struct Invocation {
     event: Bytes,
     follow_up: Option<BoxFuture<'static, ()>>,
+    /// The span of the invocation, if its trace is sampled.
+    span: Option<spans::Invocation>,
 }
 
 tokio::task_local! {
@@ -49,6 +53,18 @@ pub(super) fn take_event() -> Bytes {
 /// Stores the work to do after the response of the current invocation.
 pub(super) fn set_follow_up(follow_up: BoxFuture<'static, ()>) {
     CURRENT.with(|current| current.borrow_mut().follow_up = Some(follow_up));
+}
+
+/// Notes in the span of the current invocation that the stage has failed.
+pub(super) fn set_error(error_name: &str) {
+    // Tests of the stages' errors have no invocation.
+    CURRENT
+        .try_with(|current| {
+            if let Some(span) = &mut current.borrow_mut().span {
+                span.fail(error_name);
+            }
+        })
+        .ok();
 }
 
 /// The layer that stores an event's bytes before they are parsed, and does the work after the response.
@@ -83,6 +99,12 @@ where
 
     fn call(&mut self, mut invocation: LambdaInvocation) -> Self::Future {
         let deadline = i64::try_from(invocation.context.deadline).ok().and_then(Timestamp::from_unix_ms);
+        let trace = Trace::of(invocation.context.xray_trace_id.as_deref());
+        let request = invocation.context.request_id.clone();
+        // Every log line of the invocation has these ids. The level is that of errors, so that no level of the logs leaves them out.
+        let ids =
+            error_span!(target: "custody_lambda", "invocation", request.id = request, trace.id = trace.root);
+        let span = spans::Invocation::begin(&trace, &request);
         let event = std::mem::replace(&mut invocation.body, EMPTY_EVENT);
         let responded = self.0.call(invocation);
         let whole = async move {
@@ -91,6 +113,7 @@ where
             if let Err(error) = responded.await {
                 error!(%error, "could not post a response");
             }
+            CURRENT.with(|current| current.borrow_mut().span.iter_mut().for_each(spans::Invocation::respond));
             // The work is also done if the response could not be posted: an accepted record stays accepted.
             if let Some(work) = CURRENT.with(|current| current.borrow_mut().follow_up.take()) {
                 let time = time_left(deadline, SystemClock.now());
@@ -102,9 +125,15 @@ where
                     Err(_) => error!("the work after the response panicked; reconcile will do the rest"),
                 }
             }
+            if let Some(span) = CURRENT.with(|current| current.borrow_mut().span.take()) {
+                span.end();
+            }
             Ok(())
         };
-        CURRENT.scope(RefCell::new(Invocation { event, follow_up: None }), whole).boxed()
+        CURRENT
+            .scope(RefCell::new(Invocation { event, follow_up: None, span }), whole)
+            .instrument(ids)
+            .boxed()
     }
 }
 
