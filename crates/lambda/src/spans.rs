@@ -2,7 +2,7 @@
 //!
 //! A span is a log line in OTLP's JSON encoding, as the collector's `otlpjsonfile` receiver and CloudWatch Logs Insights read it. It is written after
 //! the response was posted, so the caller does not wait for it. Source: OpenTelemetry, "OpenTelemetry Protocol File Exporter", and the semantic
-//! conventions "FaaS".
+//! conventions of functions as a service.
 
 use std::{io::Write as _, sync::OnceLock};
 
