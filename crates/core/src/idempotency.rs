@@ -55,7 +55,7 @@ impl IdempotencyKey {
         } else {
             return Ok(Self::of(&[principal, "key", key]));
         };
-        Err(Problem::new(ProblemKind::MalformedRequest, detail))
+        Err(Problem::new(ProblemKind::InvalidHeader, detail))
     }
 
     /// Creates the key of a CloudEvent from its `source` and `id`, which a producer must not use for two events.
@@ -226,7 +226,7 @@ mod tests {
     fn an_unusable_key_is_refused_with_advice() {
         for (key, advice) in [("  ", "unique"), ("ä", "ASCII"), (&*"x".repeat(257), "shorter")] {
             let problem = IdempotencyKey::of_header("a", key).unwrap_err();
-            assert_eq!(problem.kind, ProblemKind::MalformedRequest);
+            assert_eq!(problem.kind, ProblemKind::InvalidHeader);
             assert!(problem.detail.contains(advice), "{}", problem.detail);
         }
     }

@@ -1,5 +1,6 @@
 //! Reads JSON without loss: a repeated key in an object is an error, and values remain the text that was sent.
 
+mod path;
 mod scan;
 mod text;
 
@@ -12,6 +13,7 @@ use serde::{
 use serde_json::{Map, Number, Value, value::RawValue};
 
 pub use self::{
+    path::path_of,
     scan::{first_inexact_number, nesting_depth},
     text::{error_offset, error_text, excerpt, for_messages, is_noncharacter},
 };

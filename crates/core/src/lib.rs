@@ -20,6 +20,7 @@ pub mod lookup;
 pub mod manifest;
 pub mod message;
 pub mod metadata;
+pub mod nearest;
 pub mod notification;
 pub mod open_record;
 mod payload_search;

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     json::{self, UniqueValue},
+    nearest::nearest,
     problem::{Problem, ProblemKind},
+    receipt::Warning,
 };
 
 /// The maximum size of a record's metadata, in bytes as sent.
@@ -53,7 +55,7 @@ impl MessageMetadata {
             ));
         }
         if let Some(number) = json::first_inexact_number(raw) {
-            return Err(inexact(ROOT, number));
+            return Err(inexact(&json::path_of(raw, number, ROOT), number));
         }
         let UniqueValue(value) = serde_json::from_str(raw).map_err(|error| {
             Problem::new(
@@ -113,6 +115,21 @@ impl MessageMetadata {
         self.text(DATE_TIME).unwrap_or_default()
     }
 
+    /// Returns what the producer may have meant otherwise: a field that is almost called `sourceTransactionID`, if that is absent.
+    pub fn warnings(&self) -> Vec<Warning> {
+        if self.source_transaction_id().is_some() {
+            return Vec::new();
+        }
+        let alike = self.0.keys().filter(|sent| meant_by(sent) == Some(SOURCE_TRANSACTION_ID));
+        let warning = |sent: &String| Warning {
+            at: format!("{ROOT}.{sent}"),
+            detail: format!(
+                "`{sent}` is stored as a field of its own, and the record has no {SOURCE_TRANSACTION_ID}; rename it, if it is meant"
+            ),
+        };
+        alike.map(warning).collect()
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
     }
@@ -125,6 +142,12 @@ impl<'de> Deserialize<'de> for MessageMetadata {
     }
 }
 
+/// Returns the field that Custody reads which a field of another name may stand for.
+fn meant_by(name: &str) -> Option<&'static str> {
+    const READ: [&str; 4] = [MESSAGE_TYPE, SOURCE_SYSTEM_ID, SOURCE_TRANSACTION_ID, DATE_TIME];
+    nearest(name, &READ).filter(|known| *known != name)
+}
+
 fn invalid(path: &str, detail: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::InvalidMetadata, detail).at(path)
 }
@@ -132,7 +155,10 @@ fn invalid(path: &str, detail: impl Into<String>) -> Problem {
 fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
     let path = format!("{ROOT}.{name}");
     let detail = match fields.get(name) {
-        None | Some(Value::Null) => format!("{name} is missing; send it as a string"),
+        None | Some(Value::Null) => match fields.keys().find(|sent| meant_by(sent) == Some(name)) {
+            Some(sent) => format!("{name} is missing; rename `{}`, if it is meant", json::excerpt(sent)),
+            None => format!("{name} is missing; send it as a string"),
+        },
         Some(Value::String(text)) if text.trim().is_empty() => format!("{name} is empty; send a value"),
         Some(Value::String(text)) if text.chars().count() > MAX_FIELD_CHARS => {
             format!("{name} has more than {MAX_FIELD_CHARS} characters; shorten it")

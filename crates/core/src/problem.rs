@@ -9,6 +9,8 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum ProblemKind {
     /// The body does not match its content type (broken JSON, a wrong type, an unknown field).
     MalformedRequest,
+    /// A header of the request is not acceptable.
+    InvalidHeader,
     /// The request has no payload, or an empty one.
     MissingPayload,
     /// The payload is not in the encoding that the request declares.
@@ -70,6 +72,7 @@ impl ProblemKind {
     pub const fn status(self) -> u16 {
         match self {
             Self::MalformedRequest
+            | Self::InvalidHeader
             | Self::MissingPayload
             | Self::InvalidPayloadEncoding
             | Self::InvalidQuery => 400,
@@ -99,6 +102,7 @@ impl ProblemKind {
     const fn title(self) -> &'static str {
         match self {
             Self::MalformedRequest => "The request body cannot be read",
+            Self::InvalidHeader => "A header of the request is not acceptable",
             Self::MissingPayload => "The request has no payload",
             Self::InvalidPayloadEncoding => "The payload is not in its declared encoding",
             Self::InvalidMetadata => "The metadata is not acceptable",
@@ -130,6 +134,7 @@ impl ProblemKind {
     pub const fn error_name(self) -> &'static str {
         match self {
             Self::MalformedRequest => "MalformedRequest",
+            Self::InvalidHeader => "InvalidHeader",
             Self::MissingPayload => "MissingPayload",
             Self::InvalidPayloadEncoding => "InvalidPayloadEncoding",
             Self::InvalidMetadata => "InvalidMetadata",

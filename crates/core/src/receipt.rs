@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     digest::Sha256,
     idempotency::Claim,
-    message::{InternalMessage, MetadataReference, PayloadDescriptor, S3Reference},
+    message::{InternalMessage, MetadataReference, PayloadDescriptor, PayloadEncoding, S3Reference},
     record_id::RecordId,
 };
 
@@ -26,6 +26,18 @@ pub struct Receipt {
     pub durability: Durability,
     /// Where the producer can look up the record.
     pub links: Links,
+    /// What the producer may have meant otherwise. The record is accepted nevertheless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// A part of an accepted request that the producer may have meant otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// The JSON path of that part, or the name of a header.
+    pub at: String,
+    /// What was understood, and what to send if that was not meant, as text for a person.
+    pub detail: String,
 }
 
 /// The payload in a [`Receipt`].
@@ -39,6 +51,9 @@ pub struct ReceivedPayload {
     /// The media type of the payload.
     #[serde(rename = "contentType")]
     pub content_type: String,
+    /// How the request was understood to carry the payload. `None` in receipts of earlier releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<PayloadEncoding>,
 }
 
 /// How an acknowledged record is durable.
@@ -81,7 +96,14 @@ impl Receipt {
             payload: ReceivedPayload::of(&message.payload),
             durability,
             links: Links::to(message.message_id),
+            warnings: Vec::new(),
         }
+    }
+
+    /// Adds warnings to the receipt.
+    #[must_use]
+    pub(crate) fn with(self, warnings: Vec<Warning>) -> Self {
+        Self { warnings, ..self }
     }
 
     /// Returns the same receipt as the answer to a request whose path is `depth` parts longer: the links are relative to it.
@@ -100,6 +122,7 @@ impl Receipt {
             payload: claim.payload,
             durability: claim.durability,
             links: Links::to(id),
+            warnings: Vec::new(),
         }
     }
 }
@@ -110,6 +133,7 @@ impl ReceivedPayload {
             sha256: payload.sha256,
             size_bytes: payload.size_bytes,
             content_type: payload.content_type.clone(),
+            encoding: Some(payload.encoding),
         }
     }
 }

@@ -96,6 +96,27 @@ def import_all_of_an_openapi_body():
     apigateway_v1._import_rest_api = api_with_details
 
 
+def answer_failures_of_functions_as_the_gateway_does():
+    """API Gateway answers the failure of a function with the gateway response DEFAULT_5XX and the status 502. The emulator answers with
+    the text of the error."""
+    invoke, render = apigateway_v1._invoke_lambda_proxy_v1, apigateway_v1._gateway_error_response
+
+    async def invoke_with_gateway_response(*arguments, **named):
+        answer = await invoke(*arguments, **named)
+        # Custody's own answers never have this status.
+        if isinstance(answer, tuple) and answer[0] == 502:
+            answer = apigateway_v1._gw_error("DEFAULT_5XX", "Internal server error")
+            answer.status = 502
+        return answer
+
+    def render_with_status(error, request):
+        status, headers, body = render(error, request)
+        return getattr(error, "status", status), headers, body
+
+    apigateway_v1._invoke_lambda_proxy_v1 = invoke_with_gateway_response
+    apigateway_v1._gateway_error_response = render_with_status
+
+
 def tell_functions_which_api_key_was_used():
     """The emulator's proxy event lacks identity.apiKey and identity.apiKeyId. Records store the id as
     evidence. The value is a secret that functions must not pass on; a test of that needs the value in the event."""
@@ -405,6 +426,7 @@ if __name__ == "__main__":
     keep_message_attributes_of_workflow_publishes()
     give_each_parallel_branch_its_own_context()
     import_all_of_an_openapi_body()
+    answer_failures_of_functions_as_the_gateway_does()
     tell_functions_which_api_key_was_used()
     make_every_replication_group_a_cluster()
     say_that_no_cache_has_a_transaction_log()

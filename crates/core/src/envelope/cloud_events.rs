@@ -33,7 +33,12 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     let dataref = attributes.get(DATAREF).and_then(Value::as_str).map(str::to_owned);
     if let (Some(uri), None, None) = (dataref, fields.get("data"), fields.get("data_base64")) {
         let content = referenced(&uri, content_type, "$.dataref")?;
-        return Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true });
+        return Ok(Envelope {
+            metadata: metadata(attributes, "")?,
+            content,
+            is_cloud_event: true,
+            warnings: Vec::new(),
+        });
     }
     let mut payload = match (fields.get("data"), fields.get("data_base64")) {
         (Some(_), Some(_)) => {
@@ -60,7 +65,7 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
         payload.content_type = storable(content_type, "$.datacontenttype")?;
     }
     let content = ContentPart::Payload(payload);
-    Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true })
+    Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true, warnings: Vec::new() })
 }
 
 pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
@@ -74,7 +79,12 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
     if let Some(uri) = attributes.get(DATAREF).and_then(Value::as_str).filter(|_| body.is_empty()) {
         let content_type = event.header("content-type").map(str::to_owned);
         let content = referenced(uri, content_type, "ce-dataref")?;
-        return Ok(Envelope { metadata: metadata(attributes, "ce-")?, content, is_cloud_event: true });
+        return Ok(Envelope {
+            metadata: metadata(attributes, "ce-")?,
+            content,
+            is_cloud_event: true,
+            warnings: Vec::new(),
+        });
     }
     if body.is_empty() {
         return Err(Problem::new(
@@ -87,7 +97,12 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
     attributes.insert("datacontenttype".to_owned(), content_type.clone().into());
     let payload = PayloadPart { content: body.into(), content_type, encoding: PayloadEncoding::Binary };
     let content = ContentPart::Payload(payload);
-    Ok(Envelope { metadata: metadata(attributes, "ce-")?, content, is_cloud_event: true })
+    Ok(Envelope {
+        metadata: metadata(attributes, "ce-")?,
+        content,
+        is_cloud_event: true,
+        warnings: Vec::new(),
+    })
 }
 
 /// Returns the reference in the extension `dataref`. An event that has data as well carries its payload itself. Source:

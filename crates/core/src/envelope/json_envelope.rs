@@ -4,6 +4,7 @@ use super::{ContentPart, Envelope, offset_in, payload, reference};
 use crate::{
     json::{self, RawObject},
     metadata::MessageMetadata,
+    nearest::nearest,
     problem::{Problem, ProblemKind},
 };
 
@@ -18,14 +19,13 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     if let Some((name, _)) =
         fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, REFERENCE, ENCODING].contains(name))
     {
+        let advice = nearest(name, &[META_DATA, PAYLOAD, REFERENCE, ENCODING]).map_or_else(
+            || format!("move it into {META_DATA}, which may have any field"),
+            |meant| format!("did you mean `{meant}`?"),
+        );
         let name = json::excerpt(name);
-        return Err(Problem::new(
-            ProblemKind::MalformedRequest,
-            format!(
-                "`{name}` is not a field of the envelope; move it into {META_DATA}, which may have any field"
-            ),
-        )
-        .at(format!("$.{name}")));
+        let detail = format!("`{name}` is not a field of the envelope; {advice}");
+        return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{name}")));
     }
     let Some(metadata) = fields.get(META_DATA) else {
         return Err(Problem::new(
@@ -49,7 +49,9 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
             return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{REFERENCE}")));
         }
     };
-    Ok(Envelope { metadata, content, is_cloud_event: false })
+    let word = fields.get(PAYLOAD).filter(|_| encoding.is_none());
+    let warnings = word.and_then(|payload| payload::decoded_word(payload, &format!("$.{PAYLOAD}")));
+    Ok(Envelope { metadata, content, is_cloud_event: false, warnings: warnings.into_iter().collect() })
 }
 
 /// Reads the body as one JSON object, or returns the problem and its offset.

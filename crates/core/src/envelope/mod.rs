@@ -28,7 +28,7 @@ use crate::{
     metadata::MessageMetadata,
     problem::{Problem, ProblemKind},
     proxy::{ProxyEvent, RequestContext},
-    receipt::Durability,
+    receipt::{Durability, Warning},
     upload::PayloadReference,
 };
 
@@ -66,6 +66,8 @@ pub struct Request {
     pub content: Content,
     /// Whether the request is a CloudEvent, which is identified by its source and id.
     pub is_cloud_event: bool,
+    /// What the producer may have meant otherwise.
+    pub warnings: Vec<Warning>,
 }
 
 /// The payload of a request, or where it is.
@@ -94,6 +96,7 @@ struct Envelope<'a> {
     metadata: MessageMetadata,
     content: ContentPart<'a>,
     is_cloud_event: bool,
+    warnings: Vec<Warning>,
 }
 
 /// The part of a body that is the payload, or the reference to it.
@@ -161,7 +164,9 @@ fn request(
     digest_of: impl Fn(&[u8]) -> Sha256,
 ) -> Result<Request, Problem> {
     let body = body(proxied, event)?;
-    let Envelope { metadata, content, is_cloud_event } = open(proxied, &body, digest_of)?;
+    let Envelope { metadata, content, is_cloud_event, mut warnings } = open(proxied, &body, digest_of)?;
+    warnings.extend(metadata.warnings());
+    warnings.extend(unverified_digest(proxied));
     let content = match content {
         ContentPart::Reference(reference) => Content::Reference(reference),
         ContentPart::Payload(PayloadPart { content, content_type, encoding }) => {
@@ -178,6 +183,7 @@ fn request(
         metadata,
         content,
         is_cloud_event,
+        warnings,
     })
 }
 
@@ -186,7 +192,7 @@ fn durability(event: &ProxyEvent<'_>) -> Result<Option<Durability>, Problem> {
     let Some(header) = event.header("custody-durability") else { return Ok(None) };
     header.trim().parse().map(Some).map_err(|_| {
         Problem::new(
-            ProblemKind::MalformedRequest,
+            ProblemKind::InvalidHeader,
             format!(
                 "Custody-Durability is `{}`; send `archived`, `durable` or `replicated`, or no such header",
                 crate::json::excerpt(header)
@@ -348,7 +354,7 @@ fn verify_content_digest(
     let Some(header) = event.header("content-digest") else { return Ok(false) };
     let malformed = || {
         Problem::new(
-            ProblemKind::MalformedRequest,
+            ProblemKind::InvalidHeader,
             "Content-Digest cannot be read; send `sha-256=:<base64 of the body's SHA-256>:` (RFC 9530)",
         )
     };
@@ -369,6 +375,20 @@ fn verify_content_digest(
             body.len()
         ),
     ))
+}
+
+/// Warns of a `Content-Digest` that was not compared with anything, because it has no algorithm that Custody knows.
+fn unverified_digest(event: &ProxyEvent<'_>) -> Option<Warning> {
+    let header = event.header("content-digest")?;
+    let digests: Dictionary = Parser::new(header).parse().ok()?;
+    if digests.contains_key("sha-256") {
+        return None;
+    }
+    let names: Vec<&str> = digests.keys().map(|name| name.as_str()).collect();
+    let names = crate::json::excerpt(&names.join(", "));
+    let detail =
+        format!("the digest was not compared: Custody knows sha-256 and not {names}; send sha-256=:…:");
+    Some(Warning { at: "Content-Digest".to_owned(), detail })
 }
 
 /// Returns the offset at which `part`, a slice of `whole`, begins.

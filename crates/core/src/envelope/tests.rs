@@ -88,7 +88,14 @@ fn a_rejected_request_is_told_why_and_where() {
             MalformedRequest,
             "move it into messageMetaData",
         ),
+        (&format!("{{{META},\"payload\":2}}"), MalformedRequest, "did you mean `messagePayload`?"),
+        (r#"{"messageMetadata":{},"messagePayload":1}"#, MalformedRequest, "did you mean `messageMetaData`?"),
         (r#"{"messagePayload":1}"#, MalformedRequest, "messageMetaData is missing"),
+        (
+            r#"{"messageMetaData":{"MessageType":"t"},"messagePayload":1}"#,
+            InvalidMetadata,
+            "messageType is missing; rename `MessageType`",
+        ),
         (
             r#"{"messageMetaData":{"messageType":"t","messageType":"u"},"messagePayload":1}"#,
             MalformedRequest,
@@ -176,7 +183,7 @@ fn an_event_that_is_larger_than_lambda_carries_is_too_large() {
 
 #[test]
 fn the_content_digest_covers_the_body_as_sent() {
-    use ProblemKind::{DigestMismatch, MalformedRequest};
+    use ProblemKind::{DigestMismatch, InvalidHeader};
     let body = format!("{{{META},\"messagePayload\":1}}");
     let digest = Sha256::of(body.as_bytes()).to_base64();
     for (header, refused) in [
@@ -184,9 +191,9 @@ fn the_content_digest_covers_the_body_as_sent() {
         (format!("sha-512=:AAAA:, sha-256=:{digest}:"), None),
         ("md5=:AAAA:".to_owned(), None),
         (format!("sha-256=:{}:", Sha256::of(b"other").to_base64()), Some(DigestMismatch)),
-        ("sha-256=:AAAA:".to_owned(), Some(MalformedRequest)),
-        (format!("sha-256={digest}"), Some(MalformedRequest)),
-        ("sha-256=(1 2)".to_owned(), Some(MalformedRequest)),
+        ("sha-256=:AAAA:".to_owned(), Some(InvalidHeader)),
+        (format!("sha-256={digest}"), Some(InvalidHeader)),
+        ("sha-256=(1 2)".to_owned(), Some(InvalidHeader)),
     ] {
         let event = event(&json!({"content-type": "application/json", "content-digest": header}), &body);
         let kind = open(&event, body.as_bytes(), Sha256::of).err().map(|problem| problem.kind);

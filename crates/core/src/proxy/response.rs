@@ -14,7 +14,7 @@ pub struct ProxyResponse {
     pub status_code: u16,
     /// The HTTP headers.
     pub headers: BTreeMap<&'static str, String>,
-    /// The body, always text.
+    /// The body, always text. It ends with a newline, so that a terminal shows it on lines of its own.
     pub body: String,
     /// Whether the body is base64: always false.
     pub is_base64_encoded: bool,
@@ -30,7 +30,7 @@ impl ProxyResponse {
     /// Creates the answer to an accepted record.
     pub fn accepted(receipt: &Receipt) -> Self {
         let body = serde_json::to_string(receipt).expect("a receipt always serializes");
-        Self::new(200, "application/json", body)
+        Self::new(200, "application/json", body + "\n")
     }
 
     /// Marks the answer as the repetition of an earlier one.
@@ -43,7 +43,7 @@ impl ProxyResponse {
     /// Creates an answer with this value as JSON.
     pub fn json(value: &impl Serialize) -> Self {
         let body = serde_json::to_string(value).expect("an answer always serializes");
-        let mut response = Self::new(200, "application/json", body);
+        let mut response = Self::new(200, "application/json", body + "\n");
         response.headers.insert("Cache-Control", "no-store".to_owned());
         response
     }
@@ -75,7 +75,7 @@ impl ProxyResponse {
     /// Creates the answer to a request that is not accepted. `request_id` is API Gateway's.
     pub fn of_problem(problem: &Problem, request_id: Option<&str>) -> Self {
         let mut response =
-            Self::new(problem.kind.status(), "application/problem+json", problem.to_json(request_id));
+            Self::new(problem.kind.status(), "application/problem+json", problem.to_json(request_id) + "\n");
         if response.status_code == 503 {
             response.headers.insert("Retry-After", RETRY_AFTER_SECONDS.to_string());
         }

@@ -214,7 +214,7 @@ impl<D: Deployment> Ingest<D> {
         self.check_durability(request.durability)?;
         let key = idempotency_key(&request, &entry.principal)?;
         let sender = SecurityContext::of_principal(context, &entry.principal);
-        let Request { metadata, content, durability, .. } = request;
+        let Request { metadata, content, durability, warnings, .. } = request;
         // A payload that is sent by reference never goes to the cache.
         let is_for_the_cache =
             matches!(content, Content::Payload(_)) && durability != Some(Durability::Archived);
@@ -230,6 +230,7 @@ impl<D: Deployment> Ingest<D> {
                 }
             }
         };
+        acknowledged.receipt = acknowledged.receipt.with(warnings);
         acknowledged.fell_back = is_for_the_cache
             && !acknowledged.replayed
             && acknowledged.receipt.durability == Durability::Archived;

@@ -3,6 +3,7 @@
 mod access;
 mod durability;
 mod referenced;
+mod warnings;
 
 use std::{
     future::{Future as _, poll_fn},

@@ -97,7 +97,7 @@ async fn an_upload_becomes_a_record_when_it_is_completed_and_not_before() {
     assert_eq!((status, &receipt["durability"]), (200, &json!("archived")), "{receipt}");
     assert_eq!(
         receipt["payload"],
-        json!({"sha256": Sha256::of(PAYLOAD), "size": PAYLOAD.len(), "contentType": "image/png"})
+        json!({"sha256": Sha256::of(PAYLOAD), "size": PAYLOAD.len(), "contentType": "image/png", "encoding": "binary"})
     );
     assert_eq!(receipt["links"]["self"], format!("../../messages/{text}"));
     let open = world.open_records.get(id).unwrap();
@@ -359,7 +359,7 @@ async fn a_request_that_cannot_be_read_is_a_problem() {
     let key = "k".repeat(300);
     let answer =
         run(&api, event("/uploads", "", &body("a", PAYLOAD).to_string(), Some(&key), "caller")).await;
-    assert_eq!(slug(&answer), (400, "malformed-request"));
+    assert_eq!(slug(&answer), (400, "invalid-header"));
     let answer = Arc::clone(&api).run(&Bytes::from_static(b"{"), pending()).await;
     assert_eq!(answer.response.status_code, 400);
 }

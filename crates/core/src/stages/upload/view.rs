@@ -6,7 +6,7 @@ use super::transfers::UploadState;
 use crate::{
     clock::Timestamp,
     ports::UploadLink,
-    receipt::Receipt,
+    receipt::{Receipt, Warning},
     record_id::RecordId,
     upload::{AnnouncedPayload, Upload, UploadStatus},
 };
@@ -29,6 +29,9 @@ pub(super) struct UploadView {
     /// The receipt, if the record is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<Receipt>,
+    /// What the producer may have meant otherwise in the metadata.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
     pub(super) links: Links,
 }
 
@@ -55,6 +58,7 @@ impl UploadView {
             payload: Some(upload.payload.clone()),
             upload: link,
             receipt,
+            warnings: upload.metadata.warnings(),
             links: Links::of(upload.message_id, depth),
         }
     }
@@ -68,6 +72,7 @@ impl UploadView {
             payload: None,
             upload: None,
             receipt: None,
+            warnings: Vec::new(),
             // The path is `/uploads/{uploadID}/complete`.
             links: Links::of(id, 2),
         }

@@ -58,7 +58,7 @@ async fn a_durability_that_the_deployment_cannot_give_is_refused_before_anything
     assert!(world.cache.puts() == 0 && world.archive.objects().is_empty());
     assert!(world.open_records.all().is_empty() && world.open_records.claims().is_empty());
     let answer = ingest.run(request_for("sealed", None)).await;
-    assert_eq!((answer.response.status_code, problem(&answer.response)), (400, "malformed-request".into()));
+    assert_eq!((answer.response.status_code, problem(&answer.response)), (400, "invalid-header".into()));
     assert!(world.cache.puts() == 0 && world.open_records.all().is_empty());
 }
 

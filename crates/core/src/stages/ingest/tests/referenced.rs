@@ -53,7 +53,7 @@ async fn an_object_that_is_sent_by_reference_becomes_a_record_like_any_other() {
     assert_eq!((status, &receipt["durability"]), (200, &json!("archived")), "{receipt}");
     assert_eq!(
         receipt["payload"],
-        json!({"sha256": digest, "size": PICTURE.len(), "contentType": "image/png"})
+        json!({"sha256": digest, "size": PICTURE.len(), "contentType": "image/png", "encoding": "binary"})
     );
     let id: RecordId = receipt["messageID"].as_str().unwrap().parse().unwrap();
     assert_eq!(receipt["links"]["self"], format!("messages/{id}"));

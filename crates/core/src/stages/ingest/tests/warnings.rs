@@ -1,0 +1,91 @@
+//! Tests of the warnings in a receipt: what a producer may have meant otherwise.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    digest::Sha256,
+    receipt::{Receipt, Warning},
+};
+
+/// Sends a body with these headers, and returns the receipt.
+async fn send(body: &Value, headers: &[(&str, &str)]) -> Receipt {
+    let mut event: Value = serde_json::from_slice(&request("text", "", None)).unwrap();
+    event["body"] = body.to_string().into();
+    for (name, value) in headers {
+        event["headers"][name] = json!(value);
+    }
+    let answer = World::default().ingest().run(Bytes::from(event.to_string())).await;
+    assert!(answer.response.body.ends_with("}\n"), "{}", answer.response.body);
+    receipt(&answer.response)
+}
+
+fn metadata() -> Value {
+    json!({"messageType": "t", "sourceSystemID": "s", "dateTime": "2026-01-31T09:30:00Z"})
+}
+
+async fn warnings_of(payload: Value, encoding: Option<&str>) -> Vec<Warning> {
+    let mut body = json!({"messageMetaData": metadata(), "messagePayload": payload});
+    if let Some(encoding) = encoding {
+        body["payloadEncoding"] = encoding.into();
+    }
+    send(&body, &[]).await.warnings
+}
+
+#[tokio::test]
+async fn a_word_that_is_decoded_as_base64_is_reported() {
+    for word in ["test", "Test", "APPROVED", "12345678"] {
+        let warnings = warnings_of(word.into(), None).await;
+        let [warning] = &*warnings else { panic!("{word}: {warnings:?}") };
+        assert_eq!(warning.at, "$.messagePayload");
+        assert!(warning.detail.contains("payloadEncoding \"utf8\""), "{}", warning.detail);
+        for encoding in ["base64", "utf8"] {
+            assert_eq!(warnings_of(word.into(), Some(encoding)).await, [], "{word}");
+        }
+    }
+    for payload in ["dGVzdA==", "dGVz", "no word", "approved!", "abc", &"a".repeat(36)] {
+        assert_eq!(warnings_of(payload.into(), None).await, [], "{payload}");
+    }
+    assert_eq!(warnings_of(json!({"test": "test"}), None).await, []);
+}
+
+#[tokio::test]
+async fn a_receipt_says_how_the_payload_was_understood() {
+    for (payload, encoding) in
+        [(json!("dGVzdA=="), "base64"), (json!("a text"), "utf8"), (json!({"a": 1}), "json")]
+    {
+        let receipt = send(&json!({"messageMetaData": metadata(), "messagePayload": payload}), &[]).await;
+        assert_eq!(json!(receipt.payload.encoding), encoding);
+    }
+}
+
+#[tokio::test]
+async fn a_field_that_is_almost_called_like_the_transaction_is_reported() {
+    for (name, is_reported) in [
+        ("sourceTransactionId", true),
+        ("source_transaction_id", true),
+        ("transactionID", true),
+        ("customer", false),
+    ] {
+        let mut body = json!({"messageMetaData": metadata(), "messagePayload": 1});
+        body["messageMetaData"][name] = json!("17");
+        let receipt = send(&body, &[]).await;
+        let reported: Vec<_> = receipt.warnings.iter().map(|warning| warning.at.as_str()).collect();
+        let path = format!("$.messageMetaData.{name}");
+        assert_eq!(reported, if is_reported { vec![path.as_str()] } else { vec![] });
+        body["messageMetaData"]["sourceTransactionID"] = json!("18");
+        assert_eq!(send(&body, &[]).await.warnings, [], "the record has its transaction");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_of_an_unknown_algorithm_is_reported() {
+    let body = json!({"messageMetaData": metadata(), "messagePayload": 1});
+    let warnings = send(&body, &[("content-digest", "md5=:AAAA:")]).await.warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].at == "Content-Digest" && warnings[0].detail.contains("md5"), "{warnings:?}");
+    let digest = Sha256::of(body.to_string().as_bytes()).to_base64();
+    let both = format!("md5=:AAAA:, sha-256=:{digest}:");
+    assert_eq!(send(&body, &[("content-digest", &both)]).await.warnings, []);
+}
