@@ -133,10 +133,16 @@ fn check_notification(
     );
     ensure!(data["messageMetaData"] == record.metadata, "other metadata: {event}");
     ensure!(data["payload"]["sha256"] == record.sha256().to_string(), "another digest: {event}");
-    let persisted = &data["state"];
+    let known = data["state"].as_object().context("no state")?;
+    let is_known = |name: &str| known.get(name) == Some(&Value::from(true));
+    ensure!(known.values().all(|value| value == true), "a notification says only what is true: {event}");
     ensure!(
-        persisted["S3Persisted"].is_boolean() && persisted["metaDataPersisted"].is_boolean(),
-        "no state: {event}"
+        is_known("S3Persisted") || !["archived", "completed"].contains(&stage),
+        "S3Persisted is missing: {event}"
+    );
+    ensure!(
+        is_known("metaDataPersisted") || !["metadata-stored", "completed"].contains(&stage),
+        "metaDataPersisted is missing: {event}"
     );
     let of = |name: &str| attributes.get(name).map(String::as_str);
     ensure!(of("type") == Some(&event_type), "attribute type is {:?}", of("type"));

@@ -2,11 +2,12 @@
 //!
 //! The state machine publishes the four notifications of a successful attempt, with the same content as this module.
 //! Reconcile publishes them again if the workflow could not publish them, or may not have published them. *Invariant:*
-//! one id has one content. Every value comes from what was stored first, so that every publisher of an event publishes
+//! one id has one content. A notification says what is true, and nothing about the rest: the two branches of an attempt do not know of each
+//! other, so neither says that the other's part is missing. Every value comes from what was stored first, so that every publisher of an event publishes
 //! the same content.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     dead_letter::FailureSummary,
@@ -110,7 +111,15 @@ impl Notification {
         data["messageMetaData"] = json!(message.metadata);
         data["payload"] = json!(message.payload);
         data["storageContext"] = json!(storage_context);
-        data["state"] = json!({"S3Persisted": persistence.s3, "metaDataPersisted": persistence.metadata});
+        let true_of = |names: [&str; 2]| -> Map<String, Value> {
+            let facts = names.into_iter().zip([persistence.s3, persistence.metadata]);
+            facts
+                .filter(|(_, is_true)| *is_true)
+                .map(|(name, _)| (name.to_owned(), Value::from(true)))
+                .collect()
+        };
+        data["storageContext"]["persistence"] = true_of(["S3", "metaData"]).into();
+        data["state"] = true_of(["S3Persisted", "metaDataPersisted"]).into();
         let body = json!({
             "specversion": "1.0",
             "id": format!("{id}/{name}/{attempt}"),

@@ -6,6 +6,7 @@ deployment stage), status, contentType, body. Exit status: 0 if they agree.
 """
 
 import json
+import os
 import re
 import sys
 
@@ -43,30 +44,34 @@ def main(openapi, exchanges, *options):
         for status in operation.get("x-tested-in-memory", [])
     }
     validators, seen, problems = {}, {}, []
-    with open(exchanges, encoding="utf-8") as file:
-        for line in file:
-            exchange = json.loads(line)
-            path = next((path for pattern, path in templates if pattern.fullmatch(exchange["path"])), None)
-            if path is None or exchange["method"] == "OPTIONS":
-                continue
-            answer = (exchange["method"], path, exchange["status"])
-            response = documented.get(answer)
-            if response is None:
-                problems.append(f"undocumented: {answer}: {exchange['body'][:200]}")
-                continue
-            seen[answer] = seen.get(answer, 0) + 1
-            content = response.get("content")
-            if content is None or "x-not-tested" in response:
-                continue
-            media_type = exchange["contentType"].split(";")[0].strip()
-            if media_type not in content:
-                problems.append(f"{answer}: the media type {media_type!r} is not documented")
-                continue
-            if id(response) not in validators:
-                schema = inline(content[media_type]["schema"])
-                validators[id(response)] = Draft202012Validator(schema, registry=registry)
-            for error in validators[id(response)].iter_errors(json.loads(exchange["body"])):
-                problems.append(f"{answer}: {error.json_path}: {error.message[:300]}")
+    lines = []
+    # A suite that talks to no API leaves no file.
+    if "--partial" not in options or os.path.exists(exchanges):
+        with open(exchanges, encoding="utf-8") as file:
+            lines = file.readlines()
+    for line in lines:
+        exchange = json.loads(line)
+        path = next((path for pattern, path in templates if pattern.fullmatch(exchange["path"])), None)
+        if path is None or exchange["method"] == "OPTIONS":
+            continue
+        answer = (exchange["method"], path, exchange["status"])
+        response = documented.get(answer)
+        if response is None:
+            problems.append(f"undocumented: {answer}: {exchange['body'][:200]}")
+            continue
+        seen[answer] = seen.get(answer, 0) + 1
+        content = response.get("content")
+        if content is None or "x-not-tested" in response:
+            continue
+        media_type = exchange["contentType"].split(";")[0].strip()
+        if media_type not in content:
+            problems.append(f"{answer}: the media type {media_type!r} is not documented")
+            continue
+        if id(response) not in validators:
+            schema = inline(content[media_type]["schema"])
+            validators[id(response)] = Draft202012Validator(schema, registry=registry)
+        for error in validators[id(response)].iter_errors(json.loads(exchange["body"])):
+            problems.append(f"{answer}: {error.json_path}: {error.message[:300]}")
     for answer, response in documented.items():
         if "--partial" not in options and answer not in seen and answer not in in_memory and "x-not-tested" not in response:
             problems.append(f"documented, and no test gets it: {answer}")

@@ -69,6 +69,11 @@ impl Running {
         self.folder.join("exchanges.jsonl")
     }
 
+    /// Returns the file to which the end-to-end suites append the messages that they have received.
+    pub fn messages_file(&self) -> PathBuf {
+        self.folder.join("messages-seen.log")
+    }
+
     /// Returns the file to which the emulator appends the permissions that requests have used.
     pub fn permissions_file(&self) -> PathBuf {
         self.folder.join("permissions-used.jsonl")

@@ -139,6 +139,8 @@ pub(crate) fn on_a_stack(
             if suites.len() < ALL.len() {
                 return Ok(());
             }
+            let title = "the notifications that the suites got agree with docs/notification.schema.json";
+            checks.run(title, || check_notifications(running))?;
             checks.run("no role has a permission that nothing uses", || check_permissions(running))
         });
     if result.is_err() {
@@ -175,6 +177,16 @@ fn check_exchanges(running: &Running, is_complete: bool) -> anyhow::Result<()> {
         .arg(workspace::root().join("docs/openapi.yaml"))
         .arg(running.exchanges_file())
         .args((!is_complete).then_some("--partial"));
+    progress::run_visibly(&mut check)
+}
+
+/// Compares the notifications that arrived with their schema.
+fn check_notifications(running: &Running) -> anyhow::Result<()> {
+    let mut check = Python::ready()?.command("python");
+    check
+        .arg(workspace::python_files().join("check_notifications.py"))
+        .arg(workspace::root().join("docs/notification.schema.json"))
+        .arg(running.messages_file());
     progress::run_visibly(&mut check)
 }
 
