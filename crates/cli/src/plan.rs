@@ -212,6 +212,10 @@ fn print_simulations(plan: &Plan, simulations: &[Simulation]) {
             println!("  no request is refused");
         }
         let share = |records: f64| format!("{:.0} %", 100.0 * records / outcome.records);
+        if outcome.completed() < 1.0 {
+            println!("  ! no record is ever accepted: raise what is used up first");
+            continue;
+        }
         println!("  the longest wait for a receipt, with repetitions: {}", duration(outcome.longest_receipt));
         println!("  records that reconcile starts: {}", share(outcome.started_by_reconcile));
         println!(

@@ -25,8 +25,8 @@ pub struct Limit {
 
 /// The concurrency that the template reserves for archive: the default of its parameter `ArchiveConcurrency`.
 pub(crate) const RESERVED_FOR_ARCHIVE: f64 = 200.0;
-/// The concurrency that the template reserves for all functions together. A drift test adds it up in the template.
-pub const RESERVED: u32 = 424;
+/// The concurrency that the template reserves for all functions together, without the authorizer. A drift test adds it up in the template.
+pub const RESERVED: u32 = 374;
 /// Requests per second of an API: the default of the template's parameter `StageRateLimit`.
 pub const REQUESTS_OF_A_STAGE: u32 = 5000;
 /// The partitions of a source in the index `BySourceSystem`.

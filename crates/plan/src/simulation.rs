@@ -61,6 +61,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Returns the number of records that were complete in the end.
+    pub fn completed(&self) -> f64 {
+        self.records - self.incomplete
+    }
+
     /// Returns the number of requests that were refused.
     pub fn refusals(&self) -> f64 {
         self.refused.iter().map(|(_, records)| records).sum()

@@ -117,7 +117,7 @@ fn row_of(outcome: &Outcome) -> String {
         share(outcome.started_by_reconcile),
         share(outcome.past_the_cache),
         format!("{:.0} %", 100.0 * outcome.cache_peak),
-        duration(outcome.completed_p99),
+        if outcome.completed() > 0.0 { duration(outcome.completed_p99) } else { "-".to_owned() },
         all,
     ]
     .join(" | ")
