@@ -1,6 +1,7 @@
 //! `custody dlq`: lists and shows dead letters, and redrives or discards the failed records.
 
 pub(crate) mod discard;
+mod groups;
 pub(crate) mod list;
 mod redrive;
 
@@ -18,8 +19,14 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the dead letters on the queue.
+    /// List the dead letters on the queue, in groups by stage and cause.
+    #[command(
+        after_help = "Examples:\n  custody dlq list\n  custody dlq list --each\n  custody --json dlq list | jq '.[].id'"
+    )]
     List {
+        /// List each dead letter in a line of its own, which may be wide.
+        #[arg(long)]
+        each: bool,
         /// Maximum number of dead letters to read.
         #[arg(long, default_value_t = 100_000)]
         limit: usize,
@@ -43,7 +50,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.dead_letter_queue()?;
     let done = match command {
-        Command::List { limit } => list::list(&mut queue, output, limit, CONTENTS).await,
+        Command::List { each, limit } => list::list(&mut queue, output, each, limit, CONTENTS).await,
         Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
         Command::Redrive(options) => redrive::run(deployment, &mut queue, output, options).await,
         Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
@@ -65,6 +72,14 @@ pub(crate) enum Contents {
 }
 
 impl Contents {
+    /// The command that works on such messages.
+    pub(crate) const fn command(self) -> &'static str {
+        match self {
+            Self::DeadLetters => "dlq",
+            Self::RejectedRequests => "rejected",
+        }
+    }
+
     /// Formats a count of such messages.
     pub(crate) fn format_count(self, count: usize, at_least: bool) -> String {
         match self {

@@ -27,10 +27,8 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
-use custody_core::record_id::RecordId;
-
 use crate::{deployment::Deployment, output::Output};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Result of a command. The discriminant is the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +131,15 @@ enum StackCommand {
         #[command(subcommand)]
         command: producer::Command,
     },
-    /// Show one record: its open record and item, every execution and state with its time, and where the payload is.
+    /// Show one record: its open record and item, every execution and state with its time, and where the payload is. Or the
+    /// request that was rejected under this id.
+    #[command(after_help = "Examples:\n  \
+        custody trace 019e1f4b-6c00-7abc-8def-0123456789ab\n  \
+        custody trace urn:custody:request:7a012fc8-7a3a-4681-b2ca-a0fb82b8c270")]
     Trace {
-        /// The record's messageID.
-        id: RecordId,
+        /// The messageID of a record, or the `instance` of a problem.
+        #[arg(value_parser = trace::parse_subject, value_name = "ID")]
+        subject: trace::Subject,
     },
     /// Find records by their source system, or by their transaction in it, newest first.
     Find(find::Options),
@@ -167,12 +170,14 @@ enum StackCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // A reader of the output that ends early (`head`) ends this program, too, as it ends other programs.
+    sigpipe::reset();
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
     match run(arguments).await {
         Ok(done) => ExitCode::from(done as u8),
         Err(error) => {
-            output.complain(&format!("{error:#}"));
+            output.complain(&output::plain_error(&error));
             ExitCode::from(FAILED)
         }
     }
@@ -211,7 +216,7 @@ async fn run_on_stack(
         StackCommand::Dlq { command } => dlq::run(deployment, output, command).await,
         StackCommand::Rejected { command } => rejected::run(deployment, output, command).await,
         StackCommand::Producer { command } => producer::run(deployment, output, command).await,
-        StackCommand::Trace { id } => trace::run(deployment, output, id).await,
+        StackCommand::Trace { subject } => trace::run(deployment, output, subject).await,
         StackCommand::Find(options) => find::run(deployment, output, options).await,
         StackCommand::Watch(options) => watch::run(deployment, output, options).await,
         StackCommand::Logs(options) => logs::run(deployment, output, options).await,

@@ -33,6 +33,31 @@ impl Output {
     }
 }
 
+/// Returns an error with its causes, for a person. What the AWS SDK says of an error that it does not know (`unhandled error`, and the
+/// error as Rust prints it) becomes the code and the text that the service sent.
+pub(crate) fn plain_error(error: &anyhow::Error) -> String {
+    let quoted = |text: &str, name: &str| {
+        let rest = text.split_once(&format!("{name}: \""))?.1;
+        let end = rest.find("\", ").or_else(|| rest.find("\" }"))?;
+        Some(rest[..end].replace("\\\"", "\""))
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if text == "service error" || text.starts_with("unhandled error") {
+            continue;
+        }
+        let part = if text.starts_with("Error { ") {
+            let code = quoted(&text, "code").unwrap_or_else(|| "the service refused".to_owned());
+            quoted(&text, "message").map_or(code.clone(), |message| format!("{code}: {message}"))
+        } else {
+            text
+        };
+        parts.push(part);
+    }
+    parts.join(": ")
+}
+
 /// Builds an empty table with this header.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -51,6 +76,15 @@ pub(crate) fn format_duration(duration: Duration) -> String {
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// Formats a duration in milliseconds below a second, in tenths of a second below ten seconds, and like [`format_duration`] above.
+pub(crate) fn format_short_duration(duration: Duration) -> String {
+    match duration.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        1000..10_000 => format!("{:.1} s", duration.as_secs_f64()),
+        _ => format_duration(duration),
     }
 }
 
@@ -82,6 +116,17 @@ pub(crate) fn truncated_text(text: &str, max_chars: usize) -> String {
     }
 }
 
+/// Shortens a text to `max_chars` characters. The cut is in the middle, because the end of an error says what was denied.
+pub(crate) fn cut_in_the_middle(text: &str, max_chars: usize) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    if chars.len() <= max_chars {
+        return text.to_owned();
+    }
+    let (head, tail) = ((max_chars - 1) / 3, max_chars - 1 - (max_chars - 1) / 3);
+    let text = |part: &[char]| part.iter().collect::<String>();
+    format!("{}…{}", text(&chars[..head]), text(&chars[chars.len() - tail..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +145,24 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_a_service_is_its_code_and_its_text() {
+        let raw =
+            r#"Error { code: "AccessDenied", message: "User \"x\" may not: sts", aws_request_id: "7" }"#;
+        let error =
+            anyhow::anyhow!("{raw}").context("unhandled error (AccessDenied)").context("service error");
+        let error = error.context("find stack `custody`");
+        assert_eq!(plain_error(&error), "find stack `custody`: AccessDenied: User \"x\" may not: sts");
+        assert_eq!(plain_error(&anyhow::anyhow!("a").context("b")), "b: a");
+        let bare = anyhow::anyhow!("Error {{ code: \"Throttling\" }}");
+        assert_eq!(plain_error(&bare), "Throttling");
+    }
+
+    #[test]
     fn texts_and_durations_are_short() {
+        assert_eq!(cut_in_the_middle("äöü", 3), "äöü");
+        let cut = cut_in_the_middle("store object 2026: AccessDenied: s3:PutObject", 20);
+        assert_eq!(cut, "store … s3:PutObject");
+        assert_eq!(cut_in_the_middle(&"ä".repeat(100), 20).chars().count(), 20);
         assert_eq!(truncated_text("äöü", 3), "äöü");
         assert_eq!(truncated_text("äöüx", 3), "äöü…");
         for (seconds, text) in [(59, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")] {

@@ -15,8 +15,12 @@ const CONTENTS: Contents = Contents::RejectedRequests;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the rejected requests on the queue.
+    /// List the rejected requests on the queue, in groups by cause.
+    #[command(after_help = "Examples:\n  custody rejected list\n  custody rejected list --each")]
     List {
+        /// List each request in a line of its own, which may be wide.
+        #[arg(long)]
+        each: bool,
         /// Maximum number of rejected requests to read.
         #[arg(long, default_value_t = 100_000)]
         limit: usize,
@@ -37,7 +41,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.rejected_queue()?;
     let done = match command {
-        Command::List { limit } => list::list(&mut queue, output, limit, CONTENTS).await,
+        Command::List { each, limit } => list::list(&mut queue, output, each, limit, CONTENTS).await,
         Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
         Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
     };

@@ -1,7 +1,7 @@
 //! The options that select dead letters and rejected requests.
 
 use clap::Args;
-use custody_core::clock::Timestamp;
+use custody_core::{clock::Timestamp, nearest::nearest};
 
 use crate::{arguments::parse_time, queue::ReceivedMessage};
 
@@ -16,14 +16,38 @@ pub(crate) struct Selection {
     #[arg(long, value_name = "ID", num_args = 1..)]
     id: Vec<String>,
     /// Select by the stage that failed (`archive`, `metadata`, `aggregate`, `ingest`, …).
-    #[arg(long)]
+    #[arg(long, value_parser = parse_stage, value_name = "STAGE")]
     stage: Option<String>,
     /// Select by the kind of the error: Transient, Invalid, Conflict, Internal.
-    #[arg(long, ignore_case = true)]
+    #[arg(long, value_parser = parse_kind, value_name = "KIND")]
     kind: Option<String>,
     /// Select by failures at or after this time: RFC 3339, or a duration before now (`2h`, `30min`, `1d`).
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
+}
+
+/// The stages that a dead letter names; `workflow`: no stage reported the failure.
+const STAGES: [&str; 6] = ["ingest", "archive", "metadata", "aggregate", "workflow", "unknown"];
+/// The kinds that a dead letter names; `Foreign`: the message is not one of Custody.
+const KINDS: [&str; 5] = ["Transient", "Invalid", "Conflict", "Internal", "Foreign"];
+
+fn parse_stage(text: &str) -> Result<String, String> {
+    known(text, "stage", &STAGES)
+}
+
+fn parse_kind(text: &str) -> Result<String, String> {
+    known(text, "kind", &KINDS)
+}
+
+/// Returns the known name that `text` is, in any case. A name that no dead letter has would select nothing, without notice.
+fn known(text: &str, what: &str, names: &[&str]) -> Result<String, String> {
+    names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| (*name).to_owned()).ok_or_else(
+        || {
+            let meant =
+                nearest(text, names).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
+            format!("there is no such {what}; {meant}Known are {}", names.join(", "))
+        },
+    )
 }
 
 impl Selection {
@@ -64,6 +88,19 @@ mod tests {
     };
 
     use super::*;
+
+    #[test]
+    fn a_stage_or_kind_that_does_not_exist_is_an_error_with_the_one_that_was_meant() {
+        assert_eq!(parse_stage("Archive").as_deref(), Ok("archive"));
+        assert_eq!(parse_kind("transient").as_deref(), Ok("Transient"));
+        assert!(parse_stage("archiv").unwrap_err().contains("did you mean `archive`?"));
+        assert!(parse_kind("Internl").unwrap_err().contains("did you mean `Internal`?"));
+        assert!(
+            parse_stage("cache")
+                .unwrap_err()
+                .ends_with("Known are ingest, archive, metadata, aggregate, workflow, unknown")
+        );
+    }
 
     #[test]
     fn a_dead_letter_is_selected_if_it_matches_every_option() {

@@ -15,7 +15,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{executions::Executions, payload::Payload};
-use crate::{CommandOutcome, deployment::Deployment, output::Output};
+use crate::{
+    CommandOutcome,
+    deployment::Deployment,
+    dlq::{Contents, list},
+    output::Output,
+};
 
 /// Output of `custody trace`: everything that is known of a record.
 #[derive(Debug, Serialize)]
@@ -49,7 +54,58 @@ struct Open {
     state: OpenState,
 }
 
+/// What to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    Record(RecordId),
+    /// The id of a request, as API Gateway gives it: a rejected request never became a record.
+    Request(String),
+}
+
+/// Reads a messageID, or the `instance` of a problem, with or without `urn:custody:request:`.
+pub(crate) fn parse_subject(text: &str) -> Result<Subject, String> {
+    let id = text.trim().trim_start_matches("urn:custody:request:");
+    if let Ok(record) = id.parse() {
+        return Ok(Subject::Record(record));
+    }
+    let is_of_request = id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_of_request.then(|| Subject::Request(id.to_owned())).ok_or_else(|| {
+        "send the messageID of a receipt (a UUID that begins with the time), or the `instance` of a problem".to_owned()
+    })
+}
+
 pub(crate) async fn run(
+    deployment: &Deployment,
+    output: Output,
+    subject: Subject,
+) -> anyhow::Result<CommandOutcome> {
+    match subject {
+        Subject::Record(id) => trace_record(deployment, output, id).await,
+        Subject::Request(id) => find_request(deployment, output, &id).await,
+    }
+}
+
+/// Shows a request that was rejected, or that no store could accept.
+async fn find_request(deployment: &Deployment, output: Output, id: &str) -> anyhow::Result<CommandOutcome> {
+    for (queue, contents) in [
+        (deployment.rejected_queue()?, Contents::RejectedRequests),
+        (deployment.dead_letter_queue()?, Contents::DeadLetters),
+    ] {
+        let mut queue = queue;
+        let found = list::find(deployment, &mut queue, output, id, contents).await;
+        queue.release().await;
+        if found? {
+            return Ok(CommandOutcome::Complete);
+        }
+    }
+    output.complain(&format!(
+        "there is no request {id} on the queue of rejected requests, which lists them for 14 days, nor among the dead letters; `custody logs \
+         ingest --contains {id}` searches the log"
+    ));
+    Ok(CommandOutcome::NotFound)
+}
+
+async fn trace_record(
     deployment: &Deployment,
     output: Output,
     id: RecordId,
@@ -159,6 +215,19 @@ mod tests {
         let known = KnownAttempts::known(None, &item);
         assert_eq!([1, 2].map(|attempt| known.starts_of(attempt)), [0, 0]);
         assert_eq!(KnownAttempts::known(None, &Value::Null), KnownAttempts { count: 0, last_starts: 0 });
+    }
+
+    #[test]
+    fn a_record_and_a_request_are_told_apart() {
+        let record = "019e1f4b-6c00-7abc-8def-0123456789ab";
+        let request = "7a012fc8-7a3a-4681-b2ca-a0fb82b8c270";
+        assert_eq!(parse_subject(record), Ok(Subject::Record(record.parse().unwrap())));
+        let expected = Ok(Subject::Request(request.to_owned()));
+        assert_eq!(parse_subject(request), expected);
+        assert_eq!(parse_subject(&format!("urn:custody:request:{request}")), expected);
+        for text in ["", "no id", "abc", "s3://x/y"] {
+            assert!(parse_subject(text).is_err(), "{text}");
+        }
     }
 
     #[test]

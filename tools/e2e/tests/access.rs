@@ -93,6 +93,22 @@ async fn a_denial_is_in_the_access_log_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_rejected_request_is_found_by_the_instance_that_its_producer_quotes() {
+    let _alone = alone().await;
+    let stack = Stack::under_test().await;
+    let answer = stack.sender.post(&[("content-type", "application/json")], "[]").await.unwrap();
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    let instance = answer.json()["instance"].as_str().unwrap().to_owned();
+    stack
+        .eventually("the rejected request is found", async || {
+            let (status, text) = run_custody(&["trace", &instance]);
+            (status == 0 && text.contains("MalformedRequest")).then_some(())
+        })
+        .await;
+    assert_eq!(run_custody(&["trace", "urn:custody:request:7a012fc8-0000-0000-0000-a0fb82b8c270"]).0, 3);
+}
+
+#[tokio::test]
 async fn an_auditor_and_a_stranger_send_nothing() {
     let _alone = alone().await;
     let stack = Stack::under_test().await;

@@ -62,6 +62,17 @@ async fn put_dead_letter(stack: &Stack, queue: &str, body: &str) {
     stack.deployment.aws.sqs().send_message().queue_url(url).message_body(body).send().await.unwrap();
 }
 
+/// Checks what a person reads about a failed record: in a line of its own, and in a group that fits a terminal.
+fn check_lists_for_people(name: &str) {
+    let (status, text) = run_custody(&["dlq", "list", "--each"]);
+    assert!(status == 0 && text.contains(name) && text.contains("AccessDenied"), "{text}");
+    let (status, text) = run_custody(&["dlq", "list"]);
+    assert!(status == 0 && text.contains("archive, Internal") && text.contains("s3:PutObject"), "{text}");
+    let mut groups = text.lines().take_while(|line| !line.contains(" group"));
+    assert!(groups.all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(run_custody(&["dlq", "redrive", "--stage", "archiv", "--dry-run"]).0, 2, "no such stage");
+}
+
 #[tokio::test]
 async fn a_failed_record_is_listed_shown_and_redriven() {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -74,8 +85,7 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
         (&found["stage"], &found["kind"], &found["attempt"]),
         (&"archive".into(), &"Internal".into(), &1.into())
     );
-    let (status, text) = run_custody(&["dlq", "list"]);
-    assert!(status == 0 && text.contains(&name) && text.contains("AccessDenied"), "{text}");
+    check_lists_for_people(&name);
     let (status, dead_letters) = json(&["dlq", "show", &name]);
     assert_eq!((status, &dead_letters[0]["messageID"]), (0, &name.as_str().into()));
     let dead_letter = dead_letters[0].to_string();

@@ -103,7 +103,8 @@ async fn a_receipt_has_everything_that_existing_clients_read() {
     assert_eq!(body["receivedAt"], id.received_at().to_string());
     assert_eq!(
         body["payload"],
-        json!({"sha256": record.sha256().to_string(), "size": record.payload.len(), "contentType": "application/json"})
+        json!({"sha256": record.sha256().to_string(), "size": record.payload.len(), "contentType": "application/json",
+            "encoding": "json"})
     );
     assert_eq!(body["durability"], "replicated");
     assert_eq!(body["links"]["self"], format!("messages/{id}"));

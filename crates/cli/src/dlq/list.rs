@@ -6,22 +6,29 @@ use anyhow::Context as _;
 use custody_core::{digest::Sha256, message::S3Reference, ports::FailedStore};
 use serde_json::{Value, json};
 
-use super::Contents;
+use super::{Contents, groups::group};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, format_duration, table, truncated_text},
-    queue::{Queue, ReceivedMessage},
+    output::{Output, cut_in_the_middle, format_count, format_duration, table},
+    progress::Progress,
+    queue::{Line, Queue, ReceivedMessage},
     selection::Selection,
 };
 
 pub(crate) async fn list(
     queue: &mut Queue,
     output: Output,
+    each: bool,
     limit: usize,
     contents: Contents,
 ) -> anyhow::Result<CommandOutcome> {
-    let held = queue.receive_until_found(&Selection::default(), limit).await?;
+    // To find the end of a queue takes some seconds.
+    let progress = Progress::new();
+    progress.begin("reading the queue");
+    let held = queue.receive_until_found(&Selection::default(), limit).await;
+    progress.done();
+    let held = held?;
     let mut lines: Vec<_> = held.iter().map(ReceivedMessage::line).collect();
     queue.keep_all_on_queue(held);
     lines.sort_by_key(|line| line.failed_at);
@@ -30,16 +37,32 @@ pub(crate) async fn list(
             println!("The queue has no {}.", contents.format_count(0, false).trim_start_matches("0 "));
             return;
         }
+        if !each {
+            print_groups(lines, limit, contents);
+            return;
+        }
         let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE"]);
         for line in lines {
             let kind = if line.parked { format!("{}, parked", line.kind) } else { line.kind.clone() };
-            let reason = truncated_text(&line.reason, 120);
+            let reason = cut_in_the_middle(&line.reason, 120);
             let age = format_duration(Duration::from_secs(line.age_seconds));
             table.add_row([&line.id, &line.stage, &kind, &reason, &line.attempt.to_string(), &age]);
         }
         println!("{table}\n{}", contents.format_count(lines.len(), lines.len() >= limit));
     })?;
     Ok(CommandOutcome::Complete)
+}
+
+fn print_groups(lines: &[Line], limit: usize, contents: Contents) {
+    let groups = group(lines);
+    for group in &groups {
+        println!("{}\n", group.text());
+    }
+    let (count, command) = (contents.format_count(lines.len(), lines.len() >= limit), contents.command());
+    let groups = format_count(groups.len(), false, "group", "groups");
+    println!(
+        "{count} in {groups}. `custody {command} list --each` lists each, `custody {command} show ID` shows one."
+    );
 }
 
 pub(crate) async fn show(
@@ -49,15 +72,29 @@ pub(crate) async fn show(
     id: &str,
     contents: Contents,
 ) -> anyhow::Result<CommandOutcome> {
-    let found = super::receive_selected(queue, &Selection::of_id(id)).await?;
-    queue.keep_all_on_queue(found.clone());
-    if found.is_empty() {
+    if !find(deployment, queue, output, id, contents).await? {
         let hint = match contents {
             Contents::DeadLetters => format!("; `custody trace {id}` shows the state of a record"),
             Contents::RejectedRequests => String::new(),
         };
         output.complain(&format!("the queue has no message with the id {id}{hint}"));
         return Ok(CommandOutcome::NotFound);
+    }
+    Ok(CommandOutcome::Complete)
+}
+
+/// Shows the messages with this id. Returns whether there are any.
+pub(crate) async fn find(
+    deployment: &Deployment,
+    queue: &mut Queue,
+    output: Output,
+    id: &str,
+    contents: Contents,
+) -> anyhow::Result<bool> {
+    let found = super::receive_selected(queue, &Selection::of_id(id)).await?;
+    queue.keep_all_on_queue(found.clone());
+    if found.is_empty() {
+        return Ok(false);
     }
     let store = deployment.failed_store()?;
     let mut shown = Vec::new();
@@ -79,7 +116,7 @@ pub(crate) async fn show(
             println!("{}", serde_json::to_string_pretty(content).unwrap_or_default());
         }
     })?;
-    Ok(CommandOutcome::Complete)
+    Ok(true)
 }
 
 /// Reads the stored parts of a request that never became a record; `None` for a record, or if nothing is stored.

@@ -9,7 +9,7 @@ use super::{Open, Trace, payload::Place};
 use crate::{
     failed::pending_text,
     open::payload_store_name,
-    output::{format_duration, table},
+    output::{format_duration, format_short_duration, table},
 };
 
 impl Trace {
@@ -31,23 +31,20 @@ impl Trace {
     }
 
     fn print_times(&self) {
-        let mut times = table(&["TIME", "AFTER", ""]);
-        times.add_row([self.received_at.to_string(), String::new(), "received".to_owned()]);
-        for (name, what) in [
-            ("metaDataStoredAt", "metadata stored"),
-            ("archivedAt", "archived"),
-            ("completedAt", "completed"),
-            ("failedAt", "failed"),
-        ] {
-            if let Some(time) = self.item[name].as_str().and_then(Timestamp::parse) {
-                times.add_row([
-                    time.to_string(),
-                    format_duration(time.since(self.received_at)),
-                    what.to_owned(),
-                ]);
-            }
-        }
-        println!("{times}");
+        let time_of = |value: &Value| value.as_str().and_then(Timestamp::parse);
+        let mut events: Vec<(Timestamp, &str)> = [
+            ("metadata stored", &self.item["metaDataStoredAt"]),
+            ("archived", &self.item["archivedAt"]),
+            ("completed", &self.item["completedAt"]),
+            ("failed", &self.item["failedAt"]),
+            ("discarded", &self.item["discarded"]["at"]),
+        ]
+        .into_iter()
+        .filter_map(|(what, time)| Some((time_of(time)?, what)))
+        .collect();
+        events.push((self.received_at, "received"));
+        events.sort_unstable_by_key(|(time, _)| *time);
+        println!("{}", timeline(self.received_at, &events));
     }
 
     fn print_failure(&self, status: &str) {
@@ -103,6 +100,26 @@ impl Trace {
     }
 }
 
+/// The longest bar of a timeline.
+const BAR: u128 = 24;
+
+/// Draws events in the order of time: when, how long after the beginning, and a bar whose length is that time.
+fn timeline(began: Timestamp, events: &[(Timestamp, &str)]) -> String {
+    let all = events.iter().map(|(time, _)| time.since(began).as_millis()).max().unwrap_or_default().max(1);
+    let mut rows = table(&["TIME", "AFTER", "", ""]);
+    for (time, what) in events {
+        let after = time.since(began);
+        let length = usize::try_from(after.as_millis() * BAR / all).unwrap_or_default();
+        rows.add_row([
+            time.to_string(),
+            format!("+{}", format_short_duration(after)),
+            (*what).to_owned(),
+            format!("{}●", "─".repeat(length)),
+        ]);
+    }
+    rows.to_string()
+}
+
 impl Open {
     fn print(&self, now: Timestamp) {
         let age = format_duration(now.since(self.begun_at));
@@ -125,5 +142,27 @@ impl Open {
         if let Some(since) = self.missing_since {
             println!("  the payload has been missing from every store since {since}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_is_in_the_order_of_time_and_shows_milliseconds() {
+        let at = |ms: i64| Timestamp::from_unix_ms(1_800_000_000_000 + ms).unwrap();
+        let drawn = timeline(at(0), &[(at(0), "received"), (at(353), "archived"), (at(1_412), "completed")]);
+        let lines: Vec<_> =
+            drawn.lines().map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "AFTER",
+                "+0 ms received ●",
+                "+353 ms archived ──────●",
+                &format!("+1.4 s completed {}●", "─".repeat(24))
+            ]
+        );
     }
 }

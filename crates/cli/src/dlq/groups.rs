@@ -1,0 +1,106 @@
+//! Groups the messages of a queue by what went wrong.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    output::{cut_in_the_middle, format_duration},
+    queue::Line,
+};
+
+/// The width of a line for a terminal.
+const WIDTH: usize = 80;
+
+/// Messages with one stage, kind and cause.
+pub(super) struct Group<'a> {
+    lines: Vec<&'a Line>,
+}
+
+/// Groups lines. The largest group comes first.
+pub(super) fn group(lines: &[Line]) -> Vec<Group<'_>> {
+    let mut groups: BTreeMap<(&str, &str, bool, String), Vec<&Line>> = BTreeMap::new();
+    for line in lines {
+        groups.entry((&line.stage, &line.kind, line.parked, cause_of(line))).or_default().push(line);
+    }
+    let mut groups: Vec<_> = groups.into_values().map(|lines| Group { lines }).collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.lines.len()));
+    groups
+}
+
+/// The cause without the words that differ from record to record: ids, keys, times.
+fn cause_of(line: &Line) -> String {
+    let is_of_one_record = |word: &&str| {
+        word.len() >= 12 && word.bytes().filter(u8::is_ascii_digit).count() >= 6 && !word.starts_with("arn:")
+    };
+    let words = line.reason.split_whitespace().map(|word| if is_of_one_record(&word) { "…" } else { word });
+    format!("{}: {}", line.error_name, words.collect::<Vec<_>>().join(" "))
+}
+
+impl Group<'_> {
+    /// The group as text, in lines of at most 80 characters.
+    pub(super) fn text(&self) -> String {
+        let first = self.lines[0];
+        let age = |seconds: Option<u64>| format_duration(Duration::from_secs(seconds.unwrap_or_default()));
+        let ages = self.lines.iter().map(|line| line.age_seconds);
+        let (newest, oldest) = (age(ages.clone().min()), age(ages.max()));
+        let ages = if newest == oldest { newest } else { format!("{newest} to {oldest}") };
+        let kind = if first.parked { format!("{}, parked", first.kind) } else { first.kind.clone() };
+        let cause = cut_in_the_middle(&cause_of(first), WIDTH - 8);
+        format!(
+            "{:>6}  {}, {kind}, {ages} ago\n        {cause}\n        such as {}",
+            self.lines.len(),
+            first.stage,
+            first.id
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use custody_core::clock::Timestamp;
+
+    use super::*;
+
+    fn line(id: &str, reason: &str, age_seconds: u64) -> Line {
+        Line {
+            id: id.to_owned(),
+            stage: "archive".to_owned(),
+            kind: "Internal".to_owned(),
+            error_name: "ServiceRefused".to_owned(),
+            reason: reason.to_owned(),
+            attempt: 1,
+            parked: false,
+            failed_at: Timestamp::from_unix_ms(0).unwrap(),
+            age_seconds,
+        }
+    }
+
+    #[test]
+    fn failures_with_one_cause_are_one_group() {
+        let denied = |id: &str| {
+            format!(
+                "store object 2026/11/21/22/21/{id}: AccessDenied: User arn:aws:sts::000000000000:assumed-role/custody-ArchiveRole/x is not \
+                 authorized to perform: s3:PutObject"
+            )
+        };
+        let (a, b) = ("01a1fbef-29cf-7048-8325-51c19852b219", "01a1fbef-29cf-7048-8325-51c19852b220");
+        let lines = [line(a, &denied(a), 183), line("c", "the table is away", 5), line(b, &denied(b), 41)];
+        let groups = group(&lines);
+        assert_eq!(groups.len(), 2);
+        let text = groups[0].text();
+        insta_like(
+            &text,
+            "     2  archive, Internal, 41 s to 3 min 3 s ago\n\
+             \u{20}       ServiceRefused: store o…ArchiveRole/x is not authorized to perform: s3:PutObject\n\
+             \u{20}       such as 01a1fbef-29cf-7048-8325-51c19852b219",
+        );
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(groups[1].text().contains("     1  archive, Internal, 5 s ago"));
+    }
+
+    fn insta_like(text: &str, expected: &str) {
+        let middle = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let (text, expected) = (middle(text), middle(expected));
+        assert_eq!((&text[0], &text[2]), (&expected[0], &expected[2]));
+        assert!(text[1].ends_with("s3:PutObject") && text[1].contains('…'), "{}", text[1]);
+    }
+}
