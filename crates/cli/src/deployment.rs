@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
+use aws_sdk_sqs::types::QueueAttributeName;
 use custody_aws::{
     Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoTable, ObjectListing, RecordIndex,
     S3AcceptanceMarkers, S3Archive, S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
@@ -139,6 +140,21 @@ impl Deployment {
     /// Returns the adapter that sends dead letters to the redrive queue.
     pub(crate) fn redrive_queue(&self) -> anyhow::Result<SqsDeadLetters> {
         Ok(SqsDeadLetters::new(self.aws.sqs(), self.output("RedriveQueueUrl")?))
+    }
+
+    /// Returns how many dead letters are on the redrive queue, those that wait for their delay included. `None` if the queue
+    /// cannot be asked: auditors may not.
+    pub(crate) async fn redrives_waiting(&self) -> Option<u64> {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let url = self.output("RedriveQueueUrl").ok()?;
+        let asked =
+            self.aws.sqs().get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
+        let attributes = asked.send().await.ok()?.attributes?;
+        names.iter().map(|name| attributes.get(name)?.parse::<u64>().ok()).sum()
     }
 
     /// Returns the maker of the queues of `custody watch`.

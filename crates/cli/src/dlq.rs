@@ -50,7 +50,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.dead_letter_queue()?;
     let done = match command {
-        Command::List { each, limit } => list::list(&mut queue, output, each, limit, CONTENTS).await,
+        Command::List { each, limit } => {
+            list::list(deployment, &mut queue, output, each, limit, CONTENTS).await
+        }
         Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
         Command::Redrive(options) => redrive::run(deployment, &mut queue, output, options).await,
         Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
@@ -89,6 +91,15 @@ impl Contents {
             }
         }
     }
+}
+
+/// Says how many redrives wait; `None` if there are none, or if nobody knows.
+pub(crate) fn waiting_text(redrives: Option<u64>) -> Option<String> {
+    let count = usize::try_from(redrives.filter(|count| *count > 0)?).unwrap_or(usize::MAX);
+    let waiting = output::format_count(count, false, "redrive waits", "redrives wait");
+    Some(format!(
+        "{waiting} on the redrive queue, for 15 minutes at most: the attempt begins after that. `redrive --now` does not wait."
+    ))
 }
 
 /// Receives the selected messages. The other messages that were read stay on the queue.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::{
     CommandOutcome,
     deployment::Deployment,
+    dlq::waiting_text,
     output::{Output, format_duration, format_shown_count, table, truncated_text},
     survey::{self, MAX_COUNTED, survey},
 };
@@ -35,6 +36,8 @@ struct Undecided {
     count: usize,
     /// Whether more failed records are not decided than `count`.
     at_least: bool,
+    /// How many of the failed records wait for a redrive that was asked for; null if the caller may not ask.
+    redrives_waiting: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -69,6 +72,7 @@ pub(crate) async fn run(
         records: records.iter().filter_map(|record| Line::of(record, now)).collect(),
         count: known.ids.len(),
         at_least: known.at_least,
+        redrives_waiting: deployment.redrives_waiting().await,
     };
     output.print(&answer, Undecided::print)?;
     Ok(CommandOutcome::Complete)
@@ -136,6 +140,9 @@ impl Undecided {
             "undecided failed records",
         );
         println!("{lines}\n{count}");
+        if let Some(waiting) = waiting_text(self.redrives_waiting) {
+            println!("{waiting}");
+        }
     }
 }
 

@@ -41,7 +41,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.rejected_queue()?;
     let done = match command {
-        Command::List { each, limit } => list::list(&mut queue, output, each, limit, CONTENTS).await,
+        Command::List { each, limit } => {
+            list::list(deployment, &mut queue, output, each, limit, CONTENTS).await
+        }
         Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
         Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
     };

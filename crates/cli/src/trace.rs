@@ -15,12 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{executions::Executions, payload::Payload};
-use crate::{
-    CommandOutcome,
-    deployment::Deployment,
-    dlq::{Contents, list},
-    output::Output,
-};
+use crate::{CommandOutcome, deployment::Deployment, dlq::list, output::Output};
 
 /// Output of `custody trace`: everything that is known of a record.
 #[derive(Debug, Serialize)]
@@ -37,6 +32,8 @@ struct Trace {
     item: Value,
     executions: Executions,
     payload: Payload,
+    /// How many redrives of the deployment wait, of this record or of others; null if the caller may not ask, or the record is not failed.
+    redrives_waiting: Option<u64>,
 }
 
 /// An open record, without its message.
@@ -87,12 +84,8 @@ pub(crate) async fn run(
 
 /// Shows a request that was rejected, or that no store could accept.
 async fn find_request(deployment: &Deployment, output: Output, id: &str) -> anyhow::Result<CommandOutcome> {
-    for (queue, contents) in [
-        (deployment.rejected_queue()?, Contents::RejectedRequests),
-        (deployment.dead_letter_queue()?, Contents::DeadLetters),
-    ] {
-        let mut queue = queue;
-        let found = list::find(deployment, &mut queue, output, id, contents).await;
+    for mut queue in [deployment.rejected_queue()?, deployment.dead_letter_queue()?] {
+        let found = list::find(deployment, &mut queue, output, id).await;
         queue.release().await;
         if found? {
             return Ok(CommandOutcome::Complete);
@@ -116,6 +109,8 @@ async fn trace_record(
     let attempts = KnownAttempts::known(found.open.as_ref(), &item);
     let executions = executions::find(deployment, id, attempts).await?;
     let payload = payload::find(deployment, id, found.open.as_ref(), found.item.as_ref()).await?;
+    let is_failed = found.open.as_ref().is_some_and(|open| matches!(open.state, OpenState::Failed { .. }));
+    let redrives_waiting = if is_failed { deployment.redrives_waiting().await } else { None };
     let trace = Trace {
         message_id: id,
         received_at: id.received_at(),
@@ -124,6 +119,7 @@ async fn trace_record(
         item,
         executions,
         payload,
+        redrives_waiting,
     };
     if !trace.is_known() {
         output.complain(&format!(

@@ -110,7 +110,8 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
 
     // A record that is redriven while the cause still exists fails again, and its dead letter has the history.
     let denied = Denied::to(stack.deployment.output("ArchiveFunctionName").unwrap(), "s3:PutObject");
-    assert_eq!(json(&["dlq", "redrive", "--id", &name, "--now"]).0, 0);
+    let (status, summary) = json(&["dlq", "redrive", "--id", &name, "--now", "--wait"]);
+    assert_eq!((status, &summary["ends"]), (1, &json!({"completed": 0, "failedAgain": [name]})));
     let again = async || line(id).filter(|line| line["attempt"] == 2);
     stack.eventually("it fails again", again).await;
     let (_, dead_letters) = json(&["dlq", "show", &name]);
@@ -118,9 +119,10 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     drop(denied);
 
     // After the cause is gone, the record completes under the same id with the same bytes.
-    let (status, summary) = json(&["dlq", "redrive", "--stage", "archive", "--since", "1h", "--now"]);
-    assert_eq!(status, 0, "{summary}");
-    stack.eventually("it completes", async || (stack.status(id).await == "COMPLETED").then_some(())).await;
+    let by_stage = ["dlq", "redrive", "--stage", "archive", "--since", "1h", "--now", "--wait"];
+    let (status, summary) = json(&by_stage);
+    assert_eq!((status, &summary["ends"]["completed"]), (0, &1.into()), "{summary}");
+    assert_eq!(stack.status(id).await, "COMPLETED");
     let bucket = stack.deployment.output("ArchiveBucket").unwrap();
     assert_eq!(verify::object(&stack.deployment, bucket, &id.archive_key()).await.unwrap(), record.payload);
     assert!(line(id).is_none(), "the dead letter is gone");

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use custody_core::{digest::Sha256, message::S3Reference, ports::FailedStore};
 use serde_json::{Value, json};
 
-use super::{Contents, groups::group};
+use super::{Contents, groups::group, waiting_text};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
@@ -17,6 +17,7 @@ use crate::{
 };
 
 pub(crate) async fn list(
+    deployment: &Deployment,
     queue: &mut Queue,
     output: Output,
     each: bool,
@@ -32,6 +33,10 @@ pub(crate) async fn list(
     let mut lines: Vec<_> = held.iter().map(ReceivedMessage::line).collect();
     queue.keep_all_on_queue(held);
     lines.sort_by_key(|line| line.failed_at);
+    let waiting = match contents {
+        Contents::DeadLetters => waiting_text(deployment.redrives_waiting().await),
+        Contents::RejectedRequests => None,
+    };
     output.print(&lines, |lines| {
         if lines.is_empty() {
             println!("The queue has no {}.", contents.format_count(0, false).trim_start_matches("0 "));
@@ -50,6 +55,9 @@ pub(crate) async fn list(
         }
         println!("{table}\n{}", contents.format_count(lines.len(), lines.len() >= limit));
     })?;
+    if let Some(waiting) = waiting.filter(|_| !output.json) {
+        println!("{waiting}");
+    }
     Ok(CommandOutcome::Complete)
 }
 
@@ -72,7 +80,7 @@ pub(crate) async fn show(
     id: &str,
     contents: Contents,
 ) -> anyhow::Result<CommandOutcome> {
-    if !find(deployment, queue, output, id, contents).await? {
+    if !find(deployment, queue, output, id).await? {
         let hint = match contents {
             Contents::DeadLetters => format!("; `custody trace {id}` shows the state of a record"),
             Contents::RejectedRequests => String::new(),
@@ -89,7 +97,6 @@ pub(crate) async fn find(
     queue: &mut Queue,
     output: Output,
     id: &str,
-    contents: Contents,
 ) -> anyhow::Result<bool> {
     let found = super::receive_selected(queue, &Selection::of_id(id)).await?;
     queue.keep_all_on_queue(found.clone());

@@ -1,6 +1,7 @@
 //! `custody dlq redrive`: moves dead letters to the redrive queue, so that failed records get their next attempt.
 
 mod source;
+mod wait;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,6 +28,10 @@ use crate::{
 };
 
 #[derive(Args, Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "options of a command line, each independent of the others"
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     selection: Selection,
@@ -42,6 +47,9 @@ pub(crate) struct Options {
     /// Redrive at once, without the growing, random delay that keeps records from failing together again.
     #[arg(long)]
     now: bool,
+    /// Wait until each redriven record is complete or has failed again.
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -58,6 +66,9 @@ struct Summary {
     /// Messages that are not dead letters of Custody.
     foreign: Vec<String>,
     failed: Vec<String>,
+    /// With `--wait`: what became of the redriven records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends: Option<wait::Ends>,
 }
 
 /// Time in which one page of dead letters is redriven: well below the visibility timeout of a received message.
@@ -83,14 +94,18 @@ pub(super) async fn run(
         summary: Summary { dry_run: options.dry_run, ..Summary::default() },
         seen: Vec::new(),
         ids: BTreeSet::new(),
+        attempts: Vec::new(),
         interval: tokio::time::interval(Duration::from_secs(1) / options.max_per_second),
         bar,
         options,
     };
     command.redrive_queue(queue).await?;
     let is_missing = command.redrive_without_dead_letters(deployment).await?;
+    if command.options.wait {
+        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await?);
+    }
     output.print(&command.summary, Summary::print)?;
-    Ok(match (is_missing, command.summary.leaves_dead_letters()) {
+    Ok(match (is_missing, command.summary.leaves_dead_letters() || command.summary.failed_again()) {
         (true, _) => CommandOutcome::NotFound,
         (false, true) => CommandOutcome::Partial,
         (false, false) => CommandOutcome::Complete,
@@ -108,6 +123,8 @@ struct Command {
     /// The ids of the records that were handled. A redriven record that fails again at once has a new dead letter while this
     /// command still reads the queue. Each record is redriven once per command.
     ids: BTreeSet<String>,
+    /// The attempts that were redriven.
+    attempts: Vec<Attempt>,
     interval: Interval,
     bar: ProgressBar,
     output: Output,
@@ -165,6 +182,7 @@ impl Command {
         match moved.await {
             Ok(()) => {
                 self.summary.redriven.push(held.id());
+                self.attempts.push(attempt);
                 true
             }
             Err(error) => {
@@ -198,6 +216,7 @@ impl Command {
                         let delay =
                             dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
                         self.redrives.deliver(&dead_letter, delay, self.options.force).await?;
+                        self.attempts.extend(dead_letter.attempt());
                     }
                     self.summary.redriven.push(id);
                 }
@@ -278,6 +297,10 @@ async fn move_to_redrive_queue(
 }
 
 impl Summary {
+    fn failed_again(&self) -> bool {
+        self.ends.as_ref().is_some_and(|ends| !ends.failed_again.is_empty())
+    }
+
     fn leaves_dead_letters(&self) -> bool {
         [&self.complete, &self.parked, &self.requests, &self.foreign, &self.failed]
             .iter()
@@ -289,6 +312,13 @@ impl Summary {
         println!("{} {verb}", format_count(self.redriven.len(), false, "record", "records"));
         if self.dry_run {
             self.redriven.iter().for_each(|id| println!("  {id}"));
+        } else if let Some(ends) = &self.ends {
+            println!("{} complete, {} failed again", ends.completed, ends.failed_again.len());
+            ends.failed_again.iter().take(10).for_each(|id| println!("  {id}: `custody trace {id}`"));
+        } else if !self.redriven.is_empty() {
+            println!(
+                "Their attempts begin within 15 minutes, or at once with --now. `custody failed` and `custody open` show what is left."
+            );
         }
         for (list, what) in [
             (

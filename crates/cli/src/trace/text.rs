@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Open, Trace, payload::Place};
 use crate::{
+    dlq::waiting_text,
     failed::pending_text,
     open::payload_store_name,
     output::{format_duration, format_short_duration, table},
@@ -26,6 +27,9 @@ impl Trace {
             println!("the acceptance marker is not adopted by reconcile yet");
         }
         self.print_failure(status);
+        if let Some(waiting) = waiting_text(self.redrives_waiting) {
+            println!("{waiting}");
+        }
         self.print_executions();
         self.print_payload();
     }
