@@ -102,19 +102,24 @@ impl<'a> ApiRequest<'a> {
     }
 }
 
+/// Makes a client of HTTP.
+pub(crate) fn http_client() -> anyhow::Result<reqwest::Client> {
+    // A provider is installed already if this is not the first client.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        // A dead connection must not hang a command.
+        .read_timeout(Duration::from_mins(2))
+        // The API leads to no other host by itself, and the API key must not go there.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .context("make an HTTP client")
+}
+
 impl ApiClient {
     pub(crate) fn new(options: ApiOptions) -> anyhow::Result<Self> {
-        // A provider is installed already if this is not the first client.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("custody/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            // A dead connection must not hang a command.
-            .read_timeout(Duration::from_mins(2))
-            // The API leads to no other host by itself, and the API key must not go there.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("make an HTTP client")?;
+        let http = http_client()?;
         Ok(Self { http, base: options.url, api_key: Secret::new(options.api_key) })
     }
 

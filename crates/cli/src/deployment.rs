@@ -66,6 +66,14 @@ impl Deployment {
         Ok(())
     }
 
+    /// Returns the address of a service of AWS.
+    pub(crate) fn some_endpoint(&self) -> String {
+        let config = self.aws.config();
+        let region = config.region().map_or("us-east-1", |region| region.as_ref());
+        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        config.endpoint_url().map_or_else(|| format!("https://sts.{region}.{domain}"), str::to_owned)
+    }
+
     /// Returns the adapter of the access table.
     pub(crate) fn access_entries(&self) -> anyhow::Result<DynamoAccessEntries> {
         Ok(DynamoAccessEntries::new(self.aws.dynamodb(), self.output("AccessTableName")?))

@@ -6,6 +6,7 @@ mod arguments;
 mod client;
 mod deployment;
 mod dlq;
+mod doctor;
 mod drain;
 mod failed;
 mod find;
@@ -70,6 +71,8 @@ enum Command {
     Api(ApiCommand),
     #[command(flatten)]
     Stack(StackCommand),
+    /// Check what every command needs: credentials, stack, clock and permissions; and whether reconcile keeps up.
+    Doctor,
     /// Compute what limits a deployment, which cache it needs, and what it costs. Asks no service.
     #[command(after_help = "Examples:\n  \
         custody plan --rate 100 --size 1MB --type EXPRESS\n  \
@@ -193,6 +196,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
             let deployment = Deployment::find(&arguments.stack_name).await?;
             run_on_stack(&deployment, output, command).await
         }
+        Command::Doctor => Box::pin(doctor::run(&arguments.stack_name, output)).await,
         Command::Plan(options) => plan::run(output, &options),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "custody", &mut std::io::stdout());

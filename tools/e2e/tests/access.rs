@@ -105,6 +105,9 @@ async fn a_rejected_request_is_found_by_the_instance_that_its_producer_quotes() 
             (status == 0 && text.contains("MalformedRequest")).then_some(())
         })
         .await;
+    let (status, checks) = run_custody(&["doctor"]);
+    assert!(status == 0 && !checks.contains('✗') && checks.contains("✓ clock: within"), "{checks}");
+    assert_eq!(run_custody(&["--stack-name", "nobody", "doctor"]).0, 1);
     assert_eq!(run_custody(&["trace", "urn:custody:request:7a012fc8-0000-0000-0000-a0fb82b8c270"]).0, 3);
 }
 

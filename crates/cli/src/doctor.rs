@@ -1,0 +1,169 @@
+//! `custody doctor`: checks what every other command needs, from the credentials on, and says what to do where it is missing.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use custody_core::{
+    clock::{Clock as _, SystemClock, Timestamp},
+    open_record::OpenKind,
+    ports::{AcceptanceMarkers as _, FailedStore as _, OpenRecords as _, RecordTable as _},
+    record_id::RecordId,
+};
+use serde::Serialize;
+
+use crate::{
+    CommandOutcome,
+    deployment::Deployment,
+    output::{Output, format_short_duration, plain_error},
+};
+
+/// The difference of clocks above which AWS refuses signatures is five minutes. This is a tenth of it.
+const LARGEST_DIFFERENCE: Duration = Duration::from_secs(30);
+
+/// One check.
+#[derive(Debug, Serialize)]
+struct Check {
+    of: &'static str,
+    is_fine: bool,
+    /// What was found, or what is wrong and what to do.
+    detail: String,
+}
+
+impl Check {
+    fn of(of: &'static str, result: anyhow::Result<String>, advice: &str) -> Self {
+        match result {
+            Ok(detail) => Self { of, is_fine: true, detail },
+            Err(error) => Self { of, is_fine: false, detail: format!("{}. {advice}", plain_error(&error)) },
+        }
+    }
+}
+
+/// What a credential must be allowed to do.
+const AS_OPERATOR: &str =
+    "Take on the role OperatorRoleArn (an output of the stack), or AuditorRoleArn to look only";
+const CREDENTIALS: &str = "Set AWS_PROFILE and AWS_REGION, or the variables that `aws configure export-credentials --format env` prints";
+
+pub(crate) async fn run(stack_name: &str, output: Output) -> anyhow::Result<CommandOutcome> {
+    let mut checks = vec![Check::of("credentials", caller().await, CREDENTIALS)];
+    if checks[0].is_fine {
+        match Deployment::find(stack_name).await {
+            Ok(deployment) => {
+                checks.push(Check { of: "stack", is_fine: true, detail: stack_name.to_owned() });
+                checks.extend(Box::pin(of_deployment(&deployment)).await);
+            }
+            Err(error) => {
+                let advice =
+                    "Name the stack with --stack-name or CUSTODY_STACK_NAME, and its Region with AWS_REGION";
+                checks.push(Check::of("stack", Err(error), advice));
+            }
+        }
+    }
+    let all_fine = checks.iter().all(|check| check.is_fine);
+    output.print(&checks, |checks| {
+        for Check { of, is_fine, detail } in checks {
+            println!("{} {of}: {detail}", if *is_fine { "✓" } else { "✗" });
+        }
+        println!("\n{}", if all_fine { "All is well." } else { "Mend the first ✗, then run this again." });
+    })?;
+    Ok(if all_fine { CommandOutcome::Complete } else { CommandOutcome::Partial })
+}
+
+/// Returns who the caller is to AWS.
+async fn caller() -> anyhow::Result<String> {
+    let aws = custody_aws::Aws::load().await;
+    let caller = aws_sdk_sts::Client::new(aws.config()).get_caller_identity().send().await;
+    let caller = caller.context("ask AWS who the caller is")?;
+    Ok(caller.arn().unwrap_or("unknown").to_owned())
+}
+
+async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
+    // An id that no record has: what is asked about it is whether the caller may ask.
+    let nobody = RecordId::mint(SystemClock.now());
+    let open = async {
+        let listing = deployment.open_records()?.list(OpenKind::InProgress, 1000).await?;
+        let overdue = listing
+            .entries
+            .iter()
+            .filter(|entry| SystemClock.now().since(entry.look_at) > Duration::from_mins(5));
+        match overdue.count() {
+            0 => Ok(format!(
+                "{}{} in progress",
+                if listing.truncated { "at least " } else { "" },
+                listing.entries.len()
+            )),
+            count => anyhow::bail!(
+                "{count} are due for more than five minutes: reconcile does not run, or does not keep up"
+            ),
+        }
+    };
+    let item = async {
+        deployment.table()?.states(&[nobody]).await?;
+        Ok("readable".to_owned())
+    };
+    let markers = async {
+        deployment.markers()?.find(custody_core::attempt::Attempt::first(nobody)).await?;
+        Ok("readable".to_owned())
+    };
+    let preserved = async {
+        deployment.failed_store()?.fetch(&nobody.preserved_key()).await?;
+        Ok("readable".to_owned())
+    };
+    let letters = async {
+        let (dead, rejected) = (deployment.dead_letter_queue()?, deployment.rejected_queue()?);
+        Ok(format!("{} dead letters, {} rejected requests", dead.count().await?, rejected.count().await?))
+    };
+    vec![
+        Check::of(
+            "clock",
+            clock(deployment).await,
+            "If the clock of this computer is wrong, set it: AWS refuses signatures of a wrong time",
+        ),
+        Check::of("open records", open.await, AS_OPERATOR),
+        Check::of("record table", item.await, AS_OPERATOR),
+        Check::of("acceptance markers", markers.await, AS_OPERATOR),
+        Check::of("failed bucket", preserved.await, AS_OPERATOR),
+        Check::of("queues", letters.await, "Operators read them; auditors may not"),
+    ]
+}
+
+/// Compares the clock of this computer with that of AWS.
+async fn clock(deployment: &Deployment) -> anyhow::Result<String> {
+    let answer = crate::client::http_client()?.get(deployment.some_endpoint()).send().await;
+    let answer = answer.context("ask AWS for the time")?;
+    let date = answer.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
+    let date = date.context("the answer of AWS has no date")?;
+    let difference =
+        SystemClock.now().distance(time_of(date).context("the answer of AWS has no date that can be read")?);
+    anyhow::ensure!(
+        difference <= LARGEST_DIFFERENCE,
+        "it differs by {} from AWS",
+        format_short_duration(difference)
+    );
+    Ok(format!("within {} of AWS", format_short_duration(difference.max(Duration::from_secs(1)))))
+}
+
+/// Reads the date of an HTTP header: `Sun, 29 Nov 2026 02:05:09 GMT`.
+fn time_of(date: &str) -> Option<Timestamp> {
+    let at = jiff::fmt::rfc2822::parse(date).ok()?.timestamp();
+    Timestamp::from_unix_ms(at.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_check_says_what_to_do() {
+        let check = Check::of("stack", Err(anyhow::anyhow!("AccessDenied: no")), "Do this");
+        assert!(!check.is_fine);
+        assert_eq!(check.detail, "AccessDenied: no. Do this");
+        assert!(Check::of("stack", Ok("here".to_owned()), "Do this").is_fine);
+    }
+
+    #[test]
+    fn the_date_of_a_header_is_read() {
+        let time = time_of("Sun, 29 Nov 2026 02:05:09 GMT").unwrap();
+        assert_eq!(time.to_string(), "2026-11-29T02:05:09.000Z");
+        assert!(time_of("yesterday").is_none());
+    }
+}
