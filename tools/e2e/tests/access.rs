@@ -207,5 +207,5 @@ async fn a_request_may_ask_for_the_archive_and_not_for_more_than_there_is() {
     stack.follow(archived.message_id).await.unwrap();
     assert_eq!(receipt(&post("replicated").await).durability.to_string(), "replicated");
     assert_eq!(problem(&post("durable").await), (422, "durability-not-offered".to_owned()));
-    assert_eq!(problem(&post("sealed").await), (400, "malformed-request".to_owned()));
+    assert_eq!(problem(&post("sealed").await), (400, "invalid-header".to_owned()));
 }
