@@ -173,8 +173,7 @@ enum StackCommand {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // A reader of the output that ends early (`head`) ends this program, too, as it ends other programs.
-    sigpipe::reset();
+    end_quietly_where_nobody_reads_on();
     let arguments = Arguments::parse();
     let output = Output { json: arguments.json };
     match run(arguments).await {
@@ -184,6 +183,22 @@ async fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// A reader of the output that ends early (`head`) ends this program without a message, as it ends other programs. `watch` notices it
+/// itself, because it has a queue to delete.
+fn end_quietly_where_nobody_reads_on() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_closed_pipe = panic
+            .payload()
+            .downcast_ref::<String>()
+            .is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe"));
+        if is_closed_pipe {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {

@@ -37,8 +37,13 @@ impl Output {
 /// error as Rust prints it) becomes the code and the text that the service sent.
 pub(crate) fn plain_error(error: &anyhow::Error) -> String {
     let quoted = |text: &str, name: &str| {
-        let rest = text.split_once(&format!("{name}: \""))?.1;
-        let end = rest.find("\", ").or_else(|| rest.find("\" }"))?;
+        let (_, rest) = text.split_once(&format!("{name}: \""))?;
+        let mut is_escaped = false;
+        let end = rest.find(|char| {
+            let ends = char == '"' && !is_escaped;
+            is_escaped = char == '\\' && !is_escaped;
+            ends
+        })?;
         Some(rest[..end].replace("\\\"", "\""))
     };
     let mut parts: Vec<String> = Vec::new();
@@ -147,11 +152,11 @@ mod tests {
     #[test]
     fn an_error_of_a_service_is_its_code_and_its_text() {
         let raw =
-            r#"Error { code: "AccessDenied", message: "User \"x\" may not: sts", aws_request_id: "7" }"#;
+            r#"Error { code: "AccessDenied", message: "User \"x\", may not: sts", aws_request_id: "7" }"#;
         let error =
             anyhow::anyhow!("{raw}").context("unhandled error (AccessDenied)").context("service error");
         let error = error.context("find stack `custody`");
-        assert_eq!(plain_error(&error), "find stack `custody`: AccessDenied: User \"x\" may not: sts");
+        assert_eq!(plain_error(&error), "find stack `custody`: AccessDenied: User \"x\", may not: sts");
         assert_eq!(plain_error(&anyhow::anyhow!("a").context("b")), "b: a");
         let bare = anyhow::anyhow!("Error {{ code: \"Throttling\" }}");
         assert_eq!(plain_error(&bare), "Throttling");

@@ -1,4 +1,4 @@
-//! Spans of OpenTelemetry: one for each invocation whose trace X-Ray samples, and one in it for the work after the response.
+//! Spans of OpenTelemetry: one for each invocation whose trace X-Ray samples, and one in it until the response.
 //!
 //! A span is a log line in OTLP's JSON encoding, as the collector's `otlpjsonfile` receiver and CloudWatch Logs Insights read it. It is written after
 //! the response was posted, so the caller does not wait for it. Source: OpenTelemetry, "OpenTelemetry Protocol File Exporter", and the semantic

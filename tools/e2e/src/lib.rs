@@ -62,6 +62,12 @@ pub fn variable(name: &str) -> String {
     })
 }
 
+/// Returns an environment variable that may be absent.
+#[expect(clippy::disallowed_methods, reason = "tests get their stack through the environment")]
+fn option_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 impl Stack {
     /// Returns the stack that `cargo xtask` started.
     pub async fn under_test() -> Self {
@@ -358,7 +364,23 @@ impl Principal {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let api_key = created_api_key(&[&["--json", "producer", "add", &name], rights].concat());
+        wait_until_known(&api_key);
         Self { name, api_key }
+    }
+}
+
+/// Waits until API Gateway knows a new key. The local stack knows each key at once; AWS takes some time.
+fn wait_until_known(api_key: &str) {
+    let is_told_to_wait = option_env("CUSTODY_NEW_KEYS_WAIT").is_some_and(|told| told == "true");
+    let deadline = Instant::now() + PATIENCE;
+    while is_told_to_wait && Instant::now() < deadline {
+        let mut list = Command::new(variable("CUSTODY_CLI"));
+        list.args(["list", "--source", "nobody", "--url", &stack_output("IngestUrl"), "--api-key", api_key]);
+        let output = list.output().expect("the tool starts");
+        if !String::from_utf8_lossy(&output.stderr).contains("API key") {
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(5));
     }
 }
 

@@ -111,7 +111,10 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     // A record that is redriven while the cause still exists fails again, and its dead letter has the history.
     let denied = Denied::to(stack.deployment.output("ArchiveFunctionName").unwrap(), "s3:PutObject");
     let (status, summary) = json(&["dlq", "redrive", "--id", &name, "--now", "--wait"]);
-    assert_eq!((status, &summary["ends"]), (1, &json!({"completed": 0, "failedAgain": [name]})));
+    assert_eq!(
+        (status, &summary["ends"]),
+        (1, &json!({"completed": 0, "failedAgain": [name], "discarded": [], "stillWaiting": []}))
+    );
     let again = async || line(id).filter(|line| line["attempt"] == 2);
     stack.eventually("it fails again", again).await;
     let (_, dead_letters) = json(&["dlq", "show", &name]);

@@ -13,6 +13,8 @@ def main(schema_file, messages_file):
     with open(schema_file, encoding="utf-8") as file:
         schema = json.load(file)
     Draft202012Validator.check_schema(schema)
+    # Subscribers must take fields of later releases; this release has no others.
+    schema["properties"]["data"]["additionalProperties"] = False
     validator, seen, problems = Draft202012Validator(schema), {}, set()
     with open(messages_file, encoding="utf-8") as file:
         for line in file:
@@ -29,7 +31,10 @@ def main(schema_file, messages_file):
     for problem in sorted(problems)[:40]:
         print(problem)
     print(f"{sum(seen.values())} notifications of {len(seen)} types, {len(problems)} disagreements")
-    return 1 if problems or not seen else 0
+    missing = set(schema["properties"]["type"]["enum"]) - set(seen)
+    if missing:
+        print(f"no suite saw {', '.join(sorted(missing))}")
+    return 1 if problems or missing else 0
 
 
 if __name__ == "__main__":

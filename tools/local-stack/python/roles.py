@@ -5,6 +5,7 @@ import json
 import uuid
 
 import boto3
+from botocore.exceptions import ClientError
 
 iam, sts = boto3.client("iam"), boto3.client("sts")
 
@@ -27,6 +28,12 @@ def person():
 
 def credentials_of(arn):
     """Returns the credentials of a role: AccessKeyId, SecretAccessKey, SessionToken."""
+    try:
+        return sts.assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
+    except ClientError:
+        # The root user can take on no role. On the emulator, a user is made who can.
+        if not sts.get_caller_identity()["Arn"].endswith(":root"):
+            raise
     with person() as session:
         return session.client("sts").assume_role(RoleArn=arn, RoleSessionName="test")["Credentials"]
 

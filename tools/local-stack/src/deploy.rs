@@ -66,7 +66,9 @@ pub(crate) fn deploy(
 
     let mut sam = with_clean_environment(running, python, "sam");
     sam.current_dir(&staging)
-        .args(["deploy", "--config-env", "local", "--stack-name", stack_name, "--parameter-overrides"])
+        // The tag that the deployment test asks for before it removes a stack.
+        .args(["deploy", "--config-env", "local", "--stack-name", stack_name])
+        .args(["--tags", &format!("custody-test={stack_name}"), "--parameter-overrides"])
         .arg(format!("CacheCaBundle={}", running.ca_file().display()))
         .args(["CacheShards=2", "CacheReplicas=1"])
         .arg(format!("ReferenceSources=arn:aws:s3:::{REFERENCE_BUCKET}/*"))

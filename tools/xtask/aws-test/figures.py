@@ -34,6 +34,14 @@ def total(namespace, metric, **dimensions):
     return sum(point["Sum"] for point in points) if points else None
 
 
+def total_with_indexes(metric, table):
+    """Returns the sum of a metric of a table and of its indexes, which DynamoDB counts separately."""
+    found = cloudwatch.list_metrics(
+        Namespace="AWS/DynamoDB", MetricName=metric, Dimensions=[{"Name": "TableName", "Value": table}])["Metrics"]
+    sums = (total("AWS/DynamoDB", metric, **{of["Name"]: of["Value"] for of in one["Dimensions"]}) for one in found)
+    return all_of(sums)
+
+
 def price(name):
     """The price of a unit before any discount for large amounts, in USD."""
     return facts["prices"][name]["usd"][0][1]
@@ -103,8 +111,8 @@ workflow_type = boto3.client("stepfunctions").describe_state_machine(stateMachin
 starts = total("AWS/States", "ExecutionsStarted", StateMachineArn=state_machine)
 if workflow_type == "EXPRESS":
     transitions = 1
-write_units = all_of(total("AWS/DynamoDB", "ConsumedWriteCapacityUnits", TableName=table) for table in tables)
-read_units = all_of(total("AWS/DynamoDB", "ConsumedReadCapacityUnits", TableName=table) for table in tables)
+write_units = all_of(total_with_indexes("ConsumedWriteCapacityUnits", table) for table in tables)
+read_units = all_of(total_with_indexes("ConsumedReadCapacityUnits", table) for table in tables)
 published = total("AWS/SNS", "NumberOfMessagesPublished", TopicName=topic.rsplit(":", 1)[-1])
 requests = all_of(total("AWS/ApiGateway", "Count", ApiName=name) for name in set(apis))
 hours = (time.time() - beginning) / 3600

@@ -1,25 +1,37 @@
 """Removes a deployment with everything that the template retains: records under lock, tables, queues, keys. It is for deployments
-that were made for a test: it refuses every stack whose name does not begin with `custody-test-`.
+that were made for a test: it refuses every stack without the tag that `cargo xtask aws-test` gives. It may be run again: what it knows of
+the stack is in STATE, and a deleted stack cannot be asked any more.
 
 The credentials must be allowed to change the policy of the archive and to bypass its retention (mode GOVERNANCE).
 
-Usage: remove.py STACK_NAME LOG_ROLE, where LOG_ROLE is the role with which API Gateway wrote logs before the deployment, or empty
+Usage: remove.py STACK_NAME LOG_ROLE STATE, where LOG_ROLE is the role with which API Gateway wrote logs before the deployment, or empty
 """
 
+import json
+import os
 import sys
+import time
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import ClientError, WaiterError
 
-stack_name, log_role_before = sys.argv[1:]
-if not stack_name.startswith("custody-test-"):
-    sys.exit(f"{stack_name} is no deployment for a test; remove it yourself, if you are sure")
-
-cloudformation, s3 = boto3.client("cloudformation"), boto3.client("s3")
-dynamodb, sqs = boto3.client("dynamodb"), boto3.client("sqs")
-apigateway, logs, iam = boto3.client("apigateway"), boto3.client("logs"), boto3.client("iam")
+TAG = "custody-test"
 MISSING = ("NoSuchBucket", "ResourceNotFoundException", "NotFoundException", "NoSuchEntity", "QueueDoesNotExist",
-           "AWS.SimpleQueueService.NonExistentQueue", "NoSuchBucketPolicy", "CacheSubnetGroupNotFoundFault")
+           "AWS.SimpleQueueService.NonExistentQueue", "NoSuchBucketPolicy", "ObjectLockConfigurationNotFoundError")
+# How long AWS may list something that is gone.
+PATIENCE = 600
+
+stack_name, log_role_before, state_file = sys.argv[1:]
+settings = Config(retries={"mode": "adaptive", "max_attempts": 10})
+
+
+def client(service):
+    return boto3.client(service, config=settings)
+
+
+cloudformation, s3, dynamodb, sqs = client("cloudformation"), client("s3"), client("dynamodb"), client("sqs")
+apigateway, logs, iam, elasticache = client("apigateway"), client("logs"), client("iam"), client("elasticache")
 
 
 def unless_missing(operation, **parameters):
@@ -32,47 +44,68 @@ def unless_missing(operation, **parameters):
         raise
 
 
-def pages(client, operation, **parameters):
+def pages(of, operation, **parameters):
     try:
-        yield from client.get_paginator(operation).paginate(**parameters)
+        yield from of.get_paginator(operation).paginate(**parameters)
     except ClientError as error:
         if error.response["Error"]["Code"] not in MISSING:
             raise
 
 
-def empty(bucket):
+def described():
+    """Returns the stack, or None if there is none of this name."""
+    try:
+        return cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+
+
+def empty(bucket, prefix=""):
     """Deletes every version of every object, before the end of its lock."""
-    # The policy denies the bypass to everybody who has no second factor.
-    unless_missing(s3.delete_bucket_policy, Bucket=bucket)
+    # The policy denies the bypass to everybody who has no second factor. S3 refuses the bypass for buckets without locks.
+    if not prefix:
+        unless_missing(s3.delete_bucket_policy, Bucket=bucket)
+    is_locked = unless_missing(s3.get_object_lock_configuration, Bucket=bucket) is not None
+    bypass = {"BypassGovernanceRetention": True} if is_locked else {}
     count = 0
-    for page in pages(s3, "list_object_versions", Bucket=bucket):
+    for page in pages(s3, "list_object_versions", Bucket=bucket, Prefix=prefix):
         versions = page.get("Versions", []) + page.get("DeleteMarkers", [])
         for version in versions:
-            unless_missing(s3.delete_object, Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"],
-                           BypassGovernanceRetention=True)
+            unless_missing(s3.delete_object, Bucket=bucket, Key=version["Key"], VersionId=version["VersionId"], **bypass)
         count += len(versions)
-    print(f"  emptied bucket {bucket}: {count} versions", flush=True)
+    print(f"  emptied bucket {bucket}{'/' + prefix if prefix else ''}: {count} versions", flush=True)
 
 
-try:
-    stack = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
-except ClientError:
-    sys.exit(f"there is no stack {stack_name}")
-# A deleted stack is known by its id only.
-stack_id = stack["StackId"]
-resources = []
-for page in pages(cloudformation, "list_stack_resources", StackName=stack_id):
-    resources += page["StackResourceSummaries"]
+stack = described()
+if stack is None:
+    if not os.path.exists(state_file):
+        sys.exit(f"there is no stack {stack_name}, and {state_file} knows nothing of it")
+    with open(state_file, encoding="utf-8") as file:
+        state = json.load(file)
+else:
+    tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+    if tags.get(TAG) != stack_name:
+        sys.exit(f"stack {stack_name} has no tag {TAG}={stack_name}, so it was not made for a test; remove it yourself, if you are sure")
+    resources = []
+    for page in pages(cloudformation, "list_stack_resources", StackName=stack["StackId"]):
+        resources += [[entry["ResourceType"], entry["PhysicalResourceId"]]
+                      for entry in page["StackResourceSummaries"] if entry.get("PhysicalResourceId")]
+    state = {"stackId": stack["StackId"], "resources": resources}
+    with open(state_file, "w", encoding="utf-8") as file:
+        json.dump(state, file)
 
 
 def of_type(kind):
-    return [entry["PhysicalResourceId"] for entry in resources if entry["ResourceType"] == kind and entry.get("PhysicalResourceId")]
+    return [name for of, name in state["resources"] if of == kind]
 
 
-buckets, tables, queues = of_type("AWS::S3::Bucket"), of_type("AWS::DynamoDB::Table"), of_type("AWS::SQS::Queue")
-groups = of_type("AWS::Logs::LogGroup")
-# The suites have made this one, for payloads that are sent by reference.
-buckets.append(f"{stack_name}-sources")
+# The suites have made the last bucket, for payloads that are sent by reference.
+buckets = [*of_type("AWS::S3::Bucket"), f"{stack_name}-sources"]
+tables, queues, apis = of_type("AWS::DynamoDB::Table"), of_type("AWS::SQS::Queue"), of_type("AWS::ApiGateway::RestApi")
+# API Gateway makes a log group for errors of each API.
+groups = [*of_type("AWS::Logs::LogGroup"), *(f"API-Gateway-Execution-Logs_{api}/Prod" for api in apis)]
 
 for plan in of_type("AWS::ApiGateway::UsagePlan"):
     # Keys of producers are no part of the stack.
@@ -82,17 +115,24 @@ for plan in of_type("AWS::ApiGateway::UsagePlan"):
                 print(f"  deleted API key {key['name']}", flush=True)
 for bucket in buckets:
     empty(bucket)
+# CloudFormation cannot delete a table with this protection, when a first deployment is rolled back.
+for table in tables:
+    description = (unless_missing(dynamodb.describe_table, TableName=table) or {}).get("Table", {})
+    if description.get("DeletionProtectionEnabled"):
+        dynamodb.update_table(TableName=table, DeletionProtectionEnabled=False)
+        while dynamodb.describe_table(TableName=table)["Table"]["TableStatus"] != "ACTIVE":
+            time.sleep(2)
 
-print(f"  deleting stack {stack_name}; network interfaces of functions make this take up to 40 minutes on AWS", flush=True)
-cloudformation.delete_stack(StackName=stack_id)
-try:
-    cloudformation.get_waiter("stack_delete_complete").wait(
-        StackName=stack_id, WaiterConfig={"Delay": 5, "MaxAttempts": 720})
-except WaiterError as error:
-    sys.exit(f"{error}; look at the events of stack {stack_name}, then run this again")
+if stack is not None:
+    print(f"  deleting stack {stack_name}; network interfaces of functions make this take up to 40 minutes on AWS", flush=True)
+    cloudformation.delete_stack(StackName=state["stackId"])
+    try:
+        cloudformation.get_waiter("stack_delete_complete").wait(
+            StackName=state["stackId"], WaiterConfig={"Delay": 5, "MaxAttempts": 720})
+    except WaiterError as error:
+        sys.exit(f"{error}; look at the events of stack {stack_name}, then run this again")
 
 for table in tables:
-    unless_missing(dynamodb.update_table, TableName=table, DeletionProtectionEnabled=False)
     unless_missing(dynamodb.delete_table, TableName=table)
 for queue in queues:
     unless_missing(sqs.delete_queue, QueueUrl=queue)
@@ -102,8 +142,16 @@ for bucket in buckets:
     unless_missing(s3.delete_bucket, Bucket=bucket)
 for group in groups:
     unless_missing(logs.delete_log_group, logGroupName=group)
-elasticache, caches = boto3.client("elasticache"), of_type("AWS::ElastiCache::ReplicationGroup")
-for page in pages(elasticache, "describe_snapshots", SnapshotSource="manual"):
+# What `sam deploy` has uploaded is below the name of the stack.
+try:
+    managed = cloudformation.describe_stacks(StackName="aws-sam-cli-managed-default")["Stacks"][0]
+    for output in managed.get("Outputs", []):
+        if output["OutputKey"] == "SourceBucket":
+            empty(output["OutputValue"], prefix=f"{stack_name}/")
+except ClientError as error:
+    print(f"  SAM has no bucket for what it uploads ({error.response['Error']['Code']})")
+caches = of_type("AWS::ElastiCache::ReplicationGroup")
+for page in pages(elasticache, "describe_snapshots", SnapshotSource="user"):
     for snapshot in page["Snapshots"]:
         if snapshot.get("ReplicationGroupId") in caches:
             elasticache.delete_snapshot(SnapshotName=snapshot["SnapshotName"])
@@ -123,25 +171,24 @@ for role in roles:
         iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
     unless_missing(iam.delete_role, RoleName=role)
 
-left = []
-for page in pages(boto3.client("resourcegroupstaggingapi"), "get_resources",
-                  TagFilters=[{"Key": "custody-test", "Values": [stack_name]}]):
-    left += [entry["ResourceARN"] for entry in page["ResourceTagMappingList"]]
-for bucket in buckets:
-    try:
-        s3.head_bucket(Bucket=bucket)
-        left.append(bucket)
-    except ClientError:
-        pass
-for table in tables:
-    try:
-        dynamodb.get_waiter("table_not_exists").wait(TableName=table, WaiterConfig={"Delay": 2, "MaxAttempts": 60})
-    except WaiterError:
-        left.append(table)
+
+def what_is_left():
+    left = [table for table in tables if unless_missing(dynamodb.describe_table, TableName=table)]
+    for bucket in buckets:
+        try:
+            s3.head_bucket(Bucket=bucket)
+            left.append(bucket)
+        except ClientError:
+            pass
+    for page in pages(client("resourcegroupstaggingapi"), "get_resources", TagFilters=[{"Key": TAG, "Values": [stack_name]}]):
+        left += [entry["ResourceARN"] for entry in page["ResourceTagMappingList"]]
+    # AWS keeps deleted secrets for some days, and the kept role is named above.
+    return sorted({name for name in left if ":secretsmanager:" not in name and "ApiGatewayLogRole" not in name})
+
+
+deadline = time.time() + PATIENCE
+while (left := what_is_left()) and time.time() < deadline:
+    time.sleep(5)
 if left:
-    # Secrets and keys are listed until their time to recover them has passed.
-    print("  these resources still have the test's tag; what AWS deletes later is among them:")
-    for arn in sorted(set(left)):
-        print(f"    {arn}")
-else:
-    print("  nothing is left")
+    sys.exit("these are left, or AWS still lists them:\n  " + "\n  ".join(left))
+print("  nothing is left")

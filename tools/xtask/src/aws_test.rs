@@ -79,9 +79,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.keep {
         println!("\nThe stack {} is left as it is, and costs money.", trial.name);
     } else {
-        checks.run("everything is removed", || trial.remove())?;
+        let removed = checks.run("everything is removed", || trial.remove());
+        both(result, removed)?;
     }
-    result?;
     checks.print();
     Ok(())
 }
@@ -139,8 +139,17 @@ fn on_local_stack(
     )?;
     let mut trial = Trial::on_local_stack(&name, deployed)?;
     let result = test(&mut trial, programs);
-    trial.remove()?;
-    result
+    both(result, trial.remove())
+}
+
+/// Returns the error of the test, of the removal, or of both.
+fn both(tested: anyhow::Result<()>, removed: anyhow::Result<()>) -> anyhow::Result<()> {
+    match (tested, removed) {
+        (Err(tested), Err(removed)) => {
+            Err(tested.context(format!("{removed:#}, and before that the test failed")))
+        }
+        (tested, removed) => tested.and(removed),
+    }
 }
 
 /// Sends records, runs suites, and prints figures.

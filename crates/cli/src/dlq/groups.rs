@@ -87,20 +87,14 @@ mod tests {
         let groups = group(&lines);
         assert_eq!(groups.len(), 2);
         let text = groups[0].text();
-        insta_like(
-            &text,
-            "     2  archive, Internal, 41 s to 3 min 3 s ago\n\
-             \u{20}       ServiceRefused: store o…ArchiveRole/x is not authorized to perform: s3:PutObject\n\
-             \u{20}       such as 01a1fbef-29cf-7048-8325-51c19852b219",
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[0], "2  archive, Internal, 41 s to 3 min 3 s ago");
+        assert!(
+            lines[1].starts_with("ServiceRefused: store o")
+                && lines[1].ends_with("authorized to perform: s3:PutObject")
         );
+        assert_eq!(lines[2], format!("such as {a}"));
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(groups[1].text().contains("     1  archive, Internal, 5 s ago"));
-    }
-
-    fn insta_like(text: &str, expected: &str) {
-        let middle = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        let (text, expected) = (middle(text), middle(expected));
-        assert_eq!((&text[0], &text[2]), (&expected[0], &expected[2]));
-        assert!(text[1].ends_with("s3:PutObject") && text[1].contains('…'), "{}", text[1]);
     }
 }

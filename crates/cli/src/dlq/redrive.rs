@@ -102,10 +102,10 @@ pub(super) async fn run(
     command.redrive_queue(queue).await?;
     let is_missing = command.redrive_without_dead_letters(deployment).await?;
     if command.options.wait {
-        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await?);
+        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await);
     }
     output.print(&command.summary, Summary::print)?;
-    Ok(match (is_missing, command.summary.leaves_dead_letters() || command.summary.failed_again()) {
+    Ok(match (is_missing, command.summary.leaves_dead_letters() || command.summary.has_bad_ends()) {
         (true, _) => CommandOutcome::NotFound,
         (false, true) => CommandOutcome::Partial,
         (false, false) => CommandOutcome::Complete,
@@ -297,8 +297,8 @@ async fn move_to_redrive_queue(
 }
 
 impl Summary {
-    fn failed_again(&self) -> bool {
-        self.ends.as_ref().is_some_and(|ends| !ends.failed_again.is_empty())
+    fn has_bad_ends(&self) -> bool {
+        self.ends.as_ref().is_some_and(|ends| !ends.are_good())
     }
 
     fn leaves_dead_letters(&self) -> bool {
@@ -313,8 +313,17 @@ impl Summary {
         if self.dry_run {
             self.redriven.iter().for_each(|id| println!("  {id}"));
         } else if let Some(ends) = &self.ends {
-            println!("{} complete, {} failed again", ends.completed, ends.failed_again.len());
-            ends.failed_again.iter().take(10).for_each(|id| println!("  {id}: `custody trace {id}`"));
+            println!("{} complete", ends.completed);
+            for (list, what) in [
+                (&ends.failed_again, "failed again"),
+                (&ends.discarded, "discarded meanwhile"),
+                (&ends.still_waiting, "not at their end after 25 minutes"),
+            ] {
+                if !list.is_empty() {
+                    println!("{} {what}:", list.len());
+                    list.iter().take(10).for_each(|id| println!("  custody trace {id}"));
+                }
+            }
         } else if !self.redriven.is_empty() {
             println!(
                 "Their attempts begin within 15 minutes, or at once with --now. `custody failed` and `custody open` show what is left."

@@ -19,7 +19,11 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     if let Some((name, _)) =
         fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, REFERENCE, ENCODING].contains(name))
     {
-        let advice = nearest(name, &[META_DATA, PAYLOAD, REFERENCE, ENCODING]).map_or_else(
+        let absent: Vec<_> = [META_DATA, PAYLOAD, REFERENCE, ENCODING]
+            .into_iter()
+            .filter(|name| fields.get(name).is_none())
+            .collect();
+        let advice = nearest(name, &absent).map_or_else(
             || format!("move it into {META_DATA}, which may have any field"),
             |meant| format!("did you mean `{meant}`?"),
         );

@@ -2,7 +2,7 @@
 
 use serde_json::value::RawValue;
 
-use super::RawObject;
+use super::{RawObject, excerpt};
 
 /// Returns the path of `part`, a slice of the well-formed JSON text `json`, whose own path is `root`: `$.a.b[2]`.
 pub fn path_of(json: &str, part: &str, root: &str) -> String {
@@ -15,7 +15,7 @@ pub fn path_of(json: &str, part: &str, root: &str) -> String {
     loop {
         let field = serde_json::from_str::<RawObject<'_>>(json).ok().and_then(|object| {
             let found = object.iter().find(|(_, value)| has_part(value));
-            found.map(|(name, value)| (format!(".{name}"), value))
+            found.map(|(name, value)| (format!(".{}", excerpt(name)), value))
         });
         let inner = field.or_else(|| {
             let items = serde_json::from_str::<Vec<&RawValue>>(json).ok()?;

@@ -102,8 +102,7 @@ where
         let trace = Trace::of(invocation.context.xray_trace_id.as_deref());
         let request = invocation.context.request_id.clone();
         // Every log line of the invocation has these ids. The level is that of errors, so that no level of the logs leaves them out.
-        let ids =
-            error_span!(target: "custody_lambda", "invocation", request.id = request, trace.id = trace.root);
+        let ids = error_span!(target: "custody_lambda", "invocation", invocation.id = request, trace.id = trace.root);
         let span = spans::Invocation::begin(&trace, &request);
         let event = std::mem::replace(&mut invocation.body, EMPTY_EVENT);
         let responded = self.0.call(invocation);

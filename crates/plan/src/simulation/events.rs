@@ -26,6 +26,8 @@ const RECONCILE_INTERVAL: f64 = 60.0;
 pub const FIRST_LOOK: u32 = 120;
 /// The longest delay before the first automatic redrive, in seconds.
 const REDRIVE_DELAY: f64 = 30.0;
+/// The simulation ends after this time without progress, in seconds: nothing will change any more.
+const WITHOUT_PROGRESS: f64 = 3600.0;
 /// The end of the simulation, in seconds.
 const DAY: f64 = 86_400.0;
 
@@ -161,14 +163,17 @@ impl<'a> Run<'a> {
 
     /// Runs until every group is complete.
     pub(super) fn finish(mut self) -> Outcome {
-        let mut left = self.groups.len();
+        let (mut left, mut progress) = (self.groups.len(), 0.0);
         while let Some(Reverse(event)) = self.events.pop() {
             self.now = event.at;
-            if left == 0 || self.now > DAY {
+            if left == 0 || self.now > DAY || self.now > progress + WITHOUT_PROGRESS {
                 break;
             }
             let was_complete = self.groups[event.group].completed.is_some();
             self.step(event.group, event.step);
+            if event.step == Step::IsAccepted || event.step == Step::Completes {
+                progress = self.now;
+            }
             left -= usize::from(!was_complete && self.groups[event.group].completed.is_some());
         }
         self.result()
@@ -212,7 +217,7 @@ impl<'a> Run<'a> {
         match step {
             Step::Arrives => self.receive(group),
             Step::IsAccepted => self.accept(group),
-            Step::Starts => self.start(group),
+            Step::Starts => self.start_by_reconcile(group),
             Step::Archives { retry } => self.archive(group, retry),
             Step::IsArchived { in_time, retry } => self.end_archive(group, in_time, retry),
             Step::StoresMetadata { retry } => self.store_metadata(group, retry),
@@ -287,6 +292,15 @@ impl<'a> Run<'a> {
             self.pending.push_back((self.now + f64::from(FIRST_LOOK), group, Step::Starts));
         } else {
             self.start(group);
+        }
+    }
+
+    /// Reconcile starts a group, if Step Functions takes it.
+    fn start_by_reconcile(&mut self, group: usize) {
+        if self.starts.take(self.now, self.size) {
+            self.start(group);
+        } else {
+            self.pending.push_back((self.now, group, Step::Starts));
         }
     }
 

@@ -79,13 +79,19 @@ impl Trial {
         sam.args([
             "--stack-name",
             &self.name,
+            "--resolve-s3",
             "--s3-prefix",
             &self.name,
             "--no-confirm-changeset",
             "--no-progressbar",
+            // SAM looks for samconfig.toml beside the built template, so its settings are here.
+            "--capabilities",
+            "CAPABILITY_IAM",
         ]);
         sam.args(["--tags", &format!("custody-test={}", self.name), "--parameter-overrides"]);
         // One small shard, and the shortest lock: the records are no evidence. A mode of COMPLIANCE could not be removed.
+        // A name of its own keeps the alarms of other deployments from counting the test's errors.
+        sam.arg(format!("ProjectName={}", self.name));
         sam.args(["DemoSubscriber=true", "CacheNodeType=cache.m7g.large", "CacheShards=1"]);
         sam.args(["ObjectLockMode=GOVERNANCE", "ArchiveRetentionDays=1"])
             .arg(format!("ReferenceSources=arn:aws:s3:::{}/*", self.reference_bucket()))
@@ -108,7 +114,8 @@ impl Trial {
     /// Removes the deployment with all that it retains.
     pub(super) fn remove(&self) -> anyhow::Result<()> {
         let log_role = fs::read_to_string(self.log_role_file()).unwrap_or_default();
-        self.script("remove.py", &[&self.name, &log_role])?;
+        let state = self.folder.join("resources.json").display().to_string();
+        self.script("remove.py", &[&self.name, &log_role, &state])?;
         fs::remove_dir_all(&self.folder).with_context(|| format!("remove {}", self.folder.display()))
     }
 
@@ -139,6 +146,7 @@ impl Trial {
             .env("CUSTODY_STACK_FOLDER", &self.folder)
             .env("CUSTODY_PYTHON", self.stack.bin().join("python"))
             .env("CUSTODY_REFERENCE_BUCKET", self.reference_bucket())
+            .env("CUSTODY_NEW_KEYS_WAIT", matches!(self.account, Account::Aws { .. }).to_string())
     }
 
     fn point_at_account<'a>(&self, command: &'a mut Command) -> &'a mut Command {

@@ -4,15 +4,18 @@ use std::{collections::BTreeMap, time::Duration};
 
 use custody_core::{
     attempt::Attempt,
-    error::StageError,
     ports::{ItemState, RecordTable},
     record_id::RecordId,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use tokio::time::Instant;
 
 /// The time between two looks at the record table.
-const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long to wait: the longest delay of a redrive, and some minutes for its attempt. A redrive that the redrive function has put back (the
+/// record is parked, or steps of its failure are still pending) never ends.
+const LIMIT: Duration = Duration::from_mins(25);
 /// How many records one request to the record table reads.
 const BATCH: usize = 100;
 
@@ -23,26 +26,36 @@ pub(super) struct Ends {
     pub(super) completed: usize,
     /// The records whose next attempt has failed, too.
     pub(super) failed_again: Vec<String>,
+    /// The records that a person has discarded meanwhile.
+    pub(super) discarded: Vec<String>,
+    /// The records that were at no end after 25 minutes.
+    pub(super) still_waiting: Vec<String>,
 }
 
-/// Waits until each record is complete, or has failed at a later attempt than the one that was redriven.
-pub(super) async fn until_the_end(
-    table: &impl RecordTable,
-    redriven: &[Attempt],
-) -> Result<Ends, StageError> {
+impl Ends {
+    /// Whether every record is complete.
+    pub(super) fn are_good(&self) -> bool {
+        [&self.failed_again, &self.discarded, &self.still_waiting].iter().all(|list| list.is_empty())
+    }
+}
+
+/// Waits until each record is complete, is discarded, or has failed at a later attempt than the one that was redriven. A record table that
+/// does not answer is asked again.
+pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]) -> Ends {
     let mut waiting: BTreeMap<RecordId, u32> =
         redriven.iter().map(|attempt| (attempt.record, attempt.number())).collect();
     let bar = ProgressBar::new(waiting.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} records at their end, {elapsed}") {
         bar.set_style(style);
     }
-    let mut ends = Ends::default();
+    let (mut ends, began) = (Ends::default(), Instant::now());
     loop {
         let records: Vec<RecordId> = waiting.keys().copied().collect();
         for batch in records.chunks(BATCH) {
-            for (id, state) in table.states(batch).await? {
+            for (id, state) in table.states(batch).await.unwrap_or_default() {
                 match state {
                     ItemState::Completed(_) => ends.completed += 1,
+                    ItemState::Failed { discarded: true, .. } => ends.discarded.push(id.to_string()),
                     ItemState::Failed { attempt, .. } if attempt > waiting[&id] => {
                         ends.failed_again.push(id.to_string());
                     }
@@ -52,9 +65,10 @@ pub(super) async fn until_the_end(
                 bar.inc(1);
             }
         }
-        if waiting.is_empty() {
+        if waiting.is_empty() || began.elapsed() > LIMIT {
             bar.finish_and_clear();
-            return Ok(ends);
+            ends.still_waiting = waiting.keys().map(RecordId::to_string).collect();
+            return ends;
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -62,23 +76,32 @@ pub(super) async fn until_the_end(
 
 #[cfg(test)]
 mod tests {
-    use custody_core::testing::{contract, doubles::MemoryTable, samples};
+    use custody_core::{
+        dead_letter::FailureSummary,
+        testing::{contract, doubles::MemoryTable, samples},
+    };
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_record_is_at_its_end_when_it_is_complete_or_fails_at_a_later_attempt() {
+    async fn a_record_is_at_its_end_when_it_fails_at_a_later_attempt_and_not_before() {
         let table = MemoryTable::default();
         let message = samples::message(b"payload");
         let failure = contract::failure_of(&message);
         table.fail(&message, &failure).await.unwrap();
         let first = message.attempt();
-        let waiting = tokio::time::timeout(Duration::from_mins(1), until_the_end(&table, &[first])).await;
-        assert!(waiting.is_err(), "the failure that was redriven is no end");
-        let again = samples::redriven(&message);
-        let later = custody_core::dead_letter::FailureSummary { attempt: 2, ..failure };
-        table.fail(&again, &later).await.unwrap();
-        let ends = until_the_end(&table, &[first]).await.unwrap();
-        assert_eq!(ends, Ends { completed: 0, failed_again: vec![first.record.to_string()] });
+        let id = first.record.to_string();
+        let ends = until_the_end(&table, &[first]).await;
+        assert_eq!(
+            ends,
+            Ends { still_waiting: vec![id.clone()], ..Ends::default() },
+            "the failure that was redriven is no end"
+        );
+        assert!(!ends.are_good());
+
+        let later = FailureSummary { attempt: 2, ..failure };
+        table.fail(&samples::redriven(&message), &later).await.unwrap();
+        let ends = until_the_end(&table, &[first]).await;
+        assert_eq!(ends, Ends { failed_again: vec![id], ..Ends::default() });
     }
 }
