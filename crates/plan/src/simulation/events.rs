@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
             }
             let was_complete = self.groups[event.group].completed.is_some();
             self.step(event.group, event.step);
-            if event.step == Step::IsAccepted || event.step == Step::Completes {
+            if !matches!(event.step, Step::Arrives | Step::ReconcileRuns) {
                 progress = self.now;
             }
             left -= usize::from(!was_complete && self.groups[event.group].completed.is_some());
