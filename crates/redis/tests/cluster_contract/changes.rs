@@ -15,10 +15,11 @@ use crate::fixture::{Cache, Fixture, put_until_ok, read_until_answered, settings
 
 const HALF: u16 = 8192;
 
+/// Stores payloads before the cluster changes. On a busy machine, a replica may confirm later than a put waits.
 async fn put_some(cache: &Cache, count: usize) -> Vec<RecordId> {
     let ids: Vec<RecordId> = (0..count).map(|_| samples::record_id()).collect();
     for id in &ids {
-        cache.put(*id, id.to_string().into()).await.unwrap();
+        put_until_ok(cache, *id).await;
     }
     ids
 }
