@@ -117,7 +117,7 @@ pub(crate) fn brief(running: &Running, programs: &Programs) -> anyhow::Result<()
             &mut Checks::default(),
             trial,
             programs,
-            &[suites::parse("records").map_err(anyhow::Error::msg)?],
+            &[suites::parse("query").map_err(anyhow::Error::msg)?],
             8,
         )
     })
