@@ -9,6 +9,10 @@ use crate::{
 
 /// The width of a line for a terminal.
 const WIDTH: usize = 80;
+/// The space before the lines of a group, whose count stands there.
+const INDENT: &str = "        ";
+/// The longest cause, in characters: some four lines. The denied action is in the middle of what IAM says.
+const LONGEST_CAUSE: usize = 280;
 
 /// Messages with one stage, kind and cause.
 pub(super) struct Group<'a> {
@@ -32,7 +36,23 @@ fn cause_of(line: &Line) -> String {
         word.len() >= 12 && word.bytes().filter(u8::is_ascii_digit).count() >= 6 && !word.starts_with("arn:")
     };
     let words = line.reason.split_whitespace().map(|word| if is_of_one_record(&word) { "…" } else { word });
-    format!("{}: {}", line.error_name, words.collect::<Vec<_>>().join(" "))
+    let cause = words.collect::<Vec<_>>().join(" ");
+    if line.error_name.is_empty() { cause } else { format!("{}: {cause}", line.error_name) }
+}
+
+/// Breaks a text between words into lines of at most `width` characters. A longer word is cut in the middle.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace().map(|word| cut_in_the_middle(word, width)) {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines
 }
 
 impl Group<'_> {
@@ -44,11 +64,12 @@ impl Group<'_> {
         let (newest, oldest) = (age(ages.clone().min()), age(ages.max()));
         let ages = if newest == oldest { newest } else { format!("{newest} to {oldest}") };
         let kind = if first.parked { format!("{}, parked", first.kind) } else { first.kind.clone() };
-        let cause = cut_in_the_middle(&cause_of(first), WIDTH - 8);
+        let stage = if first.stage.is_empty() { "no stage" } else { &first.stage };
+        let cause = wrapped(&cut_in_the_middle(&cause_of(first), LONGEST_CAUSE), WIDTH - INDENT.len());
+        let cause = cause.join(&format!("\n{INDENT}"));
         format!(
-            "{:>6}  {}, {kind}, {ages} ago\n        {cause}\n        such as {}",
+            "{:>6}  {stage}, {kind}, {ages} ago\n{INDENT}{cause}\n{INDENT}such as {}",
             self.lines.len(),
-            first.stage,
             first.id
         )
     }
@@ -87,14 +108,22 @@ mod tests {
         let groups = group(&lines);
         assert_eq!(groups.len(), 2);
         let text = groups[0].text();
-        let lines: Vec<_> = text.lines().map(str::trim).collect();
-        assert_eq!(lines[0], "2  archive, Internal, 41 s to 3 min 3 s ago");
-        assert!(
-            lines[1].starts_with("ServiceRefused: store o")
-                && lines[1].ends_with("authorized to perform: s3:PutObject")
+        assert_eq!(
+            text,
+            "     2  archive, Internal, 41 s to 3 min 3 s ago\n        \
+             ServiceRefused: store object … AccessDenied: User\n        \
+             arn:aws:sts::000000000000:assumed-role/custody-ArchiveRole/x is not\n        \
+             authorized to perform: s3:PutObject\n        \
+             such as 01a1fbef-29cf-7048-8325-51c19852b219"
         );
-        assert_eq!(lines[2], format!("such as {a}"));
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(groups[1].text().contains("     1  archive, Internal, 5 s ago"));
+        let foreign =
+            Line { stage: String::new(), error_name: String::new(), ..line("d", "not a dead letter", 1) };
+        assert!(
+            group(&[foreign])[0]
+                .text()
+                .starts_with("     1  no stage, Internal, 1 s ago\n        not a dead letter\n")
+        );
     }
 }
