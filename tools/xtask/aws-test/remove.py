@@ -172,6 +172,12 @@ for role in roles:
     unless_missing(iam.delete_role, RoleName=role)
 
 
+def is_gone_table(arn):
+    """Whether an ARN is that of a table that does not exist: the index of tags may still list it."""
+    _, is_table, name = arn.partition(":table/")
+    return bool(is_table) and unless_missing(dynamodb.describe_table, TableName=name) is None
+
+
 def what_is_left():
     left = [table for table in tables if unless_missing(dynamodb.describe_table, TableName=table)]
     for bucket in buckets:
@@ -181,7 +187,7 @@ def what_is_left():
         except ClientError:
             pass
     for page in pages(client("resourcegroupstaggingapi"), "get_resources", TagFilters=[{"Key": TAG, "Values": [stack_name]}]):
-        left += [entry["ResourceARN"] for entry in page["ResourceTagMappingList"]]
+        left += [entry["ResourceARN"] for entry in page["ResourceTagMappingList"] if not is_gone_table(entry["ResourceARN"])]
     # AWS keeps deleted secrets for some days, and the kept role is named above.
     return sorted({name for name in left if ":secretsmanager:" not in name and "ApiGatewayLogRole" not in name})
 
