@@ -17,10 +17,10 @@ use crate::{
     output::{Output, format_short_duration, plain_error},
 };
 
-/// The difference of clocks above which AWS refuses signatures is five minutes. This is a tenth of it.
+/// How much the clock may differ from that of AWS: well below the minutes above which services refuse signatures (unverified: how many).
 const LARGEST_DIFFERENCE: Duration = Duration::from_secs(30);
 
-/// One check.
+/// The result of one check: what was looked at, and what was found there.
 #[derive(Debug, Serialize)]
 struct Check {
     of: &'static str,
@@ -108,7 +108,7 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         deployment.failed_store()?.fetch(&nobody.preserved_key()).await?;
         Ok("readable".to_owned())
     };
-    let letters = async {
+    let messages = async {
         let (dead, rejected) = (deployment.dead_letter_queue()?, deployment.rejected_queue()?);
         Ok(format!("{} dead letters, {} rejected requests", dead.count().await?, rejected.count().await?))
     };
@@ -122,7 +122,7 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         Check::of("record table", item.await, AS_OPERATOR),
         Check::of("acceptance markers", markers.await, AS_OPERATOR),
         Check::of("failed bucket", preserved.await, AS_OPERATOR),
-        of_queues(letters.await),
+        of_queues(messages.await),
     ]
 }
 

@@ -51,7 +51,7 @@ struct Open {
     state: OpenState,
 }
 
-/// What to trace.
+/// A record, or a request that never became one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Record(RecordId),

@@ -21,7 +21,7 @@ pub use self::{
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "name")]
 pub enum Situation {
-    /// Nothing.
+    /// Records come at the planned rate, and nothing fails.
     Steady,
     /// Records come at a multiple of the rate for some seconds.
     Burst { times: f64, seconds: f64 },

@@ -11,7 +11,7 @@ use crate::{
 /// A deployment: its load, how long its functions take, and its limits.
 #[derive(Clone, Debug)]
 pub struct Cell {
-    /// Records per second.
+    /// The records that come to this deployment per second, at the peak.
     pub rate: f64,
     /// The size of a payload, in bytes.
     pub size: f64,
@@ -30,7 +30,7 @@ pub struct Cell {
     pub(super) archive_concurrency: f64,
     /// Starts of executions per second.
     pub(super) starts: f64,
-    /// Notifications per second.
+    /// The notifications per second that the account may publish, shared by the deployments in it.
     pub(super) publishes: f64,
     /// Records whose writes the tables take, per second.
     pub(super) table_records: f64,

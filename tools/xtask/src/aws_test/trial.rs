@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::package;
 
-/// The deployment.
+/// A deployment that is being tested, from before it exists until it is removed.
 pub(super) struct Trial {
     /// The name of its stack.
     pub(super) name: String,
