@@ -13,7 +13,10 @@ use custody_core::{
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::{InternalMessage, MetadataReference, StorageContext},
-    ports::{CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata},
+    ports::{
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, NotedDiscard, RecordTable,
+        StoredMetadata,
+    },
     record_id::RecordId,
     stored_names::{
         SOURCE_PARTITIONS,
@@ -276,8 +279,7 @@ impl RecordTable for DynamoTable {
 
     async fn discard(&self, attempt: Attempt, discard: &Discard) -> Result<bool, StageError> {
         let operation = || format!("discard attempt {attempt}");
-        let mut note = serde_json::to_value(discard).expect("a discard always serializes");
-        note[ATTEMPT] = attempt.number().into();
+        let note = NotedDiscard { attempt: attempt.number(), discard: discard.clone() };
         let note: AttributeValue = serde_dynamo::to_attribute_value(note)
             .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
         let update = self
@@ -286,7 +288,10 @@ impl RecordTable for DynamoTable {
             .table_name(&self.table)
             .key(MESSAGE_ID, text(attempt.record))
             .update_expression(format!("SET {DISCARDED} = :discarded"))
-            .condition_expression(format!("#status = :failed AND {FAILURE}.{ATTEMPT} <= :attempt"))
+            .condition_expression(format!(
+                "#status = :failed AND {FAILURE}.{ATTEMPT} <= :attempt \
+                 AND (attribute_not_exists({DISCARDED}) OR {DISCARDED}.{ATTEMPT} < :attempt)"
+            ))
             .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":attempt", AttributeValue::N(attempt.number().to_string()))
             .expression_attribute_values(":failed", text("FAILED"))
@@ -368,7 +373,9 @@ pub(crate) fn state(item: &Attributes) -> ItemState {
         Some("FAILED") => {
             let attempt = number(item, FAILURE).unwrap_or(1);
             // A discard decides only about the attempt that it names and earlier ones. A later failure is undecided.
-            ItemState::Failed { attempt, discarded: number(item, DISCARDED).is_some_and(|of| of >= attempt) }
+            let noted: Option<NotedDiscard> =
+                item.get(DISCARDED).and_then(|note| serde_dynamo::from_attribute_value(note.clone()).ok());
+            ItemState::Failed { attempt, discarded: noted.filter(|noted| noted.attempt >= attempt) }
         }
         _ => ItemState::Received,
     }

@@ -175,7 +175,7 @@ mod tests {
         let audited = decode(&item).unwrap();
         assert_eq!((audited.id, audited.sha256), (message.message_id, message.payload.sha256));
         assert_eq!((audited.size_bytes, audited.failed_at), (7, Some(failure.failed_at)));
-        assert_eq!(audited.state, ItemState::Failed { attempt: failure.attempt, discarded: false });
+        assert_eq!(audited.state, ItemState::Failed { attempt: failure.attempt, discarded: None });
         assert_eq!(audited.is_secure, failure.payload_reference.is_some());
         item.remove("payload");
         assert_eq!(decode(&item), None);

@@ -1,8 +1,9 @@
 //! The notifications of a record: CloudEvents that report the progress of an attempt.
 //!
 //! The state machine publishes the four notifications of a successful attempt, with the same content as this module.
-//! Reconcile publishes them again if the workflow could not publish them, or may not have published them. *Invariant:*
-//! one id has one content. A notification says what is true, and nothing about the rest: the two branches of an attempt do not know of each
+//! Reconcile publishes them again if the workflow could not publish them, or may not have published them. The failure
+//! function announces a failure, and reconcile announces a discard. *Invariant:* one id has one content.
+//! A notification says what is true, and nothing about the rest: the two branches of an attempt do not know of each
 //! other, so neither says that the other's part is missing. Every value comes from what was stored first, so that every publisher of an event publishes
 //! the same content.
 
@@ -10,9 +11,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    attempt::Attempt,
     dead_letter::FailureSummary,
     message::{InternalMessage, StorageContext},
-    ports::CompletedItem,
+    ports::{CompletedItem, NotedDiscard},
 };
 
 /// The CloudEvents type of the notification that a record was accepted.
@@ -25,6 +27,8 @@ pub const METADATA_STORED: &str = "custody.message.metadata-stored.v1";
 pub const COMPLETED: &str = "custody.message.completed.v1";
 /// The CloudEvents type of a failed record's notification.
 pub const FAILED: &str = "custody.message.failed.v1";
+/// The CloudEvents type of the notification that an operator has discarded a failed record.
+pub const DISCARDED: &str = "custody.message.discarded.v1";
 
 /// A CloudEvents 1.0 notification and the attributes that subscribers filter on.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,22 +58,23 @@ impl Notification {
         completed.redis_reference = None;
         completed.metadata_reference.clone_from(&item.metadata_reference);
         completed.persistence.metadata = true;
-        let event = |event_type, name, time: &dyn std::fmt::Display, text, context: &StorageContext| {
-            Self::new(source, message, event_type, name, time, json!({ "message": text }), context)
+        let event = |event_type, time: &dyn std::fmt::Display, text, context: &StorageContext| {
+            Self::new(
+                source,
+                message,
+                message.attempt(),
+                event_type,
+                time,
+                json!({ "message": text }),
+                context,
+            )
         };
         [
-            event(
-                RECEIVED,
-                "received",
-                &message.begun_at(),
-                "The record was accepted and is stored durably.",
-                known,
-            ),
-            event(ARCHIVED, "archived", &item.times.archived_at, "The payload is archived.", &archived),
-            event(METADATA_STORED, "metadata-stored", &item.stored_at, "The metadata is stored.", &stored),
+            event(RECEIVED, &message.begun_at(), "The record was accepted and is stored durably.", known),
+            event(ARCHIVED, &item.times.archived_at, "The payload is archived.", &archived),
+            event(METADATA_STORED, &item.stored_at, "The metadata is stored.", &stored),
             event(
                 COMPLETED,
-                "completed",
                 &item.times.completed_at,
                 "The record is archived and its metadata is complete.",
                 &completed,
@@ -92,19 +97,32 @@ impl Notification {
             "message": format!("Record failed in stage {stage}"),
             "failure": Failure { stage, error_name, reason, attempt: *attempt },
         });
-        Self::new(source, message, FAILED, "failed", failed_at, data, &message.storage_context)
+        Self::new(source, message, message.attempt(), FAILED, failed_at, data, &message.storage_context)
+    }
+
+    /// Returns the notification that an operator has discarded the record. It tells the reason, and not where
+    /// the parts of the record are: its payload has just been removed from the cache.
+    pub fn discarded(source: &str, message: &InternalMessage, noted: &NotedDiscard) -> Self {
+        let NotedDiscard { attempt, discard } = noted;
+        let data = json!({
+            "message": "An operator has discarded the record: it gets no further attempt.",
+            "discard": { "reason": discard.reason },
+        });
+        let attempt = Attempt::new(message.message_id, *attempt);
+        Self::new(source, message, attempt, DISCARDED, &discard.at, data, &StorageContext::default())
     }
 
     fn new(
         source: &str,
         message: &InternalMessage,
+        attempt: Attempt,
         event_type: &'static str,
-        name: &str,
         time: &dyn std::fmt::Display,
         mut data: Value,
         storage_context: &StorageContext,
     ) -> Self {
-        let (id, attempt) = (message.message_id, message.attempt().number());
+        let (id, attempt) = (message.message_id, attempt.number());
+        let name = event_type.trim_start_matches("custody.message.").trim_end_matches(".v1");
         let persistence = storage_context.persistence;
         data["messageID"] = json!(id);
         data["attempt"] = json!(attempt);

@@ -285,7 +285,8 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     };
     stack.eventually("the redrive function leaves it alone", said).await;
     assert_eq!(stack.status(id).await, "FAILED");
-    assert!(!stack.is_open(id).await, "the decision closes the record");
+    stack.reconcile_until("the decision closes the record", async || !stack.is_open(id).await).await;
+    stack.announced(id, "discarded").await;
 }
 
 #[tokio::test]
@@ -322,6 +323,7 @@ async fn lost_items_are_rebuilt_from_the_archive() {
     stack.eventually("the dead letter is listed", async || line(discarded)).await;
     let discard = ["dlq", "discard", "--id", &discarded.to_string(), "--reason", "sent in error"];
     assert_eq!(json(&discard).0, 0);
+    stack.reconcile_until("the discarded record is closed", async || !stack.is_open(discarded).await).await;
     let record = Record::generate(Kind::Random, Size::Bytes(50_000), 905);
     let receipt = stack.sender.send(&record).await.unwrap().receipt;
     let completed = receipt.message_id;

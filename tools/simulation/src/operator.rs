@@ -97,8 +97,8 @@ async fn redrive(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {
     custody_core::ports::DeadLetters::send(queue, dead_letter).await.ok();
 }
 
-/// Discards some of the failed records that have no pending step, with a reason, and then closes them. If an operator is
-/// interrupted before the close, reconcile closes the record.
+/// Discards some of the failed records that have no pending step, with a reason, and makes them due, as `custody dlq discard`
+/// does. If an operator is interrupted before the last step, reconcile finds the discard at its next look.
 pub(crate) async fn discard_some(world: Arc<World>) {
     let process = Process::new(Role::Stage, world.scheduler.now_ms());
     let ports = Ports::of(&world, &process);
@@ -110,7 +110,7 @@ pub(crate) async fn discard_some(world: Arc<World>) {
         }
         let discard = async {
             if ports.record_table().discard(open.attempt(), &watch::discard(&world)).await? {
-                ports.open_records().close(open.attempt()).await?;
+                ports.open_records().set_pending_steps(open.attempt(), &[], world.now()).await?;
             }
             Ok(())
         };

@@ -240,11 +240,23 @@ fn check_close(world: &World, closed: &OpenRecord) {
     }
     match item {
         Some(item) if item.status == "COMPLETED" => check_announced(&mut ledger, attempt),
-        Some(item) if crate::invariants::is_discarded(&item, attempt) => {}
+        Some(item) if crate::invariants::is_discarded(&item, attempt) => {
+            check_discard_announced(&mut ledger, id, item.discarded);
+        }
         item => {
             let status = item.map(|item| item.status);
             ledger.violated(format!("record {id} was closed, and its item is {status:?}"));
         }
+    }
+}
+
+/// Checks that subscribers were told of a discard.
+fn check_discard_announced(ledger: &mut crate::ledger::Ledger, id: RecordId, attempt: Option<u32>) {
+    let event = format!("{id}/discarded/{}", attempt.unwrap_or_default());
+    if ledger.published.contains_key(&event) {
+        ledger.situation("a discard was announced");
+    } else {
+        ledger.violated(format!("{id} was closed, and {event} was never announced"));
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) fn open_record(
     // receipt.
     let settled = item.and_then(|item| match &item.state {
         ItemState::Completed(completed) => Some(("COMPLETED", completed.times.completed_at)),
-        ItemState::Failed { attempt: of, discarded: true } if *of >= attempt => {
+        ItemState::Failed { attempt: of, discarded: Some(_) } if *of >= attempt => {
             Some(("discarded", item.discarded_at.unwrap_or(id.received_at())))
         }
         ItemState::Failed { .. } | ItemState::Received => None,
@@ -175,7 +175,7 @@ pub(super) enum ExpectedPlace {
 pub(super) fn expected_place(item: &AuditedItem, patience: StuckThreshold) -> ExpectedPlace {
     match item.state {
         ItemState::Completed(_) => ExpectedPlace::Archived,
-        ItemState::Failed { discarded: true, .. } => ExpectedPlace::Nothing,
+        ItemState::Failed { discarded: Some(_), .. } => ExpectedPlace::Nothing,
         ItemState::Failed { .. }
             if patience.is_exceeded_since(item.failed_at.unwrap_or(item.id.received_at())) =>
         {
@@ -221,7 +221,7 @@ pub(super) fn not_open(latest: &AuditedItem, patience: StuckThreshold) -> Option
 mod tests {
     use custody_core::{
         open_record::FailureStep,
-        ports::{CompletedItem, CompletionTimes},
+        ports::{CompletedItem, CompletionTimes, Discard, NotedDiscard},
         testing::{contract, samples},
     };
 
@@ -282,7 +282,7 @@ mod tests {
             let at = received_at.after(MINUTE * minutes);
             item.state = completed(at);
             assert_eq!(kind(open_record(&open, Some(&item), patience)), expected, "{minutes}");
-            item.state = ItemState::Failed { attempt: 1, discarded: true };
+            item.state = discarded(at);
             item.discarded_at = Some(at);
             assert_eq!(kind(open_record(&open, Some(&item), patience)), expected, "{minutes}");
         }
@@ -352,6 +352,11 @@ mod tests {
         assert_eq!(kind(Some((Sha256::of(b"altered"), 7))), Some(Kind::DigestMismatch));
     }
 
+    fn discarded(at: Timestamp) -> ItemState {
+        let discard = Discard { by: "arn:x".to_owned(), at, reason: "withdrawn".to_owned() };
+        ItemState::Failed { attempt: 1, discarded: Some(NotedDiscard { attempt: 1, discard }) }
+    }
+
     #[test]
     fn an_item_that_is_not_final_claims_an_open_record_once_it_is_old() {
         let (_, mut item, patience) = record(11);
@@ -362,13 +367,13 @@ mod tests {
             (ExpectedPlace::Nothing, ExpectedPlace::Open)
         );
         assert_eq!(not_open(&item, patience).unwrap().kind, Kind::StuckRecord);
-        item.state = ItemState::Failed { attempt: 1, discarded: false };
+        item.state = ItemState::Failed { attempt: 1, discarded: None };
         item.failed_at = Some(item.id.received_at().after(MINUTE));
         assert_eq!(expected_place(&item, patience), ExpectedPlace::Nothing, "it failed ten minutes ago");
         item.failed_at = Some(item.id.received_at());
         assert_eq!(not_open(&item, patience).unwrap().kind, Kind::FailedNotOpen);
         // A record that is complete or discarded when it is read again is no finding.
-        item.state = ItemState::Failed { attempt: 1, discarded: true };
+        item.state = discarded(patience.now);
         assert_eq!(
             (expected_place(&item, patience), not_open(&item, patience)),
             (ExpectedPlace::Nothing, None)

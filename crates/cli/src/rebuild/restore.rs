@@ -35,7 +35,7 @@ pub(super) fn settled_before(
     match state {
         Some(ItemState::Completed(_)) => Some(Restored::Present),
         _ if evidence.is_some_and(|evidence| evidence.attempt >= attempt) => Some(Restored::LeftToEvidence),
-        Some(ItemState::Failed { attempt: failed, discarded: true }) if *failed >= attempt.number() => {
+        Some(ItemState::Failed { attempt: failed, discarded: Some(_) }) if *failed >= attempt.number() => {
             Some(Restored::Present)
         }
         Some(ItemState::Failed { .. } | ItemState::Received) | None => None,
@@ -68,7 +68,7 @@ impl<A: PayloadArchive, O: OpenRecords, M: AcceptanceMarkers, T: RecordTable> Re
         match self.table.states(&[id]).await?.remove(&id) {
             Some(ItemState::Completed(_)) => return Ok(Restored::Present),
             // The item does not tell which attempt was discarded, and the discard may be younger than the evidence that was read.
-            Some(ItemState::Failed { discarded: true, .. }) => {
+            Some(ItemState::Failed { discarded: Some(_), .. }) => {
                 return Ok(Restored::Impossible(format!(
                     "the item says that the record was discarded, and attempt {} was archived; run this again, and look at `custody trace {id}` \
                      if it says so again",
@@ -117,7 +117,7 @@ impl<A: PayloadArchive, O: OpenRecords, M: AcceptanceMarkers, T: RecordTable> Re
     pub(super) async fn discarded(&self, evidence: &Evidence) -> Result<Restored, StageError> {
         let (attempt, id) = (evidence.attempt, evidence.attempt.record);
         let is_final = |state: Option<ItemState>| {
-            matches!(state, Some(ItemState::Completed(_) | ItemState::Failed { discarded: true, .. }))
+            matches!(state, Some(ItemState::Completed(_) | ItemState::Failed { discarded: Some(_), .. }))
         };
         if is_final(self.table.states(&[id]).await?.remove(&id)) {
             return Ok(Restored::Present);

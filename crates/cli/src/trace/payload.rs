@@ -110,7 +110,10 @@ pub(super) async fn find(
 
 #[cfg(test)]
 mod tests {
-    use custody_core::testing::{contract, samples};
+    use custody_core::{
+        ports::{Discard, NotedDiscard},
+        testing::{contract, samples},
+    };
     use strum::VariantArray as _;
 
     use super::*;
@@ -125,7 +128,10 @@ mod tests {
             ..in_progress.clone()
         };
         let (with_pending_steps, undecided) = (failed(FailureStep::VARIANTS), failed(&[]));
-        let discarded = ItemState::Failed { attempt: 1, discarded: true };
+        let discard =
+            Discard { by: "arn:x".to_owned(), at: failure.failed_at, reason: "withdrawn".to_owned() };
+        let discarded =
+            ItemState::Failed { attempt: 1, discarded: Some(NotedDiscard { attempt: 1, discard }) };
         for (open, item, is_archived, expected) in [
             (Some(&in_progress), None, false, Cached::Expected),
             (Some(&in_progress), Some(&ItemState::Received), true, Cached::ToBeUnlinked),

@@ -39,7 +39,8 @@ pub use self::{
     port_name::PortName,
     record_queries::RecordQueries,
     record_table::{
-        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordTable, StoredMetadata,
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, NotedDiscard, RecordTable,
+        StoredMetadata,
     },
     staging_area::{StagedPayload, StagingArea, UploadLink},
     uploads::Uploads,

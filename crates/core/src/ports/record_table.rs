@@ -43,7 +43,8 @@ pub trait RecordTable: Send + Sync {
     ) -> impl Future<Output = Result<FailedItem, StageError>> + Send;
 
     /// Notes in a `FAILED` item that an operator has discarded the record. Returns `false`, and changes nothing, unless
-    /// the item is `FAILED` at this attempt or an earlier one.
+    /// the item is `FAILED` at this attempt or an earlier one, and notes no discard of this attempt or a later one: a
+    /// note that subscribers may have been told of stays as it is.
     fn discard(
         &self,
         attempt: Attempt,
@@ -84,6 +85,16 @@ pub struct Discard {
     pub reason: String,
 }
 
+/// A discard as the record's item notes it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NotedDiscard {
+    /// The number of the attempt that was discarded.
+    pub attempt: u32,
+    /// Who discarded it, when and why.
+    #[serde(flatten)]
+    pub discard: Discard,
+}
+
 /// The state of a record, as its item in the record table reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemState {
@@ -95,8 +106,9 @@ pub enum ItemState {
     Failed {
         /// The number of the attempt that failed.
         attempt: u32,
-        /// Whether an operator has discarded the record.
-        discarded: bool,
+        /// The discard of this attempt or a later one; `None` while nobody has discarded the record. A discard of an
+        /// earlier attempt decides nothing about this failure.
+        discarded: Option<NotedDiscard>,
     },
 }
 

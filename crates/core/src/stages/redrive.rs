@@ -107,6 +107,10 @@ impl<D: Deployment> Redrive<D> {
                 .await;
         }
         match self.open_records.find(failed.record).await? {
+            Some(open) if open.attempt() == failed && !forced && self.is_discarded(failed).await? => {
+                info!(record.id = %failed.record, "ignored the dead letter of a record that reconcile will close as discarded");
+                Ok(Redriven::Discarded)
+            }
             Some(open) => self.redrive_open(open, dead_letter, failed).await,
             None => self.redrive_closed(dead_letter, failed, forced).await,
         }
@@ -157,6 +161,15 @@ impl<D: Deployment> Redrive<D> {
         }
     }
 
+    /// Returns whether an operator has discarded an attempt that has failed.
+    async fn is_discarded(&self, failed: Attempt) -> Result<bool, StageError> {
+        let state = self.record_table.states(&[failed.record]).await?.remove(&failed.record);
+        Ok(matches!(
+            state,
+            Some(ItemState::Failed { discarded: Some(_), attempt }) if attempt >= failed.number()
+        ))
+    }
+
     /// Handles the dead letter of a closed record, which is complete or discarded. An operator may force another
     /// attempt of a discarded record.
     async fn redrive_closed(
@@ -172,11 +185,11 @@ impl<D: Deployment> Redrive<D> {
                 Ok(Redriven::AlreadyCompleted)
             }
             Some(ItemState::Failed { attempt, .. }) if attempt > failed.number() => Ok(Redriven::Superseded),
-            Some(ItemState::Failed { discarded: true, .. }) if !forced => {
+            Some(ItemState::Failed { discarded: Some(_), .. }) if !forced => {
                 info!(record.id = %id, "ignored the dead letter of a discarded record");
                 Ok(Redriven::Discarded)
             }
-            Some(ItemState::Failed { discarded: true, .. }) => self.reopen(dead_letter).await,
+            Some(ItemState::Failed { discarded: Some(_), .. }) => self.reopen(dead_letter).await,
             _ => {
                 let remark = "the record is not open, and its item reports neither completion nor discard; \
                               `custody trace` shows what is known of it";

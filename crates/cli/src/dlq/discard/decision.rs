@@ -1,4 +1,4 @@
-//! Discards an attempt: notes the discard in the record's item, and closes the open record.
+//! Discards an attempt: notes the discard in the record's item, and makes the open record due, which reconcile then closes.
 
 use custody_core::{
     attempt::Attempt,
@@ -12,7 +12,7 @@ use strum::IntoStaticStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub(crate) enum DiscardResult {
-    /// The item reports the discard. The record is closed, or reconcile closes it after it has done the pending steps.
+    /// The item reports the discard. Reconcile announces it and closes the record, after it has done the pending steps.
     Discarded,
     /// The record is complete, was discarded before, or is at a later attempt: there is nothing to decide.
     NothingToDecide,
@@ -20,11 +20,12 @@ pub(crate) enum DiscardResult {
     NoRecord,
 }
 
-/// Notes the discard in the record's item, and closes the open record if its attempt has failed and nothing is pending.
+/// Notes the discard in the record's item, and makes the open record due at `discard.at`, so that reconcile's next run unlinks
+/// its payload, announces the discard and closes the record.
 ///
-/// The item reports the discard before the record is closed: otherwise the decision would be stored nowhere. A record
-/// may be closed only after its payload was unlinked, so a record for which something is pending stays open: reconcile has
-/// it done and closes the discarded record. `Err`: the record still waits for a decision.
+/// The record stays open until then: a record that were closed here would never be announced if the operator's computer
+/// stopped on the next line. A discard that is noted already stays, and its record is made due again. A record with
+/// pending steps has its own next look. `Err`: the record still waits for a decision.
 pub(super) async fn decide(
     open: &impl OpenRecords,
     table: &impl RecordTable,
@@ -47,7 +48,7 @@ pub(super) async fn decide(
     };
     if current.is_none() {
         return match table.states(&[id]).await?.remove(&id) {
-            Some(ItemState::Completed(_) | ItemState::Failed { discarded: true, .. }) => {
+            Some(ItemState::Completed(_) | ItemState::Failed { discarded: Some(_), .. }) => {
                 Ok(DiscardResult::NothingToDecide)
             }
             Some(ItemState::Failed { attempt: failed, .. }) if failed > attempt.number() => {
@@ -59,8 +60,8 @@ pub(super) async fn decide(
         };
     }
     let decision = note(table, attempt, discard).await?;
-    if decision == DiscardResult::Discarded && owes_nothing {
-        open.close(attempt).await?;
+    if owes_nothing {
+        open.set_pending_steps(attempt, &[], discard.at).await?;
     }
     Ok(decision)
 }
@@ -75,8 +76,11 @@ async fn note(
     }
     let id = attempt.record;
     match table.states(&[id]).await?.remove(&id) {
-        // Another execution has completed the record; reconcile announces and closes it.
-        Some(ItemState::Completed(_)) => Ok(DiscardResult::NothingToDecide),
+        // Another execution has completed the record, or the record was discarded before: reconcile announces and closes
+        // it.
+        Some(ItemState::Completed(_) | ItemState::Failed { discarded: Some(_), .. }) => {
+            Ok(DiscardResult::NothingToDecide)
+        }
         Some(ItemState::Failed { attempt: failed, .. }) if failed > attempt.number() => {
             Ok(DiscardResult::NothingToDecide)
         }
@@ -93,8 +97,10 @@ fn refused(attempt: Attempt, why: &str) -> StageError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use custody_core::{
-        clock::Clock as _,
+        clock::{Clock as _, Timestamp},
         message::InternalMessage,
         open_record::{FailureStep, OpenRecord},
         ports::CompletionTimes,
@@ -106,6 +112,10 @@ mod tests {
     };
 
     use super::*;
+
+    fn now() -> Timestamp {
+        samples::TestClock::default().now()
+    }
 
     struct Stores {
         open: MemoryOpenRecords,
@@ -132,9 +142,12 @@ mod tests {
 
     impl Stores {
         async fn discard(&self, attempt: Attempt) -> Result<DiscardResult, StageError> {
-            let at = samples::TestClock::default().now();
-            let discard = Discard { by: "arn:x".to_owned(), at, reason: "withdrawn".to_owned() };
+            let discard = Discard { by: "arn:x".to_owned(), at: now(), reason: "withdrawn".to_owned() };
             decide(&self.open, &self.table, attempt, &discard).await
+        }
+
+        fn is_due(&self) -> bool {
+            self.open.get(self.message.message_id).unwrap().look_at <= now()
         }
 
         fn is_open(&self) -> bool {
@@ -147,23 +160,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_discard_is_noted_in_the_item_and_closes_the_record() {
+    async fn a_discard_is_noted_in_the_item_and_the_record_is_due() {
         let stores = failed(&[]).await;
         let attempt = stores.message.attempt();
         assert_eq!(stores.discard(attempt).await.unwrap(), DiscardResult::Discarded);
-        assert_eq!((stores.is_open(), stores.discarded()), (false, Some(1)));
+        assert_eq!((stores.is_due(), stores.discarded()), (true, Some(1)));
+        // The command broke off before it made the record due, and is repeated.
+        stores.open.set_pending_steps(attempt, &[], now().after(Duration::from_hours(6))).await.unwrap();
         assert_eq!(
             stores.discard(attempt).await.unwrap(),
             DiscardResult::NothingToDecide,
             "a copy of the dead letter"
         );
+        assert!(stores.is_due());
     }
 
     #[tokio::test]
     async fn a_discarded_record_stays_open_while_something_is_owed() {
         let stores = failed(&[FailureStep::Unlink]).await;
         assert_eq!(stores.discard(stores.message.attempt()).await.unwrap(), DiscardResult::Discarded);
-        assert_eq!((stores.is_open(), stores.discarded()), (true, Some(1)));
+        assert_eq!((stores.is_due(), stores.discarded()), (false, Some(1)));
+        let owed = stores.open.get(stores.message.message_id).unwrap();
+        assert!(
+            matches!(owed.state, OpenState::Failed { pending_steps, .. } if pending_steps == [FailureStep::Unlink])
+        );
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
             for (id, state) in table.states(batch).await.unwrap_or_default() {
                 match state {
                     ItemState::Completed(_) => ends.completed += 1,
-                    ItemState::Failed { discarded: true, .. } => ends.discarded.push(id.to_string()),
+                    ItemState::Failed { discarded: Some(_), .. } => ends.discarded.push(id.to_string()),
                     ItemState::Failed { attempt, .. } if attempt > waiting[&id] => {
                         ends.failed_again.push(id.to_string());
                     }

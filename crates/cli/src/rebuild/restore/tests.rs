@@ -5,7 +5,7 @@ use custody_core::{
     error::ErrorName,
     message::InternalMessage,
     open_record::OpenRecord,
-    ports::{Discard, PayloadCache as _},
+    ports::{Discard, NotedDiscard, PayloadCache as _},
     stages::aggregate::{self, AggregateInput},
     testing::{
         contract,
@@ -194,16 +194,22 @@ async fn a_store_that_cannot_be_asked_is_an_error_and_changes_nothing() {
 #[test]
 fn an_items_state_settles_what_no_store_needs_to_be_asked_about() {
     let attempt = samples::message(PAYLOAD).attempt();
-    let failed = |number, discarded| ItemState::Failed { attempt: number, discarded };
+    let discard = evidence(&samples::message(PAYLOAD)).discard;
+    let noted = |attempt| Some(NotedDiscard { attempt, discard: discard.clone() });
+    let failed = |attempt, discarded| ItemState::Failed { attempt, discarded };
     for (state, settled) in [
         (None, None),
         (Some(ItemState::Received), None),
-        (Some(failed(1, true)), Some(Restored::Present)),
-        (Some(failed(1, false)), None),
+        (Some(failed(1, noted(1))), Some(Restored::Present)),
+        (Some(failed(1, None)), None),
     ] {
         assert_eq!(settled_before(state.as_ref(), attempt, None), settled, "{state:?}");
     }
-    assert_eq!(settled_before(Some(&failed(1, true)), attempt.next(), None), None, "it was redriven since");
+    assert_eq!(
+        settled_before(Some(&failed(1, noted(1))), attempt.next(), None),
+        None,
+        "it was redriven since"
+    );
 }
 
 /// The item is of an older copy of the table, and the operator has discarded the later attempt while the rebuild was running.

@@ -8,7 +8,7 @@ use crate::{
     error::StageError,
     notification::Notification,
     open_record::{OpenRecord, OpenState},
-    ports::{CompletedItem, Deployment, Notifier as _, OpenRecords as _, PayloadCache as _},
+    ports::{CompletedItem, Deployment, NotedDiscard, Notifier as _, OpenRecords as _, PayloadCache as _},
 };
 
 impl<D: Deployment> Reconcile<D> {
@@ -51,17 +51,21 @@ impl<D: Deployment> Reconcile<D> {
         Ok(current.filter(|current| current.attempt() == next.attempt()))
     }
 
-    /// Closes a record that an operator has discarded.
-    pub(super) async fn close_discarded(
+    /// Removes the payload of a record that an operator has discarded from the cache, announces the discard and closes the
+    /// record.
+    pub(super) async fn announce_discard_and_close(
         &self,
         record: &OpenRecord,
+        noted: &NotedDiscard,
         now: Timestamp,
     ) -> Result<LookResult, StageError> {
         if !self.take_turn(record, now).await? {
             return Ok(LookResult::NotDue);
         }
         self.cache.unlink(record.id()).await?;
+        self.topic.publish(&Notification::discarded(&self.event_source, &record.message, noted)).await?;
         self.open_records.close(record.attempt()).await?;
+        info!(record.id = %record.id(), "announced and closed a discarded record");
         Ok(LookResult::Closed)
     }
 }

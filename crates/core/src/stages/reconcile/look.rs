@@ -58,8 +58,8 @@ impl<D: Deployment> Reconcile<D> {
             (_, OpenState::Failed { pending_steps, .. }) if !pending_steps.is_empty() => {
                 self.invoke_failure_function(&record, now, ErrorName::WorkflowIncomplete, "").await
             }
-            (Some(ItemState::Failed { discarded: true, attempt }), _) if *attempt >= number => {
-                self.close_discarded(&record, now).await
+            (Some(ItemState::Failed { discarded: Some(noted), attempt }), _) if *attempt >= number => {
+                self.announce_discard_and_close(&record, noted, now).await
             }
             (_, OpenState::Failed { failure, .. }) => {
                 // The failure stage has written the item. If the table has lost it since, nobody could find or discard the record.

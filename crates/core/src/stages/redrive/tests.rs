@@ -117,7 +117,7 @@ async fn a_discarded_record_stays_so_unless_a_person_insists_and_is_undecided_wh
     world.failure(MANUAL).run(failure(&open.message, "archive", "AccessDenied")).await.unwrap();
     assert!(matches!(world.open_records.get(record.id()).unwrap().state, OpenState::Failed { .. }));
     let states = world.record_table.states(&[record.id()]).await.unwrap();
-    assert_eq!(states[&record.id()], crate::ports::ItemState::Failed { attempt: 2, discarded: false });
+    assert_eq!(states[&record.id()], crate::ports::ItemState::Failed { attempt: 2, discarded: None });
 }
 
 #[tokio::test]
@@ -160,6 +160,21 @@ async fn a_redrive_waits_until_the_failure_is_told() {
         "{outcome:?}"
     );
     assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
+}
+
+#[tokio::test]
+async fn a_record_that_was_discarded_a_moment_ago_is_not_redriven_unless_a_person_insists() {
+    let world = World::default();
+    let (record, dead_letter) = failed(&world).await;
+    let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
+    world.record_table.discard(record.attempt(), &discard).await.unwrap();
+    assert_eq!(
+        redrive(&world, &dead_letter, false).await,
+        Redriven::Discarded,
+        "reconcile has not closed it yet"
+    );
+    assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
+    assert_eq!(redrive(&world, &dead_letter, true).await, Redriven::InProgress(record.attempt().next()));
 }
 
 #[tokio::test]

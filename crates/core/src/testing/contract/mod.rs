@@ -29,8 +29,8 @@ use crate::{
     message::{InternalMessage, S3Reference},
     payload_source::PayloadSource,
     ports::{
-        CompletionTimes, Discard, FailedItem, FailedStore, ItemState, PayloadArchive, RecordTable, Start,
-        StoredMetadata, Workflow,
+        CompletionTimes, Discard, FailedItem, FailedStore, ItemState, NotedDiscard, PayloadArchive,
+        RecordTable, Start, StoredMetadata, Workflow,
     },
     receipt::ArchiveReceipt,
     testing::samples,
@@ -252,16 +252,24 @@ async fn a_failed_item_tells_of_the_latest_attempt(table: &impl RecordTable) {
     assert!(!table.discard(message.attempt(), &discard()).await.unwrap());
     assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Failed);
     assert_eq!(table.fail(&message, &failure).await.expect("failing may be repeated"), FailedItem::Failed);
-    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: false }));
-    assert!(table.discard(message.attempt(), &discard()).await.unwrap());
-    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: true }));
+    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 1, discarded: None }));
+    let first = NotedDiscard { attempt: 1, discard: discard() };
+    assert!(table.discard(message.attempt(), &first.discard).await.unwrap());
+    let discarded = ItemState::Failed { attempt: 1, discarded: Some(first) };
+    assert_eq!(state(id).await.as_ref(), Some(&discarded));
+    let second = Discard { reason: "another reason".to_owned(), ..discard() };
+    assert!(
+        !table.discard(message.attempt(), &second).await.unwrap(),
+        "subscribers may have been told the first reason"
+    );
+    assert_eq!(state(id).await, Some(discarded));
 
     // A late failure of an earlier attempt must not overwrite the failure of a later attempt. The failure of a later
     // attempt is undecided again.
     let second = samples::redriven(&message);
     assert_eq!(table.fail(&second, &failure_of(&second)).await.unwrap(), FailedItem::Failed);
     assert_eq!(table.fail(&message, &failure).await.unwrap(), FailedItem::Superseded);
-    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 2, discarded: false }));
+    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 2, discarded: None }));
     assert!(
         !table.discard(message.attempt(), &discard()).await.unwrap(),
         "a discard of an earlier attempt must have no effect"

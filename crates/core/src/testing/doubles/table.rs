@@ -9,8 +9,8 @@ use crate::{
     error::{ErrorName, StageError},
     message::{InternalMessage, MetadataReference},
     ports::{
-        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, RecordQueries, RecordTable,
-        StoredMetadata,
+        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, NotedDiscard, RecordQueries,
+        RecordTable, StoredMetadata,
     },
     record_id::RecordId,
     record_query::{IndexedRecord, Lookup, PageRequest, PartitionPage, RecordItem, RecordPage},
@@ -60,6 +60,11 @@ impl Item {
         }
     }
 
+    fn noted_discard(&self) -> Option<NotedDiscard> {
+        let (attempt, discard) = self.discarded.zip(self.discard.clone())?;
+        Some(NotedDiscard { attempt, discard })
+    }
+
     fn state(&self) -> ItemState {
         let context = &self.message.storage_context;
         match (self.completion, &self.failure) {
@@ -71,7 +76,7 @@ impl Item {
             }),
             (None, Some(failure)) => ItemState::Failed {
                 attempt: failure.attempt,
-                discarded: self.discarded.is_some_and(|of| of >= failure.attempt),
+                discarded: self.noted_discard().filter(|noted| noted.attempt >= failure.attempt),
             },
             (None, None) => ItemState::Received,
         }
@@ -167,6 +172,7 @@ impl RecordTable for MemoryTable {
         let item = items.get_mut(&attempt.record).filter(|item| {
             item.status == "FAILED"
                 && item.failure.as_ref().is_some_and(|failure| failure.attempt <= attempt.number())
+                && item.discarded.is_none_or(|noted| noted < attempt.number())
         });
         Ok(item
             .map(|item| {

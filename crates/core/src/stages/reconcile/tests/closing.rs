@@ -46,15 +46,26 @@ async fn a_record_stays_open_until_it_is_announced_and_unlinked() {
 }
 
 #[tokio::test]
-async fn a_discarded_record_is_closed() {
+async fn a_discarded_record_is_closed_after_the_discard_was_announced() {
     let world = World::default();
     let record = accepted(&world).await;
     world.failure(POLICY).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
     let discard = Discard { by: "operator".into(), at: world.clock.now(), reason: "withdrawn".into() };
     assert!(world.record_table.discard(record.attempt(), &discard).await.unwrap());
     advance(&world, Duration::from_hours(7));
+    world.topic.fail_with(Some(ErrorName::AccessDenied));
+    assert_eq!(reconcile(&world).await.stuck, 1);
+    assert!(world.open_records.get(record.id()).is_some(), "nobody was told");
+    world.topic.fail_with(None);
+    advance(&world, MAX_LOOK_INTERVAL);
     assert_eq!(reconcile(&world).await.closed, 1);
     assert!(world.open_records.all().is_empty());
+    let told = world.topic.published();
+    let last = &told.last().unwrap().body;
+    assert_eq!(last["type"], "custody.message.discarded.v1");
+    assert_eq!(last["id"], format!("{}/discarded/1", record.id()));
+    assert_eq!(last["time"], discard.at.to_string(), "the time of the decision");
+    assert_eq!(last["data"]["discard"], serde_json::json!({"reason": "withdrawn"}));
 }
 
 #[tokio::test]
