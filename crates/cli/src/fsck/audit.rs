@@ -18,7 +18,7 @@ use custody_core::{
     clock::Timestamp,
     digest::Sha256,
     error::StageError,
-    ports::{AcceptanceMarkers as _, FailedStore as _, OpenRecords as _, PayloadArchive as _},
+    ports::{AcceptanceMarkers as _, FailedStore as _, ItemState, OpenRecords as _, PayloadArchive as _},
     record_id::RecordId,
     stored_names::MANIFEST_PREFIX,
 };
@@ -49,8 +49,14 @@ const BATCH: usize = 100;
 pub(super) struct Audited {
     objects: usize,
     items: usize,
+    /// Items of records that a person has discarded.
+    discarded: usize,
     /// Young objects without an accepted record.
     leftovers: usize,
+}
+
+fn is_discarded(state: &ItemState) -> bool {
+    matches!(state, ItemState::Failed { discarded: Some(_), .. })
 }
 
 struct Audit {
@@ -216,6 +222,7 @@ impl Audit {
                 progress.advance(1);
             }
             audited.items += items.len();
+            audited.discarded += items.iter().filter(|item| is_discarded(&item.state)).count();
             cursor = page.next;
             if cursor.is_none() {
                 return Ok(());
@@ -291,6 +298,29 @@ impl Audited {
         let objects = format_count(self.objects, false, "archived object", "archived objects");
         let items = format_count(self.items, false, "item", "items");
         let leftovers = format_count(self.leftovers, false, "leftover", "leftovers");
-        format!("compared {objects} and {items}; {leftovers} without an accepted record")
+        let discarded = match self.discarded {
+            0 => String::new(),
+            count => format!(" ({count} discarded)"),
+        };
+        format!("compared {objects} and {items}{discarded}; {leftovers} without an accepted record")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discarded_records_are_mentioned() {
+        let mut audited = Audited { objects: 3, items: 4, discarded: 1, leftovers: 0 };
+        assert_eq!(
+            audited.text(),
+            "compared 3 archived objects and 4 items (1 discarded); 0 leftovers without an accepted record"
+        );
+        audited.discarded = 0;
+        assert_eq!(
+            audited.text(),
+            "compared 3 archived objects and 4 items; 0 leftovers without an accepted record"
+        );
     }
 }
