@@ -11,7 +11,7 @@ use custody_core::{
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
     message::InternalMessage,
-    ports::{Discard, RecordQueries},
+    ports::{NotedDiscard, RecordQueries},
     record_id::RecordId,
     record_query::{
         IndexedRecord, Lookup, PageRequest, PartitionPage, RecordItem, RecordPage, RecordStatus, TimeRange,
@@ -56,16 +56,7 @@ struct ItemDetails {
     archived_at: Option<Timestamp>,
     completed_at: Option<Timestamp>,
     failure: Option<FailureSummary>,
-    discarded: Option<DiscardNote>,
-}
-
-/// A discard, and the number of the attempt that it is about.
-#[derive(Deserialize)]
-struct DiscardNote {
-    by: String,
-    at: Timestamp,
-    reason: String,
-    attempt: u32,
+    discarded: Option<NotedDiscard>,
 }
 
 /// Returns the name of the index of a lookup, the name of its partition key, and the partitions that contain the records.
@@ -225,9 +216,7 @@ impl RecordQueries for RecordIndex {
             archived_at: details.archived_at,
             completed_at: details.completed_at,
             failure: details.failure,
-            discarded: details
-                .discarded
-                .map(|DiscardNote { by, at, reason, attempt }| (Discard { by, at, reason }, attempt)),
+            discarded: details.discarded,
         }))
     }
 

@@ -5,7 +5,7 @@ use strum::{Display, EnumString};
 
 use crate::{
     access::SourcePattern, clock::Timestamp, dead_letter::FailureSummary, message::InternalMessage,
-    ports::Discard, record_id::RecordId,
+    ports::NotedDiscard, record_id::RecordId,
 };
 
 /// The attribute that records are looked up by.
@@ -151,8 +151,8 @@ pub struct RecordItem {
     pub completed_at: Option<Timestamp>,
     /// The failure of the last attempt that has failed.
     pub failure: Option<FailureSummary>,
-    /// The decision to discard the record, and the number of the attempt that it is about.
-    pub discarded: Option<(Discard, u32)>,
+    /// The last decision to discard the record. It counts only if its attempt is the failed one or a later one.
+    pub discarded: Option<NotedDiscard>,
 }
 
 #[cfg(test)]

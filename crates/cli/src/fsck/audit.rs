@@ -18,7 +18,7 @@ use custody_core::{
     clock::Timestamp,
     digest::Sha256,
     error::StageError,
-    ports::{AcceptanceMarkers as _, FailedStore as _, ItemState, OpenRecords as _, PayloadArchive as _},
+    ports::{AcceptanceMarkers as _, FailedStore as _, OpenRecords as _, PayloadArchive as _},
     record_id::RecordId,
     stored_names::MANIFEST_PREFIX,
 };
@@ -53,10 +53,6 @@ pub(super) struct Audited {
     discarded: usize,
     /// Young objects without an accepted record.
     leftovers: usize,
-}
-
-fn is_discarded(state: &ItemState) -> bool {
-    matches!(state, ItemState::Failed { discarded: Some(_), .. })
 }
 
 struct Audit {
@@ -222,7 +218,7 @@ impl Audit {
                 progress.advance(1);
             }
             audited.items += items.len();
-            audited.discarded += items.iter().filter(|item| is_discarded(&item.state)).count();
+            audited.discarded += items.iter().filter(|item| item.state.is_discarded()).count();
             cursor = page.next;
             if cursor.is_none() {
                 return Ok(());

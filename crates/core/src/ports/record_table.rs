@@ -112,6 +112,13 @@ pub enum ItemState {
     },
 }
 
+impl ItemState {
+    /// Returns whether an operator has discarded the record, and no later attempt has failed since.
+    pub fn is_discarded(&self) -> bool {
+        matches!(self, Self::Failed { discarded: Some(_), .. })
+    }
+}
+
 /// The values of a completed record's item that its announcements report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompletedItem {

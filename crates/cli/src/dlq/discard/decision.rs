@@ -14,7 +14,7 @@ use strum::IntoStaticStr;
 pub(crate) enum DiscardResult {
     /// The item reports the discard. Reconcile announces it and closes the record, after it has done the pending steps.
     Discarded,
-    /// The record is complete, was discarded before, or is at a later attempt: there is nothing to decide.
+    /// The record is complete, is closed as discarded, or is at a later attempt: there is nothing to decide.
     NothingToDecide,
     /// The dead letter is of a request that never became a record, or is not Custody's.
     NoRecord,
@@ -23,9 +23,10 @@ pub(crate) enum DiscardResult {
 /// Notes the discard in the record's item, and makes the open record due at `discard.at`, so that reconcile's next run unlinks
 /// its payload, announces the discard and closes the record.
 ///
-/// The record stays open until then: a record that were closed here would never be announced if the operator's computer
-/// stopped on the next line. A discard that is noted already stays, and its record is made due again. A record with
-/// pending steps has its own next look. `Err`: the record still waits for a decision.
+/// The record stays open until then: a record that was closed here would never be announced if the operator's computer
+/// stopped on the next line. A discard that is noted already stays, and the answer is `Discarded` again: the first
+/// command may have died before it stored its decision, and `custody rebuild` believes only a stored one. A record with pending
+/// steps has its own next look. `Err`: the record still waits for a decision.
 pub(super) async fn decide(
     open: &impl OpenRecords,
     table: &impl RecordTable,
@@ -34,7 +35,7 @@ pub(super) async fn decide(
 ) -> Result<DiscardResult, StageError> {
     let id = attempt.record;
     let current = open.find(id).await?;
-    let owes_nothing = match &current {
+    let has_no_pending_step = match &current {
         Some(current) if current.attempt() > attempt => return Ok(DiscardResult::NothingToDecide),
         Some(current) if current.attempt() < attempt => {
             return Err(refused(attempt, "the record is open at an earlier attempt"));
@@ -60,7 +61,7 @@ pub(super) async fn decide(
         };
     }
     let decision = note(table, attempt, discard).await?;
-    if owes_nothing {
+    if has_no_pending_step {
         open.set_pending_steps(attempt, &[], discard.at).await?;
     }
     Ok(decision)
@@ -76,14 +77,12 @@ async fn note(
     }
     let id = attempt.record;
     match table.states(&[id]).await?.remove(&id) {
-        // Another execution has completed the record, or the record was discarded before: reconcile announces and closes
-        // it.
-        Some(ItemState::Completed(_) | ItemState::Failed { discarded: Some(_), .. }) => {
-            Ok(DiscardResult::NothingToDecide)
-        }
+        // Another execution has completed the record; reconcile announces and closes it.
+        Some(ItemState::Completed(_)) => Ok(DiscardResult::NothingToDecide),
         Some(ItemState::Failed { attempt: failed, .. }) if failed > attempt.number() => {
             Ok(DiscardResult::NothingToDecide)
         }
+        Some(ItemState::Failed { discarded: Some(_), .. }) => Ok(DiscardResult::Discarded),
         _ => {
             let text = "the item does not report the failure yet; reconcile has it written within minutes";
             Err(refused(attempt, text))
@@ -169,20 +168,23 @@ mod tests {
         stores.open.set_pending_steps(attempt, &[], now().after(Duration::from_hours(6))).await.unwrap();
         assert_eq!(
             stores.discard(attempt).await.unwrap(),
-            DiscardResult::NothingToDecide,
-            "a copy of the dead letter"
+            DiscardResult::Discarded,
+            "and its decision is stored"
         );
         assert!(stores.is_due());
+        stores.open.close(attempt).await.unwrap();
+        let copy = stores.discard(attempt).await.unwrap();
+        assert_eq!(copy, DiscardResult::NothingToDecide, "a copy of the dead letter");
     }
 
     #[tokio::test]
-    async fn a_discarded_record_stays_open_while_something_is_owed() {
+    async fn a_discarded_record_with_a_pending_step_is_not_made_due() {
         let stores = failed(&[FailureStep::Unlink]).await;
         assert_eq!(stores.discard(stores.message.attempt()).await.unwrap(), DiscardResult::Discarded);
         assert_eq!((stores.is_due(), stores.discarded()), (false, Some(1)));
-        let owed = stores.open.get(stores.message.message_id).unwrap();
+        let record = stores.open.get(stores.message.message_id).unwrap();
         assert!(
-            matches!(owed.state, OpenState::Failed { pending_steps, .. } if pending_steps == [FailureStep::Unlink])
+            matches!(record.state, OpenState::Failed { pending_steps, .. } if pending_steps == [FailureStep::Unlink])
         );
     }
 

@@ -179,8 +179,8 @@ fn view(known: &KnownRecord) -> RecordView<'_> {
         }),
         discarded: item
             .and_then(|item| item.discarded.as_ref())
-            .filter(|(_, of)| status == RecordStatus::Failed && *of >= attempt)
-            .map(|(discard, _)| discard),
+            .filter(|noted| status == RecordStatus::Failed && noted.attempt >= attempt)
+            .map(|noted| &noted.discard),
         s3_reference: known.archived(),
         links: Links { itself: id.to_string(), payload: format!("{id}/payload") },
     }

@@ -51,8 +51,8 @@ impl<D: Deployment> Reconcile<D> {
         Ok(current.filter(|current| current.attempt() == next.attempt()))
     }
 
-    /// Removes the payload of a record that an operator has discarded from the cache, announces the discard and closes the
-    /// record.
+    /// Closes a record that an operator has discarded, after its payload was removed from the cache and the discard was
+    /// announced. If the function dies before the close, the next look announces the same content again.
     pub(super) async fn announce_discard_and_close(
         &self,
         record: &OpenRecord,

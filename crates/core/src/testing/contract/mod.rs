@@ -274,6 +274,12 @@ async fn a_failed_item_tells_of_the_latest_attempt(table: &impl RecordTable) {
         !table.discard(message.attempt(), &discard()).await.unwrap(),
         "a discard of an earlier attempt must have no effect"
     );
+    assert!(
+        table.discard(second.attempt(), &discard()).await.unwrap(),
+        "each failed attempt is decided anew"
+    );
+    let of_second = NotedDiscard { attempt: 2, discard: discard() };
+    assert_eq!(state(id).await, Some(ItemState::Failed { attempt: 2, discarded: Some(of_second) }));
 
     let times = CompletionTimes { archived_at: now(), completed_at: now() };
     let stored = table.put_received(&second, now()).await.expect("a failed record may be tried again");

@@ -6,7 +6,7 @@ use super::{failure_of, now};
 use crate::{
     message::InternalMessage,
     metadata::MessageMetadata,
-    ports::{CompletionTimes, Discard, RecordQueries, RecordTable},
+    ports::{CompletionTimes, Discard, NotedDiscard, RecordQueries, RecordTable},
     record_id::RecordId,
     record_query::{Lookup, PageRequest, RecordStatus, TimeRange},
     testing::samples,
@@ -59,7 +59,7 @@ async fn a_failed_item_has_its_failure_and_its_discard(
     assert!(table.discard(message.attempt(), &discard).await.unwrap());
     let item = queries.item(message.message_id).await.unwrap().unwrap();
     assert_eq!((item.status, item.failure), (RecordStatus::Failed, Some(failure)));
-    assert_eq!(item.discarded, Some((discard, 1)));
+    assert_eq!(item.discarded, Some(NotedDiscard { attempt: 1, discard }));
 }
 
 async fn pages_have_each_record_once(table: &impl RecordTable, queries: &impl RecordQueries) {

@@ -219,7 +219,7 @@ impl RecordQueries for MemoryTable {
             archived_at: item.completion.map(|times| times.archived_at),
             completed_at: item.completion.map(|times| times.completed_at),
             failure: item.failure.clone(),
-            discarded: item.discard.clone().zip(item.discarded),
+            discarded: item.noted_discard(),
         }))
     }
 
