@@ -165,12 +165,13 @@ impl Stack {
         Ok(arrivals)
     }
 
-    /// Waits until the notification of this record's `stage` has arrived. Notifications arrive in any order, so the
-    /// notification of a branch may arrive after the record's last one.
+    /// Waits until the notification of this record's `stage` has arrived, and stores it for the search for secrets.
+    /// Notifications arrive in any order, so the notification of a branch may arrive after the record's last one.
     pub async fn announced(&self, id: RecordId, stage: &str) {
-        let arrived = || self.subscriber.arrivals(id).iter().any(|arrival| arrival.stage() == stage);
-        self.eventually(&format!("notification `{stage}` of record {id}"), async || arrived().then_some(()))
-            .await;
+        let arrived = || self.subscriber.arrivals(id).into_iter().find(|arrival| arrival.stage() == stage);
+        let what = format!("notification `{stage}` of record {id}");
+        let arrival = self.eventually(&what, async || arrived()).await;
+        append_to_messages_file(&arrival.event.to_string()).expect("the stack's folder can be written");
     }
 
     /// Waits for a dead letter for which `wanted` returns `true`.
