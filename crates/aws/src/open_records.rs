@@ -22,8 +22,8 @@ use custody_core::{
     ports::{Acceptance, IdempotencyClaims, OpenRecords, Turn},
     record_id::{PARTITIONS, RecordId},
     stored_names::attributes::{
-        ATTEMPT, LOOK_AT, LOOKS, MESSAGE_ID, MISSING_SINCE, PARTITION, PENDING_STEPS, STARTED_AT, STARTS,
-        STATE,
+        ATTEMPT, LOOK_AT, LOOKS, MESSAGE_ID, MISSING_SINCE, PARTITION, PENDING_STEPS, REDRIVE_AT, STARTED_AT,
+        STARTS, STATE,
     },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -252,6 +252,21 @@ impl OpenRecords for DynamoOpenRecords {
             .send()
             .await;
         outcome_of(update, || format!("store the pending steps of attempt {attempt}")).map(drop)
+    }
+
+    async fn note_redrive(&self, attempt: Attempt, due: Option<Timestamp>) -> Result<(), StageError> {
+        let mut update = self
+            .update(attempt)
+            .condition_expression(format!("{ATTEMPT} = :attempt AND #state = :state"))
+            .expression_attribute_names("#state", STATE)
+            .expression_attribute_values(":state", text(OpenKind::Failed.as_str()));
+        update = match due {
+            Some(due) => update
+                .update_expression(format!("SET {REDRIVE_AT} = :due"))
+                .expression_attribute_values(":due", time(due)),
+            None => update.update_expression(format!("REMOVE {REDRIVE_AT}")),
+        };
+        outcome_of(update.send().await, || format!("note the redrive of attempt {attempt}")).map(drop)
     }
 
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {

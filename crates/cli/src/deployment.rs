@@ -39,6 +39,16 @@ impl Deployment {
         Ok(Self { outputs: outputs.collect(), stack_name: stack_name.to_owned(), aws })
     }
 
+    /// Returns the name of the stack, which is also a dimension of its metrics.
+    pub(crate) fn stack_name(&self) -> &str {
+        &self.stack_name
+    }
+
+    /// Returns the id of the cache's replication group.
+    pub(crate) fn cache_name(&self) -> anyhow::Result<String> {
+        self.output("CacheReplicationGroupId")
+    }
+
     /// Returns one output of the stack.
     fn output(&self, name: &str) -> anyhow::Result<String> {
         self.outputs.get(name).cloned().with_context(|| {

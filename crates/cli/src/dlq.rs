@@ -32,14 +32,22 @@ pub(crate) enum Command {
         limit: usize,
     },
     /// Show one dead letter in full.
+    #[command(after_help = "Example:\n  custody dlq show 019e1f4b-6c00-7abc-8def-0123456789ab")]
     Show {
         /// The messageID of a record, or the id of a request.
         id: String,
     },
     /// Redrive failed records: move their dead letters to the redrive queue, whose function begins the next attempt.
+    #[command(
+        after_help = "Examples:\n  custody dlq redrive --stage archive --since 2h --dry-run\n  custody dlq redrive --all --wait\n  \
+        custody dlq redrive --id 019e1f4b-6c00-7abc-8def-0123456789ab --now --force"
+    )]
     Redrive(redrive::Options),
     /// Discard failed records: they get no further attempt. Who decided, when and why is stored in the record's item
     /// and, with the dead letter, in the failed bucket.
+    #[command(
+        after_help = "Example:\n  custody dlq discard --id 019e1f4b-6c00-7abc-8def-0123456789ab --reason 'withdrawn by the producer'"
+    )]
     Discard(discard::Options),
 }
 
@@ -91,15 +99,6 @@ impl Contents {
             }
         }
     }
-}
-
-/// Says how many redrives wait; `None` if there are none, or if nobody knows.
-pub(crate) fn waiting_text(redrives: Option<u64>) -> Option<String> {
-    let count = usize::try_from(redrives.filter(|count| *count > 0)?).unwrap_or(usize::MAX);
-    let waiting = output::format_count(count, false, "redrive waits", "redrives wait");
-    Some(format!(
-        "{waiting} on the redrive queue, for 15 minutes at most: the attempt begins after that. `redrive --now` does not wait."
-    ))
 }
 
 /// Receives the selected messages. The other messages that were read stay on the queue.

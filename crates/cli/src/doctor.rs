@@ -22,6 +22,7 @@ const LARGEST_DIFFERENCE: Duration = Duration::from_secs(30);
 
 /// The result of one check: what was looked at, and what was found there.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Check {
     of: &'static str,
     is_fine: bool,

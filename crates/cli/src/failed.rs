@@ -9,14 +9,15 @@ use custody_core::{
     error::ErrorKind,
     open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
     record_id::RecordId,
+    remedy::Remedy,
 };
 use serde::Serialize;
 
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    dlq::waiting_text,
-    output::{Output, format_duration, format_shown_count, table, truncated_text},
+    output::{Output, cut_in_the_middle, format_duration, format_shown_count, table},
+    redrives,
     survey::{self, MAX_COUNTED, survey},
 };
 
@@ -49,12 +50,16 @@ struct Line {
     stage: String,
     kind: ErrorKind,
     error_name: String,
+    /// What helps.
+    remedy: Remedy,
     reason: String,
     failed_at: Timestamp,
     /// Time since the attempt failed.
     age_seconds: u64,
     /// Effects of the failure that are not done yet: reconcile has the failure function do them.
     pending_steps: Vec<FailureStep>,
+    /// When the redrive is due that somebody has asked for; null if nobody has.
+    redrive_at: Option<Timestamp>,
     /// When reconcile looks at the record next: to complete the pending steps, or to redrive the record automatically.
     look_at: Timestamp,
 }
@@ -74,7 +79,7 @@ pub(crate) async fn run(
         at_least: known.at_least,
         redrives_waiting: deployment.redrives_waiting().await,
     };
-    output.print(&answer, Undecided::print)?;
+    output.print(&answer, |answer| println!("{}", answer.text(now)))?;
     Ok(CommandOutcome::Complete)
 }
 
@@ -87,32 +92,63 @@ impl Line {
             stage: failure.stage.clone(),
             kind: failure.kind,
             error_name: failure.error_name.clone(),
+            remedy: Remedy::of(&failure.error_name),
             reason: failure.reason.clone(),
             failed_at: failure.failed_at,
             age_seconds: now.since(failure.failed_at).as_secs(),
             pending_steps: pending_steps.clone(),
+            redrive_at: record.redrive_at,
             look_at: record.look_at,
         })
     }
 
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self, now: Timestamp) -> [String; 7] {
         [
             self.message_id.to_string(),
             self.attempt.to_string(),
             self.stage.clone(),
-            self.kind.to_string(),
-            truncated_text(&self.reason, 120),
+            format!("{}: {}", self.kind, self.remedy.text()),
+            cut_in_the_middle(&format!("{}: {}", self.error_name, self.reason), LONGEST_REASON),
             format_duration(Duration::from_secs(self.age_seconds)),
-            pending_text(&self.pending_steps),
+            self.waits_for(now),
         ]
+    }
+
+    /// Says what the record waits for.
+    fn waits_for(&self, now: Timestamp) -> String {
+        let is_looked_at_soon = self.look_at > now && self.look_at.since(now) <= LONGEST_DELAY;
+        if self.pending_steps.is_empty()
+            && self.redrive_at.is_none()
+            && self.remedy == Remedy::Wait
+            && is_looked_at_soon
+        {
+            return format!("reconcile, in {}", format_duration(self.look_at.since(now)));
+        }
+        waits_for(&self.pending_steps, self.redrive_at, now)
     }
 }
 
-/// Formats what a failed record waits for: its pending steps, or else a decision.
-pub(crate) fn pending_text(pending_steps: &[FailureStep]) -> String {
-    if pending_steps.is_empty() {
-        return "a decision".to_owned();
+/// The longest delay of a redrive that reconcile makes: a later look is not one for a redrive.
+const LONGEST_DELAY: Duration = Duration::from_mins(15);
+
+/// The longest reason in a list, in characters. The action that was denied is at its end.
+const LONGEST_REASON: usize = 160;
+
+/// Formats what a failed record waits for: its pending steps, the redrive that somebody has asked for, or else a decision.
+pub(crate) fn waits_for(
+    pending_steps: &[FailureStep],
+    redrive_at: Option<Timestamp>,
+    now: Timestamp,
+) -> String {
+    match redrive_at {
+        _ if !pending_steps.is_empty() => step_names(pending_steps),
+        Some(due) => redrives::due(due, now),
+        None => "a decision".to_owned(),
     }
+}
+
+/// Formats the pending steps of a failure.
+pub(crate) fn step_names(pending_steps: &[FailureStep]) -> String {
     let names = pending_steps.iter().map(|step| match step {
         FailureStep::Item => "item",
         FailureStep::Unlink => "unlink",
@@ -123,14 +159,13 @@ pub(crate) fn pending_text(pending_steps: &[FailureStep]) -> String {
 }
 
 impl Undecided {
-    fn print(&self) {
+    fn text(&self, now: Timestamp) -> String {
         if self.records.is_empty() {
-            println!("No failed record waits for a decision.");
-            return;
+            return "No failed record waits for a decision.".to_owned();
         }
         let mut lines = table(&["ID", "ATTEMPT", "STAGE", "KIND", "REASON", "AGE", "PENDING"]);
         for line in &self.records {
-            lines.add_row(line.cells());
+            lines.add_row(line.cells(now));
         }
         let count = format_shown_count(
             self.records.len(),
@@ -139,10 +174,11 @@ impl Undecided {
             "undecided failed record",
             "undecided failed records",
         );
-        println!("{lines}\n{count}");
-        if let Some(waiting) = waiting_text(self.redrives_waiting) {
-            println!("{waiting}");
-        }
+        let waiting = redrives::count_text(self.redrives_waiting).map(|text| format!("\n{text}"));
+        format!(
+            "{lines}\n{count}{}\nNext: `custody trace ID` shows one; when the cause is gone, `custody dlq redrive --all --wait`.",
+            waiting.unwrap_or_default()
+        )
     }
 }
 
@@ -160,10 +196,41 @@ mod tests {
         let now = failure.failed_at.after(Duration::from_hours(24 * 15));
         assert!(Line::of(&record, now).is_none(), "it is in progress");
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
-        let cells = Line::of(&record, now).unwrap().cells();
-        assert_eq!(cells[1..], ["1", "archive", "Internal", "denied", "15 d 0 h", "a decision"]);
+        let cells = Line::of(&record, now).unwrap().cells(now);
+        let kind = "Internal: mend the cause, then redrive";
+        assert_eq!(cells[1..], ["1", "archive", kind, "AccessDenied: denied", "15 d 0 h", "a decision"]);
+        record.redrive_at = Some(now.after(Duration::from_mins(4)));
+        assert_eq!(Line::of(&record, now).unwrap().cells(now)[6], "redrive in 4 min 0 s");
         record.state = OpenState::Failed { failure, pending_steps: FailureStep::VARIANTS.to_vec() };
-        let cells = Line::of(&record, now).unwrap().cells();
+        let cells = Line::of(&record, now).unwrap().cells(now);
         assert_eq!(cells[6], "item, unlink, dead letter, announcement");
+    }
+
+    #[test]
+    fn the_list_says_what_helps_what_is_pending_and_what_comes_next() {
+        let id = "019e1f4b-6c00-7abc-8def-0123456789ab".parse().unwrap();
+        let mut record = samples::open_record(&samples::message_of(id, b"payload"));
+        let failure = contract::failure_of(&record.message);
+        let now = failure.failed_at.after(Duration::from_mins(3));
+        record.redrive_at = Some(now.after(Duration::from_mins(4)));
+        record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
+        let records = vec![Line::of(&record, now).unwrap()];
+        let mut answer = Undecided { records, count: 7, at_least: false, redrives_waiting: Some(1) };
+        insta::assert_snapshot!("failed", answer.text(now));
+        answer.records.clear();
+        assert_eq!(answer.text(now), "No failed record waits for a decision.");
+    }
+
+    #[test]
+    fn a_failure_that_passes_by_itself_waits_for_reconcile() {
+        let mut record = samples::open_record(&samples::message(b"payload"));
+        let mut failure = contract::failure_of(&record.message);
+        (failure.kind, failure.error_name) = (ErrorKind::Transient, "ArchiveUnavailable".to_owned());
+        let now = failure.failed_at;
+        record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
+        for (minutes, text) in [(3, "reconcile, in 3 min 0 s"), (300, "a decision")] {
+            record.look_at = now.after(Duration::from_mins(minutes));
+            assert_eq!(Line::of(&record, now).unwrap().waits_for(now), text);
+        }
     }
 }

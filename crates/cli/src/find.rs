@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     until: Option<Timestamp>,
     /// Show only records with this status: RECEIVED, COMPLETED or FAILED.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_status)]
     status: Option<RecordStatus>,
     /// Maximum number of records to show.
     #[arg(long, default_value_t = 100)]
@@ -52,6 +52,13 @@ pub(crate) struct By {
     /// Id of the transaction in its source system (`sourceTransactionID`).
     #[arg(long, value_name = "ID")]
     pub(crate) transaction: Option<String>,
+}
+
+/// Reads a status in any case.
+pub(crate) fn parse_status(text: &str) -> Result<RecordStatus, String> {
+    text.to_uppercase()
+        .parse()
+        .map_err(|_| "there is no such status; known are RECEIVED, COMPLETED, FAILED".to_owned())
 }
 
 pub(crate) async fn run(

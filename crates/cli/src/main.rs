@@ -20,8 +20,10 @@ mod producer;
 mod progress;
 mod queue;
 mod rebuild;
+mod redrives;
 mod rejected;
 mod selection;
+mod status;
 mod survey;
 mod trace;
 mod watch;
@@ -45,6 +47,9 @@ pub(crate) enum CommandOutcome {
 /// Exit status when the deployment could not be reached, or when another error ended the command.
 const FAILED: u8 = 4;
 
+/// The heading of the options that every command has: below a command's own options.
+const GLOBAL: &str = "Options of every command";
+
 #[derive(Parser)]
 #[command(
     name = "custody",
@@ -56,10 +61,17 @@ const FAILED: u8 = 4;
 )]
 struct Arguments {
     /// The CloudFormation stack of the deployment.
-    #[arg(long, global = true, env = "CUSTODY_STACK_NAME", default_value = "custody", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "CUSTODY_STACK_NAME",
+        default_value = "custody",
+        value_name = "NAME",
+        help_heading = GLOBAL
+    )]
     stack_name: String,
     /// Print JSON instead of text: results on standard output, errors on standard error.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -72,6 +84,7 @@ enum Command {
     #[command(flatten)]
     Stack(StackCommand),
     /// Check what every command needs: credentials, stack, clock and permissions; and whether reconcile keeps up.
+    #[command(after_help = "Examples:\n  custody doctor\n  custody --stack-name custody-eu doctor")]
     Doctor,
     /// Compute what limits a deployment, which cache it needs, and what it costs. Asks no service.
     #[command(after_help = "Examples:\n  \
@@ -85,6 +98,7 @@ enum Command {
         shell: clap_complete::Shell,
     },
     /// Write the manual pages, one for each command.
+    #[command(after_help = "Example:\n  custody man /usr/local/share/man/man1")]
     Man {
         /// Folder to write to.
         #[arg(default_value = ".")]
@@ -114,10 +128,20 @@ enum ApiCommand {
 /// The commands that work on a deployment, with rights in AWS.
 #[derive(Subcommand)]
 enum StackCommand {
+    /// Show one screen, again and again: receipts, records in progress by age, failures by cause, queues, cache and alarms.
+    #[command(after_help = "Examples:\n  \
+        custody status\n  \
+        custody status --once\n  \
+        custody --json status | jq .failures")]
+    Status(status::Options),
     /// List records in progress, oldest first, and acceptance markers that are not adopted yet.
+    #[command(after_help = "Examples:\n  custody open\n  custody --json open | jq '.records[].messageID'")]
     Open(open::Options),
     /// List failed records that wait for a decision, oldest first. They stay listed after their dead letters have
     /// expired.
+    #[command(
+        after_help = "Examples:\n  custody failed\n  custody failed --limit 1000\n  custody --json failed | jq -r '.records[].messageID'"
+    )]
     Failed(failed::Options),
     /// List, show, redrive or discard dead letters: failed records, and requests that no store could take.
     Dlq {
@@ -145,6 +169,9 @@ enum StackCommand {
         subject: trace::Subject,
     },
     /// Find records by their source system, or by their transaction in it, newest first.
+    #[command(
+        after_help = "Examples:\n  custody find --source loans --since 1d --status FAILED\n  custody find --transaction 2026-11-0815"
+    )]
     Find(find::Options),
     /// Show notifications while they are published, from a queue that exists only meanwhile.
     #[command(after_help = "Examples:\n  \
@@ -162,6 +189,9 @@ enum StackCommand {
     )]
     Drain(drain::Options),
     /// Report stuck records, from the open records; with --full, also compare the whole archive with the record table.
+    #[command(
+        after_help = "Examples:\n  custody fsck\n  custody fsck --full --since 2d\n  custody fsck --full --read --max-per-second 500"
+    )]
     Fsck(fsck::Options),
     /// Make missing items of the record table again, from the manifests in the archive and the evidence of discards.
     #[command(after_help = "Examples:\n  \
@@ -214,7 +244,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
         Command::Doctor => Box::pin(doctor::run(&arguments.stack_name, output)).await,
         Command::Plan(options) => plan::run(output, &options),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "custody", &mut std::io::stdout());
+            // The generator panics where its output is closed, so it writes to memory.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "custody", &mut script);
+            print!("{}", String::from_utf8_lossy(&script));
             Ok(CommandOutcome::Complete)
         }
         Command::Man { folder } => {
@@ -230,6 +263,7 @@ async fn run_on_stack(
     command: StackCommand,
 ) -> anyhow::Result<CommandOutcome> {
     match command {
+        StackCommand::Status(options) => Box::pin(status::run(deployment, output, options)).await,
         StackCommand::Open(options) => open::run(deployment, output, options).await,
         StackCommand::Failed(options) => failed::run(deployment, output, options).await,
         StackCommand::Dlq { command } => dlq::run(deployment, output, command).await,
@@ -252,6 +286,53 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_has_an_example_that_can_be_run() {
+        fn leaves(command: &clap::Command, found: &mut Vec<clap::Command>) {
+            let mut below = command.get_subcommands().filter(|below| below.get_name() != "help").peekable();
+            if below.peek().is_none() {
+                found.push(command.clone());
+            }
+            below.for_each(|below| leaves(below, found));
+        }
+        let mut found = Vec::new();
+        leaves(&Arguments::command(), &mut found);
+        assert!(found.len() > 25, "{}", found.len());
+        for command in found {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.lines().filter_map(|line| line.strip_prefix("  ")).collect::<Vec<_>>();
+            assert!(!examples.is_empty(), "the help of {name} has no example");
+            for example in examples {
+                // What a shell makes of an example: the part before a pipe, without quotation marks around its words.
+                let own = example
+                    .split(" | ")
+                    .find(|part| part.trim_start().starts_with("custody"))
+                    .expect(example);
+                let own = own.split(" && ").next().unwrap().split(" > ").next().unwrap();
+                let words = split_as_a_shell_does(own);
+                if let Err(error) = Arguments::try_parse_from(words) {
+                    // The URL and the key of the API are in the environment of those who use it.
+                    assert!(error.to_string().contains("--url"), "{example}: {error}");
+                }
+            }
+        }
+    }
+
+    /// Splits a command at its spaces, but not within single quotation marks.
+    fn split_as_a_shell_does(command: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut is_quoted = false;
+        for char in command.trim().chars() {
+            match char {
+                '\'' => is_quoted = !is_quoted,
+                ' ' if !is_quoted => words.push(String::new()),
+                char => words.last_mut().unwrap().push(char),
+            }
+        }
+        words
     }
 
     /// A person follows these pages at night. Their words in capitals are the reader's own.

@@ -113,14 +113,6 @@ pub(crate) fn format_shown_count(
     if shown == count && !at_least { all } else { format!("{shown} shown of {all}; --limit shows more") }
 }
 
-/// Cuts a text for a table after `max_chars` characters, and marks the cut with `…`.
-pub(crate) fn truncated_text(text: &str, max_chars: usize) -> String {
-    match text.char_indices().nth(max_chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// Shortens a text to `max_chars` characters. The cut is in the middle, because the end of an error says what was denied.
 pub(crate) fn cut_in_the_middle(text: &str, max_chars: usize) -> String {
     let chars: Vec<char> = text.chars().collect();
@@ -168,8 +160,6 @@ mod tests {
         let cut = cut_in_the_middle("store object 2026: AccessDenied: s3:PutObject", 20);
         assert_eq!(cut, "store … s3:PutObject");
         assert_eq!(cut_in_the_middle(&"ä".repeat(100), 20).chars().count(), 20);
-        assert_eq!(truncated_text("äöü", 3), "äöü");
-        assert_eq!(truncated_text("äöüx", 3), "äöü…");
         for (seconds, text) in [(59, "59 s"), (61, "1 min 1 s"), (7260, "2 h 1 min"), (90_000, "1 d 1 h")] {
             assert_eq!(format_duration(Duration::from_secs(seconds)), text);
         }

@@ -29,6 +29,9 @@ pub(crate) enum Command {
         custody producer add scoring-service --source loans --iam arn:aws:iam::123456789012:role/Scoring")]
     Add(add::Options),
     /// List producers and auditors with their rights and credentials.
+    #[command(
+        after_help = "Examples:\n  custody producer list\n  custody --json producer list | jq '.[] | select(.isExpired)'"
+    )]
     List,
     /// Replace the source systems of a producer. The change is in effect after a minute.
     #[command(
@@ -39,6 +42,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  custody producer rotate loan-scoring --overlap 7d")]
     Rotate(rotate::Options),
     /// End the access of a producer or an auditor: delete its API keys, then its access entries.
+    #[command(after_help = "Example:\n  custody producer revoke loan-scoring")]
     Revoke {
         /// Name of the producer or auditor.
         name: String,

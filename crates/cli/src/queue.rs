@@ -14,6 +14,8 @@ use aws_sdk_sqs::{
 use custody_core::{
     clock::{Clock as _, SystemClock, Timestamp},
     dead_letter::DeadLetter,
+    record_id::RecordId,
+    remedy::Remedy,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -47,9 +49,14 @@ pub(crate) struct ReceivedMessage {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Line {
     pub(crate) id: String,
+    /// The id of the record; absent for a request that never became one, and for a message that is not of Custody.
+    #[serde(rename = "messageID", skip_serializing_if = "Option::is_none")]
+    pub(crate) record_id: Option<RecordId>,
     pub(crate) stage: String,
     pub(crate) kind: String,
     pub(crate) error_name: String,
+    /// What helps.
+    pub(crate) remedy: Remedy,
     pub(crate) reason: String,
     pub(crate) attempt: u32,
     pub(crate) parked: bool,
@@ -107,11 +114,24 @@ impl ReceivedMessage {
         self.dead_letter.as_ref().map_or(self.sent_at, |dead_letter| dead_letter.failure.failed_at)
     }
 
+    /// Returns what helps. A dead letter does not pass by itself, although its cause may: reconcile redrives records without one.
+    fn remedy(&self) -> Remedy {
+        match self.dead_letter.as_ref().filter(|dead_letter| dead_letter.message_id.is_some()) {
+            None => Remedy::ReadThenDiscard,
+            Some(dead_letter) => match Remedy::of(&dead_letter.failure.error_name) {
+                Remedy::Wait => Remedy::Redrive,
+                remedy => remedy,
+            },
+        }
+    }
+
     /// Returns the message as a line of a list.
     pub(crate) fn line(&self) -> Line {
         let failure = self.dead_letter.as_ref().map(|dead_letter| &dead_letter.failure);
         Line {
             id: self.id(),
+            record_id: self.dead_letter.as_ref().and_then(|dead_letter| dead_letter.message_id),
+            remedy: self.remedy(),
             stage: self.stage().to_owned(),
             kind: self.kind(),
             error_name: failure.map_or_else(String::new, |failure| failure.error_name.clone()),

@@ -26,11 +26,15 @@ pub(crate) enum Command {
         limit: usize,
     },
     /// Show one rejected request: why it was rejected, and the parts of it that are stored.
+    #[command(after_help = "Example:\n  custody rejected show 7a012fc8-7a3a-4681-b2ca-a0fb82b8c270")]
     Show {
         /// Id of the request.
         id: String,
     },
     /// Delete rejected requests from the queue. The failed bucket stores who discarded them, when and why.
+    #[command(
+        after_help = "Example:\n  custody rejected discard --since 1d --reason 'the producer has mended its client'"
+    )]
     Discard(discard::Options),
 }
 

@@ -48,6 +48,8 @@ struct Open {
     look_at: Timestamp,
     durability: Durability,
     missing_since: Option<Timestamp>,
+    /// When the redrive is due that somebody has asked for.
+    redrive_at: Option<Timestamp>,
     state: OpenState,
 }
 
@@ -127,7 +129,7 @@ async fn trace_record(
         ));
         return Ok(CommandOutcome::NotFound);
     }
-    output.print(&trace, |trace| trace.print(SystemClock.now()))?;
+    output.print(&trace, |trace| println!("{}", trace.text(SystemClock.now())))?;
     Ok(CommandOutcome::Complete)
 }
 
@@ -150,6 +152,7 @@ impl From<OpenRecord> for Open {
             look_at: open.look_at,
             durability: open.durability,
             missing_since: open.missing_since,
+            redrive_at: open.redrive_at,
             state: open.state,
         }
     }

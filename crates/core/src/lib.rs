@@ -33,6 +33,7 @@ pub mod record_id;
 pub mod record_query;
 pub mod redrive_policy;
 pub mod rejected_request;
+pub mod remedy;
 pub mod schema;
 pub mod secret;
 pub mod sqs_event;

@@ -39,6 +39,10 @@ pub struct OpenRecord {
     /// When the payload was first found to be in no store, if it is still missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
+    /// When the redrive that a person asked for is due, if this attempt has failed and somebody has asked. SQS shows nobody the messages
+    /// that it delays, so this note makes them visible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redrive_at: Option<Timestamp>,
     /// Whether the attempt is in progress or has failed.
     pub state: OpenState,
 }
@@ -91,6 +95,7 @@ impl OpenRecord {
             looks: 0,
             key,
             missing_since: None,
+            redrive_at: None,
             state: OpenState::InProgress,
         }
     }

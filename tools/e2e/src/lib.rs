@@ -262,7 +262,11 @@ fn start_reading_queue(
 /// Appends the text of a message to a file of the stack, in which the search for secrets finds it. A message is gone
 /// from its queue after it was read.
 fn append_to_messages_file(text: &str) -> anyhow::Result<()> {
-    let file = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join("messages-seen.log");
+    append_to_file("messages-seen.log", text)
+}
+
+fn append_to_file(name: &str, text: &str) -> anyhow::Result<()> {
+    let file = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join(name);
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     writeln!(file, "{text}")?;
     Ok(())
@@ -325,7 +329,22 @@ pub fn run_custody_as(role: &str, arguments: &[&str]) -> (i32, String) {
         custody.args(arguments).envs(credentials_of(role)).output().expect("the operator's tool starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     std::io::stderr().write_all(errors.as_bytes()).ok();
+    if arguments.contains(&"--json") {
+        keep_output(arguments, &output.stdout);
+    }
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Appends what `custody --json` has printed to a file of the stack, for the comparison with its schema. A new API key is left out.
+fn keep_output(arguments: &[&str], printed: &[u8]) {
+    let Ok(mut output) = serde_json::from_slice::<Value>(printed) else { return };
+    if let Some(key) = output.get_mut("apiKey") {
+        *key = "left out".into();
+    }
+    let is_word = |argument: &&&str| argument.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    let words: Vec<_> = arguments.iter().filter(is_word).filter(|word| !word.starts_with('-')).collect();
+    let line = serde_json::json!({"arguments": words, "output": output}).to_string();
+    append_to_file("cli-outputs.jsonl", &line).expect("the stack's folder can be written");
 }
 
 /// Returns the credentials of a role, as environment variables. `role` is the output of the stack that names it.

@@ -145,6 +145,84 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     assert_eq!(stack.status(id).await, "COMPLETED");
 }
 
+/// A redrive that waits: SQS shows nobody the messages that it delays or hides.
+#[tokio::test]
+async fn a_record_that_waits_for_its_redrive_is_seen_everywhere() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let (_, receipt) = failed(&stack, 906).await;
+    let id = receipt.message_id;
+    let name = id.to_string();
+    stack.eventually("the dead letter is listed", async || line(id)).await;
+    let trace = run_custody(&["trace", &name]).1;
+    assert!(trace.contains(&format!("custody dlq redrive --id {name} --wait")), "{trace}");
+    assert!(trace.contains("helps: mend the cause, then redrive"), "{trace}");
+
+    // The redrive function cannot begin the attempt, so the redrive waits for SQS to deliver it again.
+    let denied = Denied::to(stack.deployment.output("RedriveFunctionName").unwrap(), "dynamodb:*");
+    let (status, text) = run_custody(&["dlq", "redrive", "--id", &name, "--now"]);
+    assert!(status == 0 && text.contains("1 record sent to the redrive queue"), "{text}");
+    assert!(line(id).is_none(), "its dead letter has left the queue");
+    let (_, undecided) = json(&["failed", "--limit", "10000"]);
+    let records = undecided["records"].as_array().unwrap();
+    let failed = records.iter().find(|record| record["messageID"] == name.as_str()).unwrap();
+    assert!(failed["redriveAt"].is_string(), "{failed}");
+    assert_eq!(failed["remedy"], "mend-then-redrive");
+    assert!(json(&["trace", &name]).1["open"]["redriveAt"].is_string());
+    for command in [&["failed", "--limit", "10000"][..], &["trace", &name], &["dlq", "list"]] {
+        let (_, text) = run_custody(command);
+        assert!(text.contains(&name) && text.contains("redrive due"), "{command:?}: {text}");
+    }
+    let (status, screen) = json(&["status"]);
+    assert_eq!(status, 0);
+    assert!(screen["failures"]["redrivesNoted"].as_u64() > Some(0), "{screen}");
+    drop(denied);
+
+    // It is redriven again, from its open record. The first message finds a later attempt when SQS delivers it.
+    let (status, summary) = json(&["dlq", "redrive", "--id", &name, "--now", "--wait"]);
+    assert_eq!((status, &summary["ends"]["completed"]), (0, &1.into()), "{summary}");
+}
+
+#[tokio::test]
+async fn one_screen_shows_what_an_operator_on_call_looks_at_first() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let (_, receipt) = failed(&stack, 907).await;
+    let id = receipt.message_id;
+    stack.eventually("the dead letter is listed", async || line(id)).await;
+    let seen = async || {
+        let (status, screen) = json(&["status"]);
+        assert_eq!((status, &screen["problems"]), (0, &json!([])), "{screen}");
+        let cause = screen["failures"]["causes"].as_array().unwrap().iter().find(|cause| {
+            (&cause["stage"], &cause["errorName"]) == (&"archive".into(), &"AccessDenied".into())
+        });
+        let receipts = screen["receipts"]["perMinute"].as_array().unwrap().iter();
+        (cause.is_some() && receipts.filter_map(Value::as_u64).sum::<u64>() > 0).then_some(screen)
+    };
+    let screen = stack.eventually("cause and receipts are shown", seen).await;
+    assert!(screen["queues"]["deadLetters"].as_u64() > Some(0), "{screen}");
+    let (status, text) = run_custody(&["status", "--once"]);
+    assert!(status == 0 && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text.contains("archive: AccessDenied") && text.contains("mend the cause"), "{text}");
+    // An auditor may not ask for metrics, alarms and queues; the screen says so, and shows the rest.
+    let (status, text) = run_custody_as("AuditorRoleArn", &["--json", "status"]);
+    let screen: Value = serde_json::from_str(&text).unwrap();
+    assert!(status == 0 && screen["open"].is_object() && screen["alarms"].is_null(), "{screen}");
+    assert!(screen["problems"].to_string().contains("alarms"), "{screen}");
+    assert_eq!(json(&["dlq", "discard", "--id", &id.to_string(), "--reason", "made by a test"]).0, 0);
+
+    let (status, checks) = json(&["doctor"]);
+    assert!(
+        checks
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| check["of"] == "permissions" || check["of"] == "record table")
+    );
+    assert!(status == 0 || status == 1, "{checks}");
+    assert_eq!(json(&["plan", "--rate", "10", "--size", "1MB"]).0, 0);
+}
+
 /// Sends a record each time until `custody watch` has ended. The subscription may not be in effect for the first ones.
 #[tokio::test]
 async fn watch_shows_notifications_while_they_are_published_and_leaves_nothing_behind() {
@@ -246,6 +324,11 @@ async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ou
         rejected.json()["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned();
     let listed = async || json(&["rejected", "list"]).1.to_string().contains(&request_id).then_some(());
     stack.eventually("the rejected request is listed", listed).await;
+    let (status, shown) = json(&["rejected", "show", &request_id]);
+    assert!(status == 0 && shown[0]["storedRequest"].is_object(), "{shown}");
+    let (status, discarded) =
+        json(&["rejected", "discard", "--id", &request_id, "--reason", "made by a test"]);
+    assert_eq!((status, &discarded["discarded"]), (0, &json!([request_id])));
 
     assert_eq!(run_custody(&["dlq", "show", "nobody"]).0, 3);
     assert_eq!(run_custody(&["dlq", "redrive", "--id", "nobody"]).0, 3);

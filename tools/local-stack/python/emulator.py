@@ -13,7 +13,7 @@ from asyncio import constants
 from hypercorn.config import Config
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import apigateway_v1, dynamodb, elasticache, s3, sns, stepfunctions
+from ministack.services import apigateway_v1, cloudwatch, cloudwatch_logs, dynamodb, elasticache, s3, sns, stepfunctions
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners
 from samtranslator.translator import transform as sam
 
@@ -391,6 +391,28 @@ def authorize_starts_by_the_state_machine():
     iam_actions.extract_resource_arn = without_alias
 
 
+def read_metrics_from_logs():
+    """CloudWatch reads the lines of a function's log that are in its embedded metric format as metrics. The emulator keeps them as text
+    only. Source: Amazon CloudWatch user guide, "Specification: Embedded metric format"."""
+    append = cloudwatch_logs._append_log_events
+
+    def append_and_measure(stream, events):
+        for event in events:
+            if '"CloudWatchMetrics"' in event["message"]:
+                measure(json.loads(event["message"]))
+        append(stream, events)
+
+    def measure(line):
+        for directive in line["_aws"]["CloudWatchMetrics"]:
+            for names in directive["Dimensions"]:
+                dimensions = {name: line[name] for name in names}
+                for metric in directive["Metrics"]:
+                    value = line[metric["Name"]]
+                    cloudwatch.record_metric(directive["Namespace"], metric["Name"], value, metric["Unit"], dimensions)
+
+    cloudwatch_logs._append_log_events = append_and_measure
+
+
 def authorize_reads_of_logs_by_streams():
     """In the emulator, the resource of a read of a log group is the group. On AWS it is the streams of the group, so a permission ends
     in :*, as Fn::GetAtt returns the ARN. Source: Amazon CloudWatch Logs user guide, "Overview of managing access permissions"."""
@@ -436,6 +458,7 @@ if __name__ == "__main__":
     take_alarms_over_several_metrics()
     authorize_starts_by_the_state_machine()
     authorize_reads_of_logs_by_streams()
+    read_metrics_from_logs()
     take_numbers_of_parameters_as_numbers()
     authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()

@@ -74,6 +74,11 @@ impl Running {
         self.folder.join("messages-seen.log")
     }
 
+    /// Returns the file to which the end-to-end suites append what `custody --json` has printed.
+    pub fn cli_outputs_file(&self) -> PathBuf {
+        self.folder.join("cli-outputs.jsonl")
+    }
+
     /// Returns the file to which the emulator appends the permissions that requests have used.
     pub fn permissions_file(&self) -> PathBuf {
         self.folder.join("permissions-used.jsonl")

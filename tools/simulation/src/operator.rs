@@ -51,6 +51,7 @@ fn deliver(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {
     for _ in 0..=usize::from(twice) {
         let scale = world.chance().one_of(&[100, 5_000, 900_000]);
         let delay = Duration::from_millis(world.chance().below(scale));
+        note(world, dead_letter, delay);
         world.executions().begin_late();
         let (world, dead_letter) = (Arc::clone(world), dead_letter.clone());
         world.clone().scheduler.spawn(async move {
@@ -59,6 +60,18 @@ fn deliver(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {
             world.executions().end_late();
         });
     }
+}
+
+/// Notes when a redrive is due, after it was sent, as `custody dlq redrive` does: early, late or never.
+fn note(world: &Arc<World>, dead_letter: &DeadLetter, delay: Duration) {
+    let Some(attempt) = dead_letter.attempt() else { return };
+    let (world, due) = (Arc::clone(world), world.now().after(delay));
+    world.clone().scheduler.spawn(async move {
+        let process = Process::new(Role::Stage, world.scheduler.now_ms());
+        let ports = Ports::of(&world, &process);
+        let note = async { ports.open_records().note_redrive(attempt, Some(due)).await };
+        invoke(&world.scheduler, process, Duration::from_secs(20), note).await.ok();
+    });
 }
 
 async fn redrive(world: &Arc<World>, dead_letter: &DeadLetter, forced: bool) {

@@ -141,6 +141,8 @@ pub(crate) fn on_a_stack(
             }
             let title = "the notifications that the suites got agree with docs/notification.schema.json";
             checks.run(title, || check_notifications(running))?;
+            let title = "what the suites got from `custody --json` agrees with docs/cli.schema.json";
+            checks.run(title, || check_cli_outputs(running))?;
             checks.run("no role has a permission that nothing uses", || check_permissions(running))
         });
     if result.is_err() {
@@ -187,6 +189,16 @@ fn check_notifications(running: &Running) -> anyhow::Result<()> {
         .arg(workspace::python_files().join("check_notifications.py"))
         .arg(workspace::root().join("docs/notification.schema.json"))
         .arg(running.messages_file());
+    progress::run_visibly(&mut check)
+}
+
+/// Compares what `custody --json` has printed with its schema.
+fn check_cli_outputs(running: &Running) -> anyhow::Result<()> {
+    let mut check = Python::ready()?.command("python");
+    check
+        .arg(workspace::python_files().join("check_cli_outputs.py"))
+        .arg(workspace::root().join("docs/cli.schema.json"))
+        .arg(running.cli_outputs_file());
     progress::run_visibly(&mut check)
 }
 

@@ -8,7 +8,7 @@ use custody_core::{
     schema,
     stored_names::attributes::{
         ACCEPTED_AT, ATTEMPT, DURABILITY, FAILURE, IDEMPOTENCY_KEY, LOOK_AT, LOOKS, MESSAGE, MESSAGE_ID,
-        MISSING_SINCE, PARTITION, PENDING_STEPS, STARTED_AT, STARTS, STATE,
+        MISSING_SINCE, PARTITION, PENDING_STEPS, REDRIVE_AT, STARTED_AT, STARTS, STATE,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -55,6 +55,9 @@ pub(super) fn encode(record: &OpenRecord) -> Attributes {
     if let Some(since) = record.missing_since {
         item.insert(MISSING_SINCE.to_owned(), time(since));
     }
+    if let Some(due) = record.redrive_at {
+        item.insert(REDRIVE_AT.to_owned(), time(due));
+    }
     if let OpenState::Failed { failure, pending_steps } = &record.state {
         let failure = serde_json::to_string(failure).expect("a summary always serializes");
         item.insert(FAILURE.to_owned(), text(failure));
@@ -94,6 +97,7 @@ fn read(item: &Attributes) -> Option<OpenRecord> {
         looks: number_of(item, LOOKS)?,
         key: key.flatten(),
         missing_since: time_of(item, MISSING_SINCE),
+        redrive_at: time_of(item, REDRIVE_AT),
         state,
     })
 }
@@ -138,6 +142,7 @@ mod tests {
         let mut record = samples::open_record(&samples::message(b"payload"));
         assert_eq!(read(&encode(&record)), Some(record.clone()));
         record.missing_since = Some(record.look_at);
+        record.redrive_at = Some(record.look_at);
         record.message.accepted_later_at = Some(record.look_at);
         assert_eq!(index_entry(&encode(&record)).map(|entry| entry.accepted_at()), Some(record.look_at));
         record.key = named(&"ab".repeat(32));
@@ -148,8 +153,16 @@ mod tests {
         };
         assert_eq!(read(&encode(&record)), Some(record.clone()));
         for (name, value) in encode(&record) {
-            if !["idempotencyKey", "missingSince", "messageID", "attempt", "partition", "acceptedAt"]
-                .contains(&name.as_str())
+            if ![
+                "idempotencyKey",
+                "missingSince",
+                "redriveAt",
+                "messageID",
+                "attempt",
+                "partition",
+                "acceptedAt",
+            ]
+            .contains(&name.as_str())
             {
                 let mut broken = encode(&record);
                 broken.remove(&name);

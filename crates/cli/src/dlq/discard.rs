@@ -114,7 +114,7 @@ pub(crate) async fn run(
             }
         }
     }
-    output.print(&summary, |summary| summary.print(contents))?;
+    output.print(&summary, |summary| print!("{}", summary.text(contents)))?;
     Ok(match (is_missing, summary.failed.is_empty()) {
         (true, _) => CommandOutcome::NotFound,
         (false, false) => CommandOutcome::Partial,
@@ -176,20 +176,41 @@ async fn discard_one(
 }
 
 impl Summary {
-    fn print(&self, contents: Contents) {
+    /// The lines that a person reads.
+    fn text(&self, contents: Contents) -> String {
         let verb = if self.dry_run { "would be discarded" } else { "discarded" };
-        println!(
-            "{} {verb}, {} failed",
-            contents.format_count(self.discarded.len(), false),
-            self.failed.len()
-        );
-        self.discarded.iter().take(20).for_each(|id| println!("  {id}"));
+        let failed =
+            if self.failed.is_empty() { String::new() } else { format!(", {} failed", self.failed.len()) };
+        let mut lines =
+            vec![format!("{} {verb}{failed}", contents.format_count(self.discarded.len(), false))];
+        lines.extend(self.discarded.iter().take(20).map(|id| format!("  {id}")));
         if !self.settled.is_empty() {
             let count = contents.format_count(self.settled.len(), false);
-            println!(
+            lines.push(format!(
                 "{count} deleted from the queue: their records are complete, discarded before, or at a later attempt"
-            );
-            self.settled.iter().take(20).for_each(|id| println!("  {id}"));
+            ));
+            lines.extend(self.settled.iter().take(20).map(|id| format!("  {id}")));
         }
+        if contents == Contents::DeadLetters && !self.dry_run && !self.discarded.is_empty() {
+            lines.push(
+                "Reconcile announces and closes discarded records within a minute; `custody trace ID` shows one.".to_owned(),
+            );
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discard_says_what_it_did_and_what_comes_next() {
+        let mut summary = Summary { discarded: vec!["a".to_owned()], ..Summary::default() };
+        insta::assert_snapshot!("dead_letters", summary.text(Contents::DeadLetters));
+        insta::assert_snapshot!("rejected_requests", summary.text(Contents::RejectedRequests));
+        summary.settled = vec!["b".to_owned()];
+        summary.failed = vec!["c".to_owned(), "d".to_owned()];
+        insta::assert_snapshot!("in_part", summary.text(Contents::DeadLetters));
     }
 }

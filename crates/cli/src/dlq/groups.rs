@@ -67,8 +67,11 @@ impl Group<'_> {
         let stage = if first.stage.is_empty() { "no stage" } else { &first.stage };
         let cause = wrapped(&cut_in_the_middle(&cause_of(first), LONGEST_CAUSE), WIDTH - INDENT.len());
         let cause = cause.join(&format!("\n{INDENT}"));
+        // A parked record is redriven only by a person who insists.
+        let remedy = first.remedy.text();
+        let insist = if first.parked && remedy.contains("redrive") { " with --force" } else { "" };
         format!(
-            "{:>6}  {stage}, {kind}, {ages} ago\n{INDENT}{cause}\n{INDENT}such as {}",
+            "{:>6}  {stage}, {kind}, {ages} ago\n{INDENT}{cause}\n{INDENT}helps: {remedy}{insist}\n{INDENT}such as {}",
             self.lines.len(),
             first.id
         )
@@ -77,7 +80,7 @@ impl Group<'_> {
 
 #[cfg(test)]
 mod tests {
-    use custody_core::clock::Timestamp;
+    use custody_core::{clock::Timestamp, remedy::Remedy};
 
     use super::*;
 
@@ -86,6 +89,8 @@ mod tests {
             id: id.to_owned(),
             stage: "archive".to_owned(),
             kind: "Internal".to_owned(),
+            record_id: None,
+            remedy: Remedy::MendThenRedrive,
             error_name: "ServiceRefused".to_owned(),
             reason: reason.to_owned(),
             attempt: 1,
@@ -114,6 +119,7 @@ mod tests {
              ServiceRefused: store object … AccessDenied: User\n        \
              arn:aws:sts::000000000000:assumed-role/custody-ArchiveRole/x is not\n        \
              authorized to perform: s3:PutObject\n        \
+             helps: mend the cause, then redrive\n        \
              such as 01a1fbef-29cf-7048-8325-51c19852b219"
         );
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");

@@ -3,16 +3,22 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use custody_core::{digest::Sha256, message::S3Reference, ports::FailedStore};
+use custody_core::{
+    clock::{Clock as _, SystemClock},
+    digest::Sha256,
+    message::S3Reference,
+    ports::FailedStore,
+};
 use serde_json::{Value, json};
 
-use super::{Contents, groups::group, waiting_text};
+use super::{Contents, groups::group};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
     output::{Output, cut_in_the_middle, format_count, format_duration, table},
     progress::Progress,
     queue::{Line, Queue, ReceivedMessage},
+    redrives,
     selection::Selection,
 };
 
@@ -34,8 +40,8 @@ pub(crate) async fn list(
     queue.keep_all_on_queue(held);
     lines.sort_by_key(|line| line.failed_at);
     let waiting = match contents {
-        Contents::DeadLetters => waiting_text(deployment.redrives_waiting().await),
-        Contents::RejectedRequests => None,
+        Contents::DeadLetters if !output.json => redrives::waiting(&deployment.open_records()?).await?,
+        Contents::DeadLetters | Contents::RejectedRequests => Vec::new(),
     };
     output.print(&lines, |lines| {
         if lines.is_empty() {
@@ -46,17 +52,25 @@ pub(crate) async fn list(
             print_groups(lines, limit, contents);
             return;
         }
-        let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE"]);
+        let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE", "HELPS"]);
         for line in lines {
             let kind = if line.parked { format!("{}, parked", line.kind) } else { line.kind.clone() };
             let reason = cut_in_the_middle(&line.reason, 120);
             let age = format_duration(Duration::from_secs(line.age_seconds));
-            table.add_row([&line.id, &line.stage, &kind, &reason, &line.attempt.to_string(), &age]);
+            table.add_row([
+                &*line.id,
+                &line.stage,
+                &kind,
+                &reason,
+                &line.attempt.to_string(),
+                &age,
+                line.remedy.text(),
+            ]);
         }
         println!("{table}\n{}", contents.format_count(lines.len(), lines.len() >= limit));
     })?;
-    if let Some(waiting) = waiting.filter(|_| !output.json) {
-        println!("{waiting}");
+    if !waiting.is_empty() {
+        println!("{}", redrives::list(&waiting, SystemClock.now()));
     }
     Ok(CommandOutcome::Complete)
 }

@@ -7,12 +7,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::ensure;
 use clap::Args;
-use custody_aws::{DynamoTable, SqsDeadLetters};
+use custody_aws::{DynamoOpenRecords, DynamoTable, SqsDeadLetters};
 use custody_core::{
     attempt::Attempt,
     backoff,
+    clock::{Clock as _, SystemClock},
     dead_letter::DeadLetter,
-    ports::{ItemState, RecordTable as _},
+    ports::{ItemState, OpenRecords as _, RecordTable as _},
     record_id::RecordId,
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -91,20 +92,27 @@ pub(super) async fn run(
         output,
         redrives: deployment.redrive_queue()?,
         table: deployment.table()?,
+        open: deployment.open_records()?,
         summary: Summary { dry_run: options.dry_run, ..Summary::default() },
         seen: Vec::new(),
         ids: BTreeSet::new(),
         attempts: Vec::new(),
+        note_refusal: None,
         interval: tokio::time::interval(Duration::from_secs(1) / options.max_per_second),
         bar,
         options,
     };
     command.redrive_queue(queue).await?;
     let is_missing = command.redrive_without_dead_letters(deployment).await?;
+    if let Some(refusal) = &command.note_refusal {
+        eprintln!(
+            "warning: the redrives are sent, but `custody failed` does not show when they are due: {refusal}"
+        );
+    }
     if command.options.wait {
         command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await);
     }
-    output.print(&command.summary, Summary::print)?;
+    output.print(&command.summary, |summary| print!("{}", summary.text()))?;
     Ok(match (is_missing, command.summary.leaves_dead_letters() || command.summary.has_bad_ends()) {
         (true, _) => CommandOutcome::NotFound,
         (false, true) => CommandOutcome::Partial,
@@ -116,6 +124,7 @@ pub(super) async fn run(
 struct Command {
     redrives: SqsDeadLetters,
     table: DynamoTable,
+    open: DynamoOpenRecords,
     options: Options,
     summary: Summary,
     /// The selected dead letters that were read.
@@ -125,6 +134,8 @@ struct Command {
     ids: BTreeSet<String>,
     /// The attempts that were redriven.
     attempts: Vec<Attempt>,
+    /// Why a redrive could not be noted.
+    note_refusal: Option<String>,
     interval: Interval,
     bar: ProgressBar,
     output: Output,
@@ -181,6 +192,7 @@ impl Command {
             move_to_redrive_queue(&self.redrives, queue, held, dead_letter, delay, self.options.force);
         match moved.await {
             Ok(()) => {
+                self.note(attempt, delay).await;
                 self.summary.redriven.push(held.id());
                 self.attempts.push(attempt);
                 true
@@ -191,6 +203,14 @@ impl Command {
                 self.summary.failed.push(held.id());
                 false
             }
+        }
+    }
+
+    /// Notes in the open record when a redrive is due that was sent: a note before would claim a redrive that a crash prevents.
+    async fn note(&mut self, attempt: Attempt, delay: Duration) {
+        let due = SystemClock.now().after(delay);
+        if let Err(error) = self.open.note_redrive(attempt, Some(due)).await {
+            self.note_refusal = Some(error.to_string());
         }
     }
 
@@ -216,7 +236,10 @@ impl Command {
                         let delay =
                             dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
                         self.redrives.deliver(&dead_letter, delay, self.options.force).await?;
-                        self.attempts.extend(dead_letter.attempt());
+                        if let Some(attempt) = dead_letter.attempt() {
+                            self.note(attempt, delay).await;
+                            self.attempts.push(attempt);
+                        }
                     }
                     self.summary.redriven.push(id);
                 }
@@ -307,45 +330,73 @@ impl Summary {
             .any(|list| !list.is_empty())
     }
 
-    fn print(&self) {
+    /// The lines that a person reads.
+    fn text(&self) -> String {
         let verb = if self.dry_run { "would be redriven" } else { "sent to the redrive queue" };
-        println!("{} {verb}", format_count(self.redriven.len(), false, "record", "records"));
+        let mut lines =
+            vec![format!("{} {verb}", format_count(self.redriven.len(), false, "record", "records"))];
         if self.dry_run {
-            self.redriven.iter().for_each(|id| println!("  {id}"));
+            lines.extend(self.redriven.iter().map(|id| format!("  {id}")));
         } else if let Some(ends) = &self.ends {
-            println!("{} complete", ends.completed);
+            lines.push(format!("{} complete", ends.completed));
             for (list, what) in [
                 (&ends.failed_again, "failed again"),
                 (&ends.discarded, "discarded meanwhile"),
                 (&ends.still_waiting, "not at their end after 25 minutes"),
             ] {
                 if !list.is_empty() {
-                    println!("{} {what}:", list.len());
-                    list.iter().take(10).for_each(|id| println!("  custody trace {id}"));
+                    lines.push(format!("{} {what}:", list.len()));
+                    lines.extend(list.iter().take(10).map(|id| format!("  custody trace {id}")));
                 }
             }
         } else if !self.redriven.is_empty() {
-            println!(
-                "Their attempts begin within 15 minutes, or at once with --now. `custody failed` and `custody open` show what is left."
+            lines.push(
+                "Their attempts begin within 15 minutes, or at once with --now. `custody failed` shows when, and what is left; \
+                 `custody open` what is in progress."
+                    .to_owned(),
             );
         }
-        for (list, what) in [
+        for (list, why) in [
             (
                 &self.complete,
-                "COMPLETED already: nothing to redrive; `custody dlq discard` deletes their dead letters",
+                "COMPLETED already, nothing to redrive; `custody dlq discard` deletes the dead letter",
             ),
-            (&self.parked, "parked: their redrives are used up; `--force` gives them one more attempt"),
-            (
-                &self.requests,
-                "requests that never became records; their producers got no receipt and send the request again",
-            ),
-            (&self.foreign, "not dead letters of Custody; `custody dlq show` shows them"),
-            (&self.failed, "their redrives failed, see the errors above"),
+            (&self.parked, "parked, no redrive is left; `--force` gives one more attempt"),
+            (&self.requests, "never a record, so its producer got no receipt and sends the request again"),
+            (&self.foreign, "not a dead letter of Custody; `custody dlq show` shows it"),
+            (&self.failed, "could not be redriven, see the errors above"),
         ] {
             if !list.is_empty() {
-                println!("{} left on the queue: {what}", list.len());
-                list.iter().take(10).for_each(|id| println!("  {id}"));
+                lines.push(format!("left on the queue: {} ({why})", list.len()));
+                lines.extend(list.iter().take(10).map(|id| format!("  {id}")));
             }
         }
+        lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_says_what_it_did_what_it_left_and_what_comes_next() {
+        let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut summary = Summary { redriven: ids(&["a", "b"]), ..Summary::default() };
+        insta::assert_snapshot!("sent", summary.text());
+        let ends = wait::Ends { completed: 1, failed_again: ids(&["b"]), ..wait::Ends::default() };
+        summary.ends = Some(ends);
+        insta::assert_snapshot!("followed", summary.text());
+        let summary = Summary {
+            dry_run: true,
+            redriven: ids(&["a"]),
+            complete: ids(&["c"]),
+            parked: ids(&["d"]),
+            requests: ids(&["e"]),
+            foreign: ids(&["f"]),
+            failed: ids(&["g"]),
+            ends: None,
+        };
+        insta::assert_snapshot!("left", summary.text());
     }
 }

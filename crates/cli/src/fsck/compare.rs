@@ -15,7 +15,7 @@ use custody_core::{
 };
 
 use super::findings::{Finding, Kind};
-use crate::{failed::pending_text, output::format_duration};
+use crate::{failed::step_names, output::format_duration};
 
 /// Minimum age of an archived object without an accepted record to be reported. A replay, a conflict or an acceptance
 /// without an answer leaves such an object in the archive. Its producer repeats the request within the life of a claim,
@@ -84,7 +84,7 @@ pub(super) fn open_record(
             OpenRecordCheck::WaitsForDecision
         }
         (None, OpenState::Failed { pending_steps, failure }) => {
-            let (since, pending_steps) = (failure.failed_at, pending_text(pending_steps));
+            let (since, pending_steps) = (failure.failed_at, step_names(pending_steps));
             let detail = format!(
                 "attempt {attempt} failed {} ago, and these steps are pending: {pending_steps}",
                 patience.age(since)

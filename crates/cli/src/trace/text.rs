@@ -2,39 +2,41 @@
 
 use std::time::Duration;
 
-use custody_core::{clock::Timestamp, message::S3Reference, open_record::OpenState};
+use custody_core::{clock::Timestamp, message::S3Reference, open_record::OpenState, remedy::Remedy};
 use serde_json::Value;
 
 use super::{Open, Trace, payload::Place};
 use crate::{
-    dlq::waiting_text,
-    failed::pending_text,
+    failed::waits_for,
     open::payload_store_name,
-    output::{format_duration, format_short_duration, table},
+    output::{format_count, format_duration, format_short_duration, table},
+    redrives,
 };
 
 impl Trace {
-    pub(super) fn print(&self, now: Timestamp) {
+    /// The trace as a person reads it.
+    pub(super) fn text(&self, now: Timestamp) -> String {
         let status = self.item["status"].as_str().unwrap_or("not in the record table");
-        println!("record {}: {status}", self.message_id);
-        self.print_times();
+        let mut lines = vec![format!("record {}: {status}", self.message_id), self.times()];
         if let Some(open) = &self.open {
-            open.print(now);
+            lines.push(open.text(now));
         } else if !self.marker {
-            println!("no open record: nothing is pending");
+            lines.push("no open record: nothing is pending".to_owned());
         }
         if self.marker {
-            println!("the acceptance marker is not adopted by reconcile yet");
+            lines.push("the acceptance marker is not adopted by reconcile yet".to_owned());
         }
-        self.print_failure(status);
-        if let Some(waiting) = waiting_text(self.redrives_waiting) {
-            println!("{waiting}");
+        lines.extend(self.failure(status));
+        if self.open.as_ref().is_none_or(|open| open.redrive_at.is_none()) {
+            lines.extend(redrives::count_text(self.redrives_waiting));
         }
-        self.print_executions();
-        self.print_payload();
+        lines.extend(self.executions());
+        lines.push(self.payload());
+        lines.extend(self.next_steps(status));
+        lines.join("\n")
     }
 
-    fn print_times(&self) {
+    fn times(&self) -> String {
         let time_of = |value: &Value| value.as_str().and_then(Timestamp::parse);
         let mut events: Vec<(Timestamp, &str)> = [
             ("metadata stored", &self.item["metaDataStoredAt"]),
@@ -46,61 +48,88 @@ impl Trace {
         .into_iter()
         .filter_map(|(what, time)| Some((time_of(time)?, what)))
         .collect();
-        events.push((self.received_at, "received"));
-        events.sort_unstable_by_key(|(time, _)| *time);
-        println!("{}", timeline(self.received_at, &events));
+        events.insert(0, (self.received_at, "received"));
+        events.sort_by_key(|(time, _)| *time);
+        timeline(self.received_at, &events)
     }
 
-    fn print_failure(&self, status: &str) {
+    fn failure(&self, status: &str) -> Vec<String> {
         let of = |map: &Value, name: &str| map[name].as_str().unwrap_or_default().to_owned();
         let (failure, discarded) = (&self.item["failure"], &self.item["discarded"]);
+        let mut lines = Vec::new();
         if status == "FAILED" && failure.is_object() {
-            println!(
-                "attempt {} failed in stage {}: {} ({}, {})",
+            let error_name = of(failure, "errorName");
+            lines.push(format!(
+                "attempt {} failed in stage {}: {} ({error_name}, {})",
                 failure["attempt"],
                 of(failure, "stage"),
                 of(failure, "reason"),
-                of(failure, "errorName"),
                 of(failure, "kind")
-            );
+            ));
+            if !discarded.is_object() {
+                lines.push(format!("  helps: {}", Remedy::of(&error_name).text()));
+            }
         }
         if discarded.is_object() {
             let (at, by, reason) = (of(discarded, "at"), of(discarded, "by"), of(discarded, "reason"));
-            println!("attempt {} was discarded at {at} by {by}: {reason}", discarded["attempt"]);
+            lines.push(format!("attempt {} was discarded at {at} by {by}: {reason}", discarded["attempt"]));
         }
+        lines
     }
 
-    fn print_executions(&self) {
+    fn executions(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for execution in &self.executions.list {
             let error = execution.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
-            println!(
-                "\nattempt {}, start {}: {}{error}",
-                execution.attempt, execution.start, execution.status
-            );
-            let mut lines = table(&["ENTERED", "MS", "STATE"]);
+            let mut states = table(&["ENTERED", "MS", "STATE"]);
             for state in &execution.states {
                 let duration = state.duration_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
-                lines.add_row([&state.entered_at.to_string(), &duration, &state.name]);
+                states.add_row([&state.entered_at.to_string(), &duration, &state.name]);
             }
-            println!("{lines}");
+            lines.push(format!(
+                "\nattempt {}, start {}: {}{error}\n{states}",
+                execution.attempt, execution.start, execution.status
+            ));
         }
         if !self.executions.history {
-            println!(
+            lines.push(
                 "\nexecutions: EXPRESS keeps no history; the log group of the state machine has the errors"
+                    .to_owned(),
             );
         } else if self.executions.list.is_empty() {
-            println!("\nno execution: none was started, or Step Functions deleted it after 90 days");
+            lines.push(
+                "\nno execution: none was started, or Step Functions deleted it after 90 days".to_owned(),
+            );
         }
+        lines
     }
 
-    fn print_payload(&self) {
-        println!("\nthe payload:");
-        for (place, what) in [(&self.payload.archived, "archived"), (&self.payload.preserved, "preserved")] {
+    fn payload(&self) -> String {
+        let places = [(&self.payload.archived, "archived"), (&self.payload.preserved, "preserved")];
+        let mut lines = vec!["\nthe payload:".to_owned()];
+        for (place, what) in places {
             if let Some(Place { object: S3Reference { bucket, key }, sha256, size_bytes }) = place {
-                println!("  {what}: s3://{bucket}/{key}, {size_bytes} bytes, sha256 {sha256}");
+                lines.push(format!("  {what}: s3://{bucket}/{key}, {size_bytes} bytes, sha256 {sha256}"));
             }
         }
-        println!("  cache: {} (only functions can reach the cache)", self.payload.cached.text());
+        lines.push(format!("  cache: {} (only functions can reach the cache)", self.payload.cached.text()));
+        lines.join("\n")
+    }
+
+    /// What a person does next with a failed record that nobody has decided.
+    fn next_steps(&self, status: &str) -> Option<String> {
+        let waits = self.open.as_ref().is_some_and(|open| {
+            let is_due =
+                matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty());
+            is_due && open.redrive_at.is_none()
+        });
+        let id = self.message_id;
+        (status == "FAILED" && waits).then(|| {
+            format!(
+                "\nNext, when the cause is gone: custody dlq redrive --id {id} --wait\n\
+                 To leave it failed: custody dlq discard --id {id} --reason TEXT"
+            )
+        })
     }
 }
 
@@ -125,33 +154,70 @@ fn timeline(began: Timestamp, events: &[(Timestamp, &str)]) -> String {
 }
 
 impl Open {
-    fn print(&self, now: Timestamp) {
+    fn text(&self, now: Timestamp) -> String {
         let age = format_duration(now.since(self.begun_at));
         let state = match &self.state {
             OpenState::InProgress => "in progress".to_owned(),
             OpenState::Failed { pending_steps, .. } => {
-                format!("failed, pending: {}", pending_text(pending_steps))
+                format!("failed, waits for: {}", waits_for(pending_steps, self.redrive_at, now))
             }
         };
-        println!("open: attempt {}, {state}; begun {age} ago", self.attempt);
         let next = self.look_at.since(now);
         let next =
             if next == Duration::ZERO { "due".to_owned() } else { format!("in {}", format_duration(next)) };
-        println!(
-            "  {} starts, {} looks, next look {next}; payload when the attempt began: {}",
-            self.starts,
-            self.looks,
-            payload_store_name(self.durability)
-        );
-        if let Some(since) = self.missing_since {
-            println!("  the payload has been missing from every store since {since}");
-        }
+        let count = |count: u32, one, many| format_count(count as usize, false, one, many);
+        let missing = self
+            .missing_since
+            .map(|since| format!("\n  the payload has been missing from every store since {since}"));
+        format!(
+            "open: attempt {}, {state}; begun {age} ago\n  {}, {}, next look {next}; payload when the attempt began: {}{}",
+            self.attempt,
+            count(self.starts, "start", "starts"),
+            count(self.looks, "look", "looks"),
+            payload_store_name(self.durability),
+            missing.unwrap_or_default()
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use custody_core::testing::{contract, samples};
+    use serde_json::json;
+
     use super::*;
+    use crate::trace::{
+        executions::Executions,
+        payload::{Cached, Payload},
+    };
+
+    /// The state of a record that has failed and waits for its redrive: what an operator sees in the minutes in between.
+    #[test]
+    fn a_failed_record_says_what_it_waits_for_and_what_helps() {
+        let id = "019e1f4b-6c00-7abc-8def-0123456789ab".parse().unwrap();
+        let mut record = samples::open_record(&samples::message_of(id, b"payload"));
+        let failure = contract::failure_of(&record.message);
+        let now = failure.failed_at.after(Duration::from_secs(30));
+        record.redrive_at = Some(now.after(Duration::from_mins(4)));
+        record.look_at = now.after(Duration::from_hours(6));
+        record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
+        let mut trace = Trace {
+            message_id: record.id(),
+            received_at: failure.failed_at,
+            marker: false,
+            open: Some(Open::from(record)),
+            item: json!({"status": "FAILED", "failure": failure, "failedAt": failure.failed_at}),
+            executions: Executions { history: true, list: Vec::new() },
+            payload: Payload { archived: None, preserved: None, cached: Cached::NotExpected },
+            redrives_waiting: Some(1),
+        };
+        insta::assert_snapshot!("a_redrive_waits", trace.text(now));
+        if let Some(open) = &mut trace.open {
+            open.redrive_at = None;
+        }
+        trace.redrives_waiting = None;
+        insta::assert_snapshot!("a_decision_waits", trace.text(now));
+    }
 
     #[test]
     fn a_timeline_is_in_the_order_of_time_and_shows_milliseconds() {

@@ -73,6 +73,14 @@ pub trait OpenRecords: Send + Sync {
         look_at: Timestamp,
     ) -> impl Future<Output = Result<(), StageError>> + Send;
 
+    /// Notes when the redrive of a failed attempt is due that a person has asked for; `None` removes the note. Succeeds without an effect
+    /// if the attempt is not open, or has not failed.
+    fn note_redrive(
+        &self,
+        attempt: Attempt,
+        due: Option<Timestamp>,
+    ) -> impl Future<Output = Result<(), StageError>> + Send;
+
     /// Replaces a failed attempt by `next`, the attempt that follows it. Returns the stored open record: `next`, or
     /// what another caller stored first; `None` if the record is not open.
     fn redrive(

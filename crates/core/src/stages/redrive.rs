@@ -235,9 +235,15 @@ impl<D: Deployment> Redrive<D> {
         dead_letter: DeadLetter,
         remark: String,
     ) -> Result<Redriven, StageError> {
-        let id = dead_letter.message_id.map(|id| id.to_string());
+        let (id, attempt) = (dead_letter.message_id.map(|id| id.to_string()), dead_letter.attempt());
         self.dead_letters.send(&dead_letter.with_remark(remark.clone())).await?;
         warn!(record.id = id, remark, "sent a dead letter to the dead-letter queue again");
+        // The note is for people: it must not bring the dead letter to this function again, which would send it a second time.
+        if let Some(attempt) = attempt
+            && let Err(error) = self.open_records.note_redrive(attempt, None).await
+        {
+            warn!(record.id = id, %error, "could not remove the note of a redrive that does not take place");
+        }
         Ok(Redriven::ReturnedToDeadLetterQueue(remark))
     }
 }

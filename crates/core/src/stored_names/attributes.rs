@@ -44,6 +44,8 @@ pub const DURABILITY: &str = "durability";
 pub const MESSAGE: &str = "message";
 pub const MISSING_SINCE: &str = "missingSince";
 pub const PENDING_STEPS: &str = "pendingSteps";
+/// Open record: when the redrive that a person asked for is due.
+pub const REDRIVE_AT: &str = "redriveAt";
 
 // Idempotency table, and open-record table.
 pub const IDEMPOTENCY_KEY: &str = "idempotencyKey";

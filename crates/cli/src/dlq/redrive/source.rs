@@ -11,7 +11,7 @@ use custody_core::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{deployment::Deployment, failed::pending_text};
+use crate::{deployment::Deployment, failed::step_names};
 
 /// Rebuilds the dead letter of a failed record that waits for a decision or, with `force`, of a discarded record. The
 /// inner `Err` is the reason why the record cannot be redriven.
@@ -43,7 +43,7 @@ fn of_open_record(open: &OpenRecord) -> Result<DeadLetter, String> {
         // The next attempt replaces this one in the open record, so the list of pending steps of this attempt would be lost.
         OpenState::Failed { pending_steps, .. } => Err(format!(
             "these steps are pending: {}; reconcile completes them within minutes",
-            pending_text(pending_steps)
+            step_names(pending_steps)
         )),
     }
 }

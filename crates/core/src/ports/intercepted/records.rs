@@ -74,6 +74,11 @@ impl<P: OpenRecords + Clone + 'static, I: Interceptor> OpenRecords for Intercept
         self.call(Open, "set pending steps", attempt.record, set).await
     }
 
+    async fn note_redrive(&self, attempt: Attempt, due: Option<Timestamp>) -> Result<(), StageError> {
+        let note = |port: P| async move { port.note_redrive(attempt, due).await };
+        self.call(Open, "note redrive", attempt.record, note).await
+    }
+
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
         let (id, next) = (next.id(), next.clone());
         self.call(Open, "redrive", id, |port| async move { port.redrive(&next).await }).await

@@ -32,6 +32,7 @@ pub async fn open_records(open: &impl OpenRecords) {
     acceptance_creates_and_nothing_else_does(open).await;
     turns_are_taken_once(open).await;
     a_failure_is_stored_once_and_redriven_once(open).await;
+    a_redrive_is_noted_for_a_failed_attempt_only(open).await;
     a_missing_payload_is_missing_since_the_first_note(open).await;
     closing_requires_the_current_attempt(open).await;
     assert!(open.list(OpenKind::InProgress, 0).await.unwrap().entries.is_empty(), "the limit holds");
@@ -48,6 +49,7 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
     open.set_pending_steps(attempt, &[FailureStep::Item], record.look_at)
         .await
         .expect("the record is not open");
+    open.note_redrive(attempt, Some(record.look_at)).await.expect("the record is not open");
     assert_eq!(open.redrive(&redriven(&record)).await.unwrap(), None);
     open.close(attempt).await.expect("closing must be repeatable");
     assert_eq!(open.find(id).await.unwrap(), None, "only an acceptance may create an open record");
@@ -144,6 +146,26 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
     assert_eq!(open.fail(&first).await.unwrap(), None, "an attempt that was redriven must not fail later");
     open.set_pending_steps(record.attempt(), &[FailureStep::Item], look_at).await.unwrap();
     assert_eq!(open.find(record.id()).await.unwrap(), Some(next.clone()));
+    open.close(next.attempt()).await.unwrap();
+}
+
+async fn a_redrive_is_noted_for_a_failed_attempt_only(open: &impl OpenRecords) {
+    let record = samples::open_record(&samples::message(b"payload"));
+    let (attempt, due) = (record.attempt(), Some(later(record.look_at, 240)));
+    open.accept(&record, None).await.unwrap();
+    open.note_redrive(attempt, due).await.unwrap();
+    assert_eq!(open.find(record.id()).await.unwrap().unwrap().redrive_at, None, "it is in progress");
+    open.fail(&failed(&record)).await.unwrap();
+    open.note_redrive(attempt, due).await.unwrap();
+    let noted = open.find(record.id()).await.unwrap().unwrap();
+    assert_eq!(noted, OpenRecord { redrive_at: due, ..failed(&record) }, "nothing else changes");
+    open.note_redrive(attempt, None).await.unwrap();
+    assert_eq!(open.find(record.id()).await.unwrap().unwrap().redrive_at, None);
+    open.note_redrive(attempt, due).await.unwrap();
+    let next = redriven(&record);
+    open.redrive(&next).await.unwrap();
+    open.note_redrive(attempt, due).await.unwrap();
+    assert_eq!(open.find(record.id()).await.unwrap().as_ref(), Some(&next), "the next attempt has no note");
     open.close(next.attempt()).await.unwrap();
 }
 

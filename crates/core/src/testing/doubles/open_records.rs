@@ -192,6 +192,14 @@ impl OpenRecords for MemoryOpenRecords {
         Ok(())
     }
 
+    async fn note_redrive(&self, attempt: Attempt, due: Option<Timestamp>) -> Result<(), StageError> {
+        let mut state = self.0.open().await?;
+        if let Some(open) = state.current(attempt).filter(|open| open.kind() == OpenKind::Failed) {
+            open.redrive_at = due;
+        }
+        Ok(())
+    }
+
     async fn redrive(&self, next: &OpenRecord) -> Result<Option<OpenRecord>, StageError> {
         let mut state = self.0.open().await?;
         Ok(state.open.get_mut(&next.id()).map(|open| {
