@@ -3,6 +3,14 @@
 //! `cargo xtask test` starts the stack and passes its addresses to these tests in environment variables. A test that
 //! runs without a stack fails, and its message explains why.
 
+mod cli;
+mod faults;
+
+pub use self::{
+    cli::{created_api_key, run_custody, run_custody_as},
+    faults::{Denied, FullCache, UnavailableService, apply_fault, apply_fault_concurrently, cache_nodes},
+};
+
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
@@ -272,95 +280,6 @@ fn append_to_file(name: &str, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Breaks a part of the stack, or repairs it; see `cargo xtask break --help`.
-pub fn apply_fault(fault: &str) {
-    let mut command = Command::new(variable("CUSTODY_XTASK"));
-    command.args(["--stack", &variable("CUSTODY_LOCAL_STACK"), "break", fault]);
-    let status = command.stdout(Stdio::null()).status().expect("the task runner starts");
-    assert!(status.success(), "`break {fault}` ended with {status}");
-}
-
-/// Breaks a part of the stack, or repairs it, while the other futures of the test continue.
-pub async fn apply_fault_concurrently(fault: &'static str) {
-    tokio::task::spawn_blocking(move || apply_fault(fault)).await.expect("the fault is made");
-}
-
-/// A service that is unavailable until this value is dropped.
-#[derive(Debug)]
-pub struct UnavailableService(());
-
-impl UnavailableService {
-    /// Makes a service unavailable. `fault` is the name of the fault.
-    pub fn new(fault: &str) -> Self {
-        apply_fault(fault);
-        Self(())
-    }
-}
-
-impl Drop for UnavailableService {
-    fn drop(&mut self) {
-        apply_fault("services-back");
-    }
-}
-
-/// Returns a client for each node of the cache, with the administrator's login.
-pub fn cache_nodes() -> Vec<redis::Client> {
-    let ca_file = std::fs::read(format!("{}/tls/ca.pem", variable("CUSTODY_STACK_FOLDER")));
-    let root_cert = ca_file.expect("the stack has an authority");
-    let password = variable("CUSTODY_CACHE_ADMIN_PASSWORD");
-    let client = |port: &str| {
-        let url = format!("rediss://admin:{password}@127.0.0.1:{port}");
-        let root_cert = Some(root_cert.clone());
-        redis::Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })
-            .expect("the address of a node")
-    };
-    variable("CUSTODY_CACHE_PORTS").split(',').map(client).collect()
-}
-
-/// Runs the operator's tool with the template's role for operators. Returns its exit status and what it printed.
-pub fn run_custody(arguments: &[&str]) -> (i32, String) {
-    run_custody_as("OperatorRoleArn", arguments)
-}
-
-/// Runs the operator's tool with the role that this output of the stack names.
-pub fn run_custody_as(role: &str, arguments: &[&str]) -> (i32, String) {
-    let mut custody = Command::new(variable("CUSTODY_CLI"));
-    let output =
-        custody.args(arguments).envs(credentials_of(role)).output().expect("the operator's tool starts");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    std::io::stderr().write_all(errors.as_bytes()).ok();
-    if arguments.contains(&"--json") {
-        keep_output(arguments, &output.stdout);
-    }
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Appends what `custody --json` has printed to a file of the stack, for the comparison with its schema. A new API key is left out.
-fn keep_output(arguments: &[&str], printed: &[u8]) {
-    let Ok(mut output) = serde_json::from_slice::<Value>(printed) else { return };
-    if let Some(key) = output.get_mut("apiKey") {
-        *key = "left out".into();
-    }
-    let is_word = |argument: &&&str| argument.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    let words: Vec<_> = arguments.iter().filter(is_word).filter(|word| !word.starts_with('-')).collect();
-    let line = serde_json::json!({"arguments": words, "output": output}).to_string();
-    append_to_file("cli-outputs.jsonl", &line).expect("the stack's folder can be written");
-}
-
-/// Returns the credentials of a role, as environment variables. `role` is the output of the stack that names it.
-fn credentials_of(role: &str) -> BTreeMap<String, String> {
-    static KNOWN: Mutex<BTreeMap<String, BTreeMap<String, String>>> = Mutex::new(BTreeMap::new());
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(credentials) = known.get(role) {
-        return credentials.clone();
-    }
-    let printed =
-        run_support_script("assume_role.py", &[&stack_output(role)], "").expect("the role is taken on");
-    let credentials: BTreeMap<_, _> = serde_json::from_str(&printed).expect("the script prints JSON");
-    known.insert(role.to_owned(), credentials.clone());
-    credentials
-}
-
 /// Returns an output of the stack.
 pub fn stack_output(name: &str) -> String {
     let file =
@@ -437,32 +356,6 @@ impl Stack {
         } else {
             s3.delete_object().bucket(bucket).key(key).send().await.expect("the object is deleted");
         }
-    }
-}
-
-/// Runs a command of the operator's tool that creates an API key. Returns the key.
-pub fn created_api_key(arguments: &[&str]) -> String {
-    let (status, printed) = run_custody(arguments);
-    assert_eq!(status, 0, "{arguments:?}");
-    let created: Value = serde_json::from_str(&printed).expect("the tool prints JSON");
-    created["apiKey"].as_str().expect("the tool prints the key").to_owned()
-}
-
-/// An action that a function is denied until this value is dropped.
-#[derive(Debug)]
-pub struct Denied(String);
-
-impl Denied {
-    /// Denies `action` to the function with this physical name.
-    pub fn to(function: &str, action: &str) -> Self {
-        run_support_script("deny.py", &[function, action], "").expect("the denial is made");
-        Self(function.to_owned())
-    }
-}
-
-impl Drop for Denied {
-    fn drop(&mut self) {
-        run_support_script("deny.py", &[&self.0, "--lift"], "").expect("the denial is lifted");
     }
 }
 

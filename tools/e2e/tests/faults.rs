@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use custody_core::receipt::{Durability, Receipt};
-use custody_e2e::{Denied, Stack, cache_nodes};
+use custody_e2e::{Denied, FullCache, Stack};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -12,29 +12,6 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
-/// A cache that is full until this value is dropped: no node accepts more data than it has.
-struct FullCache;
-
-impl FullCache {
-    fn new() -> Self {
-        Self::limit_memory("1");
-        Self
-    }
-
-    fn limit_memory(limit: &str) {
-        for node in cache_nodes() {
-            let mut connection = node.get_connection().unwrap();
-            redis::cmd("CONFIG").arg(&["SET", "maxmemory", limit]).exec(&mut connection).unwrap();
-        }
-    }
-}
-
-impl Drop for FullCache {
-    fn drop(&mut self) {
-        Self::limit_memory("2gb");
-    }
-}
 
 async fn send(stack: &Stack, seed: u64) -> (Record, Receipt) {
     let record = Record::generate(Kind::Random, Size::Bytes(300_000), seed);

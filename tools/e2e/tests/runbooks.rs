@@ -1,10 +1,14 @@
 //! Breaks a part of the deployment, and follows the page of the alarm that rings then, as it stands.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
-use custody_core::receipt::Receipt;
-use custody_e2e::{Denied, Stack, run_custody};
+use aws_sdk_sqs::types::QueueAttributeName;
+use custody_core::{
+    receipt::{Durability, Receipt},
+    record_id::RecordId,
+};
+use custody_e2e::{Denied, FullCache, Stack, UnavailableService, apply_fault, run_custody};
 use custody_test_client::records::{Kind, Record, Size};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -86,6 +90,12 @@ async fn deployment_at_rest() -> Stack {
 async fn send(stack: &Stack, seed: u64) -> Receipt {
     let record = Record::generate(Kind::Random, Size::Bytes(50_000), seed);
     stack.sender.send(&record).await.unwrap().receipt
+}
+
+/// Waits until a record is complete and closed.
+async fn is_complete(stack: &Stack, id: RecordId) {
+    stack.reconcile_until("the record is complete and closed", async || !stack.is_open(id).await).await;
+    assert_eq!(stack.status(id).await, "COMPLETED");
 }
 
 fn denied(stack: &Stack, function: &str, action: &str) -> Denied {
@@ -196,4 +206,262 @@ async fn a_reconcile_that_fails() {
     drop(cause);
     runbook.mend();
     runbook.is_over(&stack).await;
+}
+
+#[tokio::test]
+async fn a_full_cache_and_one_without_its_replica() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let cause = FullCache::new();
+    let fallback = Runbook::of("FallbackAlarm");
+    let receipt = send(&stack, 1105).await;
+    assert_eq!(receipt.durability, Durability::Archived);
+    stack
+        .eventually("the page shows the cause", async || fallback.look().contains("OOM").then_some(()))
+        .await;
+    let memory = Runbook::of("CacheMemoryAlarm");
+    memory.look();
+    drop(cause);
+    memory.mend();
+    memory.is_over(&stack).await;
+    is_complete(&stack, receipt.message_id).await;
+
+    apply_fault("kill-replica");
+    // The replica is of one shard, so several records are sent.
+    let mut receipts = Vec::new();
+    for seed in 1106..1112 {
+        receipts.push(send(&stack, seed).await);
+    }
+    assert!(receipts.iter().any(|receipt| receipt.durability == Durability::Archived));
+    let seen = async || fallback.look().contains("replicas").then_some(());
+    stack.eventually("the page shows the cause", seen).await;
+    apply_fault("start-replica");
+    fallback.mend();
+    fallback.is_over(&stack).await;
+    stack
+        .eventually("every shard takes payloads again", async || {
+            let mut all = true;
+            for seed in 1112..1116 {
+                all &= send(&stack, seed).await.durability == Durability::Replicated;
+            }
+            all.then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_cache_that_hangs_makes_producers_wait() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("ApiLatencyAlarm");
+    apply_fault("hang-cache");
+    let receipt = send(&stack, 1120).await;
+    let seen = async || runbook.look().contains("fell back to the archive").then_some(());
+    stack.eventually("the page shows the cause", seen).await;
+    apply_fault("resume-cache");
+    runbook.mend();
+    is_complete(&stack, receipt.message_id).await;
+    runbook.is_over(&stack).await;
+}
+
+#[tokio::test]
+async fn producers_that_get_errors() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("ApiErrorAlarm");
+    let causes = (FullCache::new(), denied(&stack, "Ingest", "s3:PutObject"));
+    let answer = stack.sender.post(&[("content-type", "application/json")], record_of(1121)).await.unwrap();
+    assert_eq!(
+        (answer.status, answer.json()["type"].as_str()),
+        (503, Some("urn:custody:problem:no-durable-store"))
+    );
+    let seen = async || {
+        let seen = runbook.look();
+        (seen.contains("no-durable-store") && seen.contains("s3:PutObject")).then_some(())
+    };
+    stack.eventually("the page shows problem and cause", seen).await;
+    drop(causes);
+    runbook.mend();
+    let receipt = send(&stack, 1122).await;
+    runbook.is_over(&stack).await;
+    is_complete(&stack, receipt.message_id).await;
+}
+
+/// A request in JSON.
+fn record_of(seed: u64) -> String {
+    serde_json::json!({
+        "messageMetaData": {
+            "messageType": "runbook", "sourceSystemID": "custody-test-client", "dateTime": "2026-11-29T03:00:00Z",
+        },
+        "payloadEncoding": "utf8",
+        "messagePayload": format!("record {seed}"),
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn a_quota_of_lambda_that_is_used_up() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("IngestThrottledAlarm");
+    let (lambda, name) =
+        (stack.deployment.aws.lambda(), stack.deployment.output("IngestFunctionName").unwrap());
+    let none = lambda.put_function_concurrency().function_name(name).reserved_concurrent_executions(0);
+    none.send().await.unwrap();
+    let answer = stack.sender.post(&[("content-type", "application/json")], record_of(1123)).await.unwrap();
+    runbook.look();
+    lambda.delete_function_concurrency().function_name(name).send().await.unwrap();
+    assert!(answer.status == 429 || answer.status >= 500, "{answer:?}");
+    runbook.mend();
+    let receipt = send(&stack, 1124).await;
+    is_complete(&stack, receipt.message_id).await;
+    runbook.is_over(&stack).await;
+}
+
+#[tokio::test]
+async fn a_quota_of_step_functions_that_is_used_up() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("WorkflowThrottledAlarm");
+    let cause = UnavailableService::new("states-away");
+    let id = send(&stack, 1125).await.message_id;
+    let seen = async || runbook.look().contains(&id.to_string()).then_some(());
+    stack.eventually("the page shows the record that waits", seen).await;
+    drop(cause);
+    runbook.mend();
+    is_complete(&stack, id).await;
+    runbook.is_over(&stack).await;
+}
+
+#[tokio::test]
+async fn redrives_that_are_not_begun() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("RedriveErrorAlarm");
+    let cause = denied(&stack, "Archive", "s3:PutObject");
+    let id = send(&stack, 1126).await.message_id;
+    stack.execution(id).await.unwrap();
+    stack
+        .eventually("it is listed", async || {
+            run("custody dlq list").1.contains(&id.to_string()).then_some(())
+        })
+        .await;
+    drop(cause);
+    let cause = denied(&stack, "Redrive", "dynamodb:*");
+    // SQS delivers a message again after six minutes; here, after seconds.
+    let wait_for_redelivery = async |seconds: &str| {
+        let url = stack.deployment.output("RedriveQueueUrl").unwrap();
+        let attributes = HashMap::from([(QueueAttributeName::VisibilityTimeout, seconds.to_owned())]);
+        let set = stack.deployment.aws.sqs().set_queue_attributes().queue_url(url);
+        set.set_attributes(Some(attributes)).send().await.unwrap();
+    };
+    wait_for_redelivery("20").await;
+    assert_eq!(run("custody dlq redrive --all --now").0, 0);
+    let seen = async || {
+        let seen = runbook.look();
+        (seen.contains("dynamodb:") && seen.contains("redrive due")).then_some(())
+    };
+    stack.eventually("the page shows cause and record", seen).await;
+    drop(cause);
+    runbook.mend();
+    runbook.is_over(&stack).await;
+    wait_for_redelivery("360").await;
+    is_complete(&stack, id).await;
+}
+
+/// A new version of a function whose configuration lacks a setting, which takes the calls until this value has moved them back: what
+/// `CodeDeploy` does in a gradual deployment, and how it ends.
+struct NewVersion {
+    lambda: aws_sdk_lambda::Client,
+    function: String,
+    before: String,
+}
+
+impl NewVersion {
+    async fn without(stack: &Stack, function: &str, setting: &str) -> Self {
+        let lambda = stack.deployment.aws.lambda();
+        let function = stack.deployment.output(&format!("{function}FunctionName")).unwrap().to_owned();
+        let known = lambda.get_function_configuration().function_name(&function).send().await.unwrap();
+        let all = known.environment().and_then(|environment| environment.variables()).unwrap().clone();
+        let mut broken = all.clone();
+        broken.remove(setting).expect("the function has the setting");
+        let set = async |variables| {
+            let environment =
+                aws_sdk_lambda::types::Environment::builder().set_variables(Some(variables)).build();
+            lambda
+                .update_function_configuration()
+                .function_name(&function)
+                .environment(environment)
+                .send()
+                .await
+                .unwrap();
+        };
+        set(broken).await;
+        let published = lambda.publish_version().function_name(&function).send().await.unwrap();
+        set(all).await;
+        let alias = lambda.get_alias().function_name(&function).name("live").send().await.unwrap();
+        let this =
+            Self { before: alias.function_version().unwrap().to_owned(), function, lambda: lambda.clone() };
+        this.move_to(published.version().unwrap()).await;
+        this
+    }
+
+    async fn move_to(&self, version: &str) {
+        let moved = self.lambda.update_alias().function_name(&self.function).name("live");
+        moved.function_version(version).send().await.unwrap();
+    }
+
+    async fn roll_back(self) {
+        self.move_to(&self.before).await;
+    }
+}
+
+#[tokio::test]
+async fn new_versions_that_fail() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("NewVersionAlarm");
+    let version = NewVersion::without(&stack, "Ingest", "OPEN_TABLE").await;
+    let answer = stack.sender.post(&[("content-type", "application/json")], record_of(1127)).await.unwrap();
+    assert!(answer.status >= 500, "{answer:?}");
+    let seen = async || runbook.look().contains("could not start").then_some(());
+    stack.eventually("the page shows the cause", seen).await;
+    version.roll_back().await;
+    runbook.mend();
+    let receipt = send(&stack, 1128).await;
+    is_complete(&stack, receipt.message_id).await;
+    runbook.is_over(&stack).await;
+
+    let runbook = Runbook::of("NewWorkflowAlarm");
+    let version = NewVersion::without(&stack, "Archive", "ARCHIVE_BUCKET").await;
+    let id = send(&stack, 1129).await.message_id;
+    let seen = async || runbook.look().contains("could not start").then_some(());
+    stack.eventually("the page shows the cause", seen).await;
+    version.roll_back().await;
+    runbook.mend();
+    is_complete(&stack, id).await;
+    runbook.is_over(&stack).await;
+}
+
+/// Only S3 itself can fail to copy an object, and the local stack copies none: the page's commands are followed, and nothing is broken.
+#[tokio::test]
+async fn the_page_about_the_second_archive_can_be_followed() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("ReplicationAlarm");
+    runbook.look();
+    runbook.mend();
+    runbook.is_over(&stack).await;
+}
+
+/// A page that no test follows is found here.
+#[test]
+fn every_page_is_followed() {
+    let this = include_str!("runbooks.rs");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("docs/runbooks");
+    for page in fs::read_dir(folder).unwrap() {
+        let name = page.unwrap().file_name().into_string().unwrap();
+        let name = name.trim_end_matches(".md");
+        assert!(name == "README" || this.contains(&format!("\"{name}\"")), "{name}");
+    }
 }
