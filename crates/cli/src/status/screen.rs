@@ -17,7 +17,7 @@ use super::{
     figures::{Cause, Figures},
     metrics,
 };
-use crate::output::{cut_in_the_middle, format_duration};
+use crate::output::{cut_in_the_middle, format_count, format_duration};
 
 /// The size of the screen as text.
 const WIDTH: u16 = 80;
@@ -115,15 +115,16 @@ impl Screen<'_> {
 
     fn open(&self) -> Paragraph<'static> {
         let Some(open) = &self.figures.open else { return Paragraph::new(UNKNOWN) };
-        let least = |at_least: bool| if at_least { "at least " } else { "" };
         let oldest = Duration::from_secs(open.oldest_age_seconds);
+        let total = match open.in_progress {
+            0 => "no record".to_owned(),
+            count => {
+                let count = format_count(count, open.at_least, "record", "records");
+                format!("{count}, the oldest {}", format_duration(oldest))
+            }
+        };
         Paragraph::new(vec![
-            Line::from(format!(
-                "{}{} records, the oldest {}",
-                least(open.at_least),
-                open.in_progress,
-                format_duration(oldest)
-            )),
+            Line::from(total),
             Line::from(format!("{:>7} under a minute", open.under_a_minute)),
             Line::from(format!("{:>7} under ten minutes", open.under_ten_minutes)),
             Line::from(warned(
@@ -132,7 +133,7 @@ impl Screen<'_> {
             )),
             Line::from(warned(
                 open.markers as u64,
-                format!("{}{} acceptance markers", least(open.markers_at_least), open.markers),
+                format_count(open.markers, open.markers_at_least, "acceptance marker", "acceptance markers"),
             )),
         ])
     }
@@ -182,7 +183,7 @@ impl Screen<'_> {
     fn cache(&self) -> Paragraph<'static> {
         let Some(cache) = &self.figures.cache else { return Paragraph::new(UNKNOWN) };
         let line = |what: &str, percent: Option<f64>| {
-            let text = percent.map_or_else(|| "no figure".to_owned(), |percent| format!("{percent:.0} %"));
+            let text = percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.0} %"));
             let text = format!("{what:<10}{text}");
             Line::from(if percent.is_some_and(|percent| percent > 75.0) { text.red() } else { text.into() })
         };
