@@ -93,3 +93,45 @@ impl Drop for FullCache {
         Self::limit_memory("2gb");
     }
 }
+
+/// A new version of a function that cannot start, because a setting is missing. It takes all calls until this value is dropped, as a
+/// deployment has it until `CodeDeploy` rolls it back.
+#[derive(Debug)]
+pub struct NewVersion {
+    function: String,
+    before: String,
+}
+
+impl NewVersion {
+    /// Makes a version of the function with this physical name, and lets it take all calls.
+    pub fn without(function: &str, setting: &str) -> Self {
+        let before = run_support_script("function_fault.py", &["without", function, setting], "");
+        let before = before.expect("the version is made").trim().to_owned();
+        Self { function: function.to_owned(), before }
+    }
+}
+
+impl Drop for NewVersion {
+    fn drop(&mut self) {
+        run_support_script("function_fault.py", &["back", &self.function, &self.before], "")
+            .expect("the version before takes the calls");
+    }
+}
+
+/// A function that Lambda does not run until this value is dropped, as if a quota were used up.
+#[derive(Debug)]
+pub struct Throttled(String);
+
+impl Throttled {
+    /// Throttles the function with this physical name.
+    pub fn function(name: &str) -> Self {
+        run_support_script("function_fault.py", &["throttle", name], "").expect("the function is throttled");
+        Self(name.to_owned())
+    }
+}
+
+impl Drop for Throttled {
+    fn drop(&mut self) {
+        run_support_script("function_fault.py", &["release", &self.0], "").expect("the function runs again");
+    }
+}

@@ -8,12 +8,23 @@ import asyncio
 import json
 import os
 import re
+import threading
 from asyncio import constants
 
 from hypercorn.config import Config
 from ministack import app
-from ministack.core import iam_actions, iam_evaluator
-from ministack.services import apigateway_v1, cloudwatch, cloudwatch_logs, dynamodb, elasticache, s3, sns, stepfunctions
+from ministack.core import iam_actions, iam_evaluator, lambda_runtime
+from ministack.services import (
+    apigateway_v1,
+    cloudwatch,
+    cloudwatch_logs,
+    dynamodb,
+    elasticache,
+    lambda_svc,
+    s3,
+    sns,
+    stepfunctions,
+)
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners
 from samtranslator.translator import transform as sam
 
@@ -391,6 +402,41 @@ def authorize_starts_by_the_state_machine():
     iam_actions.extract_resource_arn = without_alias
 
 
+def keep_the_log_of_functions_that_do_not_start():
+    """The emulator loses what a function has printed if the function ends before it asks for its first event, and calls that
+    Runtime.Unknown. On AWS it is in the log, and the error is Runtime.ExitError. Source: AWS Lambda developer guide, "Lambda runtime
+    environment", "Failures during the Init phase"."""
+    invoke, execute = lambda_runtime.ProvidedWorker.invoke, lambda_svc._execute_function_provided_warm
+    of_this_thread = threading.local()
+
+    def invoke_and_keep_log(worker, *arguments, **named):
+        try:
+            return invoke(worker, *arguments, **named)
+        except RuntimeError as error:
+            of_this_thread.log, error.error_type = worker._drain_stderr(), "Runtime.ExitError"
+            raise
+
+    def execute_with_log(*arguments):
+        of_this_thread.log = ""
+        result = execute(*arguments)
+        return {**result, "log": result.get("log") or of_this_thread.log}
+
+    lambda_runtime.ProvidedWorker.invoke = invoke_and_keep_log
+    lambda_svc._execute_function_provided_warm = execute_with_log
+
+
+def limit_all_versions_of_a_function_together():
+    """In the emulator, the reserved concurrency of a function limits only $LATEST. On AWS it is shared by all versions and aliases."""
+    reserved_of = lambda_svc._reserved_concurrency
+
+    def reserved(function, config):
+        own = reserved_of(function, config)
+        whole = lambda_svc._functions.get(config.get("FunctionName")) or {}
+        return own if own is not None else reserved_of(whole, {})
+
+    lambda_svc._reserved_concurrency = reserved
+
+
 def read_metrics_from_logs():
     """CloudWatch reads the lines of a function's log that are in its embedded metric format as metrics. The emulator keeps them as text
     only. Source: Amazon CloudWatch user guide, "Specification: Embedded metric format"."""
@@ -459,6 +505,8 @@ if __name__ == "__main__":
     authorize_starts_by_the_state_machine()
     authorize_reads_of_logs_by_streams()
     read_metrics_from_logs()
+    keep_the_log_of_functions_that_do_not_start()
+    limit_all_versions_of_a_function_together()
     take_numbers_of_parameters_as_numbers()
     authorize_batches_as_single_messages()
     know_the_conditions_of_creating_objects()
