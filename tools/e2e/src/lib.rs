@@ -8,7 +8,10 @@ mod faults;
 
 pub use self::{
     cli::{created_api_key, run_custody, run_custody_as},
-    faults::{Denied, FullCache, UnavailableService, apply_fault, apply_fault_concurrently, cache_nodes},
+    faults::{
+        Denied, FullCache, NewVersion, Throttled, UnavailableService, apply_fault, apply_fault_concurrently,
+        cache_nodes,
+    },
 };
 
 use std::{
