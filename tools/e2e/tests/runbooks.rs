@@ -8,7 +8,9 @@ use custody_core::{
     receipt::{Durability, Receipt},
     record_id::RecordId,
 };
-use custody_e2e::{Denied, FullCache, Stack, UnavailableService, apply_fault, run_custody};
+use custody_e2e::{
+    Denied, FullCache, NewVersion, Stack, Throttled, UnavailableService, apply_fault, run_custody,
+};
 use custody_test_client::records::{Kind, Record, Size};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -304,13 +306,10 @@ async fn a_quota_of_lambda_that_is_used_up() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = deployment_at_rest().await;
     let runbook = Runbook::of("IngestThrottledAlarm");
-    let (lambda, name) =
-        (stack.deployment.aws.lambda(), stack.deployment.output("IngestFunctionName").unwrap());
-    let none = lambda.put_function_concurrency().function_name(name).reserved_concurrent_executions(0);
-    none.send().await.unwrap();
+    let cause = Throttled::function(stack.deployment.output("IngestFunctionName").unwrap());
     let answer = stack.sender.post(&[("content-type", "application/json")], record_of(1123)).await.unwrap();
     runbook.look();
-    lambda.delete_function_concurrency().function_name(name).send().await.unwrap();
+    drop(cause);
     assert!(answer.status == 429 || answer.status >= 500, "{answer:?}");
     runbook.mend();
     let receipt = send(&stack, 1124).await;
@@ -369,75 +368,29 @@ async fn redrives_that_are_not_begun() {
     is_complete(&stack, id).await;
 }
 
-/// A new version of a function whose configuration lacks a setting, which takes the calls until this value has moved them back: what
-/// `CodeDeploy` does in a gradual deployment, and how it ends.
-struct NewVersion {
-    lambda: aws_sdk_lambda::Client,
-    function: String,
-    before: String,
-}
-
-impl NewVersion {
-    async fn without(stack: &Stack, function: &str, setting: &str) -> Self {
-        let lambda = stack.deployment.aws.lambda();
-        let function = stack.deployment.output(&format!("{function}FunctionName")).unwrap().to_owned();
-        let known = lambda.get_function_configuration().function_name(&function).send().await.unwrap();
-        let all = known.environment().and_then(|environment| environment.variables()).unwrap().clone();
-        let mut broken = all.clone();
-        broken.remove(setting).expect("the function has the setting");
-        let set = async |variables| {
-            let environment =
-                aws_sdk_lambda::types::Environment::builder().set_variables(Some(variables)).build();
-            lambda
-                .update_function_configuration()
-                .function_name(&function)
-                .environment(environment)
-                .send()
-                .await
-                .unwrap();
-        };
-        set(broken).await;
-        let published = lambda.publish_version().function_name(&function).send().await.unwrap();
-        set(all).await;
-        let alias = lambda.get_alias().function_name(&function).name("live").send().await.unwrap();
-        let this =
-            Self { before: alias.function_version().unwrap().to_owned(), function, lambda: lambda.clone() };
-        this.move_to(published.version().unwrap()).await;
-        this
-    }
-
-    async fn move_to(&self, version: &str) {
-        let moved = self.lambda.update_alias().function_name(&self.function).name("live");
-        moved.function_version(version).send().await.unwrap();
-    }
-
-    async fn roll_back(self) {
-        self.move_to(&self.before).await;
-    }
-}
-
 #[tokio::test]
 async fn new_versions_that_fail() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = deployment_at_rest().await;
     let runbook = Runbook::of("NewVersionAlarm");
-    let version = NewVersion::without(&stack, "Ingest", "OPEN_TABLE").await;
+    let version = NewVersion::without(stack.deployment.output("IngestFunctionName").unwrap(), "OPEN_TABLE");
     let answer = stack.sender.post(&[("content-type", "application/json")], record_of(1127)).await.unwrap();
     assert!(answer.status >= 500, "{answer:?}");
     let seen = async || runbook.look().contains("could not start").then_some(());
     stack.eventually("the page shows the cause", seen).await;
-    version.roll_back().await;
+    drop(version);
     runbook.mend();
     let receipt = send(&stack, 1128).await;
     is_complete(&stack, receipt.message_id).await;
     runbook.is_over(&stack).await;
 
     let runbook = Runbook::of("NewWorkflowAlarm");
-    let version = NewVersion::without(&stack, "Archive", "ARCHIVE_BUCKET").await;
+    let version =
+        NewVersion::without(stack.deployment.output("ArchiveFunctionName").unwrap(), "ARCHIVE_BUCKET");
     let id = send(&stack, 1129).await.message_id;
     let seen = async || runbook.look().contains("could not start").then_some(());
     stack.eventually("the page shows the cause", seen).await;
-    version.roll_back().await;
+    drop(version);
     runbook.mend();
     is_complete(&stack, id).await;
     runbook.is_over(&stack).await;
