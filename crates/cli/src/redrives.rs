@@ -1,6 +1,8 @@
 //! The redrives that people have asked for and that have not begun. SQS shows nobody the messages that it delays: it only counts them.
 //! `custody dlq redrive` notes in the open record when each is due.
 
+use std::time::Duration;
+
 use custody_core::{
     clock::Timestamp,
     error::StageError,
@@ -17,6 +19,10 @@ use crate::{
 /// How many failed records are looked through for redrives.
 const MAX_READ: usize = 500;
 
+/// How long a redrive may be due before it waits no more: SQS delivers a dead letter four times, every six minutes, and then moves it to the
+/// dead-letter queue.
+const LONGEST_WAIT: Duration = Duration::from_mins(30);
+
 /// How many redrives a list shows.
 const MAX_SHOWN: usize = 5;
 
@@ -28,15 +34,19 @@ pub(crate) struct WaitingRedrive {
 }
 
 /// Finds the redrives that wait, soonest first, among the oldest failed records.
-pub(crate) async fn waiting(open: &impl OpenRecords) -> Result<Vec<WaitingRedrive>, StageError> {
+pub(crate) async fn waiting(
+    open: &impl OpenRecords,
+    now: Timestamp,
+) -> Result<Vec<WaitingRedrive>, StageError> {
     let failed = survey(open, OpenKind::Failed, MAX_READ).await?;
     let records = survey::read(open, &failed.ids, OpenKind::Failed).await?;
-    Ok(noted(&records))
+    Ok(of_records(&records, now))
 }
 
 /// Returns the redrives that these records wait for, soonest first.
-pub(crate) fn noted(records: &[OpenRecord]) -> Vec<WaitingRedrive> {
+pub(crate) fn of_records(records: &[OpenRecord], now: Timestamp) -> Vec<WaitingRedrive> {
     let noted = records.iter().filter_map(|record| Some((record.redrive_at?, record.id())));
+    let noted = noted.filter(|(due, _)| now.since(*due) <= LONGEST_WAIT);
     let mut waiting: Vec<_> = noted.map(|(due, id)| WaitingRedrive { due, id }).collect();
     waiting.sort_unstable_by_key(|redrive| (redrive.due, redrive.id));
     waiting
@@ -59,10 +69,13 @@ pub(crate) fn list(waiting: &[WaitingRedrive], now: Timestamp) -> String {
 
 /// Says when a redrive is due.
 pub(crate) fn due(due: Timestamp, now: Timestamp) -> String {
+    let ago = now.since(due);
     if due > now {
         format!("redrive in {}", format_duration(due.since(now)))
+    } else if ago <= LONGEST_WAIT {
+        format!("redrive due {} ago", format_duration(ago))
     } else {
-        format!("redrive due {} ago", format_duration(now.since(due)))
+        format!("a decision (a redrive was due {} ago and was not begun)", format_duration(ago))
     }
 }
 
@@ -77,8 +90,6 @@ pub(crate) fn count_text(redrives: Option<u64>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use custody_core::{
         open_record::OpenState,
         testing::{contract, doubles::MemoryOpenRecords, samples},
@@ -90,7 +101,7 @@ mod tests {
     async fn a_list_names_the_records_whose_redrive_waits_soonest_first() {
         let open = MemoryOpenRecords::default();
         let now = samples::record_id().received_at().after(Duration::from_hours(1));
-        assert_eq!(list(&waiting(&open).await.unwrap(), now), "");
+        assert_eq!(list(&waiting(&open, now).await.unwrap(), now), "");
         let mut ids = Vec::new();
         for (minutes, due) in [(1, Some(240)), (2, None), (3, Some(70))] {
             let id = RecordId::mint(now.after(Duration::from_mins(minutes)));
@@ -105,7 +116,7 @@ mod tests {
             open.note_redrive(record.attempt(), due).await.unwrap();
             ids.push(id);
         }
-        let waiting = waiting(&open).await.unwrap();
+        let waiting = waiting(&open, now).await.unwrap();
         let text = format!(
             "2 records wait for a redrive that was asked for:\n  {}  redrive in 1 min 10 s\n  {}  redrive in 4 min 0 s",
             ids[2], ids[0]
@@ -113,6 +124,9 @@ mod tests {
         assert_eq!(list(&waiting, now), text);
         let later = now.after(Duration::from_secs(90));
         assert!(list(&waiting, later).contains("redrive due 20 s ago"));
+        let much_later = now.after(Duration::from_hours(2));
+        assert_eq!(super::waiting(&open, much_later).await.unwrap(), [], "SQS has given up");
+        assert!(due(now, much_later).starts_with("a decision"));
         let many = vec![waiting[0]; 6];
         assert!(list(&many, now).ends_with("… (`custody failed` lists all)"));
     }

@@ -40,7 +40,9 @@ pub(crate) async fn list(
     queue.keep_all_on_queue(held);
     lines.sort_by_key(|line| line.failed_at);
     let waiting = match contents {
-        Contents::DeadLetters if !output.json => redrives::waiting(&deployment.open_records()?).await?,
+        Contents::DeadLetters if !output.json => {
+            redrives::waiting(&deployment.open_records()?, SystemClock.now()).await?
+        }
         Contents::DeadLetters | Contents::RejectedRequests => Vec::new(),
     };
     output.print(&lines, |lines| {

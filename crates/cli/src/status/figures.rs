@@ -182,7 +182,7 @@ impl Failures {
         }
         let mut causes: Vec<_> = causes.into_values().collect();
         causes.sort_by_key(|cause| std::cmp::Reverse(cause.count));
-        let noted = redrives::noted(records);
+        let noted = redrives::of_records(records, now);
         Self {
             count: records.len(),
             at_least: false,
