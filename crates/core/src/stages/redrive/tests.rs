@@ -154,12 +154,14 @@ async fn a_redrive_waits_until_the_failure_is_told() {
     world.topic.fail_with(Some(ErrorName::TopicUnavailable));
     world.failure(MANUAL).run(failure(&record.message, "archive", "AccessDenied")).await.unwrap();
     let dead_letter = world.dead_letters.all().remove(0);
+    world.open_records.note_redrive(record.attempt(), Some(world.clock.now())).await.unwrap();
     let outcome = world.redrive().redrive(dead_letter, false).await.unwrap();
     assert!(
         matches!(&outcome, Redriven::ReturnedToDeadLetterQueue(remark) if remark.contains("still pending")),
         "{outcome:?}"
     );
-    assert_eq!(world.open_records.get(record.id()).unwrap().attempt(), record.attempt());
+    let open = world.open_records.get(record.id()).unwrap();
+    assert_eq!((open.attempt(), open.redrive_at), (record.attempt(), None), "no redrive waits any more");
 }
 
 #[tokio::test]
