@@ -279,7 +279,7 @@ async fn producers_that_get_errors() {
     );
     let seen = async || {
         let seen = runbook.look();
-        (seen.contains("no-durable-store") && seen.contains("s3:PutObject")).then_some(())
+        (seen.contains("no store took the payload") && seen.contains("s3:PutObject")).then_some(())
     };
     stack.eventually("the page shows problem and cause", seen).await;
     drop(causes);

@@ -406,14 +406,21 @@ def keep_the_log_of_functions_that_do_not_start():
     """The emulator loses what a function has printed if the function ends before it asks for its first event, and calls that
     Runtime.Unknown. On AWS it is in the log, and the error is Runtime.ExitError. Source: AWS Lambda developer guide, "Lambda runtime
     environment", "Failures during the Init phase"."""
-    invoke, execute = lambda_runtime.ProvidedWorker.invoke, lambda_svc._execute_function_provided_warm
+    worker_type, execute = lambda_runtime.ProvidedWorker, lambda_svc._execute_function_provided_warm
+    invoke, log_suffix = worker_type.invoke, worker_type._init_log_suffix
     of_this_thread = threading.local()
+
+    def keep_log_suffix(worker):
+        suffix = log_suffix(worker)
+        of_this_thread.log = suffix.removeprefix(": ")
+        return suffix
 
     def invoke_and_keep_log(worker, *arguments, **named):
         try:
             return invoke(worker, *arguments, **named)
         except RuntimeError as error:
-            of_this_thread.log, error.error_type = worker._drain_stderr(), "Runtime.ExitError"
+            of_this_thread.log = of_this_thread.log or worker._drain_stderr()
+            error.error_type = "Runtime.ExitError"
             raise
 
     def execute_with_log(*arguments):
@@ -421,7 +428,7 @@ def keep_the_log_of_functions_that_do_not_start():
         result = execute(*arguments)
         return {**result, "log": result.get("log") or of_this_thread.log}
 
-    lambda_runtime.ProvidedWorker.invoke = invoke_and_keep_log
+    worker_type._init_log_suffix, worker_type.invoke = keep_log_suffix, invoke_and_keep_log
     lambda_svc._execute_function_provided_warm = execute_with_log
 
 
