@@ -310,7 +310,7 @@ async fn a_quota_of_lambda_that_is_used_up() {
     let answer = stack.sender.post(&[("content-type", "application/json")], record_of(1123)).await.unwrap();
     runbook.look();
     drop(cause);
-    assert!(answer.status == 429 || answer.status >= 500, "{answer:?}");
+    assert_eq!((answer.status, answer.json()["type"].as_str()), (500, Some("urn:custody:problem:internal")));
     runbook.mend();
     let receipt = send(&stack, 1124).await;
     is_complete(&stack, receipt.message_id).await;

@@ -108,16 +108,18 @@ def import_all_of_an_openapi_body():
 
 
 def answer_failures_of_functions_as_the_gateway_does():
-    """API Gateway answers the failure of a function with the gateway response DEFAULT_5XX and the status 502. The emulator answers with
-    the text of the error."""
+    """API Gateway answers the failure of a function with the gateway response DEFAULT_5XX and the status 502, and a function that Lambda
+    throttles with the status 500 (AWS re:Post, "API Gateway proxy integration does not forward Lambda throttling"). The emulator answers
+    with the text of the error."""
     invoke, render = apigateway_v1._invoke_lambda_proxy_v1, apigateway_v1._gateway_error_response
 
     async def invoke_with_gateway_response(*arguments, **named):
         answer = await invoke(*arguments, **named)
-        # Custody's own answers never have this status.
-        if isinstance(answer, tuple) and answer[0] == 502:
+        # Custody's own answers never have these statuses.
+        status = {502: 502, 429: 500}.get(answer[0]) if isinstance(answer, tuple) else None
+        if status:
             answer = apigateway_v1._gw_error("DEFAULT_5XX", "Internal server error")
-            answer.status = 502
+            answer.status = status
         return answer
 
     def render_with_status(error, request):
