@@ -135,3 +135,29 @@ impl Drop for Throttled {
         run_support_script("function_fault.py", &["release", &self.0], "").expect("the function runs again");
     }
 }
+
+/// A fault of the cache that is mended when this value is dropped.
+#[derive(Debug)]
+pub struct CacheFault {
+    repair: &'static str,
+}
+
+impl CacheFault {
+    /// Kills the replica of the first shard.
+    pub fn killed_replica() -> Self {
+        apply_fault("kill-replica");
+        Self { repair: "start-replica" }
+    }
+
+    /// Suspends every primary.
+    pub fn hanging() -> Self {
+        apply_fault("hang-cache");
+        Self { repair: "resume-cache" }
+    }
+}
+
+impl Drop for CacheFault {
+    fn drop(&mut self) {
+        apply_fault(self.repair);
+    }
+}

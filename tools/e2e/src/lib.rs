@@ -9,8 +9,8 @@ mod faults;
 pub use self::{
     cli::{created_api_key, run_custody, run_custody_as},
     faults::{
-        Denied, FullCache, NewVersion, Throttled, UnavailableService, apply_fault, apply_fault_concurrently,
-        cache_nodes,
+        CacheFault, Denied, FullCache, NewVersion, Throttled, UnavailableService, apply_fault,
+        apply_fault_concurrently, cache_nodes,
     },
 };
 

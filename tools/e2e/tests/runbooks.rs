@@ -9,7 +9,7 @@ use custody_core::{
     record_id::RecordId,
 };
 use custody_e2e::{
-    Denied, FullCache, NewVersion, Stack, Throttled, UnavailableService, apply_fault, run_custody,
+    CacheFault, Denied, FullCache, NewVersion, Stack, Throttled, UnavailableService, run_custody,
 };
 use custody_test_client::records::{Kind, Record, Size};
 use serde_json::Value;
@@ -228,7 +228,7 @@ async fn a_full_cache_and_one_without_its_replica() {
     memory.is_over(&stack).await;
     is_complete(&stack, receipt.message_id).await;
 
-    apply_fault("kill-replica");
+    let cause = CacheFault::killed_replica();
     // The replica is of one shard, so several records are sent.
     let mut receipts = Vec::new();
     for seed in 1106..1112 {
@@ -237,7 +237,7 @@ async fn a_full_cache_and_one_without_its_replica() {
     assert!(receipts.iter().any(|receipt| receipt.durability == Durability::Archived));
     let seen = async || fallback.look().contains("replicas").then_some(());
     stack.eventually("the page shows the cause", seen).await;
-    apply_fault("start-replica");
+    drop(cause);
     fallback.mend();
     fallback.is_over(&stack).await;
     stack
@@ -256,11 +256,11 @@ async fn a_cache_that_hangs_makes_producers_wait() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = deployment_at_rest().await;
     let runbook = Runbook::of("ApiLatencyAlarm");
-    apply_fault("hang-cache");
+    let cause = CacheFault::hanging();
     let receipt = send(&stack, 1120).await;
     let seen = async || runbook.look().contains("fell back to the archive").then_some(());
     stack.eventually("the page shows the cause", seen).await;
-    apply_fault("resume-cache");
+    drop(cause);
     runbook.mend();
     is_complete(&stack, receipt.message_id).await;
     runbook.is_over(&stack).await;
