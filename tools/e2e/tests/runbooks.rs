@@ -235,7 +235,11 @@ async fn a_full_cache_and_one_without_its_replica() {
         receipts.push(send(&stack, seed).await);
     }
     assert!(receipts.iter().any(|receipt| receipt.durability == Durability::Archived));
-    let seen = async || fallback.look().contains("replicas").then_some(());
+    // The test before may have paused the cache, whose cause is then shown first.
+    let seen = async || {
+        send(&stack, 1117).await;
+        fallback.look().contains("replicas").then_some(())
+    };
     stack.eventually("the page shows the cause", seen).await;
     drop(cause);
     fallback.mend();

@@ -44,6 +44,9 @@ impl Ports {
     }
 }
 
+/// The emulated AWS, in messages.
+pub(crate) const MINISTACK: &str = "MiniStack";
+
 impl Running {
     /// Returns the names of the outputs that two deployments have in common although each should have a resource of its own.
     pub fn shared_outputs<'a>(&'a self, other: &Self) -> Vec<&'a str> {
@@ -96,13 +99,13 @@ impl Running {
         write_private(&self.outputs_file(), &outputs)
     }
 
-    /// Returns the first part of the stack that no longer listens on its port.
-    pub(crate) fn first_part_not_listening(&self) -> Option<String> {
+    /// Returns the parts of the stack that no longer listen on their ports.
+    pub(crate) fn ended_parts(&self) -> Vec<String> {
         let cache = cache::present(&self.folder).into_iter();
         let nodes = cache
             .map(|number| (format!("node {} of the cache", number + 1), self.ports.cache[number].client));
-        let mut parts = [("MiniStack".to_owned(), self.ports.gateway)].into_iter().chain(nodes);
-        parts.find(|(_, port)| !process::listens(*port)).map(|(part, _)| part)
+        let parts = [(MINISTACK.to_owned(), self.ports.gateway)].into_iter().chain(nodes);
+        parts.filter(|(_, port)| !process::listens(*port)).map(|(part, _)| part).collect()
     }
 
     /// Returns the file with the outputs of the deployment.

@@ -9,8 +9,13 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    Running, Workflows, cache::Cache, certificates, deploy, files::random_password, ministack, process,
-    progress, running::Ports, tools, workspace,
+    Running, Workflows,
+    cache::Cache,
+    certificates, deploy,
+    files::random_password,
+    ministack, process, progress,
+    running::{MINISTACK, Ports},
+    tools, workspace,
 };
 
 /// A local stack, identified by its name. It may be running or not.
@@ -75,12 +80,25 @@ impl Stack {
         let python = tools::Python::ready()?;
         let redis_server = tools::redis_server()?;
         println!("Local stack `{}`", self.name);
-        self.running().or_else(|reason| {
-            if self.saved_data().is_some() {
-                println!("  ! {reason}");
+        let Some(running) = self.saved_data() else { return self.start(&python, &redis_server) };
+        let ended = running.ended_parts();
+        if ended.is_empty() {
+            return Ok(running);
+        }
+        let restarted =
+            progress::step(&format!("Starting {} again, with its data", ended.join(", ")), || {
+                if ended.iter().any(|part| part == MINISTACK) {
+                    ministack::start(&running, &python)?;
+                }
+                Cache::of(&running, &redis_server).start_again()
+            });
+        match restarted {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                println!("  ! {error:#}; the stack starts anew, without its data");
+                self.start(&python, &redis_server)
             }
-            self.start(&python, &redis_server)
-        })
+        }
     }
 
     /// Deploys the template to the same account and Region under the name `stack_name` and with these parameters. Returns that
@@ -135,17 +153,19 @@ impl Stack {
         Ok(running)
     }
 
-    /// Returns the stack if all of its parts run.
+    /// Returns the stack if it runs. A part of the cache may be broken: people break it on purpose, and look what happens.
     pub fn running(&self) -> anyhow::Result<Running> {
         let up = format!("cargo xtask{} up", self.option());
         let Some(running) = self.saved_data() else {
             bail!("stack `{}` is not running; start it with `{up}`", self.name);
         };
-        if let Some(part) = running.first_part_not_listening() {
-            bail!(
-                "{part} of stack `{}` has ended; `{up}` starts the stack anew, without its data",
-                self.name
-            );
+        for part in running.ended_parts() {
+            let ended =
+                format!("{part} of stack `{}` has ended; `{up}` starts it again, with its data", self.name);
+            if part == MINISTACK {
+                bail!(ended);
+            }
+            eprintln!("note: {ended}");
         }
         Ok(running)
     }
