@@ -46,9 +46,14 @@ where
         // Timeouts, refused connections and incomplete answers: the call may or may not have had its effect.
         _ => unavailable,
     };
-    let cause = if let SdkError::ServiceError(_) = error {
+    let cause = if let SdkError::ServiceError(context) = error {
         // The service's message names the denied action, or the value that the service rejects.
-        format!("{}: {}", error.code().unwrap_or("no error code"), error.message().unwrap_or("no message"))
+        match (error.code(), error.message()) {
+            (None, None) => format!("the service answered {} and no reason", context.raw().status()),
+            (code, message) => {
+                format!("{}: {}", code.unwrap_or("no error code"), message.unwrap_or("no message"))
+            }
+        }
     } else {
         let text = DisplayErrorContext(error).to_string();
         // The text ends with the debug form of the whole error, in parentheses. It is cut off.

@@ -13,6 +13,8 @@ use custody_core::secret::Secret;
 use reqwest::{Method, StatusCode, Url, header::RETRY_AFTER};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use crate::output::format_short_duration;
+
 /// The number of tries of a request that is answered with 429 or 5xx, or not at all. All requests may be repeated.
 const TRIES: u32 = 7;
 
@@ -146,6 +148,11 @@ impl ApiClient {
             if tried == TRIES {
                 return Err(failure.context(format!("{tried} tries of {} {url} have failed", request.method)));
             }
+            eprintln!(
+                "{failure:#}; trying again in {} ({} of {TRIES})",
+                format_short_duration(pause),
+                tried + 1
+            );
             tokio::time::sleep(pause).await;
         }
     }

@@ -37,6 +37,7 @@ enum Type {
     MetadataStored,
     Completed,
     Failed,
+    Discarded,
 }
 
 impl Type {
@@ -116,7 +117,8 @@ fn line(event: &Value) -> String {
         Value::Number(number) if number.as_u64() > Some(1) => format!("  attempt {number}"),
         _ => String::new(),
     };
-    let reason = text("/data/failure/reason");
+    let reason = [text("/data/discard/reason"), text("/data/failure/reason")];
+    let reason = reason.into_iter().find(|reason| !reason.is_empty()).unwrap_or_default();
     let reason = if reason.is_empty() { String::new() } else { format!("  {reason}") };
     format!(
         "{}  {name:<15}  {}  {}{attempt}{reason}",
@@ -178,5 +180,22 @@ mod tests {
             line(&failed),
             "2026-11-20T22:21:00.000Z  failed           019e1f4b  loans  attempt 2  denied"
         );
+        let discarded = json!({
+            "type": "custody.message.discarded.v1", "subject": "019e1f4b", "time": "2026-11-20T22:21:00.000Z",
+            "data": {
+                "attempt": 1, "messageMetaData": {"sourceSystemID": "loans"}, "failure": {"reason": "denied"},
+                "discard": {"reason": "withdrawn"},
+            },
+        });
+        assert!(line(&discarded).ends_with("discarded        019e1f4b  loans  withdrawn"));
+    }
+
+    #[test]
+    fn every_type_of_notification_can_be_chosen() {
+        let schema = include_str!("../../../docs/notification.schema.json");
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let known = schema["properties"]["type"]["enum"].as_array().unwrap();
+        let ours: Vec<_> = Type::value_variants().iter().map(|of| json!(of.full_name())).collect();
+        assert_eq!(&ours, known);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use crate::{run_support_script, variable};
+use crate::{run_support_script, stack_output, variable};
 
 /// Breaks a part of the stack, or repairs it; see `cargo xtask break --help`.
 pub fn apply_fault(fault: &str) {
@@ -95,11 +95,10 @@ impl Drop for FullCache {
 }
 
 /// A new version of a function that cannot start, because a setting is missing. It takes all calls until this value is dropped, as a
-/// deployment has it until `CodeDeploy` rolls it back.
+/// deployment has it until `CodeDeploy` or Step Functions rolls it back.
 #[derive(Debug)]
 pub struct NewVersion {
-    function: String,
-    before: String,
+    repair: Vec<String>,
 }
 
 impl NewVersion {
@@ -107,14 +106,23 @@ impl NewVersion {
     pub fn without(function: &str, setting: &str) -> Self {
         let before = run_support_script("function_fault.py", &["without", function, setting], "");
         let before = before.expect("the version is made").trim().to_owned();
-        Self { function: function.to_owned(), before }
+        Self { repair: ["back".to_owned(), function.to_owned(), before].into() }
+    }
+
+    /// The same for a function that the workflow calls by its version.
+    pub fn in_workflow_without(function: &str, setting: &str) -> Self {
+        let machine = stack_output("StateMachineArn");
+        let break_it = ["workflow-without", function, setting, &machine];
+        let before = run_support_script("function_fault.py", &break_it, "").expect("the version is made");
+        let before = before.trim().to_owned();
+        Self { repair: ["workflow-back".to_owned(), function.to_owned(), before, machine].into() }
     }
 }
 
 impl Drop for NewVersion {
     fn drop(&mut self) {
-        run_support_script("function_fault.py", &["back", &self.function, &self.before], "")
-            .expect("the version before takes the calls");
+        let repair: Vec<&str> = self.repair.iter().map(String::as_str).collect();
+        run_support_script("function_fault.py", &repair, "").expect("the version before takes the calls");
     }
 }
 

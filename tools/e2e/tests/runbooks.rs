@@ -389,8 +389,10 @@ async fn new_versions_that_fail() {
     runbook.is_over(&stack).await;
 
     let runbook = Runbook::of("NewWorkflowAlarm");
-    let version =
-        NewVersion::without(stack.deployment.output("ArchiveFunctionName").unwrap(), "ARCHIVE_BUCKET");
+    let version = NewVersion::in_workflow_without(
+        stack.deployment.output("ArchiveFunctionName").unwrap(),
+        "ARCHIVE_BUCKET",
+    );
     let id = send(&stack, 1129).await.message_id;
     let seen = async || runbook.look().contains("could not start").then_some(());
     stack.eventually("the page shows the cause", seen).await;

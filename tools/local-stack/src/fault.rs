@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
-use crate::{Stack, cache::Cache, ministack, process, tools};
+use crate::{Running, Stack, cache::Cache, ministack, process, progress, tools, workspace};
 
 /// A fault of a part of the stack, or the repair of a fault.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -44,6 +44,10 @@ pub enum Fault {
     StatesHang,
     /// Make every service answer normally again.
     ServicesBack,
+    /// Deny the function archive its writes, so that records fail and wait for a redrive.
+    DenyArchive,
+    /// Allow the function archive its writes again.
+    AllowArchive,
 }
 
 impl Stack {
@@ -59,6 +63,8 @@ impl Stack {
             Fault::StatesAway => self.set_away("states"),
             Fault::StatesHang => self.set_away("hanging-states"),
             Fault::ServicesBack => self.set_away(""),
+            Fault::DenyArchive => deny_archive(&running, "s3:PutObject"),
+            Fault::AllowArchive => deny_archive(&running, "--lift"),
             Fault::KillFunctions => {
                 println!("{} functions killed", process::kill_functions(&self.folder)?);
                 Ok(())
@@ -83,4 +89,12 @@ impl Stack {
         let file = self.folder.join("away");
         fs::write(&file, service).with_context(|| format!("write {}", file.display()))
     }
+}
+
+/// Denies the function archive an action, or lifts the denial.
+fn deny_archive(running: &Running, action: &str) -> anyhow::Result<()> {
+    let function = running.output("ArchiveFunctionName")?;
+    let mut deny = tools::Python::ready()?.command("python");
+    deny.arg(workspace::python_files().join("deny.py")).args([function, action]);
+    progress::run_visibly(running.point_at_stack(&mut deny))
 }

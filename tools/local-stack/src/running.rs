@@ -128,13 +128,15 @@ impl Running {
         vec![
             ("AWS_ENDPOINT_URL", self.endpoint()),
             ("AWS_CA_BUNDLE", ca_file.clone()),
-            ("SSL_CERT_FILE", ca_file),
+            ("SSL_CERT_FILE", ca_file.clone()),
+            ("CURL_CA_BUNDLE", ca_file),
             ("AWS_ACCESS_KEY_ID", "test".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
             ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
             ("CUSTODY_OUTPUTS", self.outputs_file().display().to_string()),
             ("CUSTODY_API_KEY", self.api_key.clone()),
+            ("CUSTODY_URL", self.outputs.get("IngestUrl").cloned().unwrap_or_default()),
         ]
     }
 

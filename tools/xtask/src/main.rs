@@ -210,7 +210,14 @@ fn run_operators_tool(stack: &Stack, arguments: &[String]) -> ExitCode {
     let run = || -> anyhow::Result<Option<i32>> {
         let running = stack.running()?;
         let mut custody = std::process::Command::new(build::programs(Build::Local)?.cli);
-        Ok(running.point_at_stack(custody.args(arguments)).status()?.code())
+        running.point_at_stack(custody.args(arguments));
+        // Who sets a key or a URL means it.
+        for chosen in ["CUSTODY_API_KEY", "CUSTODY_URL"] {
+            if let Some(value) = std::env::var_os(chosen) {
+                custody.env(chosen, value);
+            }
+        }
+        Ok(custody.status()?.code())
     };
     exit_code(run())
 }

@@ -133,12 +133,7 @@ fn metadata(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageM
         .at(format!("{prefix}specversion")));
     }
     let mut fields = Map::new();
-    for (attribute, field) in [
-        ("type", "messageType"),
-        ("source", "sourceSystemID"),
-        ("id", "sourceTransactionID"),
-        ("time", "dateTime"),
-    ] {
+    for (attribute, field) in FIELDS {
         let Some(value) = attributes.shift_remove(attribute) else {
             return Err(Problem::new(
                 ProblemKind::InvalidMetadata,
@@ -149,7 +144,28 @@ fn metadata(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageM
         fields.insert(field.to_owned(), value);
     }
     fields.append(&mut attributes);
-    MessageMetadata::from_fields(fields)
+    MessageMetadata::from_fields(fields).map_err(|problem| in_terms_of_the_event(problem, prefix))
+}
+
+/// The attributes that have a field of their own in the metadata.
+const FIELDS: [(&str, &str); 4] = [
+    ("type", "messageType"),
+    ("source", "sourceSystemID"),
+    ("id", "sourceTransactionID"),
+    ("time", "dateTime"),
+];
+
+/// Names what the producer has sent: an attribute, and not the field that it becomes.
+fn in_terms_of_the_event(problem: Problem, prefix: &str) -> Problem {
+    let of_field =
+        |field: &str| problem.path.as_deref().is_some_and(|path| path.ends_with(&format!(".{field}")));
+    match FIELDS.iter().find(|(_, field)| of_field(field)) {
+        Some((attribute, field)) => {
+            let detail = problem.detail.replacen(field, &format!("{prefix}{attribute}"), 1);
+            Problem { detail, ..problem }.at(format!("{prefix}{attribute}"))
+        }
+        None => problem,
+    }
 }
 
 /// Returns `content_type` if the archive can store it as an object's header.

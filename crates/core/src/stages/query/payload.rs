@@ -83,7 +83,7 @@ fn lost(id: RecordId) -> Problem {
         ProblemKind::PayloadLost,
         format!(
             "the payload of record {id} was lost; send the record again under its idempotency key, then an operator can redrive \
-             it, and the payload can be read"
+             it, and the payload can be read; a record that had no key is sent as a new one, and an operator discards this one"
         ),
     )
 }
