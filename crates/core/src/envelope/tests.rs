@@ -302,6 +302,10 @@ fn a_structured_cloud_event_that_is_incomplete_is_refused() {
     ] {
         assert_eq!(structured(attributes, data).unwrap_err().kind, kind, "{attributes}{data}");
     }
+    // The problem names what was sent, and not the field that it becomes.
+    let problem = structured(r#","time":"yesterday""#, r#","data":1"#).unwrap_err();
+    assert_eq!(problem.path.as_deref(), Some("time"));
+    assert!(problem.detail.starts_with("time `yesterday` is not a date and time"), "{}", problem.detail);
 }
 
 #[test]
