@@ -27,7 +27,7 @@ async fn send_and_read_back(http: &reqwest::Client) -> anyhow::Result<String> {
         url.trim_end_matches("/ingestMessage"),
         receipt["messageID"].as_str().unwrap_or_default()
     );
-    while call(http.get(&record)).await?["status"] != "COMPLETED" {
+    while call(http.get(&record)).await?["status"] == "RECEIVED" {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let link = call(http.get(format!("{record}/payload"))).await?;
