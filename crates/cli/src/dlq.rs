@@ -13,7 +13,7 @@ use crate::{
     CommandOutcome,
     deployment::Deployment,
     output::{self, Output},
-    queue::{Queue, ReceivedMessage},
+    queue::{self, Queue, ReceivedMessage},
     selection::Selection,
 };
 
@@ -57,17 +57,13 @@ pub(crate) async fn run(
     command: Command,
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.dead_letter_queue()?;
-    let done = match command {
-        Command::List { each, limit } => {
-            list::list(deployment, &mut queue, output, each, limit, CONTENTS).await
-        }
-        Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
-        Command::Redrive(options) => redrive::run(deployment, &mut queue, output, options).await,
-        Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
-    };
-    // Messages are released after an error, too: otherwise they would stay hidden from other readers for minutes.
-    queue.release().await;
-    done
+    queue::released(&mut queue, async |queue| match command {
+        Command::List { each, limit } => list::list(deployment, queue, output, each, limit, CONTENTS).await,
+        Command::Show { id } => list::show(deployment, queue, output, &id, CONTENTS).await,
+        Command::Redrive(options) => redrive::run(deployment, queue, output, options).await,
+        Command::Discard(options) => discard::run(deployment, queue, output, options, CONTENTS).await,
+    })
+    .await
 }
 
 const CONTENTS: Contents = Contents::DeadLetters;
@@ -101,16 +97,12 @@ impl Contents {
     }
 }
 
-/// Receives the selected messages. The other messages that were read stay on the queue.
+/// Receives the selected messages.
 pub(crate) async fn receive_selected(
     queue: &mut Queue,
     selection: &Selection,
 ) -> anyhow::Result<Vec<ReceivedMessage>> {
-    let (meant, others) = queue
-        .receive_until_found(selection, usize::MAX)
-        .await?
-        .into_iter()
-        .partition(|held| selection.selects(held));
-    queue.keep_all_on_queue(others);
+    let mut meant = queue.receive_until_found(selection, usize::MAX).await?;
+    meant.retain(|held| selection.selects(held));
     Ok(meant)
 }

@@ -64,7 +64,14 @@ pub(crate) async fn run(stack_name: &str, output: Output) -> anyhow::Result<Comm
         for Check { of, is_fine, detail } in checks {
             println!("{} {of}: {detail}", if *is_fine { "✓" } else { "✗" });
         }
-        println!("\n{}", if all_fine { "All is well." } else { "Mend the first ✗, then run this again." });
+        println!(
+            "\n{}",
+            if all_fine {
+                "This tool has what it needs. `custody status` shows how the deployment is."
+            } else {
+                "Mend the first ✗, then run this again."
+            }
+        );
     })?;
     Ok(if all_fine { CommandOutcome::Complete } else { CommandOutcome::Partial })
 }
@@ -109,6 +116,14 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         deployment.failed_store()?.fetch(&nobody.preserved_key()).await?;
         Ok("readable".to_owned())
     };
+    let failed = async {
+        let listing = deployment.open_records()?.list(OpenKind::Failed, 1000).await?;
+        let least = if listing.truncated { "at least " } else { "" };
+        Ok(match listing.entries.len() {
+            0 => "none waits for a decision".to_owned(),
+            count => format!("{least}{count} wait for a decision: `custody failed`, `custody dlq list`"),
+        })
+    };
     let messages = async {
         let (dead, rejected) = (deployment.dead_letter_queue()?, deployment.rejected_queue()?);
         Ok(format!("{} dead letters, {} rejected requests", dead.count().await?, rejected.count().await?))
@@ -120,6 +135,7 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
             "If the clock of this computer is wrong, set it: AWS refuses signatures of a wrong time",
         ),
         Check::of("open records", open.await, AS_OPERATOR),
+        Check::of("failed records", failed.await, AS_OPERATOR),
         Check::of("record table", item.await, AS_OPERATOR),
         Check::of("acceptance markers", markers.await, AS_OPERATOR),
         Check::of("failed bucket", preserved.await, AS_OPERATOR),

@@ -8,6 +8,7 @@ use custody_core::{
     clock::{Clock as _, SystemClock, Timestamp},
     error::ErrorKind,
     open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
+    ports::{ItemState, RecordTable as _},
     record_id::RecordId,
     remedy::Remedy,
 };
@@ -16,7 +17,7 @@ use serde::Serialize;
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, cut_in_the_middle, format_duration, format_shown_count, table},
+    output::{Output, cut_in_the_middle, format_duration, format_shown_count, table_with_id},
     redrives,
     survey::{self, MAX_COUNTED, survey},
 };
@@ -60,6 +61,8 @@ struct Line {
     pending_steps: Vec<FailureStep>,
     /// When the redrive is due that somebody has asked for; null if nobody has.
     redrive_at: Option<Timestamp>,
+    /// Whether somebody has discarded the record: reconcile closes it within a minute.
+    discarded: bool,
     /// When reconcile looks at the record next: to complete the pending steps, or to redrive the record automatically.
     look_at: Timestamp,
 }
@@ -73,8 +76,19 @@ pub(crate) async fn run(
     let known = survey(&open, OpenKind::Failed, MAX_COUNTED.max(limit)).await?;
     let shown = &known.ids[..limit.min(known.ids.len())];
     let records = survey::read(&open, shown, OpenKind::Failed).await?;
+    let mut lines: Vec<Line> = records.iter().filter_map(|record| Line::of(record, now)).collect();
+    let table = deployment.table()?;
+    for page in lines.chunks_mut(100) {
+        let ids: Vec<_> = page.iter().map(|line| line.message_id).collect();
+        let states = table.states(&ids).await?;
+        for line in page {
+            line.discarded = states
+                .get(&line.message_id)
+                .is_some_and(|state| matches!(state, ItemState::Failed { attempt, discarded: Some(_) } if *attempt == line.attempt));
+        }
+    }
     let answer = Undecided {
-        records: records.iter().filter_map(|record| Line::of(record, now)).collect(),
+        records: lines,
         count: known.ids.len(),
         at_least: known.at_least,
         redrives_waiting: deployment.redrives_waiting().await,
@@ -98,6 +112,7 @@ impl Line {
             age_seconds: now.since(failure.failed_at).as_secs(),
             pending_steps: pending_steps.clone(),
             redrive_at: record.redrive_at,
+            discarded: false,
             look_at: record.look_at,
         })
     }
@@ -116,6 +131,9 @@ impl Line {
 
     /// Says what the record waits for.
     fn waits_for(&self, now: Timestamp) -> String {
+        if self.discarded && self.pending_steps.is_empty() {
+            return "reconcile: it is discarded".to_owned();
+        }
         let is_looked_at_soon = self.look_at > now && self.look_at.since(now) <= LONGEST_DELAY;
         if self.pending_steps.is_empty()
             && self.redrive_at.is_none()
@@ -163,7 +181,7 @@ impl Undecided {
         if self.records.is_empty() {
             return "No failed record waits for a decision.".to_owned();
         }
-        let mut lines = table(&["ID", "ATTEMPT", "STAGE", "KIND", "REASON", "AGE", "PENDING"]);
+        let mut lines = table_with_id(&["ID", "ATTEMPT", "STAGE", "KIND", "REASON", "AGE", "PENDING"]);
         for line in &self.records {
             lines.add_row(line.cells(now));
         }

@@ -57,7 +57,7 @@ const GLOBAL: &str = "Options of every command";
     about = "Sends and reads records; for operators: shows records, redrives or discards failed ones, and checks the stores.",
     after_help = "AWS is configured as for every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
                   Exit status: 0 success; 1 partial success: fsck found disagreements or did not check everything, rebuild could not make every item, \
-                  some dead letters stay on the queue, or the cache is still needed; 2 wrong usage; 3 no such record or dead letter; 4 other error."
+                  some dead letters stay on the queue, `redrive --wait`: some failed again, doctor: something is wrong, or the cache is still needed; 2 wrong usage; 3 no such record or dead letter; 4 other error."
 )]
 struct Arguments {
     /// The CloudFormation stack of the deployment.

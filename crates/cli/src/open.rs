@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, format_count, format_duration, format_shown_count, table},
+    output::{Output, format_count, format_duration, format_shown_count, table_with_id},
     survey::{self, MAX_COUNTED, survey},
 };
 
@@ -148,7 +148,7 @@ impl InProgress {
         if self.records.is_empty() {
             println!("No record is in progress.");
         } else {
-            let mut lines = table(&[
+            let mut lines = table_with_id(&[
                 "ID",
                 "ATTEMPT",
                 "AGE",

@@ -2,9 +2,13 @@
 //! hidden from other readers for the visibility timeout. So each command makes the messages that it does not delete
 //! visible again at its end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use aws_sdk_sqs::{
     Client,
     types::{
@@ -19,6 +23,7 @@ use custody_core::{
 };
 use serde::Serialize;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::selection::Selection;
 
@@ -163,13 +168,13 @@ pub(crate) struct Queue {
     client: Client,
     url: String,
     seen: BTreeSet<String>,
-    /// Messages that stay on the queue; [`Queue::release`] makes them visible again.
-    to_release: Vec<ReceivedMessage>,
+    /// The receipt handles of the messages that this reader hides from others: [`Queue::release`] makes them visible again.
+    held: Mutex<BTreeMap<String, String>>,
 }
 
 impl Queue {
     pub(crate) fn new(client: Client, url: String) -> Self {
-        Self { client, url, seen: BTreeSet::new(), to_release: Vec::new() }
+        Self { client, url, seen: BTreeSet::new(), held: Mutex::default() }
     }
 
     /// Receives messages that were not read before, until there are `limit` or slightly more. An empty result means
@@ -184,14 +189,11 @@ impl Queue {
             for messages in futures_util::future::join_all(receives).await {
                 match messages {
                     Ok(messages) => {
+                        // SQS may deliver a message again, after its visibility timeout has ended.
                         for held in messages {
                             if self.seen.insert(held.message_id.clone()) {
                                 fresh += 1;
                                 new.push(held);
-                            } else {
-                                // SQS delivered the message again, after its visibility timeout had ended. Only the
-                                // later receipt handle can make it visible again.
-                                self.keep_on_queue(held);
                             }
                         }
                     }
@@ -199,7 +201,6 @@ impl Queue {
                 }
             }
             if let Some(error) = failed {
-                self.keep_all_on_queue(new);
                 return Err(error);
             }
             // A round without a new message does not prove the end of the queue: it may be empty by chance, or return
@@ -243,45 +244,55 @@ impl Queue {
             .send()
             .await;
         let received = received.with_context(|| format!("read {}", self.url))?;
-        Ok(received.messages().iter().filter_map(ReceivedMessage::new).collect())
+        let messages: Vec<_> = received.messages().iter().filter_map(ReceivedMessage::new).collect();
+        // Of a message that was received twice, only the later receipt handle can make it visible again.
+        let handles = messages.iter().map(|held| (held.message_id.clone(), held.receipt_handle.clone()));
+        self.held().extend(handles);
+        Ok(messages)
     }
 
-    /// Returns the approximate number of visible messages.
+    fn held(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the approximate number of messages, those included that a reader hides.
     pub(crate) async fn count(&self) -> anyhow::Result<u64> {
-        let wanted = QueueAttributeName::ApproximateNumberOfMessages;
+        let visible = self.attribute(QueueAttributeName::ApproximateNumberOfMessages).await?;
+        Ok(visible + self.hidden().await?)
+    }
+
+    /// Returns the approximate number of messages that a reader hides.
+    pub(crate) async fn hidden(&self) -> anyhow::Result<u64> {
+        self.attribute(QueueAttributeName::ApproximateNumberOfMessagesNotVisible).await
+    }
+
+    async fn attribute(&self, wanted: QueueAttributeName) -> anyhow::Result<u64> {
         let asked =
             self.client.get_queue_attributes().queue_url(&self.url).attribute_names(wanted.clone()).send();
         let attributes =
-            asked.await.context("read the number of dead letters")?.attributes.unwrap_or_default();
+            asked.await.context("read the number of messages on the queue")?.attributes.unwrap_or_default();
         Ok(attributes.get(&wanted).and_then(|count| count.parse().ok()).unwrap_or_default())
-    }
-
-    /// Leaves a message on the queue; [`Self::release`] makes it visible to other readers again.
-    pub(crate) fn keep_on_queue(&mut self, held: ReceivedMessage) {
-        self.to_release.push(held);
-    }
-
-    /// Leaves several messages on the queue, like [`Self::keep_on_queue`].
-    pub(crate) fn keep_all_on_queue(&mut self, held: Vec<ReceivedMessage>) {
-        self.to_release.extend(held);
     }
 
     /// Deletes a message from the queue.
     pub(crate) async fn remove(&self, held: &ReceivedMessage) -> anyhow::Result<()> {
         let delete =
             self.client.delete_message().queue_url(&self.url).receipt_handle(&held.receipt_handle).send();
-        delete.await.with_context(|| format!("delete dead letter {} from the queue", held.id())).map(drop)
+        delete.await.with_context(|| format!("delete dead letter {} from the queue", held.id()))?;
+        self.held().remove(&held.message_id);
+        Ok(())
     }
 
-    /// Makes the messages that stay on the queue visible to other readers again. A message for which that fails becomes
+    /// Makes all messages that were received and not removed visible to other readers again. A message for which that fails becomes
     /// visible when its visibility timeout ends, after five minutes.
-    pub(crate) async fn release(&mut self) {
+    pub(crate) async fn release(&self) {
+        let handles: Vec<String> = std::mem::take(&mut *self.held()).into_values().collect();
         let mut refusal = None;
-        for page in std::mem::take(&mut self.to_release).chunks(10) {
-            let entries = page.iter().enumerate().filter_map(|(i, held)| {
+        for page in handles.chunks(10) {
+            let entries = page.iter().enumerate().filter_map(|(i, handle)| {
                 ChangeMessageVisibilityBatchRequestEntry::builder()
                     .id(i.to_string())
-                    .receipt_handle(&held.receipt_handle)
+                    .receipt_handle(handle)
                     .visibility_timeout(0)
                     .build()
                     .ok()
@@ -300,4 +311,20 @@ impl Queue {
             );
         }
     }
+}
+
+/// Runs a command on a queue, and makes what it has read visible again however it ends: otherwise messages would stay hidden from other
+/// readers for minutes. A person who breaks it off waits for that.
+pub(crate) async fn released<T>(
+    queue: &mut Queue,
+    command: impl AsyncFnOnce(&mut Queue) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let done = tokio::select! {
+        done = command(queue) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("broken off; what was read stays on the queue")),
+        _ = terminated.recv() => Err(anyhow!("broken off; what was read stays on the queue")),
+    };
+    queue.release().await;
+    done
 }

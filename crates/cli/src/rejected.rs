@@ -9,6 +9,7 @@ use crate::{
     deployment::Deployment,
     dlq::{Contents, discard, list},
     output::Output,
+    queue,
 };
 
 const CONTENTS: Contents = Contents::RejectedRequests;
@@ -44,14 +45,10 @@ pub(crate) async fn run(
     command: Command,
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.rejected_queue()?;
-    let done = match command {
-        Command::List { each, limit } => {
-            list::list(deployment, &mut queue, output, each, limit, CONTENTS).await
-        }
-        Command::Show { id } => list::show(deployment, &mut queue, output, &id, CONTENTS).await,
-        Command::Discard(options) => discard::run(deployment, &mut queue, output, options, CONTENTS).await,
-    };
-    // Messages are released after an error, too: otherwise they would stay hidden from other readers for minutes.
-    queue.release().await;
-    done
+    queue::released(&mut queue, async |queue| match command {
+        Command::List { each, limit } => list::list(deployment, queue, output, each, limit, CONTENTS).await,
+        Command::Show { id } => list::show(deployment, queue, output, &id, CONTENTS).await,
+        Command::Discard(options) => discard::run(deployment, queue, output, options, CONTENTS).await,
+    })
+    .await
 }

@@ -15,7 +15,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::{executions::Executions, payload::Payload};
-use crate::{CommandOutcome, deployment::Deployment, dlq::list, output::Output};
+use crate::{
+    CommandOutcome,
+    deployment::Deployment,
+    dlq::list,
+    output::Output,
+    queue::{self, Queue},
+};
 
 /// Output of `custody trace`: everything that is known of a record.
 #[derive(Debug, Serialize)]
@@ -67,9 +73,13 @@ pub(crate) fn parse_subject(text: &str) -> Result<Subject, String> {
     if let Ok(record) = id.parse() {
         return Ok(Subject::Record(record));
     }
+    let is_nearly_a_record = id.len().abs_diff(36) <= 3 && id.len() != 36 && id.starts_with('0');
+    if is_nearly_a_record {
+        return Err(format!("a messageID has 36 characters, and this has {}", id.len()));
+    }
     let is_of_request = id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_of_request.then(|| Subject::Request(id.to_owned())).ok_or_else(|| {
-        "send the messageID of a receipt (a UUID that begins with the time), or the `instance` of a problem".to_owned()
+        "give the messageID of a receipt (a UUID that begins with the time), or the `instance` of a problem".to_owned()
     })
 }
 
@@ -87,9 +97,8 @@ pub(crate) async fn run(
 /// Shows a request that was rejected, or that no store could accept.
 async fn find_request(deployment: &Deployment, output: Output, id: &str) -> anyhow::Result<CommandOutcome> {
     for mut queue in [deployment.rejected_queue()?, deployment.dead_letter_queue()?] {
-        let found = list::find(deployment, &mut queue, output, id).await;
-        queue.release().await;
-        if found? {
+        let find = async |queue: &mut Queue| list::find(deployment, queue, output, id).await;
+        if queue::released(&mut queue, find).await? {
             return Ok(CommandOutcome::Complete);
         }
     }
@@ -224,6 +233,7 @@ mod tests {
         let expected = Ok(Subject::Request(request.to_owned()));
         assert_eq!(parse_subject(request), expected);
         assert_eq!(parse_subject(&format!("urn:custody:request:{request}")), expected);
+        assert!(parse_subject(&record[..35]).unwrap_err().contains("36 characters, and this has 35"));
         for text in ["", "no id", "abc", "s3://x/y"] {
             assert!(parse_subject(text).is_err(), "{text}");
         }

@@ -18,15 +18,20 @@ pub fn run_custody(arguments: &[&str]) -> (i32, String) {
 
 /// Runs the operator's tool with the role that this output of the stack names.
 pub fn run_custody_as(role: &str, arguments: &[&str]) -> (i32, String) {
-    let mut custody = Command::new(variable("CUSTODY_CLI"));
-    let output =
-        custody.args(arguments).envs(credentials_of(role)).output().expect("the operator's tool starts");
+    let output = custody_command(role).args(arguments).output().expect("the operator's tool starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     std::io::stderr().write_all(errors.as_bytes()).ok();
     if arguments.contains(&"--json") {
         keep_output(arguments, &output.stdout);
     }
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Returns a command that runs the operator's tool with the role that this output of the stack names.
+pub fn custody_command(role: &str) -> Command {
+    let mut custody = Command::new(variable("CUSTODY_CLI"));
+    custody.envs(credentials_of(role));
+    custody
 }
 
 /// Appends what `custody --json` has printed to a file of the stack, for the comparison with its schema. A new API key is left out.

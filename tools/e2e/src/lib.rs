@@ -7,7 +7,7 @@ mod cli;
 mod faults;
 
 pub use self::{
-    cli::{created_api_key, run_custody, run_custody_as},
+    cli::{created_api_key, custody_command, run_custody, run_custody_as},
     faults::{
         CacheFault, Denied, FullCache, NewVersion, Throttled, UnavailableService, apply_fault,
         apply_fault_concurrently, cache_nodes,

@@ -2,7 +2,11 @@
 //! allow.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
@@ -14,7 +18,7 @@ use custody_core::{
     record_id::RecordId,
     testing::{contract, samples},
 };
-use custody_e2e::{Denied, Stack, run_custody, run_custody_as};
+use custody_e2e::{Denied, Stack, custody_command, run_custody, run_custody_as};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -143,6 +147,37 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
     stack.eventually("the redrive function reports that there is nothing to do", said).await;
     assert_eq!(execution_statuses(&name), expected, "it is not run again");
     assert_eq!(stack.status(id).await, "COMPLETED");
+}
+
+/// SQS hides the messages that a reader has received, for minutes.
+#[tokio::test]
+async fn a_list_that_is_broken_off_hides_no_dead_letter() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let (_, receipt) = failed(&stack, 908).await;
+    let id = receipt.message_id;
+    stack.eventually("the dead letter is listed", async || line(id)).await;
+    let list = || {
+        let mut list = custody_command("OperatorRoleArn");
+        list.args(["dlq", "list"]).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    // As in `custody dlq list | true`.
+    let mut read_by_nobody = list();
+    drop(read_by_nobody.stdout.take());
+    read_by_nobody.wait().unwrap();
+    assert!(line(id).is_some());
+    // As with Ctrl-C, while it waits for the end of the queue.
+    let mut broken_off = list();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let pid = broken_off.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    broken_off.wait().unwrap();
+    assert!(line(id).is_some());
+    assert_eq!(json(&["dlq", "discard", "--id", &id.to_string(), "--reason", "made by a test"]).0, 0);
+    // Reconcile has not closed it yet, or has: nobody is asked to decide again.
+    let (_, undecided) = json(&["failed", "--limit", "10000"]);
+    let still = undecided["records"].as_array().unwrap().iter().find(|r| r["messageID"] == id.to_string());
+    assert!(still.is_none_or(|record| record["discarded"] == true), "{still:?}");
 }
 
 /// A redrive that waits: SQS shows nobody the messages that it delays or hides.

@@ -100,7 +100,6 @@ pub(crate) async fn run(
     for candidate in meant.into_iter().map(Candidate::held).chain(expired) {
         let id = candidate.id.clone();
         if options.dry_run {
-            candidate.held.into_iter().for_each(|held| queue.keep_on_queue(held));
             summary.discarded.push(id);
             continue;
         }
@@ -109,7 +108,6 @@ pub(crate) async fn run(
             Ok(_) => summary.discarded.push(id),
             Err(error) => {
                 output.complain(&format!("could not discard {id}: {error:#}"));
-                candidate.held.into_iter().for_each(|held| queue.keep_on_queue(held));
                 summary.failed.push(id);
             }
         }

@@ -15,7 +15,7 @@ use super::{Contents, groups::group};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, cut_in_the_middle, format_count, format_duration, table},
+    output::{Output, cut_in_the_middle, format_count, format_duration, table_with_id},
     progress::Progress,
     queue::{Line, Queue, ReceivedMessage},
     redrives,
@@ -37,7 +37,8 @@ pub(crate) async fn list(
     progress.done();
     let held = held?;
     let mut lines: Vec<_> = held.iter().map(ReceivedMessage::line).collect();
-    queue.keep_all_on_queue(held);
+    // Before anything is printed: who reads only the first line ends this program there.
+    queue.release().await;
     lines.sort_by_key(|line| line.failed_at);
     let waiting = match contents {
         Contents::DeadLetters if !output.json => {
@@ -45,7 +46,12 @@ pub(crate) async fn list(
         }
         Contents::DeadLetters | Contents::RejectedRequests => Vec::new(),
     };
+    let hidden = if lines.is_empty() { queue.hidden().await? } else { 0 };
     output.print(&lines, |lines| {
+        if hidden > 0 {
+            println!("{}", hidden_text(hidden, contents));
+            return;
+        }
         if lines.is_empty() {
             println!("The queue has no {}.", contents.format_count(0, false).trim_start_matches("0 "));
             return;
@@ -54,7 +60,7 @@ pub(crate) async fn list(
             print_groups(lines, limit, contents);
             return;
         }
-        let mut table = table(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE", "HELPS"]);
+        let mut table = table_with_id(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE", "HELPS"]);
         for line in lines {
             let kind = if line.parked { format!("{}, parked", line.kind) } else { line.kind.clone() };
             let reason = cut_in_the_middle(&line.reason, 120);
@@ -75,6 +81,14 @@ pub(crate) async fn list(
         println!("{}", redrives::list(&waiting, SystemClock.now()));
     }
     Ok(CommandOutcome::Complete)
+}
+
+/// Says that messages cannot be read, because somebody else has received them.
+pub(super) fn hidden_text(hidden: u64, contents: Contents) -> String {
+    let count = contents.format_count(usize::try_from(hidden).unwrap_or(usize::MAX), false);
+    format!(
+        "{count} cannot be read: another reader has received and not returned what is there. It is back within 5 minutes."
+    )
 }
 
 fn print_groups(lines: &[Line], limit: usize, contents: Contents) {
@@ -98,7 +112,11 @@ pub(crate) async fn show(
 ) -> anyhow::Result<CommandOutcome> {
     if !find(deployment, queue, output, id).await? {
         let hint = match contents {
-            Contents::DeadLetters => format!("; `custody trace {id}` shows the state of a record"),
+            Contents::DeadLetters => {
+                format!(
+                    "; `custody trace {id}` shows the state of a record, `custody rejected show {id}` a rejected request"
+                )
+            }
             Contents::RejectedRequests => String::new(),
         };
         output.complain(&format!("the queue has no message with the id {id}{hint}"));
@@ -115,7 +133,7 @@ pub(crate) async fn find(
     id: &str,
 ) -> anyhow::Result<bool> {
     let found = super::receive_selected(queue, &Selection::of_id(id)).await?;
-    queue.keep_all_on_queue(found.clone());
+    queue.release().await;
     if found.is_empty() {
         return Ok(false);
     }

@@ -20,6 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Interval;
 
+use super::{Contents, list::hidden_text};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
@@ -57,6 +58,9 @@ pub(crate) struct Options {
 #[serde(rename_all = "camelCase")]
 struct Summary {
     dry_run: bool,
+    /// Whether the attempts begin at once.
+    #[serde(skip)]
+    now: bool,
     redriven: Vec<String>,
     /// Records that are complete already: their dead letters can only be discarded.
     complete: Vec<String>,
@@ -93,7 +97,7 @@ pub(super) async fn run(
         redrives: deployment.redrive_queue()?,
         table: deployment.table()?,
         open: deployment.open_records()?,
-        summary: Summary { dry_run: options.dry_run, ..Summary::default() },
+        summary: Summary { dry_run: options.dry_run, now: options.now, ..Summary::default() },
         seen: Vec::new(),
         ids: BTreeSet::new(),
         attempts: Vec::new(),
@@ -109,11 +113,16 @@ pub(super) async fn run(
             "warning: the redrives are sent, but `custody failed` does not show when they are due: {refusal}"
         );
     }
+    let hidden = if command.summary.is_empty() { queue.hidden().await? } else { 0 };
+    if hidden > 0 {
+        output.complain(&hidden_text(hidden, Contents::DeadLetters));
+    }
     if command.options.wait {
         command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await);
     }
     output.print(&command.summary, |summary| print!("{}", summary.text()))?;
-    Ok(match (is_missing, command.summary.leaves_dead_letters() || command.summary.has_bad_ends()) {
+    let is_partial = hidden > 0 || command.summary.leaves_dead_letters() || command.summary.has_bad_ends();
+    Ok(match (is_missing, is_partial) {
         (true, _) => CommandOutcome::NotFound,
         (false, true) => CommandOutcome::Partial,
         (false, false) => CommandOutcome::Complete,
@@ -154,9 +163,7 @@ impl Command {
             for held in page {
                 self.bar.inc(1);
                 self.bar.set_message(self.summary.redriven.len().to_string());
-                if !self.redrive(queue, &held, &complete).await {
-                    queue.keep_on_queue(held);
-                }
+                self.redrive(queue, &held, &complete).await;
             }
             if self.options.selection.all_ids_found_in(&self.seen) {
                 break;
@@ -166,25 +173,19 @@ impl Command {
         Ok(())
     }
 
-    /// Redrives one dead letter, if it is selected and its record can be redriven. Returns whether the dead letter has left the
-    /// queue.
-    async fn redrive(
-        &mut self,
-        queue: &Queue,
-        held: &ReceivedMessage,
-        complete: &BTreeSet<RecordId>,
-    ) -> bool {
+    /// Redrives one dead letter, if it is selected and its record can be redriven.
+    async fn redrive(&mut self, queue: &Queue, held: &ReceivedMessage, complete: &BTreeSet<RecordId>) {
         if !self.options.selection.selects(held) || !self.ids.insert(held.id()) {
-            return false;
+            return;
         }
         self.seen.push(held.clone());
         let Some((dead_letter, attempt)) = redrivable(held, &mut self.summary, complete, self.options.force)
         else {
-            return false;
+            return;
         };
         if self.options.dry_run {
             self.summary.redriven.push(held.id());
-            return false;
+            return;
         }
         self.interval.tick().await;
         let delay = self.delay_after(attempt);
@@ -195,13 +196,11 @@ impl Command {
                 self.note(attempt, delay).await;
                 self.summary.redriven.push(held.id());
                 self.attempts.push(attempt);
-                true
             }
             Err(error) => {
                 let reason = format!("could not redrive {}: {error:#}", held.id());
                 self.bar.suspend(|| self.output.complain(&reason));
                 self.summary.failed.push(held.id());
-                false
             }
         }
     }
@@ -227,7 +226,9 @@ impl Command {
             self.options.selection.missing(&self.seen).into_iter().map(str::to_owned).collect();
         for id in ids {
             let found = match id.parse() {
-                Ok(id) => source::dead_letter_of(deployment, id, self.options.force).await?,
+                Ok(id) => {
+                    source::dead_letter_of(deployment, id, self.options.force, self.options.now).await?
+                }
                 Err(_) => Err("the id is not a messageID".to_owned()),
             };
             match found {
@@ -320,6 +321,11 @@ async fn move_to_redrive_queue(
 }
 
 impl Summary {
+    /// Whether the command found nothing that it was to redrive.
+    fn is_empty(&self) -> bool {
+        self.redriven.is_empty() && !self.leaves_dead_letters()
+    }
+
     fn has_bad_ends(&self) -> bool {
         self.ends.as_ref().is_some_and(|ends| !ends.are_good())
     }
@@ -350,11 +356,10 @@ impl Summary {
                 }
             }
         } else if !self.redriven.is_empty() {
-            lines.push(
-                "Their attempts begin within 15 minutes, or at once with --now. `custody failed` shows when, and what is left; \
-                 `custody open` what is in progress."
-                    .to_owned(),
-            );
+            let when = if self.now { "at once" } else { "within 15 minutes (`custody failed` shows when)" };
+            lines.push(format!(
+                "Their attempts begin {when}. `custody open` shows what is in progress, `custody failed` what is left."
+            ));
         }
         for (list, why) in [
             (
@@ -387,8 +392,12 @@ mod tests {
         let ends = wait::Ends { completed: 1, failed_again: ids(&["b"]), ..wait::Ends::default() };
         summary.ends = Some(ends);
         insta::assert_snapshot!("followed", summary.text());
+        summary = Summary { redriven: ids(&["a"]), now: true, ..Summary::default() };
+        insta::assert_snapshot!("at_once", summary.text());
+        assert!(!summary.is_empty() && Summary::default().is_empty());
         let summary = Summary {
             dry_run: true,
+            now: false,
             redriven: ids(&["a"]),
             complete: ids(&["c"]),
             parked: ids(&["d"]),

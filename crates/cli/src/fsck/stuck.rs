@@ -125,7 +125,10 @@ impl Open {
             format_count(self.markers, self.markers_at_least, "acceptance marker", "acceptance markers");
         let in_progress = format_count(self.in_progress, self.in_progress_at_least, "record", "records");
         let failed = format_count(self.failed, self.failed_at_least, "has", "have");
-        let oldest = format_duration(Duration::from_secs(self.oldest_age_seconds));
+        let oldest = match self.oldest_age_seconds {
+            0 => "none is older than a second".to_owned(),
+            seconds => format!("the oldest is {} old", format_duration(Duration::from_secs(seconds))),
+        };
         let more = if self.at_least() {
             "\nThere are more open records than were checked; a larger --limit checks more."
         } else {
@@ -133,7 +136,7 @@ impl Open {
         };
         format!(
             "{in_progress} in progress; {failed} failed, {} of them waiting for a decision (`custody failed`); {markers}; \
-             the oldest is {oldest} old{more}",
+             {oldest}{more}",
             self.waiting_for_decision
         )
     }
@@ -149,7 +152,7 @@ mod tests {
         assert_eq!(
             open.text(),
             "3 records in progress; 1 has failed, 1 of them waiting for a decision (`custody failed`); \
-             0 acceptance markers; the oldest is 0 s old"
+             0 acceptance markers; none is older than a second"
         );
         open.failed_at_least = true;
         assert!(open.at_least() && open.text().contains("at least 1 have failed"), "{}", open.text());

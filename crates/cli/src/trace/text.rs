@@ -19,7 +19,8 @@ impl Trace {
         let status = self.item["status"].as_str().unwrap_or("not in the record table");
         let mut lines = vec![format!("record {}: {status}", self.message_id), self.times()];
         if let Some(open) = &self.open {
-            lines.push(open.text(now));
+            let is_discarded = self.item["discarded"]["attempt"] == open.attempt;
+            lines.push(open.text(now, is_discarded));
         } else if !self.marker {
             lines.push("no open record: nothing is pending".to_owned());
         }
@@ -118,15 +119,17 @@ impl Trace {
 
     /// What a person does next with a failed record that nobody has decided.
     fn next_steps(&self, status: &str) -> Option<String> {
-        let waits = self.open.as_ref().is_some_and(|open| {
+        let waits = self.open.as_ref().filter(|open| {
             let is_due =
                 matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty());
-            is_due && open.redrive_at.is_none()
-        });
+            is_due && open.redrive_at.is_none() && self.item["discarded"]["attempt"] != open.attempt
+        })?;
         let id = self.message_id;
-        (status == "FAILED" && waits).then(|| {
+        // The open record does not know whether the redrives are used up: only the dead letter does.
+        let insist = if waits.attempt > 1 { " (and --force, if it is parked)" } else { "" };
+        (status == "FAILED").then(|| {
             format!(
-                "\nNext, when the cause is gone: custody dlq redrive --id {id} --wait\n\
+                "\nNext, when the cause is gone: custody dlq redrive --id {id} --wait{insist}\n\
                  To leave it failed: custody dlq discard --id {id} --reason TEXT"
             )
         })
@@ -154,10 +157,13 @@ fn timeline(began: Timestamp, events: &[(Timestamp, &str)]) -> String {
 }
 
 impl Open {
-    fn text(&self, now: Timestamp) -> String {
+    fn text(&self, now: Timestamp, is_discarded: bool) -> String {
         let age = format_duration(now.since(self.begun_at));
         let state = match &self.state {
             OpenState::InProgress => "in progress".to_owned(),
+            OpenState::Failed { .. } if is_discarded => {
+                "discarded, reconcile closes it within a minute".to_owned()
+            }
             OpenState::Failed { pending_steps, .. } => {
                 format!("failed, waits for: {}", waits_for(pending_steps, self.redrive_at, now))
             }

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use custody_core::{
+    clock::{Clock as _, SystemClock},
     dead_letter::{DeadLetter, FailureSummary},
     message::InternalMessage,
     open_record::{OpenRecord, OpenState},
@@ -11,7 +12,7 @@ use custody_core::{
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{deployment::Deployment, failed::step_names};
+use crate::{deployment::Deployment, failed::step_names, redrives};
 
 /// Rebuilds the dead letter of a failed record that waits for a decision or, with `force`, of a discarded record. The
 /// inner `Err` is the reason why the record cannot be redriven.
@@ -19,9 +20,17 @@ pub(super) async fn dead_letter_of(
     deployment: &Deployment,
     id: RecordId,
     force: bool,
+    at_once: bool,
 ) -> anyhow::Result<Result<DeadLetter, String>> {
     if let Some(open) = deployment.open_records()?.find(id).await? {
-        return Ok(of_open_record(&open));
+        let now = SystemClock.now();
+        let waits = open.redrive_at.filter(|due| *due > now && !at_once && !force);
+        return Ok(match waits {
+            Some(due) => {
+                Err(format!("it waits for one already ({}); --now does not wait", redrives::due(due, now)))
+            }
+            None => of_open_record(&open),
+        });
     }
     let item = deployment.index()?.item_as_json(id).await?;
     Ok(match item {

@@ -1,6 +1,6 @@
 //! Waits for the end of redriven records.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
 use custody_core::{
     attempt::Attempt,
@@ -47,6 +47,9 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
     let bar = ProgressBar::new(waiting.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} records at their end, {elapsed}") {
         bar.set_style(style);
+    }
+    if !waiting.is_empty() && !std::io::stderr().is_terminal() {
+        eprintln!("waiting for the end of {} redriven records, for 25 minutes at most", waiting.len());
     }
     let (mut ends, began) = (Ends::default(), Instant::now());
     loop {
