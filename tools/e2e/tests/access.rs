@@ -146,7 +146,12 @@ async fn two_keys_of_a_producer_are_valid_during_a_rotation_and_none_after_revoc
     assert_eq!((own.len(), own.iter().filter(|line| line["expiresAt"].is_string()).count()), (2, 1));
     assert!(!listed.iter().any(|line| line.to_string().contains(&new_key)), "no list has the value of a key");
 
-    assert_eq!(run_custody(&["producer", "revoke", &first.name]).0, 0);
+    let (status, set) =
+        run_custody(&["--json", "producer", "set-sources", &other.name, "--source", "cards-*"]);
+    assert!(status == 0 && set.contains("cards-*"), "{set}");
+    let (status, revoked) = run_custody(&["--json", "producer", "revoke", &first.name]);
+    let revoked: Value = serde_json::from_str(&revoked).unwrap();
+    assert_eq!((status, &revoked["revokedCredentials"]), (0, &2.into()), "{revoked}");
     for key in [&new_key, &first.api_key] {
         assert_eq!(send(&stack, key, "loans", None).await.status, 403);
     }

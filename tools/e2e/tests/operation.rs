@@ -256,6 +256,9 @@ async fn one_screen_shows_what_an_operator_on_call_looks_at_first() {
     );
     assert!(status == 0 || status == 1, "{checks}");
     assert_eq!(json(&["plan", "--rate", "10", "--size", "1MB"]).0, 0);
+    assert_eq!(json(&["open"]).0, 0);
+    let (status, found) = json(&["find", "--source", "custody-test-client", "--limit", "3"]);
+    assert!(status == 0 && found["records"][0]["messageID"].is_string(), "{found}");
 }
 
 /// Sends a record each time until `custody watch` has ended. The subscription may not be in effect for the first ones.
