@@ -146,9 +146,9 @@ async fn two_keys_of_a_producer_are_valid_during_a_rotation_and_none_after_revoc
     assert_eq!((own.len(), own.iter().filter(|line| line["expiresAt"].is_string()).count()), (2, 1));
     assert!(!listed.iter().any(|line| line.to_string().contains(&new_key)), "no list has the value of a key");
 
-    let (status, set) =
+    let (status, changed) =
         run_custody(&["--json", "producer", "set-sources", &other.name, "--source", "cards-*"]);
-    assert!(status == 0 && set.contains("cards-*"), "{set}");
+    assert!(status == 0 && changed.contains("cards-*"), "{changed}");
     let (status, revoked) = run_custody(&["--json", "producer", "revoke", &first.name]);
     let revoked: Value = serde_json::from_str(&revoked).unwrap();
     assert_eq!((status, &revoked["revokedCredentials"]), (0, &2.into()), "{revoked}");
