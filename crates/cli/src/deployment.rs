@@ -9,7 +9,10 @@ use custody_aws::{
     Aws, DynamoAccessEntries, DynamoOpenRecords, DynamoTable, ObjectListing, RecordIndex,
     S3AcceptanceMarkers, S3Archive, S3FailedStore, SqsDeadLetters, StateMachine, WorkflowType,
 };
-use custody_core::stored_names::{EVIDENCE_PREFIX, MANIFEST_PREFIX};
+use custody_core::{
+    redrive_policy::{PATIENCE, RedrivePolicy},
+    stored_names::{EVIDENCE_PREFIX, MANIFEST_PREFIX},
+};
 
 use crate::{producer::ApiKeys, queue::Queue, watch::WatchQueues};
 
@@ -47,6 +50,16 @@ impl Deployment {
     /// Returns the id of the cache's replication group.
     pub(crate) fn cache_name(&self) -> anyhow::Result<String> {
         self.output("CacheReplicationGroupId")
+    }
+
+    /// Returns the rules by which the functions of the deployment redrive failed records.
+    pub(crate) fn redrive_policy(&self) -> anyhow::Result<RedrivePolicy> {
+        let max_attempts = self.output("RedriveMaxAttempts")?;
+        Ok(RedrivePolicy {
+            automatic: self.output("AutoRedrive")? == "true",
+            max_attempts: max_attempts.parse().context("read the output RedriveMaxAttempts")?,
+            patience: PATIENCE,
+        })
     }
 
     /// Returns one output of the stack.

@@ -10,6 +10,7 @@ use custody_core::{
     open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
     ports::{ItemState, RecordTable as _},
     record_id::RecordId,
+    redrive_policy::RedrivePolicy,
     remedy::Remedy,
 };
 use serde::Serialize;
@@ -63,6 +64,10 @@ struct Line {
     redrive_at: Option<Timestamp>,
     /// Whether somebody has discarded the record: reconcile closes it within a minute.
     discarded: bool,
+    /// Whether its redrives are used up: only `--force` redrives it.
+    parked: bool,
+    /// Whether reconcile redrives it by itself, at its next look.
+    redriven_by_itself: bool,
     /// When reconcile looks at the record next: to complete the pending steps, or to redrive the record automatically.
     look_at: Timestamp,
 }
@@ -76,7 +81,8 @@ pub(crate) async fn run(
     let known = survey(&open, OpenKind::Failed, MAX_COUNTED.max(limit)).await?;
     let shown = &known.ids[..limit.min(known.ids.len())];
     let records = survey::read(&open, shown, OpenKind::Failed).await?;
-    let mut lines: Vec<Line> = records.iter().filter_map(|record| Line::of(record, now)).collect();
+    let policy = deployment.redrive_policy()?;
+    let mut lines: Vec<Line> = records.iter().filter_map(|record| Line::of(record, policy, now)).collect();
     let table = deployment.table()?;
     for page in lines.chunks_mut(100) {
         let ids: Vec<_> = page.iter().map(|line| line.message_id).collect();
@@ -98,7 +104,7 @@ pub(crate) async fn run(
 }
 
 impl Line {
-    fn of(record: &OpenRecord, now: Timestamp) -> Option<Self> {
+    fn of(record: &OpenRecord, policy: RedrivePolicy, now: Timestamp) -> Option<Self> {
         let OpenState::Failed { failure, pending_steps } = &record.state else { return None };
         Some(Self {
             message_id: record.id(),
@@ -113,6 +119,8 @@ impl Line {
             pending_steps: pending_steps.clone(),
             redrive_at: record.redrive_at,
             discarded: false,
+            parked: policy.parks(&record.message, failure, now),
+            redriven_by_itself: policy.redrives(&record.message, failure),
             look_at: record.look_at,
         })
     }
@@ -122,7 +130,12 @@ impl Line {
             self.message_id.to_string(),
             self.attempt.to_string(),
             self.stage.clone(),
-            format!("{}: {}", self.kind, self.remedy.text()),
+            format!(
+                "{}: {}{}",
+                self.kind,
+                self.remedy.text(),
+                if self.parked { " with --force" } else { "" }
+            ),
             cut_in_the_middle(&format!("{}: {}", self.error_name, self.reason), LONGEST_REASON),
             format_duration(Duration::from_secs(self.age_seconds)),
             self.waits_for(now),
@@ -134,20 +147,16 @@ impl Line {
         if self.discarded && self.pending_steps.is_empty() {
             return "reconcile: it is discarded".to_owned();
         }
-        let is_looked_at_soon = self.look_at > now && self.look_at.since(now) <= LONGEST_DELAY;
-        if self.pending_steps.is_empty()
-            && self.redrive_at.is_none()
-            && self.remedy == Remedy::Wait
-            && is_looked_at_soon
-        {
-            return format!("reconcile, in {}", format_duration(self.look_at.since(now)));
+        let is_settled = self.pending_steps.is_empty() && self.redrive_at.is_none();
+        if is_settled && self.redriven_by_itself {
+            return format!("reconcile redrives it in {}", format_duration(self.look_at.since(now)));
+        }
+        if is_settled && self.parked {
+            return "a decision: it is parked".to_owned();
         }
         waits_for(&self.pending_steps, self.redrive_at, now)
     }
 }
-
-/// The longest delay of a redrive that reconcile makes: a later look is not one for a redrive.
-const LONGEST_DELAY: Duration = Duration::from_mins(15);
 
 /// The longest reason in a list, in characters. The action that was denied is at its end.
 const LONGEST_REASON: usize = 160;
@@ -207,20 +216,23 @@ mod tests {
 
     use super::*;
 
+    const POLICY: RedrivePolicy =
+        RedrivePolicy { automatic: true, max_attempts: 3, patience: Duration::from_mins(75) };
+
     #[test]
     fn a_failed_record_reports_its_failure_and_its_pending_steps() {
         let mut record = samples::open_record(&samples::message(b"payload"));
         let failure = contract::failure_of(&record.message);
         let now = failure.failed_at.after(Duration::from_hours(24 * 15));
-        assert!(Line::of(&record, now).is_none(), "it is in progress");
+        assert!(Line::of(&record, POLICY, now).is_none(), "it is in progress");
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
-        let cells = Line::of(&record, now).unwrap().cells(now);
+        let cells = Line::of(&record, POLICY, now).unwrap().cells(now);
         let kind = "Internal: mend the cause, then redrive";
         assert_eq!(cells[1..], ["1", "archive", kind, "AccessDenied: denied", "15 d 0 h", "a decision"]);
         record.redrive_at = Some(now.after(Duration::from_mins(4)));
-        assert_eq!(Line::of(&record, now).unwrap().cells(now)[6], "redrive in 4 min 0 s");
+        assert_eq!(Line::of(&record, POLICY, now).unwrap().cells(now)[6], "redrive in 4 min 0 s");
         record.state = OpenState::Failed { failure, pending_steps: FailureStep::VARIANTS.to_vec() };
-        let cells = Line::of(&record, now).unwrap().cells(now);
+        let cells = Line::of(&record, POLICY, now).unwrap().cells(now);
         assert_eq!(cells[6], "item, unlink, dead letter, announcement");
     }
 
@@ -232,7 +244,7 @@ mod tests {
         let now = failure.failed_at.after(Duration::from_mins(3));
         record.redrive_at = Some(now.after(Duration::from_mins(4)));
         record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
-        let records = vec![Line::of(&record, now).unwrap()];
+        let records = vec![Line::of(&record, POLICY, now).unwrap()];
         let mut answer = Undecided { records, count: 7, at_least: false, redrives_waiting: Some(1) };
         insta::assert_snapshot!("failed", answer.text(now));
         answer.records.clear();
@@ -240,15 +252,22 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_that_passes_by_itself_waits_for_reconcile() {
+    fn a_failure_that_passes_by_itself_waits_for_reconcile_until_it_is_parked() {
         let mut record = samples::open_record(&samples::message(b"payload"));
         let mut failure = contract::failure_of(&record.message);
         (failure.kind, failure.error_name) = (ErrorKind::Transient, "ArchiveUnavailable".to_owned());
         let now = failure.failed_at;
+        record.look_at = now.after(Duration::from_mins(3));
+        record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
+        let line = |record: &OpenRecord, policy, now| Line::of(record, policy, now).unwrap();
+        assert_eq!(line(&record, POLICY, now).waits_for(now), "reconcile redrives it in 3 min 0 s");
+        let by_hand = RedrivePolicy { automatic: false, ..POLICY };
+        assert_eq!(line(&record, by_hand, now).waits_for(now), "a decision");
+        failure.attempt = 4;
+        (failure.kind, failure.error_name) = (ErrorKind::Internal, "AccessDenied".to_owned());
         record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
-        for (minutes, text) in [(3, "reconcile, in 3 min 0 s"), (300, "a decision")] {
-            record.look_at = now.after(Duration::from_mins(minutes));
-            assert_eq!(Line::of(&record, now).unwrap().waits_for(now), text);
-        }
+        let parked = line(&record, POLICY, now);
+        assert_eq!(parked.waits_for(now), "a decision: it is parked");
+        assert!(parked.cells(now)[3].ends_with("redrive with --force"));
     }
 }

@@ -322,8 +322,8 @@ pub(crate) async fn released<T>(
     let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let done = tokio::select! {
         done = command(queue) => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("broken off; what was read stays on the queue")),
-        _ = terminated.recv() => Err(anyhow!("broken off; what was read stays on the queue")),
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("broken off; what was read and not handled stays on the queue")),
+        _ = terminated.recv() => Err(anyhow!("broken off; what was read and not handled stays on the queue")),
     };
     queue.release().await;
     done

@@ -10,6 +10,7 @@ use custody_core::{
     open_record::{OpenRecord, OpenState},
     receipt::Durability,
     record_id::RecordId,
+    redrive_policy::RedrivePolicy,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -56,6 +57,8 @@ struct Open {
     missing_since: Option<Timestamp>,
     /// When the redrive is due that somebody has asked for.
     redrive_at: Option<Timestamp>,
+    /// Whether its redrives are used up: only `--force` redrives it.
+    parked: bool,
     state: OpenState,
 }
 
@@ -122,11 +125,12 @@ async fn trace_record(
     let payload = payload::find(deployment, id, found.open.as_ref(), found.item.as_ref()).await?;
     let is_failed = found.open.as_ref().is_some_and(|open| matches!(open.state, OpenState::Failed { .. }));
     let redrives_waiting = if is_failed { deployment.redrives_waiting().await } else { None };
+    let policy = deployment.redrive_policy()?;
     let trace = Trace {
         message_id: id,
         received_at: id.received_at(),
         marker: found.marker.is_some(),
-        open: found.open.map(Open::from),
+        open: found.open.map(|open| Open::of(open, policy, SystemClock.now())),
         item,
         executions,
         payload,
@@ -150,9 +154,14 @@ fn without_content(mut item: Value) -> Value {
     item
 }
 
-impl From<OpenRecord> for Open {
-    fn from(open: OpenRecord) -> Self {
+impl Open {
+    fn of(open: OpenRecord, policy: RedrivePolicy, now: Timestamp) -> Self {
+        let parked = match &open.state {
+            OpenState::Failed { failure, .. } => policy.parks(&open.message, failure, now),
+            OpenState::InProgress => false,
+        };
         Self {
+            parked,
             attempt: open.attempt().number(),
             begun_at: open.message.begun_at(),
             starts: open.starts,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{dead_letter::FailureSummary, error::ErrorKind, message::InternalMessage};
+use crate::{clock::Timestamp, dead_letter::FailureSummary, error::ErrorKind, message::InternalMessage};
 
 /// How long transient failures are redriven in production: longer than the longest outage that the deployment promises
 /// to survive.
@@ -28,6 +28,12 @@ impl RedrivePolicy {
     /// is the time since its first failure.
     pub fn is_parked(&self, kind: ErrorKind, attempt: u32, waited: Duration) -> bool {
         attempt > self.max_attempts && (kind != ErrorKind::Transient || waited >= self.patience)
+    }
+
+    /// Returns whether the redrive of a failed attempt needs an operator who insists, if it is made now.
+    pub fn parks(&self, message: &InternalMessage, failure: &FailureSummary, now: Timestamp) -> bool {
+        let first = message.history().first().map_or(failure.failed_at, |past| past.failed_at);
+        self.is_parked(failure.kind, failure.attempt, now.since(first))
     }
 
     /// Returns whether a failed attempt is redriven automatically. The decision depends on the time when the attempt

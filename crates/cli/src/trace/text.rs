@@ -125,8 +125,7 @@ impl Trace {
             is_due && open.redrive_at.is_none() && self.item["discarded"]["attempt"] != open.attempt
         })?;
         let id = self.message_id;
-        // The open record does not know whether the redrives are used up: only the dead letter does.
-        let insist = if waits.attempt > 1 { " (and --force, if it is parked)" } else { "" };
+        let insist = if waits.parked { " --force" } else { "" };
         (status == "FAILED").then(|| {
             format!(
                 "\nNext, when the cause is gone: custody dlq redrive --id {id} --wait{insist}\n\
@@ -165,7 +164,8 @@ impl Open {
                 "discarded, reconcile closes it within a minute".to_owned()
             }
             OpenState::Failed { pending_steps, .. } => {
-                format!("failed, waits for: {}", waits_for(pending_steps, self.redrive_at, now))
+                let parked = if self.parked { ", parked" } else { "" };
+                format!("failed{parked}, waits for: {}", waits_for(pending_steps, self.redrive_at, now))
             }
         };
         let next = self.look_at.since(now);
@@ -188,7 +188,10 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use custody_core::testing::{contract, samples};
+    use custody_core::{
+        redrive_policy::RedrivePolicy,
+        testing::{contract, samples},
+    };
     use serde_json::json;
 
     use super::*;
@@ -207,11 +210,12 @@ mod tests {
         record.redrive_at = Some(now.after(Duration::from_mins(4)));
         record.look_at = now.after(Duration::from_hours(6));
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
+        let policy = RedrivePolicy { automatic: true, max_attempts: 3, patience: Duration::from_mins(75) };
         let mut trace = Trace {
             message_id: record.id(),
             received_at: failure.failed_at,
             marker: false,
-            open: Some(Open::from(record)),
+            open: Some(Open::of(record, policy, now)),
             item: json!({"status": "FAILED", "failure": failure, "failedAt": failure.failed_at}),
             executions: Executions { history: true, list: Vec::new() },
             payload: Payload { archived: None, preserved: None, cached: Cached::NotExpected },
@@ -223,6 +227,14 @@ mod tests {
         }
         trace.redrives_waiting = None;
         insta::assert_snapshot!("a_decision_waits", trace.text(now));
+        if let Some(open) = &mut trace.open {
+            open.parked = true;
+        }
+        let text = trace.text(now);
+        assert!(
+            text.contains("failed, parked, waits for: a decision") && text.contains("--wait --force"),
+            "{text}"
+        );
     }
 
     #[test]
