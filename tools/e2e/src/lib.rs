@@ -279,7 +279,8 @@ fn append_to_messages_file(text: &str) -> anyhow::Result<()> {
 fn append_to_file(name: &str, text: &str) -> anyhow::Result<()> {
     let file = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join(name);
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
-    writeln!(file, "{text}")?;
+    // In one write: tests append at the same time.
+    file.write_all(format!("{text}\n").as_bytes())?;
     Ok(())
 }
 
