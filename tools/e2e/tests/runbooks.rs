@@ -76,7 +76,9 @@ async fn deployment_at_rest() -> Stack {
     let failed: Value = serde_json::from_str(&failed).unwrap();
     for record in failed["records"].as_array().unwrap() {
         let id = record["messageID"].as_str().unwrap();
-        assert_eq!(run(&format!("custody dlq discard --id {id} --reason left-by-another-suite")).0, 0);
+        let (status, printed) = run(&format!("custody dlq discard --id {id} --reason left-by-another-suite"));
+        // Reconcile closes what the command before has discarded: it is gone then.
+        assert!(status == 0 || status == 3, "{status}: {printed}");
     }
     stack
         .reconcile_until("nothing is open", async || {
