@@ -47,3 +47,26 @@ impl RedrivePolicy {
             && !self.is_parked(failure.kind, failure.attempt, waited)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{contract, samples};
+
+    #[test]
+    fn a_record_is_parked_when_its_redrives_are_used_up_and_a_transient_failure_only_after_a_long_time() {
+        let policy = RedrivePolicy { automatic: true, max_attempts: 3, patience: PATIENCE };
+        let message = samples::message(b"payload");
+        let mut failure = contract::failure_of(&message);
+        let now = failure.failed_at.after(Duration::from_mins(10));
+        for (attempt, kind, is_parked) in [
+            (3, ErrorKind::Internal, false),
+            (4, ErrorKind::Internal, true),
+            (4, ErrorKind::Transient, false),
+        ] {
+            (failure.attempt, failure.kind) = (attempt, kind);
+            assert_eq!(policy.parks(&message, &failure, now), is_parked, "{attempt} {kind}");
+        }
+        assert!(policy.parks(&message, &failure, failure.failed_at.after(PATIENCE)));
+    }
+}
