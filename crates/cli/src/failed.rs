@@ -52,7 +52,7 @@ struct Line {
     stage: String,
     kind: ErrorKind,
     error_name: String,
-    /// What helps.
+    /// What brings the record to its end.
     remedy: Remedy,
     reason: String,
     failed_at: Timestamp,
@@ -86,7 +86,14 @@ pub(crate) async fn run(
     let table = deployment.table()?;
     for page in lines.chunks_mut(100) {
         let ids: Vec<_> = page.iter().map(|line| line.message_id).collect();
-        let states = table.states(&ids).await?;
+        // The list is needed most in an outage, so it does not depend on the record table.
+        let states = match table.states(&ids).await {
+            Ok(states) => states,
+            Err(error) => {
+                eprintln!("warning: some of these records may be discarded, which is not known: {error}");
+                break;
+            }
+        };
         for line in page {
             line.discarded = states
                 .get(&line.message_id)

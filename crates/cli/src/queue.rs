@@ -60,7 +60,7 @@ pub(crate) struct Line {
     pub(crate) stage: String,
     pub(crate) kind: String,
     pub(crate) error_name: String,
-    /// What helps.
+    /// What brings the record to its end, or the request off the queue.
     pub(crate) remedy: Remedy,
     pub(crate) reason: String,
     pub(crate) attempt: u32,
@@ -253,6 +253,11 @@ impl Queue {
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no message was received.
+    pub(crate) fn has_read_nothing(&self) -> bool {
+        self.seen.is_empty()
     }
 
     /// Returns the approximate number of messages, those included that a reader hides.

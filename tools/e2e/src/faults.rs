@@ -157,7 +157,7 @@ impl CacheFault {
         Self { repair: "start-replica" }
     }
 
-    /// Suspends every primary.
+    /// Suspends every primary, so that the cache accepts connections and answers nothing.
     pub fn hanging() -> Self {
         apply_fault("hang-cache");
         Self { repair: "resume-cache" }

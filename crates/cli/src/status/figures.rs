@@ -68,7 +68,7 @@ pub(super) struct Failures {
     pub(super) next_redrive_at: Option<Timestamp>,
 }
 
-/// Why records failed.
+/// A stage and an error with which records failed, and how many did.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Cause {

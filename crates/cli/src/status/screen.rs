@@ -26,7 +26,7 @@ const HEIGHT: u16 = 24;
 /// What is shown where a part could not be asked.
 const UNKNOWN: &str = "not known";
 
-/// A screen.
+/// What `custody status` shows at one moment.
 pub(super) struct Screen<'a> {
     pub(super) figures: &'a Figures,
     /// The time between two looks; `None` for a single look.
