@@ -88,6 +88,7 @@ pub(super) async fn receipts(deployment: &Deployment, now: Timestamp) -> anyhow:
     })
 }
 
+/// Asks for the busiest node. Unverified: the expression, because the local stack evaluates none; it is that of the dashboard, with `MAX`.
 pub(super) async fn cache(deployment: &Deployment, now: Timestamp) -> anyhow::Result<Cache> {
     let group = deployment.cache_name()?;
     let search = |id: &str, metric: &str| {
