@@ -44,6 +44,9 @@ impl Ports {
     }
 }
 
+/// The outputs that repeat a parameter, so that tools know it: two deployments may have the same value.
+const SETTINGS: [&str; 4] = ["StateMachineType", "CacheAdmission", "AutoRedrive", "RedriveMaxAttempts"];
+
 /// The emulated AWS, in messages.
 pub(crate) const MINISTACK: &str = "MiniStack";
 
@@ -51,8 +54,7 @@ impl Running {
     /// Returns the names of the outputs that two deployments have in common although each should have a resource of its own.
     pub fn shared_outputs<'a>(&'a self, other: &Self) -> Vec<&'a str> {
         let is_shared = |(name, value): &(&String, &String)| {
-            !["StateMachineType", "CacheAdmission"].contains(&name.as_str())
-                && other.outputs.get(*name) == Some(*value)
+            !SETTINGS.contains(&name.as_str()) && other.outputs.get(*name) == Some(*value)
         };
         self.outputs.iter().filter(is_shared).map(|(name, _)| name.as_str()).collect()
     }
