@@ -81,9 +81,12 @@ impl RecordIndex {
         Self { client, table }
     }
 
-    /// Reads the item of a record as JSON, consistently. `None` if there is no item.
+    /// Reads the item of a record as JSON, consistently, with its fields in the order of their names. `None` if there is no item.
     pub async fn item_as_json(&self, id: RecordId) -> Result<Option<Value>, StageError> {
-        self.attributes(id).await?.map(|item| decode(item, &item_operation(id))).transpose()
+        let Some(item) = self.attributes(id).await? else { return Ok(None) };
+        let mut item: Value = decode(item, &item_operation(id))?;
+        item.sort_all_objects();
+        Ok(Some(item))
     }
 
     async fn attributes(&self, id: RecordId) -> Result<Option<Attributes>, StageError> {

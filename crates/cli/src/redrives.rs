@@ -52,6 +52,11 @@ pub(crate) fn of_records(records: &[OpenRecord], now: Timestamp) -> Vec<WaitingR
     waiting
 }
 
+/// Returns whether a failed record waits for a redrive.
+pub(crate) fn waits(record: &OpenRecord, now: Timestamp) -> bool {
+    record.redrive_at.is_some_and(|due| now.since(due) <= LONGEST_WAIT)
+}
+
 /// Says which redrives wait, for the end of a list. Empty if none does.
 pub(crate) fn list(waiting: &[WaitingRedrive], now: Timestamp) -> String {
     if waiting.is_empty() {

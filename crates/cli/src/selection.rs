@@ -56,21 +56,31 @@ impl Selection {
         Self { id: vec![id.to_owned()], ..Self::default() }
     }
 
+    /// Returns whether messages are selected by their ids.
+    pub(crate) const fn is_by_id(&self) -> bool {
+        !self.id.is_empty()
+    }
+
     /// Returns whether a message matches every given option.
     pub(crate) fn selects(&self, held: &ReceivedMessage) -> bool {
+        (!self.is_by_id() || self.id.iter().any(|id| held.has_id(id)))
+            && self.selects_failure(held.stage(), &held.kind(), held.failed_at())
+    }
+
+    /// Returns whether a failure matches every given option but `--id`.
+    pub(crate) fn selects_failure(&self, stage: &str, kind: &str, failed_at: Timestamp) -> bool {
         let text_is = |wanted: &Option<String>, found: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
         };
-        (self.id.is_empty() || self.id.iter().any(|id| held.has_id(id)))
-            && text_is(&self.stage, held.stage())
-            && text_is(&self.kind, &held.kind())
-            && self.since.is_none_or(|since| held.failed_at() >= since)
+        text_is(&self.stage, stage)
+            && text_is(&self.kind, kind)
+            && self.since.is_none_or(|since| failed_at >= since)
     }
 
     /// Returns whether the selection is by id and `seen` has a message for each id. Then the rest of the queue need not
     /// be read.
     pub(crate) fn all_ids_found_in(&self, seen: &[ReceivedMessage]) -> bool {
-        !self.id.is_empty() && self.missing(seen).is_empty()
+        self.is_by_id() && self.missing(seen).is_empty()
     }
 
     /// Returns the selected ids for which `seen` has no message.

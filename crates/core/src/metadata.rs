@@ -130,6 +130,13 @@ impl MessageMetadata {
         alike.map(warning).collect()
     }
 
+    /// Puts the fields in the order of their names, nested ones too. DynamoDB returns them in any order, and a person who reads a record twice
+    /// expects the same text.
+    pub fn sort_fields(&mut self) {
+        self.0.values_mut().for_each(Value::sort_all_objects);
+        self.0.sort_keys();
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
     }
@@ -231,8 +238,19 @@ fn check_date_time(text: &str) -> Result<(), Problem> {
     if known {
         return Ok(());
     }
+    let path = format!("{ROOT}.{DATE_TIME}");
+    let is_zoned = || text[19..].contains(['Z', 'z', '+', '-', '[']);
+    if shaped && !is_zoned() && text.parse::<jiff::civil::DateTime>().is_ok() {
+        return Err(invalid(
+            &path,
+            format!(
+                "dateTime `{}` has no zone; append Z if it is in UTC (2026-01-31T09:30:00Z), or else the offset                  (2026-01-31T09:30:00+01:00)",
+                json::excerpt(text)
+            ),
+        ));
+    }
     Err(invalid(
-        &format!("{ROOT}.{DATE_TIME}"),
+        &path,
         format!(
             "dateTime `{}` is not a date and time; send RFC 3339 (2026-01-31T09:30:00Z) or \
          YYYY-MM-DD HH:MM:SS.ffffff in UTC",
@@ -282,7 +300,9 @@ mod tests {
             ("dateTime", "\"yesterday\"", "RFC 3339"),
             ("dateTime", "\"2026-13-01T00:00:00Z\"", "RFC 3339"),
             ("dateTime", "\"2026-01-31\"", "RFC 3339"),
-            ("dateTime", "\"2026-01-31T09:30:00\"", "RFC 3339"),
+            ("dateTime", "\"2026-01-31T09:30:00\"", "has no zone; append Z"),
+            ("dateTime", "\"2026-01-31T09:30:00.25\"", "has no zone; append Z"),
+            ("dateTime", "\"2026-01-31T09:30:00[UTC]\"", "RFC 3339"),
             ("dateTime", "\"2026-02-30 09:30:00\"", "RFC 3339"),
             ("dateTime", "\"2026-01-31T09:30:00Z[UTC]\"", "RFC 3339"),
             ("extra", "{\"\":1}", "empty name"),

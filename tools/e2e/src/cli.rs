@@ -7,6 +7,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use custody_core::record_id::RecordId;
 use serde_json::Value;
 
 use crate::{append_to_file, run_support_script, stack_output, variable};
@@ -25,6 +26,19 @@ pub fn run_custody_as(role: &str, arguments: &[&str]) -> (i32, String) {
         keep_output(arguments, &output.stdout);
     }
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs the operator's tool with `--json`. Returns its exit status and its output.
+pub fn run_custody_json(arguments: &[&str]) -> (i32, Value) {
+    let (status, text) = run_custody(&[&["--json"], arguments].concat());
+    (status, serde_json::from_str(&text).unwrap_or_default())
+}
+
+/// Returns the line of `custody dlq list` that is about this record.
+pub fn dead_letter_line(id: RecordId) -> Option<Value> {
+    let (status, lines) = run_custody_json(&["dlq", "list"]);
+    assert_eq!(status, 0);
+    lines.as_array()?.iter().find(|line| line["id"] == id.to_string()).cloned()
 }
 
 /// Returns a command that runs the operator's tool with the role that this output of the stack names.

@@ -7,7 +7,9 @@ mod cli;
 mod faults;
 
 pub use self::{
-    cli::{created_api_key, custody_command, run_custody, run_custody_as},
+    cli::{
+        created_api_key, custody_command, dead_letter_line, run_custody, run_custody_as, run_custody_json,
+    },
     faults::{
         CacheFault, Denied, FullCache, NewVersion, Throttled, UnavailableService, apply_fault,
         apply_fault_concurrently, cache_nodes,
@@ -34,11 +36,13 @@ use custody_core::{
     attempt::Attempt,
     open_record::{OpenRecord, OpenState},
     ports::{AcceptanceMarkers, OpenRecords},
+    receipt::Receipt,
     record_id::RecordId,
 };
 use custody_test_client::{
     deployment::Deployment,
     queue,
+    records::{Kind, Record, Size},
     sender::Sender,
     subscriber::{Arrival, Subscriber},
 };
@@ -213,6 +217,17 @@ impl Stack {
         start_reading_queue(&self.deployment, queue, Arc::clone(&dead_letters))
             .expect("the queue's reader starts");
         dead_letters
+    }
+
+    /// Sends a record that fails: the archive function is denied writing to the archive while the record's workflow runs.
+    pub async fn failed_record(&self, seed: u64) -> (Record, Receipt) {
+        let archive = self.deployment.output("ArchiveFunctionName").expect("the stack names its functions");
+        let denied = Denied::to(archive, "s3:PutObject");
+        let record = Record::generate(Kind::Random, Size::Bytes(100_000), seed);
+        let receipt = self.sender.send(&record).await.expect("the record is accepted").receipt;
+        self.execution(receipt.message_id).await.expect("the workflow ends");
+        drop(denied);
+        (record, receipt)
     }
 
     /// Waits until the first execution of a record has ended. Returns its status and the name of its error.

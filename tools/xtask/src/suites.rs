@@ -38,7 +38,7 @@ const AWS_TEST: &str = "aws_test";
 const EVERYWHERE: [&str; 5] = ["aws_contracts", "records", "query", "uploads", "requests"];
 
 /// All suites in their order. The last one searches the logs and notifications that the others have left.
-pub(crate) const ALL: [Suite; 21] = [
+pub(crate) const ALL: [Suite; 22] = [
     Suite { test: "aws_contracts", title: "contracts of the AWS adapters", depends_on_workflow_type: false },
     Suite {
         test: "workflow",
@@ -62,6 +62,7 @@ pub(crate) const ALL: [Suite; 21] = [
     Suite { test: "recovery", title: "end to end: recovery", depends_on_workflow_type: true },
     Suite { test: "crashes", title: "end to end: crashes", depends_on_workflow_type: false },
     Suite { test: "outages", title: "end to end: outages", depends_on_workflow_type: true },
+    Suite { test: "dead_letters", title: "end to end: dead letters", depends_on_workflow_type: false },
     Suite { test: "operation", title: "end to end: operation", depends_on_workflow_type: false },
     Suite { test: "runbooks", title: "end to end: runbooks", depends_on_workflow_type: false },
     Suite {

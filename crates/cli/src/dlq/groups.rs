@@ -40,16 +40,19 @@ fn cause_of(line: &Line) -> String {
     if line.error_name.is_empty() { cause } else { format!("{}: {cause}", line.error_name) }
 }
 
-/// Breaks a text between words into lines of at most `width` characters. A longer word is cut in the middle.
+/// Breaks a text between words into lines of at most `width` characters. A longer word, such as an ARN, goes on in the next line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace().map(|word| cut_in_the_middle(word, width)) {
+    for word in text.split_whitespace() {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
-                line.push_str(&word);
+                line.push_str(word);
             }
-            _ => lines.push(word),
+            _ => {
+                let characters: Vec<char> = word.chars().collect();
+                lines.extend(characters.chunks(width).map(String::from_iter));
+            }
         }
     }
     lines
@@ -124,6 +127,11 @@ mod tests {
         );
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
         assert!(groups[1].text().contains("     1  archive, Internal, 5 s ago"));
+        let arn = format!("arn:aws:sts::000000000000:assumed-role/{}", "R".repeat(60));
+        let long = line("e", &format!("User: {arn} is not authorized"), 1);
+        let text = group(&[long])[0].text();
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.replace(['\n', ' '], "").contains(&arn), "an ARN is shown whole: {text}");
         let foreign =
             Line { stage: String::new(), error_name: String::new(), ..line("d", "not a dead letter", 1) };
         assert!(

@@ -1,9 +1,14 @@
 //! `custody dlq redrive`: moves dead letters to the redrive queue, so that failed records get their next attempt.
 
 mod source;
+mod stale;
+mod summary;
 mod wait;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::ensure;
 use clap::Args;
@@ -11,20 +16,20 @@ use custody_aws::{DynamoOpenRecords, DynamoTable, SqsDeadLetters};
 use custody_core::{
     attempt::Attempt,
     backoff,
-    clock::{Clock as _, SystemClock},
+    clock::{Clock as _, SystemClock, Timestamp},
     dead_letter::DeadLetter,
-    ports::{ItemState, OpenRecords as _, RecordTable as _},
+    ports::OpenRecords as _,
     record_id::RecordId,
 };
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 use tokio::time::Interval;
 
+use self::{source::Unread, stale::Stale, summary::Summary};
 use super::{Contents, list::hidden_text};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, format_count},
+    output::Output,
     queue::{Queue, ReceivedMessage},
     selection::Selection,
 };
@@ -52,28 +57,6 @@ pub(crate) struct Options {
     /// Wait until each redriven record is complete or has failed again.
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
-}
-
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    dry_run: bool,
-    /// Whether the attempts begin at once.
-    #[serde(skip)]
-    now: bool,
-    redriven: Vec<String>,
-    /// Records that are complete already: their dead letters can only be discarded.
-    complete: Vec<String>,
-    /// Parked records, which have used up their redrives: only `--force` redrives them.
-    parked: Vec<String>,
-    /// Requests that never became records: their producers got no receipt and send the request again.
-    requests: Vec<String>,
-    /// Messages that are not dead letters of Custody.
-    foreign: Vec<String>,
-    failed: Vec<String>,
-    /// With `--wait`: what became of the redriven records.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ends: Option<wait::Ends>,
 }
 
 /// Time in which one page of dead letters is redriven: well below the visibility timeout of a received message.
@@ -106,15 +89,23 @@ pub(super) async fn run(
         bar,
         options,
     };
+    let began = SystemClock.now();
     command.redrive_queue(queue).await?;
-    let is_missing = command.redrive_without_dead_letters(deployment).await?;
+    let is_missing = command.redrive_ids_without_dead_letters(deployment).await?;
+    let unread = command.redrive_unread(deployment, began).await;
+    if let Err(error) = &unread {
+        output.complain(&format!(
+            "which failed records have no dead letter on the queue is not known: {error:#}"
+        ));
+    }
     if let Some(refusal) = &command.note_refusal {
         eprintln!(
             "warning: the redrives are sent, but `custody failed` does not show when they are due: {refusal}"
         );
     }
     // What this command has read itself is hidden, too, so the count says something only if it has read nothing.
-    let hidden = if queue.has_read_nothing() { queue.hidden().await? } else { 0 };
+    let has_found_nothing = queue.has_read_nothing() && command.summary.redriven.is_empty();
+    let hidden = if has_found_nothing { queue.hidden().await? } else { 0 };
     if hidden > 0 {
         output.complain(&hidden_text(hidden, Contents::DeadLetters));
     }
@@ -124,7 +115,8 @@ pub(super) async fn run(
         command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await);
     }
     output.print(&command.summary, |summary| print!("{}", summary.text()))?;
-    let is_partial = hidden > 0 || command.summary.leaves_dead_letters() || command.summary.has_bad_ends();
+    let is_partial =
+        hidden > 0 || unread.is_err() || command.summary.leaves_something() || command.summary.has_bad_ends();
     Ok(match (is_missing, is_partial) {
         (true, _) => CommandOutcome::NotFound,
         (false, true) => CommandOutcome::Partial,
@@ -162,11 +154,13 @@ impl Command {
             if page.is_empty() {
                 break;
             }
-            let complete = completed(&self.table, &page, &self.options.selection).await?;
+            let selected = page.iter().filter(|held| self.options.selection.selects(held));
+            let attempts = selected.filter_map(|held| held.dead_letter.as_ref()?.attempt());
+            let stale = stale::stale(&self.open, &self.table, &attempts.collect::<Vec<_>>()).await?;
             for held in page {
                 self.bar.inc(1);
                 self.bar.set_message(self.summary.redriven.len().to_string());
-                self.redrive(queue, &held, &complete).await;
+                self.redrive(queue, &held, &stale).await;
             }
             if self.options.selection.all_ids_found_in(&self.seen) {
                 break;
@@ -176,14 +170,25 @@ impl Command {
         Ok(())
     }
 
-    /// Redrives one dead letter, if it is selected and its record can be redriven.
-    async fn redrive(&mut self, queue: &Queue, held: &ReceivedMessage, complete: &BTreeSet<RecordId>) {
-        if !self.options.selection.selects(held) || !self.ids.insert(held.id()) {
+    /// Redrives one dead letter, if it is selected and its record can be redriven. Deletes it, if it is stale.
+    async fn redrive(&mut self, queue: &Queue, held: &ReceivedMessage, stale: &BTreeMap<Attempt, Stale>) {
+        if !self.options.selection.selects(held) {
+            return;
+        }
+        let attempt = held.dead_letter.as_ref().and_then(DeadLetter::attempt);
+        if let Some(why) = attempt.and_then(|attempt| stale.get(&attempt)) {
+            // A record at a later attempt may have a dead letter of that attempt, or none.
+            if *why == Stale::Complete {
+                self.seen.push(held.clone());
+            }
+            self.delete_stale(queue, held).await;
+            return;
+        }
+        if !self.ids.insert(held.id()) {
             return;
         }
         self.seen.push(held.clone());
-        let Some((dead_letter, attempt)) = redrivable(held, &mut self.summary, complete, self.options.force)
-        else {
+        let Some((dead_letter, attempt)) = redrivable(held, &mut self.summary, self.options.force) else {
             return;
         };
         if self.options.dry_run {
@@ -200,12 +205,23 @@ impl Command {
                 self.summary.redriven.push(held.id());
                 self.attempts.push(attempt);
             }
-            Err(error) => {
-                let reason = format!("could not redrive {}: {error:#}", held.id());
-                self.bar.suspend(|| self.output.complain(&reason));
-                self.summary.failed.push(held.id());
-            }
+            Err(error) => self.report_failure(&held.id(), &error),
         }
+    }
+
+    async fn delete_stale(&mut self, queue: &Queue, held: &ReceivedMessage) {
+        if !self.options.dry_run
+            && let Err(error) = queue.remove(held).await
+        {
+            self.report_failure(&held.id(), &error);
+            return;
+        }
+        self.summary.stale.push(held.id());
+    }
+
+    fn report_failure(&mut self, id: &str, error: &anyhow::Error) {
+        self.bar.suspend(|| self.output.complain(&format!("could not redrive {id}: {error:#}")));
+        self.summary.failed.push(id.to_owned());
     }
 
     /// Notes in the open record when a redrive is due that was sent: a note before would claim a redrive that a crash prevents.
@@ -223,7 +239,7 @@ impl Command {
 
     /// Redrives the records that were selected by id and have no dead letter on the queue: SQS deletes a dead letter after 14
     /// days, but the open record stays. Returns whether some of them cannot be redriven.
-    async fn redrive_without_dead_letters(&mut self, deployment: &Deployment) -> anyhow::Result<bool> {
+    async fn redrive_ids_without_dead_letters(&mut self, deployment: &Deployment) -> anyhow::Result<bool> {
         let mut is_missing = false;
         let ids: Vec<String> =
             self.options.selection.missing(&self.seen).into_iter().map(str::to_owned).collect();
@@ -235,18 +251,7 @@ impl Command {
                 Err(_) => Err("the id is not a messageID".to_owned()),
             };
             match found {
-                Ok(dead_letter) => {
-                    if !self.options.dry_run {
-                        let delay =
-                            dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
-                        self.redrives.deliver(&dead_letter, delay, self.options.force).await?;
-                        if let Some(attempt) = dead_letter.attempt() {
-                            self.note(attempt, delay).await;
-                            self.attempts.push(attempt);
-                        }
-                    }
-                    self.summary.redriven.push(id);
-                }
+                Ok(dead_letter) => _ = self.redrive_rebuilt(id, &dead_letter).await,
                 Err(why) => {
                     is_missing = true;
                     self.output.complain(&format!(
@@ -257,25 +262,45 @@ impl Command {
         }
         Ok(is_missing)
     }
-}
 
-/// Returns the selected records of a page that are complete.
-async fn completed(
-    table: &DynamoTable,
-    page: &[ReceivedMessage],
-    selection: &Selection,
-) -> anyhow::Result<BTreeSet<RecordId>> {
-    let meant = page.iter().filter(|held| selection.selects(held));
-    let records: BTreeSet<RecordId> =
-        meant.filter_map(|held| held.dead_letter.as_ref()?.message_id).collect();
-    let records: Vec<_> = records.into_iter().collect();
-    let mut complete = BTreeSet::new();
-    for records in records.chunks(100) {
-        let states = table.states(records).await?;
-        let completed = states.into_iter().filter(|(_, state)| matches!(state, ItemState::Completed(_)));
-        complete.extend(completed.map(|(id, _)| id));
+    /// Redrives the other selected failed records whose dead letters were not read: another reader hides them, or they have expired.
+    async fn redrive_unread(&mut self, deployment: &Deployment, began: Timestamp) -> anyhow::Result<()> {
+        if self.options.selection.is_by_id() {
+            return Ok(());
+        }
+        let is_read = |id: RecordId| self.ids.contains(&id.to_string());
+        for unread in source::unread(deployment, &self.options, began, is_read).await? {
+            match unread {
+                Unread::Redrivable(dead_letter) => {
+                    let id = dead_letter.message_id.map(|id| id.to_string()).unwrap_or_default();
+                    if self.redrive_rebuilt(id.clone(), &dead_letter).await {
+                        self.summary.without_dead_letter.push(id);
+                    }
+                }
+                Unread::Pending(id) => self.summary.pending.push(id.to_string()),
+                Unread::Parked(id) => self.summary.parked.push(id.to_string()),
+            }
+        }
+        Ok(())
     }
-    Ok(complete)
+
+    /// Sends a dead letter to the redrive queue that was rebuilt from its record. Returns whether it was sent.
+    async fn redrive_rebuilt(&mut self, id: String, dead_letter: &DeadLetter) -> bool {
+        if !self.options.dry_run {
+            self.interval.tick().await;
+            let delay = dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
+            if let Err(error) = self.redrives.deliver(dead_letter, delay, self.options.force).await {
+                self.report_failure(&id, &error.into());
+                return false;
+            }
+            if let Some(attempt) = dead_letter.attempt() {
+                self.note(attempt, delay).await;
+                self.attempts.push(attempt);
+            }
+        }
+        self.summary.redriven.push(id);
+        true
+    }
 }
 
 /// Returns the dead letter and its attempt if the record can be redriven. Otherwise adds its id to the list of
@@ -283,7 +308,6 @@ async fn completed(
 fn redrivable<'a>(
     held: &'a ReceivedMessage,
     summary: &mut Summary,
-    complete: &BTreeSet<RecordId>,
     force: bool,
 ) -> Option<(&'a DeadLetter, Attempt)> {
     let Some(dead_letter) = &held.dead_letter else {
@@ -294,10 +318,6 @@ fn redrivable<'a>(
         summary.requests.push(held.id());
         return None;
     };
-    if complete.contains(&attempt.record) {
-        summary.complete.push(held.id());
-        return None;
-    }
     if dead_letter.parked && !force {
         summary.parked.push(held.id());
         return None;
@@ -321,88 +341,4 @@ async fn move_to_redrive_queue(
     );
     redrives.deliver(dead_letter, delay, force).await?;
     queue.remove(held).await
-}
-
-impl Summary {
-    fn has_bad_ends(&self) -> bool {
-        self.ends.as_ref().is_some_and(|ends| !ends.are_good())
-    }
-
-    fn leaves_dead_letters(&self) -> bool {
-        [&self.complete, &self.parked, &self.requests, &self.foreign, &self.failed]
-            .iter()
-            .any(|list| !list.is_empty())
-    }
-
-    /// The lines that a person reads.
-    fn text(&self) -> String {
-        let verb = if self.dry_run { "would be redriven" } else { "sent to the redrive queue" };
-        let mut lines =
-            vec![format!("{} {verb}", format_count(self.redriven.len(), false, "record", "records"))];
-        if self.dry_run {
-            lines.extend(self.redriven.iter().map(|id| format!("  {id}")));
-        } else if let Some(ends) = &self.ends {
-            lines.push(format!("{} complete", ends.completed));
-            for (list, what) in [
-                (&ends.failed_again, "failed again"),
-                (&ends.discarded, "discarded meanwhile"),
-                (&ends.still_waiting, "not at their end after 25 minutes"),
-            ] {
-                if !list.is_empty() {
-                    lines.push(format!("{} {what}:", list.len()));
-                    lines.extend(list.iter().take(10).map(|id| format!("  custody trace {id}")));
-                }
-            }
-        } else if !self.redriven.is_empty() {
-            let when = if self.now { "at once" } else { "within 15 minutes (`custody failed` shows when)" };
-            lines.push(format!(
-                "Their attempts begin {when}. `custody open` shows what is in progress, `custody failed` what is left."
-            ));
-        }
-        for (list, why) in [
-            (
-                &self.complete,
-                "COMPLETED already, nothing to redrive; `custody dlq discard` deletes the dead letter",
-            ),
-            (&self.parked, "parked, no redrive is left; `--force` gives one more attempt"),
-            (&self.requests, "never a record, so its producer got no receipt and sends the request again"),
-            (&self.foreign, "not a dead letter of Custody; `custody dlq show` shows it"),
-            (&self.failed, "could not be redriven, see the errors above"),
-        ] {
-            if !list.is_empty() {
-                lines.push(format!("left on the queue: {} ({why})", list.len()));
-                lines.extend(list.iter().take(10).map(|id| format!("  {id}")));
-            }
-        }
-        lines.join("\n") + "\n"
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_redrive_says_what_it_did_what_it_left_and_what_comes_next() {
-        let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let mut summary = Summary { redriven: ids(&["a", "b"]), ..Summary::default() };
-        insta::assert_snapshot!("sent", summary.text());
-        let ends = wait::Ends { completed: 1, failed_again: ids(&["b"]), ..wait::Ends::default() };
-        summary.ends = Some(ends);
-        insta::assert_snapshot!("followed", summary.text());
-        summary = Summary { redriven: ids(&["a"]), now: true, ..Summary::default() };
-        insta::assert_snapshot!("at_once", summary.text());
-        let summary = Summary {
-            dry_run: true,
-            now: false,
-            redriven: ids(&["a"]),
-            complete: ids(&["c"]),
-            parked: ids(&["d"]),
-            requests: ids(&["e"]),
-            foreign: ids(&["f"]),
-            failed: ids(&["g"]),
-            ends: None,
-        };
-        insta::assert_snapshot!("left", summary.text());
-    }
 }

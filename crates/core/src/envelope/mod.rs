@@ -377,9 +377,19 @@ fn verify_content_digest(
     ))
 }
 
-/// Warns of a `Content-Digest` that was not compared with anything, because it has no algorithm that Custody knows.
+/// The headers of older standards that state a digest, which Custody does not read. API Gateway may rename `Content-MD5` (unverified).
+const OLDER_DIGESTS: [&str; 3] = ["content-md5", "x-amzn-remapped-content-md5", "digest"];
+
+/// Warns of a digest that was not compared with anything: a `Content-Digest` of an algorithm that Custody does not know, or a header of an
+/// older standard.
 fn unverified_digest(event: &ProxyEvent<'_>) -> Option<Warning> {
-    let header = event.header("content-digest")?;
+    let Some(header) = event.header("content-digest") else {
+        let name = OLDER_DIGESTS.into_iter().find(|name| event.header(name).is_some())?;
+        let name = if name == "digest" { "Digest" } else { "Content-MD5" };
+        let detail =
+            "the digest was not compared; send Content-Digest: sha-256=:<base64 of the body's SHA-256>:";
+        return Some(Warning { at: name.to_owned(), detail: detail.to_owned() });
+    };
     let digests: Dictionary = Parser::new(header).parse().ok()?;
     if digests.contains_key("sha-256") {
         return None;

@@ -1,18 +1,21 @@
-//! Rebuilds the expired dead letter of a record: from the open record, or from the item of a discarded record.
+//! Rebuilds the dead letter of a record whose own one has expired or is hidden by another reader: from the open record, or from the item of
+//! a discarded record.
 
 use anyhow::Context as _;
 use custody_core::{
-    clock::{Clock as _, SystemClock},
+    clock::{Clock as _, SystemClock, Timestamp},
     dead_letter::{DeadLetter, FailureSummary},
     message::InternalMessage,
-    open_record::{OpenRecord, OpenState},
-    ports::OpenRecords as _,
+    open_record::{OpenKind, OpenRecord, OpenState},
+    ports::{ItemState, OpenRecords as _, RecordTable as _},
     record_id::RecordId,
+    redrive_policy::RedrivePolicy,
 };
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::{deployment::Deployment, failed::step_names, redrives};
+use super::Options;
+use crate::{deployment::Deployment, failed::step_names, redrives, survey};
 
 /// Rebuilds the dead letter of a failed record that waits for a decision or, with `force`, of a discarded record. The
 /// inner `Err` is the reason why the record cannot be redriven.
@@ -57,6 +60,74 @@ fn of_open_record(open: &OpenRecord) -> Result<DeadLetter, String> {
     }
 }
 
+/// A failed record whose dead letter was not read.
+#[derive(Debug, PartialEq)]
+pub(super) enum Unread {
+    /// The record can be redriven with this dead letter.
+    Redrivable(Box<DeadLetter>),
+    /// Reconcile has not completed the handling of the failure.
+    Pending(RecordId),
+    /// The record has used up its redrives.
+    Parked(RecordId),
+}
+
+/// How many records are looked at together.
+const PAGE: usize = 500;
+
+/// Finds the selected failed records that have no dead letter among those that were read: another reader hides it, or SQS has deleted it.
+/// `is_read` says of which records a dead letter was read.
+///
+/// A failure after `began` is left out: the queue was read before, so its dead letter is probably there. So is a discarded record, and a
+/// record that waits for a redrive, unless `--now` is to shorten the wait.
+pub(super) async fn unread(
+    deployment: &Deployment,
+    options: &Options,
+    began: Timestamp,
+    is_read: impl Fn(RecordId) -> bool,
+) -> anyhow::Result<Vec<Unread>> {
+    let (open, table, policy) =
+        (deployment.open_records()?, deployment.table()?, deployment.redrive_policy()?);
+    let mut ids = survey::survey(&open, OpenKind::Failed, survey::MAX_COUNTED).await?.ids;
+    ids.retain(|id| !is_read(*id));
+    let mut found = Vec::new();
+    for page in ids.chunks(PAGE) {
+        let mut records = survey::read(&open, page, OpenKind::Failed).await?;
+        records.retain(|record| is_meant(record, options, began));
+        let meant: Vec<RecordId> = records.iter().map(OpenRecord::id).collect();
+        for batch in meant.chunks(100) {
+            let states = table.states(batch).await?;
+            records.retain(|record| !is_discarded(record, states.get(&record.id())));
+        }
+        found.extend(records.iter().filter_map(|record| of_unread(record, policy, options.force, began)));
+    }
+    Ok(found)
+}
+
+/// Returns whether the options select a failed record.
+fn is_meant(record: &OpenRecord, options: &Options, began: Timestamp) -> bool {
+    let OpenState::Failed { failure, .. } = &record.state else { return false };
+    let waits = redrives::waits(record, began) && !options.now;
+    failure.failed_at < began
+        && !waits
+        && options.selection.selects_failure(&failure.stage, &failure.kind.to_string(), failure.failed_at)
+}
+
+/// Returns whether the item of a failed record says that its attempt is discarded.
+fn is_discarded(record: &OpenRecord, state: Option<&ItemState>) -> bool {
+    matches!(state, Some(ItemState::Failed { attempt, discarded: Some(_) }) if *attempt == record.attempt().number())
+}
+
+fn of_unread(record: &OpenRecord, policy: RedrivePolicy, force: bool, now: Timestamp) -> Option<Unread> {
+    let OpenState::Failed { failure, pending_steps } = &record.state else { return None };
+    Some(if !pending_steps.is_empty() {
+        Unread::Pending(record.id())
+    } else if policy.parks(&record.message, failure, now) && !force {
+        Unread::Parked(record.id())
+    } else {
+        Unread::Redrivable(Box::new(DeadLetter::of_record(&record.message, failure.clone(), Vec::new())))
+    })
+}
+
 /// Rebuilds the dead letter of a discarded record from its item. A discard applies to the attempt that it names: a
 /// record that has failed in a later attempt is open, and waits for a decision.
 fn of_discarded(item: &Value) -> anyhow::Result<Result<DeadLetter, String>> {
@@ -72,8 +143,11 @@ fn of_discarded(item: &Value) -> anyhow::Result<Result<DeadLetter, String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use custody_core::{
         open_record::FailureStep,
+        ports::{Discard, NotedDiscard},
         testing::{contract, samples},
     };
     use serde_json::json;
@@ -92,6 +166,68 @@ mod tests {
         let dead_letter = of_open_record(&open).unwrap();
         assert_eq!(dead_letter.attempt(), Some(open.attempt()));
         assert_eq!(dead_letter.request, serde_json::to_value(&open.message).unwrap());
+    }
+
+    #[test]
+    fn a_failed_record_without_a_dead_letter_is_redriven_unless_something_else_comes_first() {
+        let policy = RedrivePolicy {
+            automatic: true,
+            max_attempts: 3,
+            patience: custody_core::redrive_policy::PATIENCE,
+        };
+        let mut record = samples::open_record(&samples::message(b"payload"));
+        let mut failure = contract::failure_of(&record.message);
+        let now = failure.failed_at.after(Duration::from_mins(1));
+        let of = |record: &OpenRecord, force| of_unread(record, policy, force, now);
+        assert_eq!(of(&record, true), None, "it is in progress");
+        record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
+        assert!(matches!(of(&record, false), Some(Unread::Redrivable(_))));
+        let pending_steps = vec![FailureStep::Announcement];
+        record.state = OpenState::Failed { failure: failure.clone(), pending_steps };
+        assert_eq!(of(&record, true), Some(Unread::Pending(record.id())));
+        failure.attempt = 4;
+        record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
+        assert_eq!(of(&record, false), Some(Unread::Parked(record.id())));
+        assert!(matches!(of(&record, true), Some(Unread::Redrivable(_))));
+    }
+
+    #[test]
+    fn only_what_is_selected_undecided_and_not_waiting_is_redriven_without_a_dead_letter() {
+        let mut record = samples::open_record(&samples::message(b"payload"));
+        let failure = contract::failure_of(&record.message);
+        let began = failure.failed_at.after(Duration::from_mins(1));
+        record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
+        let options = |arguments: &[&str]| {
+            #[derive(clap::Parser)]
+            struct Line {
+                #[command(flatten)]
+                options: Options,
+            }
+            let line = <Line as clap::Parser>::try_parse_from([&["redrive"], arguments].concat());
+            line.unwrap().options
+        };
+        let is_meant = |record: &OpenRecord, arguments: &[&str], began| {
+            super::is_meant(record, &options(arguments), began)
+        };
+        assert!(is_meant(&record, &["--all"], began));
+        assert!(is_meant(&record, &["--stage", "archive", "--kind", "internal"], began));
+        assert!(!is_meant(&record, &["--stage", "metadata"], began));
+        assert!(!is_meant(&record, &["--since", &began.to_string()], began));
+        let before = Timestamp::from_unix_ms(0).unwrap();
+        assert!(!is_meant(&record, &["--all"], before), "its dead letter is probably on the queue by now");
+        record.redrive_at = Some(began.after(Duration::from_mins(4)));
+        assert!(!is_meant(&record, &["--all"], began));
+        assert!(is_meant(&record, &["--all", "--now"], began));
+
+        let discard = Discard { by: "arn:x".to_owned(), at: began, reason: "withdrawn".to_owned() };
+        let discarded = |attempt| ItemState::Failed {
+            attempt,
+            discarded: Some(NotedDiscard { attempt, discard: discard.clone() }),
+        };
+        assert!(is_discarded(&record, Some(&discarded(1))));
+        assert!(!is_discarded(&record, Some(&ItemState::Failed { attempt: 1, discarded: None })));
+        assert!(!is_discarded(&record, Some(&discarded(2))), "that is another attempt");
+        assert!(!is_discarded(&record, None));
     }
 
     #[test]

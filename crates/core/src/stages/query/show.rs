@@ -31,7 +31,9 @@ impl KnownRecord {
     /// Returns what is known of a record; `None` if no store knows the record.
     fn new(open: Option<OpenRecord>, item: Option<RecordItem>) -> Option<Self> {
         let message = item.as_ref().map(|item| &item.message).or(open.as_ref().map(|open| &open.message));
-        Some(Self { message: message?.clone(), open, item })
+        let mut message = message?.clone();
+        message.metadata.sort_fields();
+        Some(Self { message, open, item })
     }
 
     fn status(&self) -> RecordStatus {

@@ -122,6 +122,8 @@ async fn a_record_is_found_at_once_after_its_receipt_whichever_store_has_the_acc
             (&1.into(), &"loans".into())
         );
         assert_eq!(body["links"]["payload"], format!("{id}/payload"));
+        let fields: Vec<_> = body["messageMetaData"].as_object().unwrap().keys().collect();
+        assert!(fields.is_sorted(), "the order in which DynamoDB returns fields is no order: {fields:?}");
     }
 }
 

@@ -88,4 +88,11 @@ async fn a_digest_of_an_unknown_algorithm_is_reported() {
     let digest = Sha256::of(body.to_string().as_bytes()).to_base64();
     let both = format!("md5=:AAAA:, sha-256=:{digest}:");
     assert_eq!(send(&body, &[("content-digest", &both)]).await.warnings, []);
+    for (header, at) in [("content-md5", "Content-MD5"), ("digest", "Digest")] {
+        let warnings = send(&body, &[(header, "1B2M2Y8AsgTpgAmY7PhCfg==")]).await.warnings;
+        assert!(warnings.len() == 1 && warnings[0].at == at, "{warnings:?}");
+        assert!(warnings[0].detail.contains("Content-Digest: sha-256"), "{warnings:?}");
+    }
+    let md5 = ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==");
+    assert_eq!(send(&body, &[("content-digest", &both), md5]).await.warnings, [], "one digest was compared");
 }

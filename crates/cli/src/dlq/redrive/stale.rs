@@ -1,0 +1,103 @@
+//! Recognizes dead letters that nobody needs any more. SQS delivers a dead letter again after a redrive that was broken off, or that was
+//! made while another reader hid it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use custody_core::{
+    attempt::Attempt,
+    error::StageError,
+    open_record::{OpenKind, OpenRecord},
+    ports::{ItemState, OpenRecords, RecordTable},
+    record_id::RecordId,
+};
+
+use crate::survey;
+
+/// How many records one request to the record table reads.
+const BATCH: usize = 100;
+
+/// Why a dead letter is stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stale {
+    /// The record is complete.
+    Complete,
+    /// The record is at a later attempt, or has failed in one and been decided.
+    LaterAttempt,
+}
+
+/// Returns those of the `attempts` whose dead letters are stale.
+pub(super) async fn stale(
+    open: &impl OpenRecords,
+    table: &impl RecordTable,
+    attempts: &[Attempt],
+) -> Result<BTreeMap<Attempt, Stale>, StageError> {
+    let records: BTreeSet<RecordId> = attempts.iter().map(|attempt| attempt.record).collect();
+    let records: Vec<RecordId> = records.into_iter().collect();
+    let mut states = BTreeMap::new();
+    for batch in records.chunks(BATCH) {
+        states.extend(table.states(batch).await?);
+    }
+    let mut current: BTreeMap<RecordId, u32> = BTreeMap::new();
+    for kind in [OpenKind::Failed, OpenKind::InProgress] {
+        let found = survey::read(open, &records, kind).await?;
+        let numbers = found.iter().map(OpenRecord::attempt).map(|attempt| (attempt.record, attempt.number()));
+        current.extend(numbers);
+    }
+    let why = |attempt: &Attempt| {
+        let failed = match states.get(&attempt.record) {
+            Some(ItemState::Completed(_)) => return Some((*attempt, Stale::Complete)),
+            Some(ItemState::Failed { attempt, .. }) => *attempt,
+            Some(ItemState::Received) | None => 0,
+        };
+        let latest = failed.max(current.get(&attempt.record).copied().unwrap_or_default());
+        (latest > attempt.number()).then_some((*attempt, Stale::LaterAttempt))
+    };
+    Ok(attempts.iter().filter_map(why).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use custody_core::{
+        clock::Clock as _,
+        ports::CompletionTimes,
+        testing::{
+            contract,
+            doubles::{MemoryOpenRecords, MemoryTable},
+            samples,
+        },
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_letter_is_stale_when_its_record_is_complete_or_at_a_later_attempt() {
+        let (open, table) = (MemoryOpenRecords::default(), MemoryTable::default());
+        let message = samples::message(b"payload");
+        let first = message.attempt();
+        let stale_at = async |attempt| stale(&open, &table, &[attempt]).await.unwrap().remove(&attempt);
+        assert_eq!(stale_at(first).await, None, "no store knows the record");
+        open.accept(&samples::open_record(&message), None).await.unwrap();
+        table.fail(&message, &contract::failure_of(&message)).await.unwrap();
+        assert_eq!(stale_at(first).await, None, "its attempt has failed");
+
+        let next = samples::redriven(&message);
+        let record = samples::open_record(&message);
+        let state = custody_core::open_record::OpenState::Failed {
+            failure: contract::failure_of(&message),
+            pending_steps: Vec::new(),
+        };
+        open.fail(&OpenRecord { state, ..record }).await.unwrap();
+        open.redrive(&samples::open_record(&next)).await.unwrap();
+        assert_eq!(stale_at(first).await, Some(Stale::LaterAttempt), "the next attempt is in progress");
+        assert_eq!(stale_at(next.attempt()).await, None);
+
+        open.close(next.attempt()).await.unwrap();
+        table.fail(&next, &contract::failure_of(&next)).await.unwrap();
+        assert_eq!(stale_at(first).await, Some(Stale::LaterAttempt), "the next attempt has failed");
+
+        let now = samples::TestClock::default().now();
+        table.complete(&next, CompletionTimes { archived_at: now, completed_at: now }).await.unwrap();
+        assert_eq!(stale_at(first).await, Some(Stale::Complete));
+        assert_eq!(stale_at(next.attempt()).await, Some(Stale::Complete));
+    }
+}
