@@ -38,11 +38,13 @@ async fn one_screen_shows_what_an_operator_on_call_looks_at_first() {
     let (status, text) = run_custody(&["status", "--once"]);
     assert!(status == 0 && text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(text.contains("archive: AccessDenied") && text.contains("mend the cause"), "{text}");
-    // An auditor may not ask for queues: that is no zero. (Nor for metrics and alarms on AWS; the emulator lets everybody.)
+    // An auditor may not ask for queues, metrics and alarms: that is no zero.
     let (status, text) = run_custody_as("AuditorRoleArn", &["--json", "status"]);
     let screen: Value = serde_json::from_str(&text).unwrap();
     assert!(status == 0 && screen["open"].is_object(), "{screen}");
     assert!(screen["queues"]["deadLetters"].is_null(), "{screen}");
+    assert!(["receipts", "cache", "alarms"].iter().all(|part| screen[part].is_null()), "{screen}");
+    assert_eq!(screen["problems"].as_array().unwrap().len(), 3, "{screen}");
     assert_eq!(
         run_custody_json(&["dlq", "discard", "--id", &id.to_string(), "--reason", "made by a test"]).0,
         0

@@ -30,8 +30,6 @@ NOT_USED_HERE = {
     ("DeploymentGroupRole", "*", "*"): "the emulator has no CodeDeploy",
     ("BreakGlassRole", "*", "*"): "nothing uses it in normal operation; break_glass.py takes it on",
     ("OperatorRole", "MoveDeadLettersWithSqsItself", "*"): "the emulator has no StartMessageMoveTask",
-    ("OperatorRole", "LookAtMetrics", "*"): "`custody status` asks in CBOR, which the emulator does not authorize",
-    ("OperatorRole", "LookAtAlarms", "*"): "`custody status` asks in CBOR, which the emulator does not authorize",
     ("OperatorRole", "LookAtTheDashboard", "*"): "a person looks at the console",
     # What follows happens only in situations that the tests of the stages make, with stores in memory, and the suites do not.
     ("UploadRole", "CopyObjectsThatAreSentByReference", "*"): "a copy that ingest began and did not end",
