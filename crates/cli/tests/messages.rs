@@ -2,7 +2,8 @@
 //! meant, `TRYCMD=overwrite cargo test -p custody-cli --test messages` writes them anew.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
     process::{Command, Stdio},
 };
 
@@ -36,4 +37,47 @@ fn a_reader_that_ends_early_ends_the_tool_quietly() {
         assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{arguments:?}");
         assert!(ended.status.success(), "{arguments:?}: {}", ended.status);
     }
+}
+
+/// Answers one request after the other with these statuses, each with a problem that can be tried again after a second.
+fn answer_with(listener: &TcpListener, statuses: &[&str]) -> std::io::Result<()> {
+    for status in statuses {
+        let (mut connection, _) = listener.accept()?;
+        let mut reader = BufReader::new(connection.try_clone()?);
+        let (mut line, mut length) = (String::new(), 0);
+        while reader.read_line(&mut line)? > 2 {
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a length is a number");
+            }
+            line.clear();
+        }
+        reader.read_exact(&mut vec![0; length])?;
+        let body = r#"{"title": "No store", "detail": "send the request again", "instance": "urn:custody:request:1"}"#;
+        write!(
+            connection,
+            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_send_that_is_tried_again_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}/", listener.local_addr().expect("it has an address"));
+    let api = std::thread::spawn(move || answer_with(&listener, &["503 Unavailable", "403 Forbidden"]));
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let arguments =
+        ["send", "--url", &url, "--api-key", "key", "--type", "manifest", "--source", "tests", file];
+    let sent = Command::new(env!("CARGO_BIN_EXE_custody")).args(arguments).output().expect("the tool starts");
+    api.join().expect("no panic").expect("both requests were answered");
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert!(
+        said.contains("No store (503): send the request again")
+            && said.contains("; trying again in 1.0 s (2 of "),
+        "{said}"
+    );
+    assert!(said.lines().last().is_some_and(|line| line.starts_with("error: send ")), "{said}");
+    assert_eq!(sent.status.code(), Some(4), "{said}");
 }

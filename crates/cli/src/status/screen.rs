@@ -198,7 +198,9 @@ impl Screen<'_> {
             lines.push(Line::from("none rings".green()));
         }
         if alarms.without_data > 0 {
-            lines.push(Line::from(format!("{} of {} have no data", alarms.without_data, alarms.count)));
+            let none = alarms.without_data == alarms.count;
+            let why = if none { ": the stack is new, or local" } else { "" };
+            lines.push(Line::from(format!("{} of {} have no data{why}", alarms.without_data, alarms.count)));
         }
         Paragraph::new(lines)
     }
@@ -249,10 +251,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn an_outage_fits_on_one_screen() {
+    fn figures_of_an_outage() -> Figures {
         let at = Timestamp::parse("2026-11-29T03:12:00Z").unwrap();
-        let figures = Figures {
+        Figures {
             stack: "custody".to_owned(),
             at: Some(at),
             receipts: Some(Receipts {
@@ -289,8 +290,40 @@ mod tests {
                 }],
             }),
             problems: Vec::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn an_outage_fits_on_one_screen() {
+        let figures = figures_of_an_outage();
         insta::assert_snapshot!(Screen { figures: &figures, every: None }.text());
+    }
+
+    #[test]
+    fn what_needs_a_person_has_a_colour() {
+        let figures = figures_of_an_outage();
+        let Ok(mut terminal) = Terminal::new(TestBackend::new(WIDTH, HEIGHT));
+        let Ok(_) = terminal.draw(|frame| Screen { figures: &figures, every: None }.draw(frame));
+        let rows = terminal.backend().buffer().content().chunks(usize::from(WIDTH));
+        let colour_of = |text: &str| {
+            rows.clone().find_map(|row| {
+                let symbols: String = row.iter().map(|cell| cell.symbol().chars().next().unwrap()).collect();
+                let at = symbols.find(text)?;
+                Some(row[symbols[..at].chars().count()].fg)
+            })
+        };
+        assert_eq!(colour_of("FailedRecordAlarm"), Some(Color::Red));
+        assert_eq!(colour_of("228"), Some(Color::Yellow), "dead letters");
+        assert_eq!(colour_of("archive: AccessDenied"), Some(Color::Red), "a cause");
+        assert_eq!(colour_of("mend the cause"), Some(Color::Reset), "what helps is text");
+    }
+
+    #[test]
+    fn alarms_that_nothing_evaluates_are_no_riddle() {
+        let alarms = Some(Alarms { count: 16, without_data: 16, ringing: Vec::new() });
+        let figures = Figures { alarms, ..Figures::default() };
+        let text = Screen { figures: &figures, every: None }.text();
+        assert!(text.contains("16 of 16 have no data: the stack") && !text.contains("none rings"), "{text}");
     }
 
     #[test]
