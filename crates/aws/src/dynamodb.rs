@@ -72,7 +72,7 @@ impl DynamoTable {
             SOURCE_PARTITION.to_owned(),
             text(source_partition(metadata.source_system_id(), message.message_id)),
         );
-        // The identity of a record does not depend on the number of its attempts.
+        // The identity of a record does not depend on the number of its attempts. The end of an attempt writes it.
         item.remove(REDRIVE);
         Ok(item)
     }
@@ -179,15 +179,17 @@ impl RecordTable for DynamoTable {
         times: CompletionTimes,
     ) -> Result<CompletionTimes, StageError> {
         let id = message.message_id;
-        let update = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(MESSAGE_ID, text(id))
-            .update_expression(format!(
-                "SET #status = :completed, {STORAGE_CONTEXT} = :storage, {ARCHIVED_AT} = :archived_at, \
-                 {COMPLETED_AT} = :completed_at"
-            ))
+        let mut assignments = format!(
+            "SET #status = :completed, {STORAGE_CONTEXT} = :storage, {ARCHIVED_AT} = :archived_at, \
+             {COMPLETED_AT} = :completed_at"
+        );
+        let mut request = self.client.update_item().table_name(&self.table).key(MESSAGE_ID, text(id));
+        if let Some(redrive) = &message.redrive {
+            assignments += &format!(", {REDRIVE} = :redrive");
+            request = request.expression_attribute_values(":redrive", attribute(message, redrive)?);
+        }
+        let update = request
+            .update_expression(assignments)
             .condition_expression(format!("{PAYLOAD}.sha256 = :sha256 AND #status <> :completed"))
             .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":completed", text("COMPLETED"))
@@ -246,6 +248,10 @@ impl RecordTable for DynamoTable {
             .expression_attribute_values(":failed_at", text(failure.failed_at))
             .expression_attribute_values(":failure", attribute(message, failure)?)
             .expression_attribute_values(":storage", attribute(message, &message.storage_context)?);
+        if let Some(redrive) = &message.redrive {
+            assignments.push(format!("{REDRIVE} = :redrive"));
+            request = request.expression_attribute_values(":redrive", attribute(message, redrive)?);
+        }
         // If the metadata stage never wrote an item, this update creates a complete one.
         let identity = Self::identity(message)?;
         let rest = identity.into_iter().filter(|(name, _)| name != MESSAGE_ID && name != STORAGE_CONTEXT);

@@ -112,7 +112,7 @@ pub(super) async fn run(
     if command.options.wait {
         // The wait may take longer than messages may be hidden from other readers.
         queue.release().await;
-        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts).await);
+        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts, began).await);
     }
     output.print(&command.summary, |summary| print!("{}", summary.text()))?;
     let is_partial =

@@ -234,7 +234,7 @@ mod tests {
     fn a_discarded_record_is_redriven_from_its_item_and_one_that_failed_since_is_not() {
         let message = samples::redriven(&samples::message(b"payload"));
         let mut item = serde_json::to_value(&message).unwrap();
-        // The record table does not store the field `redrive`.
+        // Items of earlier versions have no field `redrive`.
         item.as_object_mut().unwrap().remove("redrive");
         item["status"] = json!("FAILED");
         item["failure"] = serde_json::to_value(contract::failure_of(&message)).unwrap();

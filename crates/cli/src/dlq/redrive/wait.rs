@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
 use custody_core::{
     attempt::Attempt,
+    clock::Timestamp,
     ports::{ItemState, RecordTable},
     record_id::RecordId,
 };
@@ -39,9 +40,9 @@ impl Ends {
     }
 }
 
-/// Waits until each record is complete, is discarded, or has failed at a later attempt than the one that was redriven. A record table that
-/// does not answer is asked again.
-pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]) -> Ends {
+/// Waits until each record is complete, is discarded, or has failed at a later attempt than the one that was redriven. A discard before
+/// `began`, when the command began, is what the redrive has reversed. A record table that does not answer is asked again.
+pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt], began: Timestamp) -> Ends {
     let mut waiting: BTreeMap<RecordId, u32> =
         redriven.iter().map(|attempt| (attempt.record, attempt.number())).collect();
     let bar = ProgressBar::new(waiting.len() as u64);
@@ -51,14 +52,16 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
     if !waiting.is_empty() && !std::io::stderr().is_terminal() {
         eprintln!("waiting for the end of {} redriven records, for 25 minutes at most", waiting.len());
     }
-    let (mut ends, began) = (Ends::default(), Instant::now());
+    let (mut ends, waiting_since) = (Ends::default(), Instant::now());
     loop {
         let records: Vec<RecordId> = waiting.keys().copied().collect();
         for batch in records.chunks(BATCH) {
             for (id, state) in table.states(batch).await.unwrap_or_default() {
                 match state {
                     ItemState::Completed(_) => ends.completed += 1,
-                    ItemState::Failed { discarded: Some(_), .. } => ends.discarded.push(id.to_string()),
+                    ItemState::Failed { discarded: Some(noted), .. } if noted.discard.at >= began => {
+                        ends.discarded.push(id.to_string());
+                    }
                     ItemState::Failed { attempt, .. } if attempt > waiting[&id] => {
                         ends.failed_again.push(id.to_string());
                     }
@@ -68,7 +71,7 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
                 bar.inc(1);
             }
         }
-        if waiting.is_empty() || began.elapsed() > LIMIT {
+        if waiting.is_empty() || waiting_since.elapsed() > LIMIT {
             bar.finish_and_clear();
             ends.still_waiting = waiting.keys().map(RecordId::to_string).collect();
             return ends;
@@ -81,6 +84,7 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
 mod tests {
     use custody_core::{
         dead_letter::FailureSummary,
+        ports::Discard,
         testing::{contract, doubles::MemoryTable, samples},
     };
 
@@ -94,7 +98,8 @@ mod tests {
         table.fail(&message, &failure).await.unwrap();
         let first = message.attempt();
         let id = first.record.to_string();
-        let ends = until_the_end(&table, &[first]).await;
+        let began = failure.failed_at.after(Duration::from_mins(10));
+        let ends = until_the_end(&table, &[first], began).await;
         assert_eq!(
             ends,
             Ends { still_waiting: vec![id.clone()], ..Ends::default() },
@@ -102,9 +107,18 @@ mod tests {
         );
         assert!(!ends.are_good());
 
+        let discard = |at| Discard { by: "arn:x".to_owned(), at, reason: "withdrawn".to_owned() };
+        assert!(table.discard(first, &discard(failure.failed_at)).await.unwrap());
+        let ends = until_the_end(&table, &[first], began).await;
+        assert_eq!(ends.still_waiting, std::slice::from_ref(&id), "the redrive reverses this discard");
+
         let later = FailureSummary { attempt: 2, ..failure };
         table.fail(&samples::redriven(&message), &later).await.unwrap();
-        let ends = until_the_end(&table, &[first]).await;
-        assert_eq!(ends, Ends { failed_again: vec![id], ..Ends::default() });
+        let ends = until_the_end(&table, &[first], began).await;
+        assert_eq!(ends, Ends { failed_again: vec![id.clone()], ..Ends::default() });
+
+        assert!(table.discard(first.next(), &discard(began)).await.unwrap());
+        let ends = until_the_end(&table, &[first], began).await;
+        assert_eq!(ends, Ends { discarded: vec![id], ..Ends::default() });
     }
 }

@@ -80,7 +80,7 @@ struct RecordView<'a> {
     /// The number of the last attempt.
     attempt: u32,
     /// How the attempts before it failed, oldest first.
-    earlier_failures: &'a [PastFailure],
+    earlier_failures: Vec<Failure<'a>>,
     stages: Stages,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure<'a>>,
@@ -116,6 +116,13 @@ struct Failure<'a> {
     kind: ErrorKind,
     error_name: &'a str,
     failed_at: Timestamp,
+}
+
+impl<'a> Failure<'a> {
+    fn past(past: &'a PastFailure) -> Self {
+        let PastFailure { attempt, stage, kind, error_name, failed_at, .. } = past;
+        Self { attempt: *attempt, stage, kind: *kind, error_name, failed_at: *failed_at }
+    }
 }
 
 /// Links, relative to the URL of the record.
@@ -164,13 +171,13 @@ fn view(known: &KnownRecord) -> RecordView<'_> {
         payload: &message.payload,
         principal: message.security_context.request_context.principal.as_deref(),
         attempt,
-        earlier_failures: newest.history(),
+        earlier_failures: newest.history().iter().map(Failure::past).collect(),
         stages: Stages {
             accepted: message.accepted_at(),
             metadata_stored: item.and_then(|item| item.stored_at),
             archived: item.and_then(|item| item.archived_at),
             completed: item.and_then(|item| item.completed_at),
-            failed: failure.map(|failure| failure.failed_at),
+            failed: failure.filter(|failure| failure.attempt == attempt).map(|failure| failure.failed_at),
         },
         failure: failure.filter(|_| status == RecordStatus::Failed).map(|failure| Failure {
             attempt: failure.attempt,

@@ -155,8 +155,17 @@ async fn a_failed_record_reports_its_failure_until_another_attempt_is_in_progres
     world.open_records.redrive(&samples::open_record(&next)).await.unwrap();
     let (_, body) = show(&world, "loans", id).await;
     assert_eq!((&body["status"], &body["attempt"]), (&"RECEIVED".into(), &2.into()));
-    assert!(body["failure"].is_null() && body["stages"]["failed"].is_string(), "{body}");
+    assert!(body["failure"].is_null() && body["stages"]["failed"].is_null(), "{body}");
     assert_eq!(body["earlierFailures"][0]["errorName"], "AccessDenied");
+    assert!(!body.to_string().contains("arn:aws:states"), "operators' details are not for producers: {body}");
+
+    world.record_table.put_received(&next, world.clock.now()).await.unwrap();
+    let times = CompletionTimes { archived_at: world.clock.now(), completed_at: world.clock.now() };
+    world.record_table.complete(&next, times).await.unwrap();
+    world.open_records.close(next.attempt()).await.unwrap();
+    let (_, body) = show(&world, "loans", id).await;
+    assert_eq!((&body["status"], &body["attempt"]), (&"COMPLETED".into(), &2.into()), "{body}");
+    assert_eq!(body["earlierFailures"][0]["attempt"], 1, "also after it is closed: {body}");
 }
 
 #[tokio::test]

@@ -27,6 +27,29 @@ pub async fn record_queries(table: &impl RecordTable, queries: &impl RecordQueri
     an_item_has_all_that_was_stored(table, queries).await;
     pages_have_each_record_once(table, queries).await;
     a_failed_item_has_its_failure_and_its_discard(table, queries).await;
+    an_item_has_the_attempt_that_ended_and_the_failures_before(table, queries).await;
+}
+
+async fn an_item_has_the_attempt_that_ended_and_the_failures_before(
+    table: &impl RecordTable,
+    queries: &impl RecordQueries,
+) {
+    let message = message_of("queries", "tx", 0);
+    let id = message.message_id;
+    let item = async || queries.item(id).await.unwrap().unwrap();
+    table.fail(&message, &failure_of(&message)).await.unwrap();
+    assert_eq!(item().await.message.redrive, None);
+    let second = samples::redriven(&message);
+    table.put_received(&second, now()).await.unwrap();
+    assert_eq!(item().await.message.redrive, None, "the second attempt is not at its end");
+    table.fail(&second, &failure_of(&second)).await.unwrap();
+    assert_eq!(item().await.message.redrive, second.redrive);
+    let third = samples::redriven(&second);
+    let times = CompletionTimes { archived_at: now(), completed_at: now() };
+    table.complete(&third, times).await.unwrap();
+    let stored = item().await;
+    assert_eq!((stored.status, stored.message.attempt().number()), (RecordStatus::Completed, 3));
+    assert_eq!(stored.message.history(), third.history());
 }
 
 async fn an_item_has_all_that_was_stored(table: &impl RecordTable, queries: &impl RecordQueries) {

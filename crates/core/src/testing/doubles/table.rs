@@ -108,7 +108,11 @@ impl RecordTable for MemoryTable {
     ) -> Result<StoredMetadata, StageError> {
         let id = message.message_id;
         let mut items = self.0.open().await?;
-        let item = items.entry(id).or_insert_with(|| Item::new(message, "RECEIVED", Some(stored_at)));
+        let item = items.entry(id).or_insert_with(|| {
+            let mut item = Item::new(message, "RECEIVED", Some(stored_at));
+            item.message.redrive = None;
+            item
+        });
         if item.message.payload.sha256 != message.payload.sha256 {
             return Err(StageError::new(
                 ErrorName::MetadataConflict,
@@ -136,6 +140,7 @@ impl RecordTable for MemoryTable {
         };
         if item.status != "COMPLETED" {
             item.message.storage_context = message.storage_context.clone();
+            item.message.redrive = message.redrive.clone().or_else(|| item.message.redrive.take());
             item.status = "COMPLETED";
         }
         Ok(*item.completion.get_or_insert(times))
@@ -162,6 +167,7 @@ impl RecordTable for MemoryTable {
         if known < failure.attempt {
             item.status = "FAILED";
             item.message.storage_context = message.storage_context.clone();
+            item.message.redrive = message.redrive.clone().or_else(|| item.message.redrive.take());
             item.failure = Some(failure.clone());
         }
         Ok(FailedItem::Failed)
@@ -213,7 +219,7 @@ impl RecordQueries for MemoryTable {
     async fn item(&self, id: RecordId) -> Result<Option<RecordItem>, StageError> {
         let items = self.0.open().await?;
         Ok(items.get(&id).map(|item| RecordItem {
-            message: InternalMessage { redrive: None, ..item.message.clone() },
+            message: item.message.clone(),
             status: item.status.parse().expect("a known status"),
             stored_at: item.stored_at,
             archived_at: item.completion.map(|times| times.archived_at),
