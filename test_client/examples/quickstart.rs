@@ -33,7 +33,7 @@ async fn send_and_read_back(http: &reqwest::Client) -> anyhow::Result<String> {
     let link = call(http.get(format!("{record}/payload"))).await?;
     let copy = http.get(link["url"].as_str().unwrap_or_default()).send().await?.text().await?;
     anyhow::ensure!(copy == "the input of a decision", "other bytes");
-    Ok(format!("record {} has the bytes that were sent", receipt["messageID"]))
+    Ok(format!("record {} has the bytes that were sent", receipt["messageID"].as_str().unwrap_or_default()))
 }
 
 #[tokio::main]

@@ -8,12 +8,13 @@ async fn consume(sqs: aws_sdk_sqs::Client, url: String) -> Result<(), Box<dyn st
     loop {
         let receive = sqs.receive_message().queue_url(&url).max_number_of_messages(10).wait_time_seconds(20);
         for message in receive.send().await?.messages() {
-            // What is not of Custody is a dead letter after five tries.
             let body = message.body().unwrap_or_default();
-            let Ok(event) = serde_json::from_str::<serde_json::Value>(body) else { continue };
-            let text = |field: &str| event[field].as_str().unwrap_or_default();
-            let note = std::path::Path::new("seen").join(text("id").replace('/', "_"));
+            let event: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+            // What is not of Custody is a dead letter after five tries.
+            let Some(id) = event["id"].as_str() else { continue };
+            let note = std::path::Path::new("seen").join(id.replace('/', "_"));
             if !note.exists() {
+                let text = |field: &str| event[field].as_str().unwrap_or_default();
                 println!("{} {}", text("type"), text("subject")); // Your work.
                 std::fs::write(note, "")?;
             }

@@ -174,6 +174,9 @@ fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
             format!("{name} contains a control character; remove it")
         }
         Some(Value::String(_)) => return Ok(()),
+        Some(_) if name == DATE_TIME => {
+            format!("{name} is not a string; send RFC 3339 in quotation marks: \"2026-01-31T09:30:00Z\"")
+        }
         Some(_) => format!("{name} is not a string; send it in quotation marks"),
     };
     Err(invalid(&path, detail))

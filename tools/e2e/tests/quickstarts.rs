@@ -101,7 +101,9 @@ async fn typescript_sends_a_record_and_reads_it_back() {
 #[tokio::test]
 async fn rust_sends_a_record_and_reads_it_back() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test_client/examples/quickstart.rs");
-    let compiled = fs::read_to_string(example).unwrap();
+    // The examples of this workspace choose the provider of cryptography themselves.
+    let provider = "    drop(rustls::crypto::ring::default_provider().install_default());\n";
+    let compiled = fs::read_to_string(example).unwrap().replace(provider, "");
     for program in programs("rust") {
         assert!(
             compiled.contains(&program),

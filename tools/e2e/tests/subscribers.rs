@@ -99,12 +99,13 @@ async fn each_filter_policy_of_the_page_selects_what_the_page_says() {
     let _alone = RECORDS.lock().await;
     let stack = Stack::under_test().await;
     let (final_types, after_received) = (&["completed"][..], &ALL_TYPES[1..]);
-    let expected: [(&[&str], &[&str]); 6] = [
+    let expected: [(&[&str], &[&str]); 7] = [
         (final_types, final_types),
         (&ALL_TYPES, &[]),
         (&[], &ALL_TYPES),
         (final_types, &[]),
         (after_received, after_received),
+        (&ALL_TYPES, &ALL_TYPES),
         (final_types, &[]),
     ];
     let policies = blocks("json");
@@ -217,8 +218,25 @@ async fn check_consumer(name: &str, command: impl Fn() -> Command) {
 
     let consumer = Consumer::start(command(), folder.path(), &url);
     put("first/completed/1").await;
+    // What is not of Custody ends no consumer, and is left for the dead-letter queue.
+    let sqs = stack.deployment.aws.sqs();
+    for foreign in ["no JSON", "[]", r#"{"order": 1}"#, r#"{"id": 1}"#] {
+        sqs.send_message().queue_url(&url).message_body(foreign).send().await.unwrap();
+    }
     put("third/completed/1").await;
     assert_eq!(consumer.next_line(), line("third/completed/1"));
+    put("fourth/completed/1").await;
+    assert_eq!(consumer.next_line(), line("fourth/completed/1"));
+    let left = async || {
+        use aws_sdk_sqs::types::QueueAttributeName::{
+            ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible,
+        };
+        let names = [ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible];
+        let asked = sqs.get_queue_attributes().queue_url(&url).set_attribute_names(Some(names.to_vec()));
+        let counts = asked.send().await.unwrap().attributes.unwrap();
+        (counts.values().map(|count| count.parse::<u32>().unwrap()).sum::<u32>() == 4).then_some(())
+    };
+    stack.eventually("the foreign messages are left", left).await;
 }
 
 #[tokio::test]

@@ -50,6 +50,31 @@ pub enum Fault {
     AllowArchive,
 }
 
+impl Fault {
+    /// Returns the fault that repairs this one; `None` if there is nothing to repair.
+    pub fn repair(self) -> Option<Self> {
+        Some(match self {
+            Self::HangCache => Self::ResumeCache,
+            Self::KillCache => Self::StartCache,
+            Self::KillReplica => Self::StartReplica,
+            Self::S3Away | Self::DynamodbAway | Self::SnsAway | Self::StatesAway | Self::StatesHang => {
+                Self::ServicesBack
+            }
+            Self::DenyArchive => Self::AllowArchive,
+            Self::KillFunctions
+            | Self::ResumeCache
+            | Self::StartCache
+            | Self::LoseCache
+            | Self::FailOverShard
+            | Self::StartReplica
+            | Self::AddShard
+            | Self::RestartMinistack
+            | Self::ServicesBack
+            | Self::AllowArchive => return None,
+        })
+    }
+}
+
 impl Stack {
     /// Breaks a part of the stack, or repairs it.
     pub fn apply_fault(&self, fault: Fault) -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ mod template_checks;
 
 use std::{panic::resume_unwind, process::ExitCode, thread};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use custody_local_stack::{Fault, Stack, Workflows, parse_name, progress, tools::Python};
 
 use crate::build::{Build, Programs};
@@ -160,7 +160,15 @@ fn main() -> ExitCode {
             .and_then(|programs| stack.up(&programs.functions, &programs.cli, Workflows::default()))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
-        Command::Break { fault } => stack.apply_fault(fault),
+        Command::Break { fault } => {
+            stack.apply_fault(fault)?;
+            let name = |fault: Fault| fault.to_possible_value().map(|value| value.get_name().to_owned());
+            match fault.repair().and_then(name) {
+                Some(repair) => println!("done; `cargo xtask break {repair}` repairs it"),
+                None => println!("done"),
+            }
+            Ok(())
+        }
         Command::Status => stack.status(),
         Command::Logs { of } => stack.logs(&of),
         Command::Send { arguments } => send(&stack, &arguments),

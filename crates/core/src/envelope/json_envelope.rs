@@ -1,6 +1,6 @@
 //! `application/json`: `{"messageMetaData": {…}, "messagePayload": …, "payloadEncoding"?: …}`.
 
-use super::{ContentPart, Envelope, offset_in, payload, reference};
+use super::{CLOUD_EVENT, ContentPart, Envelope, misread::misread, offset_in, payload, reference};
 use crate::{
     json::{self, RawObject},
     metadata::MessageMetadata,
@@ -16,17 +16,20 @@ const ENCODING: &str = "payloadEncoding";
 pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
     // A field that is not read would be lost without notice.
+    let is_unknown = |name: &str| ![META_DATA, PAYLOAD, REFERENCE, ENCODING].contains(&name);
+    let is_event = fields.get("specversion").is_some();
     if let Some((name, _)) =
-        fields.iter().find(|(name, _)| ![META_DATA, PAYLOAD, REFERENCE, ENCODING].contains(name))
+        fields.iter().find(|(name, _)| is_unknown(name) && (!is_event || *name == "specversion"))
     {
         let absent: Vec<_> = [META_DATA, PAYLOAD, REFERENCE, ENCODING]
             .into_iter()
             .filter(|name| fields.get(name).is_none())
             .collect();
-        let advice = nearest(name, &absent).map_or_else(
-            || format!("move it into {META_DATA}, which may have any field"),
-            |meant| format!("did you mean `{meant}`?"),
-        );
+        let advice = match nearest(name, &absent) {
+            _ if name == "specversion" => format!("a CloudEvent has the content type {CLOUD_EVENT}"),
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("move it into {META_DATA}, which may have any field"),
+        };
         let name = json::excerpt(name);
         let detail = format!("`{name}` is not a field of the envelope; {advice}");
         return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{name}")));
@@ -53,14 +56,18 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
             return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{REFERENCE}")));
         }
     };
-    let word = fields.get(PAYLOAD).filter(|_| encoding.is_none());
-    let warnings = word.and_then(|payload| payload::decoded_word(payload, &format!("$.{PAYLOAD}")));
+    let undeclared = fields.get(PAYLOAD).filter(|_| encoding.is_none());
+    let warnings = undeclared.and_then(|payload| misread(payload, &format!("$.{PAYLOAD}")));
     Ok(Envelope { metadata, content, is_cloud_event: false, warnings: warnings.into_iter().collect() })
 }
 
 /// Reads the body as one JSON object, or returns the problem and its offset.
 pub(super) fn read_object(body: &str) -> Result<RawObject<'_>, Problem> {
     let start = body.len() - body.trim_ascii_start().len();
+    if body.starts_with('\u{feff}') {
+        let detail = "the body begins with a byte order mark (U+FEFF); send JSON in UTF-8 without one";
+        return Err(Problem::new(ProblemKind::MalformedRequest, detail).at_offset(0));
+    }
     if !body[start..].starts_with('{') {
         // The parser's own message would quote the value that it found, which may be a whole record.
         return Err(Problem::new(
@@ -70,13 +77,17 @@ pub(super) fn read_object(body: &str) -> Result<RawObject<'_>, Problem> {
         .at_offset(start));
     }
     serde_json::from_str(body).map_err(|error| {
-        let text = json::error_text(&error);
+        let (mut text, offset) = (json::error_text(&error), json::error_offset(body, &error));
+        // Python writes them unless it is told otherwise.
+        if let Some(name) = ["NaN", "Infinity"].iter().find(|name| body[offset..].starts_with(**name)) {
+            text = format!("{name} is not JSON; send null or a string");
+        }
         let detail = match error.classify() {
             serde_json::error::Category::Eof => {
                 format!("the JSON ends too early ({text}); the request was probably cut off, send it again in full")
             }
             _ => format!("the body is not a JSON object that can be read ({text}); correct it at the offset given"),
         };
-        Problem::new(ProblemKind::MalformedRequest, detail).at_offset(json::error_offset(body, &error))
+        Problem::new(ProblemKind::MalformedRequest, detail).at_offset(offset)
     })
 }

@@ -7,6 +7,7 @@ mod cloud_events;
 mod cut;
 mod in_place;
 mod json_envelope;
+mod misread;
 mod original;
 mod payload;
 mod reference;
@@ -142,7 +143,9 @@ fn read_whole(event: &Bytes) -> Result<ReadEvent, Box<UnreadableEvent>> {
     let original = OriginalEvent::Whole(event.clone());
     match serde_json::from_slice::<ProxyEvent<'_>>(event) {
         Ok(mut proxied) => {
-            let request = within_limit(event).and_then(|()| request(&mut proxied, event, Sha256::of));
+            let request = within_limit(event)
+                .map_err(|problem| explain_replaced_bytes(problem, &proxied))
+                .and_then(|()| request(&mut proxied, event, Sha256::of));
             Ok(ReadEvent { request, context: proxied.request_context, original })
         }
         Err(error) => {
@@ -214,6 +217,21 @@ fn within_limit(event: &[u8]) -> Result<(), Problem> {
             event.len()
         ),
     ))
+}
+
+/// Adds to the problem of a request that is too large that its bytes were passed on as text. U+FFFD has three bytes and stands for one, so a
+/// binary body of a type that is not known as binary arrives about three times as large.
+fn explain_replaced_bytes(mut problem: Problem, proxied: &ProxyEvent<'_>) -> Problem {
+    let replaced = |Text(body): &Text<'_>| body.chars().take(1000).any(|character| character == '\u{fffd}');
+    if !proxied.is_base64_encoded && proxied.body.as_ref().is_some_and(replaced) {
+        problem.detail = format!(
+            "the body has bytes that are not UTF-8, and its content type `{}` is not passed on as bytes, which makes it larger: send it as \
+             application/octet-stream with the CloudEvents headers, or by POST /uploads, which keeps the type. Then: {}",
+            crate::json::excerpt(proxied.header("content-type").unwrap_or_default()),
+            problem.detail
+        );
+    }
+    problem
 }
 
 /// Returns the body of a request as the bytes that the producer sent.
@@ -334,13 +352,17 @@ fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(),
     let replaced =
         if event.is_base64_encoded { None } else { memchr::memmem::find(body, "\u{fffd}".as_bytes()) };
     replaced.map_or(Ok(()), |offset| {
-        Err(Problem::new(
-            ProblemKind::MalformedRequest,
+        let essence = media_type(event.header("content-type")).unwrap_or_default();
+        let advice = if essence.is_empty() || essence.ends_with("json") || essence.starts_with("text/") {
+            "encode the text in UTF-8"
+        } else {
+            "send it by POST /uploads, which keeps the type, in base64, or as application/octet-stream with the CloudEvents headers"
+        };
+        let detail = format!(
             "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived: bodies of its content type \
-             are passed on as text. Send it by POST /uploads, which keeps the type, in base64, or as application/octet-stream; or \
-             send a Content-Digest if the character is meant",
-        )
-        .at_offset(offset))
+             are passed on as text; {advice}, or send a Content-Digest if the character is meant"
+        );
+        Err(Problem::new(ProblemKind::MalformedRequest, detail).at_offset(offset))
     })
 }
 
@@ -377,15 +399,20 @@ fn verify_content_digest(
     ))
 }
 
-/// The headers of older standards that state a digest, which Custody does not read. API Gateway may rename `Content-MD5` (unverified).
-const OLDER_DIGESTS: [&str; 3] = ["content-md5", "x-amzn-remapped-content-md5", "digest"];
+/// Other headers that state a digest, in lower case, and as producers write them. Custody reads none of them. API Gateway may rename
+/// `Content-MD5` (unverified).
+const OTHER_DIGESTS: [(&str, &str); 4] = [
+    ("content-md5", "Content-MD5"),
+    ("x-amzn-remapped-content-md5", "Content-MD5"),
+    ("digest", "Digest"),
+    ("repr-digest", "Repr-Digest"),
+];
 
-/// Warns of a digest that was not compared with anything: a `Content-Digest` of an algorithm that Custody does not know, or a header of an
-/// older standard.
+/// Warns of a digest that was not compared with anything: a `Content-Digest` of an algorithm that Custody does not know, or another
+/// header.
 fn unverified_digest(event: &ProxyEvent<'_>) -> Option<Warning> {
     let Some(header) = event.header("content-digest") else {
-        let name = OLDER_DIGESTS.into_iter().find(|name| event.header(name).is_some())?;
-        let name = if name == "digest" { "Digest" } else { "Content-MD5" };
+        let (_, name) = OTHER_DIGESTS.into_iter().find(|(header, _)| event.header(header).is_some())?;
         let detail =
             "the digest was not compared; send Content-Digest: sha-256=:<base64 of the body's SHA-256>:";
         return Some(Warning { at: name.to_owned(), detail: detail.to_owned() });

@@ -10,7 +10,6 @@ use crate::{
     json,
     message::PayloadEncoding,
     problem::{Problem, ProblemKind},
-    receipt::Warning,
 };
 
 /// The maximum nesting of a JSON payload. The payload is archived as bytes, but its consumers parse it, and common
@@ -74,26 +73,6 @@ pub(super) fn from_json_value<'a>(
         )
         .at(path)),
     }
-}
-
-/// The longest word that is taken for one.
-const LONGEST_WORD: usize = 32;
-
-/// Warns of a payload without a declared encoding that is a word or a number and base64 at the same time, such as `"test"`.
-pub(super) fn decoded_word(raw: &RawValue, path: &str) -> Option<Warning> {
-    let word = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    let rest = word.get(1..)?;
-    let is_word = word.bytes().all(|byte| byte.is_ascii_digit())
-        || word.bytes().all(|byte| byte.is_ascii_uppercase())
-        || (word.as_bytes()[0].is_ascii_alphabetic() && rest.bytes().all(|byte| byte.is_ascii_lowercase()));
-    if !is_word || word.len() > LONGEST_WORD {
-        return None;
-    }
-    let bytes = STANDARD.decode_to_vec(word).ok()?.len();
-    let detail = format!(
-        "\"{word}\" was decoded from base64 to {bytes} bytes; send payloadEncoding \"utf8\" if it is text, or \"base64\" if it is not"
-    );
-    Some(Warning { at: path.to_owned(), detail })
 }
 
 /// Decodes a string that was declared to be base64: the standard alphabet, padded, no line breaks.

@@ -1,5 +1,7 @@
 //! Tests of each envelope: a table of requests, and the payload or problem that each of them results in.
 
+mod advice;
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -51,6 +51,26 @@ async fn a_word_that_is_decoded_as_base64_is_reported() {
 }
 
 #[tokio::test]
+async fn base64_that_is_kept_as_text_is_reported() {
+    let base64 = Sha256::of(b"a").to_base64() + &Sha256::of(b"b").to_base64();
+    let line = base64.replace('=', "x");
+    let lines = format!("{line}\n{line}\r\n");
+    let url = line.replace(['+', '/'], "-") + "_";
+    let data = format!("data:image/png;base64,{line}");
+    for (payload, what) in [(&lines, "line breaks"), (&url, "- and _"), (&data, "data URL")] {
+        let warnings = warnings_of(payload.as_str().into(), None).await;
+        let [warning] = &*warnings else { panic!("{payload}: {warnings:?}") };
+        assert!(warning.detail.contains(what), "{}", warning.detail);
+        assert_eq!(warnings_of(payload.as_str().into(), Some("utf8")).await, []);
+    }
+    let prose = "a line of text\nand another one, which is longer than sixty-four characters";
+    let hex = "0123456789abcdef-0123456789abcdef-0123456789abcdef-0123456789abcdef-01";
+    for payload in [line.as_str(), prose, hex, "data: of a text", "ab-CD_12"] {
+        assert_eq!(warnings_of(payload.into(), None).await, [], "{payload}");
+    }
+}
+
+#[tokio::test]
 async fn a_receipt_says_how_the_payload_was_understood() {
     for (payload, encoding) in
         [(json!("dGVzdA=="), "base64"), (json!("a text"), "utf8"), (json!({"a": 1}), "json")]
@@ -88,7 +108,8 @@ async fn a_digest_of_an_unknown_algorithm_is_reported() {
     let digest = Sha256::of(body.to_string().as_bytes()).to_base64();
     let both = format!("md5=:AAAA:, sha-256=:{digest}:");
     assert_eq!(send(&body, &[("content-digest", &both)]).await.warnings, []);
-    for (header, at) in [("content-md5", "Content-MD5"), ("digest", "Digest")] {
+    for (header, at) in [("content-md5", "Content-MD5"), ("digest", "Digest"), ("repr-digest", "Repr-Digest")]
+    {
         let warnings = send(&body, &[(header, "1B2M2Y8AsgTpgAmY7PhCfg==")]).await.warnings;
         assert!(warnings.len() == 1 && warnings[0].at == at, "{warnings:?}");
         assert!(warnings[0].detail.contains("Content-Digest: sha-256"), "{warnings:?}");
