@@ -12,11 +12,8 @@ use custody_core::{
     clock::Timestamp,
     dead_letter::FailureSummary,
     error::{ErrorName, StageError},
-    message::{InternalMessage, MetadataReference, StorageContext},
-    ports::{
-        CompletedItem, CompletionTimes, Discard, FailedItem, ItemState, NotedDiscard, RecordTable,
-        StoredMetadata,
-    },
+    message::{InternalMessage, MetadataReference},
+    ports::{CompletionTimes, Discard, FailedItem, ItemState, NotedDiscard, RecordTable, StoredMetadata},
     record_id::RecordId,
     stored_names::{
         SOURCE_PARTITIONS,
@@ -33,6 +30,7 @@ use serde::Serialize;
 use crate::{
     classify::stage_error,
     conditional_write::{Attributes, ConditionalWrite, outcome_of},
+    item_state::{state, time},
 };
 
 /// The number of requests for one batch of items before the table counts as too busy.
@@ -179,17 +177,19 @@ impl RecordTable for DynamoTable {
         times: CompletionTimes,
     ) -> Result<CompletionTimes, StageError> {
         let id = message.message_id;
-        let mut assignments = format!(
-            "SET #status = :completed, {STORAGE_CONTEXT} = :storage, {ARCHIVED_AT} = :archived_at, \
-             {COMPLETED_AT} = :completed_at"
-        );
+        let mut assignments = vec![
+            "#status = :completed".to_owned(),
+            format!("{STORAGE_CONTEXT} = :storage"),
+            format!("{ARCHIVED_AT} = :archived_at"),
+            format!("{COMPLETED_AT} = :completed_at"),
+        ];
         let mut request = self.client.update_item().table_name(&self.table).key(MESSAGE_ID, text(id));
         if let Some(redrive) = &message.redrive {
-            assignments += &format!(", {REDRIVE} = :redrive");
+            assignments.push(format!("{REDRIVE} = :redrive"));
             request = request.expression_attribute_values(":redrive", attribute(message, redrive)?);
         }
         let update = request
-            .update_expression(assignments)
+            .update_expression(format!("SET {}", assignments.join(", ")))
             .condition_expression(format!("{PAYLOAD}.sha256 = :sha256 AND #status <> :completed"))
             .expression_attribute_names("#status", STATUS)
             .expression_attribute_values(":completed", text("COMPLETED"))
@@ -365,46 +365,4 @@ impl RecordTable for DynamoTable {
         }
         Err(StageError::new(ErrorName::TableUnavailable, operation()))
     }
-}
-
-/// Returns the field `attempt` of one of an item's maps.
-fn number(item: &Attributes, map: &str) -> Option<u32> {
-    item.get(map)?.as_m().ok()?.get(ATTEMPT)?.as_n().ok()?.parse().ok()
-}
-
-/// Returns the state of a record from its item, or from a projection of its item.
-pub(crate) fn state(item: &Attributes) -> ItemState {
-    match item.get(STATUS).and_then(|status| status.as_s().ok()).map(String::as_str) {
-        Some("COMPLETED") => ItemState::Completed(completed(item)),
-        Some("FAILED") => {
-            let attempt = number(item, FAILURE).unwrap_or(1);
-            // A discard decides only about the attempt that it names and earlier ones. A later failure is undecided.
-            let noted: Option<NotedDiscard> =
-                item.get(DISCARDED).and_then(|note| serde_dynamo::from_attribute_value(note.clone()).ok());
-            ItemState::Failed { attempt, discarded: noted.filter(|noted| noted.attempt >= attempt) }
-        }
-        _ => ItemState::Received,
-    }
-}
-
-/// Returns the values of a completed item that its announcements report.
-fn completed(item: &Attributes) -> CompletedItem {
-    let context: StorageContext = item
-        .get(STORAGE_CONTEXT)
-        .and_then(|context| serde_dynamo::from_attribute_value(context.clone()).ok())
-        .unwrap_or_default();
-    // Defaults only: every completed item has these times, because they are written together with the state or before
-    // it.
-    let epoch = Timestamp::from_unix_ms(0).expect("the epoch is in range");
-    let completed_at = time(item, COMPLETED_AT).unwrap_or(epoch);
-    CompletedItem {
-        s3_reference: context.s3_reference,
-        metadata_reference: context.metadata_reference,
-        stored_at: time(item, METADATA_STORED_AT).unwrap_or(completed_at),
-        times: CompletionTimes { archived_at: time(item, ARCHIVED_AT).unwrap_or(completed_at), completed_at },
-    }
-}
-
-pub(crate) fn time(item: &Attributes, name: &str) -> Option<Timestamp> {
-    Timestamp::parse(item.get(name)?.as_s().ok()?)
 }

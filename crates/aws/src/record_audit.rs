@@ -18,7 +18,8 @@ use custody_core::{
 use crate::{
     classify::stage_error,
     conditional_write::Attributes,
-    dynamodb::{MAX_BATCH_ROUNDS, state, stored_digest, time},
+    dynamodb::{MAX_BATCH_ROUNDS, stored_digest},
+    item_state::{state, time},
     record_index::RecordIndex,
 };
 

@@ -26,9 +26,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    classify::stage_error,
-    conditional_write::Attributes,
-    dynamodb::{source_partitions, time},
+    classify::stage_error, conditional_write::Attributes, dynamodb::source_partitions, item_state::time,
 };
 
 /// The number of entries of one partition that a page examines before it ends with fewer records than its limit. A question for

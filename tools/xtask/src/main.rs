@@ -160,15 +160,7 @@ fn main() -> ExitCode {
             .and_then(|programs| stack.up(&programs.functions, &programs.cli, Workflows::default()))
             .map(|running| println!("{}", running.summary())),
         Command::Down => stack.down(),
-        Command::Break { fault } => {
-            stack.apply_fault(fault)?;
-            let name = |fault: Fault| fault.to_possible_value().map(|value| value.get_name().to_owned());
-            match fault.repair().and_then(name) {
-                Some(repair) => println!("done; `cargo xtask break {repair}` repairs it"),
-                None => println!("done"),
-            }
-            Ok(())
-        }
+        Command::Break { fault } => apply_fault(&stack, fault),
         Command::Status => stack.status(),
         Command::Logs { of } => stack.logs(&of),
         Command::Send { arguments } => send(&stack, &arguments),
@@ -239,4 +231,15 @@ fn exit_code(status: anyhow::Result<Option<i32>>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Breaks a part of the stack, or repairs it, and says what repairs it.
+fn apply_fault(stack: &Stack, fault: Fault) -> anyhow::Result<()> {
+    stack.apply_fault(fault)?;
+    let name = |fault: Fault| fault.to_possible_value().map(|value| value.get_name().to_owned());
+    match fault.repair().and_then(name) {
+        Some(repair) => println!("done; `cargo xtask break {repair}` repairs it"),
+        None => println!("done"),
+    }
+    Ok(())
 }
