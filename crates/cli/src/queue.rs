@@ -170,11 +170,13 @@ pub(crate) struct Queue {
     seen: BTreeSet<String>,
     /// The receipt handles of the messages that this reader hides from others: [`Queue::release`] makes them visible again.
     held: Mutex<BTreeMap<String, String>>,
+    /// How many messages a command has handled, for what is said when it is broken off.
+    pub(crate) handled: usize,
 }
 
 impl Queue {
     pub(crate) fn new(client: Client, url: String) -> Self {
-        Self { client, url, seen: BTreeSet::new(), held: Mutex::default() }
+        Self { client, url, seen: BTreeSet::new(), held: Mutex::default(), handled: 0 }
     }
 
     /// Receives messages that were not read before, until there are `limit` or slightly more. An empty result means
@@ -326,10 +328,34 @@ pub(crate) async fn released<T>(
 ) -> anyhow::Result<T> {
     let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let done = tokio::select! {
-        done = command(queue) => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow!("broken off; what was read and not handled stays on the queue")),
-        _ = terminated.recv() => Err(anyhow!("broken off; what was read and not handled stays on the queue")),
+        done = command(queue) => Some(done),
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminated.recv() => None,
     };
     queue.release().await;
-    done
+    done.unwrap_or_else(|| Err(anyhow!("{}", broken_off(queue.handled))))
+}
+
+/// Says what a command has done that was broken off.
+fn broken_off(handled: usize) -> String {
+    match handled {
+        0 => "broken off; nothing was changed, and what was read is on the queue again".to_owned(),
+        _ => format!(
+            "broken off after {}; what was not handled is on the queue again (`custody failed` shows what is left, `custody open` what \
+             is in progress)",
+            crate::output::format_count(handled, false, "record was handled", "records were handled")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_broken_off_says_what_it_has_done() {
+        assert_eq!(broken_off(0), "broken off; nothing was changed, and what was read is on the queue again");
+        assert!(broken_off(1).starts_with("broken off after 1 record was handled; what was not handled"));
+        assert!(broken_off(5).starts_with("broken off after 5 records were handled; what was not handled"));
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Selection {
     /// Select by the stage that failed (`archive`, `metadata`, `aggregate`, `ingest`, …).
     #[arg(long, value_parser = parse_stage, value_name = "STAGE")]
     stage: Option<String>,
-    /// Select by the kind of the error: Transient, Invalid, Conflict, Internal.
+    /// Select by the kind of the error: Transient, Invalid, Conflict, Internal; Foreign: not of Custody.
     #[arg(long, value_parser = parse_kind, value_name = "KIND")]
     kind: Option<String>,
     /// Select by failures at or after this time: RFC 3339, or a duration before now (`2h`, `30min`, `1d`).

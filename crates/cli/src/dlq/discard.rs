@@ -76,26 +76,8 @@ pub(crate) async fn run(
         reason: options.reason,
     };
     let meant = super::receive_selected(queue, &options.selection).await?;
-    let mut is_missing = false;
-    let mut expired = Vec::new();
-    for id in options.selection.missing(&meant) {
-        match contents {
-            Contents::DeadLetters => {
-                if let Some(candidate) = from_open_record(deployment, id).await? {
-                    expired.push(candidate);
-                } else {
-                    output.complain(&format!(
-                        "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` shows its state"
-                    ));
-                    is_missing = true;
-                }
-            }
-            Contents::RejectedRequests => {
-                output.complain(&format!("there is no rejected request {id} on the queue"));
-                is_missing = true;
-            }
-        }
-    }
+    let (expired, is_missing) =
+        without_message(deployment, output, options.selection.missing(&meant), contents).await?;
     let mut summary = Summary { dry_run: options.dry_run, ..Summary::default() };
     for candidate in meant.into_iter().map(Candidate::held).chain(expired) {
         let id = candidate.id.clone();
@@ -104,20 +86,57 @@ pub(crate) async fn run(
             continue;
         }
         match discard_one(deployment, queue, &candidate, &discard).await {
-            Ok(DiscardResult::NothingToDecide) => summary.settled.push(id),
-            Ok(_) => summary.discarded.push(id),
+            Ok(result) => {
+                queue.handled += 1;
+                let list = match result {
+                    DiscardResult::NothingToDecide => &mut summary.settled,
+                    DiscardResult::Discarded | DiscardResult::NoRecord => &mut summary.discarded,
+                };
+                list.push(id);
+            }
             Err(error) => {
                 output.complain(&format!("could not discard {id}: {error:#}"));
                 summary.failed.push(id);
             }
         }
     }
+    let hidden = if queue.has_read_nothing() { queue.hidden().await? } else { 0 };
+    if hidden > 0 {
+        output.complain(&super::list::hidden_text(hidden, contents));
+    }
     output.print(&summary, |summary| print!("{}", summary.text(contents)))?;
-    Ok(match (is_missing, summary.failed.is_empty()) {
+    Ok(match (is_missing, summary.failed.is_empty() && hidden == 0) {
         (true, _) => CommandOutcome::NotFound,
         (false, false) => CommandOutcome::Partial,
         (false, true) => CommandOutcome::Complete,
     })
+}
+
+/// Returns what can be discarded of the ids that have no message on the queue, and whether there are others.
+async fn without_message(
+    deployment: &Deployment,
+    output: Output,
+    ids: Vec<&str>,
+    contents: Contents,
+) -> anyhow::Result<(Vec<Candidate>, bool)> {
+    let (mut expired, mut is_missing) = (Vec::new(), false);
+    for id in ids {
+        let candidate = match contents {
+            Contents::DeadLetters => from_open_record(deployment, id).await?,
+            Contents::RejectedRequests => None,
+        };
+        is_missing |= candidate.is_none();
+        match (candidate, contents) {
+            (Some(candidate), _) => expired.push(candidate),
+            (None, Contents::DeadLetters) => output.complain(&format!(
+                "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` shows its state, if it is a record"
+            )),
+            (None, Contents::RejectedRequests) => {
+                output.complain(&format!("there is no rejected request {id} on the queue"));
+            }
+        }
+    }
+    Ok((expired, is_missing))
 }
 
 /// Rebuilds the expired dead letter of a failed record from its open record; `None` if there is no failed open record.

@@ -84,7 +84,7 @@ pub(crate) async fn list(
     if !waiting.is_empty() {
         println!("{}", redrives::list(&waiting, SystemClock.now()));
     }
-    Ok(CommandOutcome::Complete)
+    Ok(if hidden > 0 { CommandOutcome::Partial } else { CommandOutcome::Complete })
 }
 
 /// Says that messages cannot be read, because somebody else has received them.

@@ -80,7 +80,7 @@ pub(super) async fn run(
         redrives: deployment.redrive_queue()?,
         table: deployment.table()?,
         open: deployment.open_records()?,
-        summary: Summary { dry_run: options.dry_run, now: options.now, ..Summary::default() },
+        summary: Summary { dry_run: options.dry_run, ..Summary::default() },
         seen: Vec::new(),
         ids: BTreeSet::new(),
         attempts: Vec::new(),
@@ -91,8 +91,8 @@ pub(super) async fn run(
     };
     let began = SystemClock.now();
     command.redrive_queue(queue).await?;
-    let is_missing = command.redrive_ids_without_dead_letters(deployment).await?;
-    let unread = command.redrive_unread(deployment, began).await;
+    let is_missing = command.redrive_ids_without_dead_letters(queue, deployment).await?;
+    let unread = command.redrive_unread(queue, deployment, began).await;
     if let Err(error) = &unread {
         output.complain(&format!(
             "which failed records have no dead letter on the queue is not known: {error:#}"
@@ -171,7 +171,7 @@ impl Command {
     }
 
     /// Redrives one dead letter, if it is selected and its record can be redriven. Deletes it, if it is stale.
-    async fn redrive(&mut self, queue: &Queue, held: &ReceivedMessage, stale: &BTreeMap<Attempt, Stale>) {
+    async fn redrive(&mut self, queue: &mut Queue, held: &ReceivedMessage, stale: &BTreeMap<Attempt, Stale>) {
         if !self.options.selection.selects(held) {
             return;
         }
@@ -201,9 +201,9 @@ impl Command {
             move_to_redrive_queue(&self.redrives, queue, held, dead_letter, delay, self.options.force);
         match moved.await {
             Ok(()) => {
-                self.note(attempt, delay).await;
+                queue.handled += 1;
+                self.was_sent(attempt, delay).await;
                 self.summary.redriven.push(held.id());
-                self.attempts.push(attempt);
             }
             Err(error) => self.report_failure(&held.id(), &error),
         }
@@ -225,7 +225,9 @@ impl Command {
     }
 
     /// Notes in the open record when a redrive is due that was sent: a note before would claim a redrive that a crash prevents.
-    async fn note(&mut self, attempt: Attempt, delay: Duration) {
+    async fn was_sent(&mut self, attempt: Attempt, delay: Duration) {
+        self.attempts.push(attempt);
+        self.summary.longest_delay = self.summary.longest_delay.max(delay);
         let due = SystemClock.now().after(delay);
         if let Err(error) = self.open.note_redrive(attempt, Some(due)).await {
             self.note_refusal = Some(error.to_string());
@@ -239,7 +241,11 @@ impl Command {
 
     /// Redrives the records that were selected by id and have no dead letter on the queue: SQS deletes a dead letter after 14
     /// days, but the open record stays. Returns whether some of them cannot be redriven.
-    async fn redrive_ids_without_dead_letters(&mut self, deployment: &Deployment) -> anyhow::Result<bool> {
+    async fn redrive_ids_without_dead_letters(
+        &mut self,
+        queue: &mut Queue,
+        deployment: &Deployment,
+    ) -> anyhow::Result<bool> {
         let mut is_missing = false;
         let ids: Vec<String> =
             self.options.selection.missing(&self.seen).into_iter().map(str::to_owned).collect();
@@ -251,7 +257,7 @@ impl Command {
                 Err(_) => Err("the id is not a messageID".to_owned()),
             };
             match found {
-                Ok(dead_letter) => _ = self.redrive_rebuilt(id, &dead_letter).await,
+                Ok(dead_letter) => _ = self.redrive_rebuilt(queue, id, &dead_letter).await,
                 Err(why) => {
                     is_missing = true;
                     self.output.complain(&format!(
@@ -264,7 +270,12 @@ impl Command {
     }
 
     /// Redrives the other selected failed records whose dead letters were not read: another reader hides them, or they have expired.
-    async fn redrive_unread(&mut self, deployment: &Deployment, began: Timestamp) -> anyhow::Result<()> {
+    async fn redrive_unread(
+        &mut self,
+        queue: &mut Queue,
+        deployment: &Deployment,
+        began: Timestamp,
+    ) -> anyhow::Result<()> {
         if self.options.selection.is_by_id() {
             return Ok(());
         }
@@ -273,19 +284,23 @@ impl Command {
             match unread {
                 Unread::Redrivable(dead_letter) => {
                     let id = dead_letter.message_id.map(|id| id.to_string()).unwrap_or_default();
-                    if self.redrive_rebuilt(id.clone(), &dead_letter).await {
+                    if self.redrive_rebuilt(queue, id.clone(), &dead_letter).await {
                         self.summary.without_dead_letter.push(id);
                     }
                 }
                 Unread::Pending(id) => self.summary.pending.push(id.to_string()),
                 Unread::Parked(id) => self.summary.parked.push(id.to_string()),
+                Unread::Waiting(attempt) => {
+                    self.summary.waiting.push(attempt.record.to_string());
+                    self.attempts.push(attempt);
+                }
             }
         }
         Ok(())
     }
 
     /// Sends a dead letter to the redrive queue that was rebuilt from its record. Returns whether it was sent.
-    async fn redrive_rebuilt(&mut self, id: String, dead_letter: &DeadLetter) -> bool {
+    async fn redrive_rebuilt(&mut self, queue: &mut Queue, id: String, dead_letter: &DeadLetter) -> bool {
         if !self.options.dry_run {
             self.interval.tick().await;
             let delay = dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
@@ -293,9 +308,9 @@ impl Command {
                 self.report_failure(&id, &error.into());
                 return false;
             }
+            queue.handled += 1;
             if let Some(attempt) = dead_letter.attempt() {
-                self.note(attempt, delay).await;
-                self.attempts.push(attempt);
+                self.was_sent(attempt, delay).await;
             }
         }
         self.summary.redriven.push(id);

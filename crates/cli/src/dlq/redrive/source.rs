@@ -3,6 +3,7 @@
 
 use anyhow::Context as _;
 use custody_core::{
+    attempt::Attempt,
     clock::{Clock as _, SystemClock, Timestamp},
     dead_letter::{DeadLetter, FailureSummary},
     message::InternalMessage,
@@ -69,6 +70,8 @@ pub(super) enum Unread {
     Pending(RecordId),
     /// The record has used up its redrives.
     Parked(RecordId),
+    /// The record waits for a redrive that was asked for.
+    Waiting(Attempt),
 }
 
 /// How many records are looked at together.
@@ -77,8 +80,8 @@ const PAGE: usize = 500;
 /// Finds the selected failed records that have no dead letter among those that were read: another reader hides it, or SQS has deleted it.
 /// `is_read` says of which records a dead letter was read.
 ///
-/// A failure after `began` is left out: the queue was read before, so its dead letter is probably there. So is a discarded record, and a
-/// record that waits for a redrive, unless `--now` is to shorten the wait.
+/// A failure after `began` is left out: the queue was read before, so its dead letter is probably there. So is a discarded record. A
+/// record that waits for a redrive goes on waiting, unless `--now` is to shorten the wait.
 pub(super) async fn unread(
     deployment: &Deployment,
     options: &Options,
@@ -98,7 +101,7 @@ pub(super) async fn unread(
             let states = table.states(batch).await?;
             records.retain(|record| !is_discarded(record, states.get(&record.id())));
         }
-        found.extend(records.iter().filter_map(|record| of_unread(record, policy, options.force, began)));
+        found.extend(records.iter().filter_map(|record| of_unread(record, policy, options, began)));
     }
     Ok(found)
 }
@@ -106,9 +109,7 @@ pub(super) async fn unread(
 /// Returns whether the options select a failed record.
 fn is_meant(record: &OpenRecord, options: &Options, began: Timestamp) -> bool {
     let OpenState::Failed { failure, .. } = &record.state else { return false };
-    let waits = redrives::waits(record, began) && !options.now;
     failure.failed_at < began
-        && !waits
         && options.selection.selects_failure(&failure.stage, &failure.kind.to_string(), failure.failed_at)
 }
 
@@ -117,11 +118,18 @@ fn is_discarded(record: &OpenRecord, state: Option<&ItemState>) -> bool {
     matches!(state, Some(ItemState::Failed { attempt, discarded: Some(_) }) if *attempt == record.attempt().number())
 }
 
-fn of_unread(record: &OpenRecord, policy: RedrivePolicy, force: bool, now: Timestamp) -> Option<Unread> {
+fn of_unread(
+    record: &OpenRecord,
+    policy: RedrivePolicy,
+    options: &Options,
+    now: Timestamp,
+) -> Option<Unread> {
     let OpenState::Failed { failure, pending_steps } = &record.state else { return None };
     Some(if !pending_steps.is_empty() {
         Unread::Pending(record.id())
-    } else if policy.parks(&record.message, failure, now) && !force {
+    } else if redrives::waits(record, now) && !options.now {
+        Unread::Waiting(record.attempt())
+    } else if policy.parks(&record.message, failure, now) && !options.force {
         Unread::Parked(record.id())
     } else {
         Unread::Redrivable(Box::new(DeadLetter::of_record(&record.message, failure.clone(), Vec::new())))
@@ -168,6 +176,16 @@ mod tests {
         assert_eq!(dead_letter.request, serde_json::to_value(&open.message).unwrap());
     }
 
+    fn options(arguments: &[&str]) -> Options {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let line = <Line as clap::Parser>::try_parse_from([&["redrive"], arguments].concat());
+        line.unwrap().options
+    }
+
     #[test]
     fn a_failed_record_without_a_dead_letter_is_redriven_unless_something_else_comes_first() {
         let policy = RedrivePolicy {
@@ -178,10 +196,18 @@ mod tests {
         let mut record = samples::open_record(&samples::message(b"payload"));
         let mut failure = contract::failure_of(&record.message);
         let now = failure.failed_at.after(Duration::from_mins(1));
-        let of = |record: &OpenRecord, force| of_unread(record, policy, force, now);
+        let of = |record: &OpenRecord, force| {
+            let arguments: &[&str] = if force { &["--all", "--force"] } else { &["--all"] };
+            of_unread(record, policy, &options(arguments), now)
+        };
         assert_eq!(of(&record, true), None, "it is in progress");
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
         assert!(matches!(of(&record, false), Some(Unread::Redrivable(_))));
+        record.redrive_at = Some(now.after(Duration::from_mins(4)));
+        assert_eq!(of(&record, true), Some(Unread::Waiting(record.attempt())));
+        let at_once = of_unread(&record, policy, &options(&["--all", "--now"]), now);
+        assert!(matches!(at_once, Some(Unread::Redrivable(_))), "{at_once:?}");
+        record.redrive_at = None;
         let pending_steps = vec![FailureStep::Announcement];
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps };
         assert_eq!(of(&record, true), Some(Unread::Pending(record.id())));
@@ -192,20 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_selected_undecided_and_not_waiting_is_redriven_without_a_dead_letter() {
+    fn only_what_is_selected_and_undecided_is_redriven_without_a_dead_letter() {
         let mut record = samples::open_record(&samples::message(b"payload"));
         let failure = contract::failure_of(&record.message);
         let began = failure.failed_at.after(Duration::from_mins(1));
         record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
-        let options = |arguments: &[&str]| {
-            #[derive(clap::Parser)]
-            struct Line {
-                #[command(flatten)]
-                options: Options,
-            }
-            let line = <Line as clap::Parser>::try_parse_from([&["redrive"], arguments].concat());
-            line.unwrap().options
-        };
         let is_meant = |record: &OpenRecord, arguments: &[&str], began| {
             super::is_meant(record, &options(arguments), began)
         };
@@ -215,9 +232,6 @@ mod tests {
         assert!(!is_meant(&record, &["--since", &began.to_string()], began));
         let before = Timestamp::from_unix_ms(0).unwrap();
         assert!(!is_meant(&record, &["--all"], before), "its dead letter is probably on the queue by now");
-        record.redrive_at = Some(began.after(Duration::from_mins(4)));
-        assert!(!is_meant(&record, &["--all"], began));
-        assert!(is_meant(&record, &["--all", "--now"], began));
 
         let discard = Discard { by: "arn:x".to_owned(), at: began, reason: "withdrawn".to_owned() };
         let discarded = |attempt| ItemState::Failed {

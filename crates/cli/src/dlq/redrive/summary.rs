@@ -1,17 +1,19 @@
 //! What a redrive did, and what it left.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::wait;
-use crate::output::format_count;
+use crate::output::{format_count, format_duration};
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Summary {
     pub(super) dry_run: bool,
-    /// Whether the attempts begin at once.
+    /// The longest time until one of the attempts begins.
     #[serde(skip)]
-    pub(super) now: bool,
+    pub(super) longest_delay: Duration,
     pub(super) redriven: Vec<String>,
     /// Of the redriven records, those whose dead letters could not be read.
     pub(super) without_dead_letter: Vec<String>,
@@ -19,6 +21,8 @@ pub(super) struct Summary {
     pub(super) stale: Vec<String>,
     /// Records with pending steps of their failures: reconcile completes these first.
     pub(super) pending: Vec<String>,
+    /// Records that wait for a redrive that was asked for before.
+    pub(super) waiting: Vec<String>,
     /// Parked records, which have used up their redrives: only `--force` redrives them.
     pub(super) parked: Vec<String>,
     /// Requests that never became records: their producers got no receipt and send the request again.
@@ -52,19 +56,13 @@ impl Summary {
         if self.dry_run {
             lines.extend(self.redriven.iter().map(|id| format!("  {id}")));
         } else if let Some(ends) = &self.ends {
-            lines.push(format!("{} complete", ends.completed));
-            for (list, what) in [
-                (&ends.failed_again, "failed again"),
-                (&ends.discarded, "discarded meanwhile"),
-                (&ends.still_waiting, "not at their end after 25 minutes"),
-            ] {
-                if !list.is_empty() {
-                    lines.push(format!("{} {what}:", list.len()));
-                    lines.extend(list.iter().take(10).map(|id| format!("  custody trace {id}")));
-                }
-            }
+            lines.extend(lines_of(ends));
         } else if !self.redriven.is_empty() {
-            let when = if self.now { "at once" } else { "within 15 minutes (`custody failed` shows when)" };
+            let when = if self.longest_delay == Duration::ZERO {
+                "at once".to_owned()
+            } else {
+                format!("within {} (`custody failed` shows when)", format_duration(self.longest_delay))
+            };
             lines.push(format!(
                 "Their attempts begin {when}. `custody open` shows what is in progress, `custody failed` what is left."
             ));
@@ -73,6 +71,12 @@ impl Summary {
             lines.push(format!(
                 "{} of these without their dead letters, which expired or are hidden by another reader: the next redrive deletes those",
                 self.without_dead_letter.len()
+            ));
+        }
+        if !self.waiting.is_empty() {
+            let count = format_count(self.waiting.len(), false, "record waits", "records wait");
+            lines.push(format!(
+                "{count} for a redrive already (`custody failed` shows when; `--now` does not wait)"
             ));
         }
         if !self.stale.is_empty() {
@@ -100,6 +104,22 @@ impl Summary {
     }
 }
 
+/// The lines about what became of the redriven records.
+fn lines_of(ends: &wait::Ends) -> Vec<String> {
+    let mut lines = vec![format!("{} complete", ends.completed)];
+    for (list, what) in [
+        (&ends.failed_again, "failed again"),
+        (&ends.discarded, "discarded meanwhile"),
+        (&ends.still_waiting, "not at their end after 25 minutes"),
+    ] {
+        if !list.is_empty() {
+            lines.push(format!("{} {what}:", list.len()));
+            lines.extend(list.iter().take(10).map(|id| format!("  custody trace {id}")));
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,16 +127,18 @@ mod tests {
     #[test]
     fn a_redrive_says_what_it_did_what_it_left_and_what_comes_next() {
         let ids = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let mut summary = Summary { redriven: ids(&["a", "b"]), ..Summary::default() };
+        let longest_delay = Duration::from_secs(27);
+        let mut summary = Summary { redriven: ids(&["a", "b"]), longest_delay, ..Summary::default() };
         insta::assert_snapshot!("sent", summary.text());
         let ends = wait::Ends { completed: 1, failed_again: ids(&["b"]), ..wait::Ends::default() };
         summary.ends = Some(ends);
         insta::assert_snapshot!("followed", summary.text());
-        summary = Summary { redriven: ids(&["a"]), now: true, ..Summary::default() };
+        summary = Summary { redriven: ids(&["a"]), ..Summary::default() };
         insta::assert_snapshot!("at_once", summary.text());
         let summary = Summary {
             dry_run: true,
-            now: false,
+            longest_delay: Duration::ZERO,
+            waiting: ids(&["i"]),
             redriven: ids(&["a"]),
             without_dead_letter: ids(&["a"]),
             stale: ids(&["b", "c"]),
