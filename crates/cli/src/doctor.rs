@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use custody_core::{
     clock::{Clock as _, SystemClock, Timestamp},
+    error::{ErrorKind, StageError},
     open_record::OpenKind,
     ports::{AcceptanceMarkers as _, FailedStore as _, OpenRecords as _, RecordTable as _},
     record_id::RecordId,
@@ -14,7 +15,7 @@ use serde::Serialize;
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, format_short_duration, plain_error},
+    output::{Output, format_count, format_short_duration, plain_error},
 };
 
 /// How much the clock may differ from that of AWS: well below the minutes above which services refuse signatures (unverified: how many).
@@ -34,10 +35,23 @@ impl Check {
     fn of(of: &'static str, result: anyhow::Result<String>, advice: &str) -> Self {
         match result {
             Ok(detail) => Self { of, is_fine: true, detail },
-            Err(error) => Self { of, is_fine: false, detail: format!("{}. {advice}", plain_error(&error)) },
+            Err(error) => {
+                let advice = if is_outage(&error) { OUTAGE } else { advice };
+                Self { of, is_fine: false, detail: format!("{}. {advice}", plain_error(&error)) }
+            }
         }
     }
 }
+
+/// Whether a service is away, so that no permission is missing.
+fn is_outage(error: &anyhow::Error) -> bool {
+    let stage_error = error.chain().find_map(|cause| cause.downcast_ref::<StageError>());
+    stage_error.is_some_and(|error| error.kind() == ErrorKind::Transient)
+        || plain_error(error).contains("answered 503")
+}
+
+/// What helps if a service is away.
+const OUTAGE: &str = "The service is away or overloaded; look at AWS Health, and run this again";
 
 /// What a credential must be allowed to do.
 const AS_OPERATOR: &str =
@@ -120,8 +134,8 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         let listing = deployment.open_records()?.list(OpenKind::Failed, 1000).await?;
         let least = if listing.truncated { "at least " } else { "" };
         Ok(match listing.entries.len() {
-            0 => "none waits for a decision".to_owned(),
-            count => format!("{least}{count} wait for a decision: `custody failed`, `custody dlq list`"),
+            0 => "none".to_owned(),
+            count => format!("{least}{count}; `custody failed` says what each waits for"),
         })
     };
     let messages = async {
@@ -139,20 +153,30 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         Check::of("record table", item.await, AS_OPERATOR),
         Check::of("acceptance markers", markers.await, AS_OPERATOR),
         Check::of("failed bucket", preserved.await, AS_OPERATOR),
-        of_queues(messages.await),
+        of_operators("queues", messages.await),
+        of_operators("cache", crate::status::fallbacks(deployment).await.and_then(cache)),
     ]
 }
 
-/// Auditors may not read queues, and need not.
-fn of_queues(result: anyhow::Result<String>) -> Check {
+/// Checks what auditors may not look at, and need not.
+fn of_operators(of: &'static str, result: anyhow::Result<String>) -> Check {
     match result {
-        Err(error) if plain_error(&error).contains("AccessDenied") => Check {
-            of: "queues",
-            is_fine: true,
-            detail: "not for this role: only operators read them".to_owned(),
-        },
-        result => Check::of("queues", result, AS_OPERATOR),
+        Err(error) if plain_error(&error).contains("AccessDenied") => {
+            Check { of, is_fine: true, detail: "not for this role: only operators look at it".to_owned() }
+        }
+        result => Check::of(of, result, AS_OPERATOR),
     }
+}
+
+/// Tells whether the cache takes payloads, by the receipts of the last minutes that it did not.
+fn cache(fallbacks: u64) -> anyhow::Result<String> {
+    anyhow::ensure!(
+        fallbacks == 0,
+        "it did not take the payloads of {} in the last five minutes, so they went to the archive (docs/runbooks/FallbackAlarm.md), \
+         unless CacheAdmission is closed",
+        format_count(usize::try_from(fallbacks).unwrap_or(usize::MAX), false, "receipt", "receipts")
+    );
+    Ok("takes payloads".to_owned())
 }
 
 /// Compares the clock of this computer with that of AWS.
@@ -179,6 +203,8 @@ fn time_of(date: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use custody_core::error::ErrorName;
+
     use super::*;
 
     #[test]
@@ -187,6 +213,15 @@ mod tests {
         assert!(!check.is_fine);
         assert_eq!(check.detail, "AccessDenied: no. Do this");
         assert!(Check::of("stack", Ok("here".to_owned()), "Do this").is_fine);
+        let away = StageError::new(ErrorName::ArchiveUnavailable, "look").into();
+        assert!(
+            Check::of("markers", Err(away), "Take on the role").detail.ends_with(OUTAGE),
+            "no permission is missing"
+        );
+        assert!(cache(0).is_ok());
+        assert!(cache(3).unwrap_err().to_string().contains("the payloads of 3 receipts"));
+        let denied = of_operators("cache", Err(anyhow::anyhow!("AccessDenied: may not")));
+        assert!(denied.is_fine && denied.detail.starts_with("not for this role"));
     }
 
     #[test]

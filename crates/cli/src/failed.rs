@@ -149,6 +149,14 @@ impl Line {
         ]
     }
 
+    /// Whether the record waits for a decision, and for nothing else.
+    fn is_undecided(&self) -> bool {
+        self.pending_steps.is_empty()
+            && self.redrive_at.is_none()
+            && !self.discarded
+            && !self.redriven_by_itself
+    }
+
     /// Says what the record waits for.
     fn waits_for(&self, now: Timestamp) -> String {
         if self.discarded && self.pending_steps.is_empty() {
@@ -205,14 +213,25 @@ impl Undecided {
             self.records.len(),
             self.count,
             self.at_least,
-            "undecided failed record",
-            "undecided failed records",
+            "failed record",
+            "failed records",
         );
         let waiting = redrives::count_text(self.redrives_waiting).map(|text| format!("\n{text}"));
-        format!(
-            "{lines}\n{count}{}\nNext: `custody trace ID` shows one; when the cause is gone, `custody dlq redrive --all --wait`.",
-            waiting.unwrap_or_default()
-        )
+        format!("{lines}\n{count}{}\n{}", waiting.unwrap_or_default(), self.next_step())
+    }
+
+    /// What a person does next: nothing else than to look, if no record waits for a decision.
+    fn next_step(&self) -> String {
+        let undecided = || self.records.iter().filter(|line| line.is_undecided());
+        let redrive = match (undecided().any(|line| !line.parked), undecided().any(|line| line.parked)) {
+            (true, false) => "; when the cause is gone, `custody dlq redrive --all --wait`",
+            (true, true) => {
+                "; when the cause is gone, `custody dlq redrive --all --wait`, with `--force` also the parked ones"
+            }
+            (false, true) => "; when the cause is gone, `custody dlq redrive --all --wait --force`",
+            (false, false) => "",
+        };
+        format!("Next: `custody trace ID` shows one{redrive}.")
     }
 }
 
@@ -254,6 +273,11 @@ mod tests {
         let records = vec![Line::of(&record, POLICY, now).unwrap()];
         let mut answer = Undecided { records, count: 7, at_least: false, redrives_waiting: Some(1) };
         insta::assert_snapshot!("failed", answer.text(now));
+        assert!(answer.next_step().ends_with("shows one."), "a redrive is asked for already");
+        answer.records[0].redrive_at = None;
+        assert!(answer.next_step().ends_with("`custody dlq redrive --all --wait`."));
+        answer.records[0].parked = true;
+        assert!(answer.next_step().ends_with("`custody dlq redrive --all --wait --force`."));
         answer.records.clear();
         assert_eq!(answer.text(now), "No failed record waits for a decision.");
     }

@@ -31,6 +31,7 @@ mod watch;
 use std::process::ExitCode;
 
 use crate::{deployment::Deployment, output::Output};
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Result of a command. The discriminant is the exit status.
@@ -251,7 +252,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
             Ok(CommandOutcome::Complete)
         }
         Command::Man { folder } => {
-            clap_mangen::generate_to(Arguments::command(), folder)?;
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("create the folder {}", folder.display()))?;
+            clap_mangen::generate_to(Arguments::command(), &folder)
+                .with_context(|| format!("write the pages into {}", folder.display()))?;
             Ok(CommandOutcome::Complete)
         }
     }

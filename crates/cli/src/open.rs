@@ -75,7 +75,14 @@ pub(crate) async fn run(
     let (open, markers, now) = (deployment.open_records()?, deployment.markers()?, SystemClock.now());
     // Markers are listed before open records: a record that is adopted in between is then seen in both lists. In the
     // other order, it could be seen in neither.
-    let marked = markers.list(MAX_COUNTED_MARKERS + 1).await?;
+    let (marked, is_known) = match markers.list(MAX_COUNTED_MARKERS + 1).await {
+        Ok(marked) => (marked, true),
+        // The records are shown also while S3 is away.
+        Err(error) => {
+            output.complain(&format!("how many acceptance markers there are is not known: {error}"));
+            (Vec::new(), false)
+        }
+    };
     let known = survey(&open, OpenKind::InProgress, MAX_COUNTED.max(limit)).await?;
     let shown = &known.ids[..limit.min(known.ids.len())];
     let records = survey::read(&open, shown, OpenKind::InProgress).await?;
@@ -85,10 +92,10 @@ pub(crate) async fn run(
         at_least: known.at_least,
         markers: marked.iter().take(limit).map(|attempt| Marker::of(*attempt, now)).collect(),
         markers_count: marked.len().min(MAX_COUNTED_MARKERS),
-        markers_at_least: marked.len() > MAX_COUNTED_MARKERS,
+        markers_at_least: !is_known || marked.len() > MAX_COUNTED_MARKERS,
     };
     output.print(&answer, |answer| answer.print(now))?;
-    Ok(CommandOutcome::Complete)
+    Ok(if is_known { CommandOutcome::Complete } else { CommandOutcome::Partial })
 }
 
 impl Line {

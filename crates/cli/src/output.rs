@@ -58,7 +58,10 @@ pub(crate) fn plain_error(error: &anyhow::Error) -> String {
         } else {
             text
         };
-        parts.push(part);
+        // An error may end with the text of its cause.
+        if !parts.last().is_some_and(|last| last.ends_with(&part)) {
+            parts.push(part);
+        }
     }
     parts.join(": ")
 }
@@ -159,6 +162,7 @@ mod tests {
         let error = error.context("find stack `custody`");
         assert_eq!(plain_error(&error), "find stack `custody`: AccessDenied: User \"x\", may not: sts");
         assert_eq!(plain_error(&anyhow::anyhow!("a").context("b")), "b: a");
+        assert_eq!(plain_error(&anyhow::anyhow!("a").context("b: a")), "b: a", "a cause is said once");
         let bare = anyhow::anyhow!("Error {{ code: \"Throttling\" }}");
         assert_eq!(plain_error(&bare), "Throttling");
     }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,7 +23,10 @@ use custody_core::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use crate::selection::Selection;
 
@@ -162,21 +165,33 @@ impl ReceivedMessage {
     }
 }
 
+/// The receipt handles of the messages that a reader hides from others, by SQS's id: [`Queue::release`] makes them visible again.
+type Held = Arc<Mutex<BTreeMap<String, String>>>;
+
 /// A reader of one queue. It returns each message once, also if SQS delivers it again.
 #[derive(Debug)]
 pub(crate) struct Queue {
     client: Client,
     url: String,
     seen: BTreeSet<String>,
-    /// The receipt handles of the messages that this reader hides from others: [`Queue::release`] makes them visible again.
-    held: Mutex<BTreeMap<String, String>>,
+    held: Held,
+    /// The receive calls that have not ended. Each is a task of its own, so that it ends also if the command is broken off: SQS hides what
+    /// it has sent, whether somebody waits for the answer or not.
+    receives: JoinSet<anyhow::Result<Vec<ReceivedMessage>>>,
     /// How many messages a command has handled, for what is said when it is broken off.
     pub(crate) handled: usize,
 }
 
 impl Queue {
     pub(crate) fn new(client: Client, url: String) -> Self {
-        Self { client, url, seen: BTreeSet::new(), held: Mutex::default(), handled: 0 }
+        Self {
+            client,
+            url,
+            seen: BTreeSet::new(),
+            held: Held::default(),
+            receives: JoinSet::new(),
+            handled: 0,
+        }
     }
 
     /// Receives messages that were not read before, until there are `limit` or slightly more. An empty result means
@@ -185,11 +200,13 @@ impl Queue {
         let mut new = Vec::new();
         let mut idle = 0;
         while new.len() < limit {
-            let receives = (0..CONCURRENT_RECEIVES.min(limit.div_ceil(10))).map(|_| self.receive());
+            for _ in 0..CONCURRENT_RECEIVES.min(limit.div_ceil(10)) {
+                self.receives.spawn(receive(self.client.clone(), self.url.clone(), Arc::clone(&self.held)));
+            }
             let mut fresh = 0;
             let mut failed = None;
-            for messages in futures_util::future::join_all(receives).await {
-                match messages {
+            while let Some(messages) = self.receives.join_next().await {
+                match messages.context("receive messages")? {
                     Ok(messages) => {
                         // SQS may deliver a message again, after its visibility timeout has ended.
                         for held in messages {
@@ -233,30 +250,6 @@ impl Queue {
         Ok(all)
     }
 
-    async fn receive(&self) -> anyhow::Result<Vec<ReceivedMessage>> {
-        let received = self
-            .client
-            .receive_message()
-            .queue_url(&self.url)
-            .max_number_of_messages(10)
-            .visibility_timeout(i32::try_from(VISIBILITY_TIMEOUT.as_secs()).unwrap_or(i32::MAX))
-            .wait_time_seconds(1)
-            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
-            .message_attribute_names("All")
-            .send()
-            .await;
-        let received = received.with_context(|| format!("read {}", self.url))?;
-        let messages: Vec<_> = received.messages().iter().filter_map(ReceivedMessage::new).collect();
-        // Of a message that was received twice, only the later receipt handle can make it visible again.
-        let handles = messages.iter().map(|held| (held.message_id.clone(), held.receipt_handle.clone()));
-        self.held().extend(handles);
-        Ok(messages)
-    }
-
-    fn held(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether no message was received.
     pub(crate) fn has_read_nothing(&self) -> bool {
         self.seen.is_empty()
@@ -286,14 +279,15 @@ impl Queue {
         let delete =
             self.client.delete_message().queue_url(&self.url).receipt_handle(&held.receipt_handle).send();
         delete.await.with_context(|| format!("delete dead letter {} from the queue", held.id()))?;
-        self.held().remove(&held.message_id);
+        lock(&self.held).remove(&held.message_id);
         Ok(())
     }
 
     /// Makes all messages that were received and not removed visible to other readers again. A message for which that fails becomes
     /// visible when its visibility timeout ends, after five minutes.
-    pub(crate) async fn release(&self) {
-        let handles: Vec<String> = std::mem::take(&mut *self.held()).into_values().collect();
+    pub(crate) async fn release(&mut self) {
+        while self.receives.join_next().await.is_some() {}
+        let handles: Vec<String> = std::mem::take(&mut *lock(&self.held)).into_values().collect();
         let mut refusal = None;
         for page in handles.chunks(10) {
             let entries = page.iter().enumerate().filter_map(|(i, handle)| {
@@ -318,6 +312,30 @@ impl Queue {
             );
         }
     }
+}
+
+/// Receives up to ten messages, and notes in `held` that they are hidden from other readers.
+async fn receive(client: Client, url: String, held: Held) -> anyhow::Result<Vec<ReceivedMessage>> {
+    let received = client
+        .receive_message()
+        .queue_url(&url)
+        .max_number_of_messages(10)
+        .visibility_timeout(i32::try_from(VISIBILITY_TIMEOUT.as_secs()).unwrap_or(i32::MAX))
+        .wait_time_seconds(1)
+        .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
+        .message_attribute_names("All")
+        .send()
+        .await;
+    let received = received.with_context(|| format!("read {url}"))?;
+    let messages: Vec<_> = received.messages().iter().filter_map(ReceivedMessage::new).collect();
+    // Of a message that was received twice, only the later receipt handle can make it visible again.
+    let handles = messages.iter().map(|held| (held.message_id.clone(), held.receipt_handle.clone()));
+    lock(&held).extend(handles);
+    Ok(messages)
+}
+
+fn lock(held: &Held) -> MutexGuard<'_, BTreeMap<String, String>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a command on a queue, and makes what it has read visible again however it ends: otherwise messages would stay hidden from other

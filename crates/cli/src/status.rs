@@ -42,6 +42,11 @@ pub(crate) async fn run(
     Ok(CommandOutcome::Complete)
 }
 
+/// Returns how many receipts of the last five minutes were given without the cache.
+pub(crate) async fn fallbacks(deployment: &Deployment) -> anyhow::Result<u64> {
+    Ok(metrics::receipts(deployment, SystemClock.now()).await?.fallbacks)
+}
+
 /// Draws the screen until a person ends it.
 async fn show(
     deployment: &Deployment,

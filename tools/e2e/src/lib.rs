@@ -5,6 +5,7 @@
 
 mod cli;
 mod faults;
+mod runbook;
 
 pub use self::{
     cli::{
@@ -14,6 +15,7 @@ pub use self::{
         CacheFault, Denied, FullCache, NewVersion, Throttled, UnavailableService, apply_fault,
         apply_fault_concurrently, cache_nodes,
     },
+    runbook::{Runbook, run_line},
 };
 
 use std::{

@@ -3,13 +3,14 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
+use aws_sdk_s3::types::ChecksumAlgorithm;
 use aws_sdk_sqs::types::QueueAttributeName;
 use custody_core::{
     receipt::{Durability, Receipt},
     record_id::RecordId,
 };
 use custody_e2e::{
-    CacheFault, Denied, FullCache, NewVersion, Stack, Throttled, UnavailableService, run_custody,
+    CacheFault, Denied, FullCache, NewVersion, Runbook, Stack, Throttled, UnavailableService, run_line,
 };
 use custody_test_client::records::{Kind, Record, Size};
 use serde_json::Value;
@@ -18,74 +19,25 @@ use tokio::sync::Mutex;
 /// The tests look at the whole deployment, so they run one after the other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// The page of an alarm.
-struct Runbook(String);
-
-impl Runbook {
-    fn of(alarm: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().join("docs/runbooks");
-        Self(fs::read_to_string(folder.join(alarm).with_extension("md")).unwrap())
-    }
-
-    /// Returns the commands of a section, each with the text that it prints when all is well, if the page names one.
-    fn commands(&self, section: &str) -> Vec<(String, String)> {
-        let (_, rest) = self.0.split_once(&format!("\n## {section}\n")).expect(section);
-        let text = rest.split("\n## ").next().unwrap();
-        let blocks = text.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
-        let lines = blocks.flat_map(str::lines).map(|line| line.split_once(" # ").unwrap_or((line, "")));
-        lines.map(|(command, shown)| (command.trim().to_owned(), shown.trim().to_owned())).collect()
-    }
-
-    /// Runs the commands of the section "Look". Returns what they print.
-    fn look(&self) -> String {
-        self.commands("Look").iter().map(|(command, _)| run(command).1).collect()
-    }
-
-    /// Runs the commands of the section "Mend", if it has any.
-    fn mend(&self) {
-        for (command, _) in self.commands("Mend") {
-            let (status, printed) = run(&command);
-            assert_eq!(status, 0, "{command}: {printed}");
-        }
-    }
-
-    /// Waits until the commands of the last section print what the page promises.
-    async fn is_over(&self, stack: &Stack) {
-        let commands = self.commands("It is over");
-        assert!(commands.iter().any(|(_, shown)| !shown.is_empty()), "the page says when it is over");
-        for (command, shown) in commands {
-            let done = async || {
-                let (status, printed) = run(&command);
-                (status == 0 && printed.contains(&shown)).then_some(())
-            };
-            stack.eventually(&format!("`{command}` shows `{shown}`"), done).await;
-        }
-    }
-}
-
-fn run(command: &str) -> (i32, String) {
-    let arguments: Vec<_> = command.strip_prefix("custody ").expect(command).split_whitespace().collect();
-    run_custody(&arguments)
-}
-
 /// Discards what other suites have left, so that this suite sees only what it breaks.
 async fn deployment_at_rest() -> Stack {
     let stack = Stack::under_test().await;
-    run("custody dlq discard --all --reason left-by-another-suite");
-    let (_, failed) = run("custody --json failed --limit 10000");
+    run_line("custody dlq discard --all --reason left-by-another-suite");
+    let (_, failed) = run_line("custody --json failed --limit 10000");
     let failed: Value = serde_json::from_str(&failed).unwrap();
     for record in failed["records"].as_array().unwrap() {
         let id = record["messageID"].as_str().unwrap();
-        let (status, printed) = run(&format!("custody dlq discard --id {id} --reason left-by-another-suite"));
+        let (status, printed) =
+            run_line(&format!("custody dlq discard --id {id} --reason left-by-another-suite"));
         // Reconcile closes what the command before has discarded: it is gone then.
         assert!(status == 0 || status == 3, "{status}: {printed}");
     }
     stack
         .reconcile_until("nothing is open", async || {
-            let (_, failed) = run("custody --json failed --limit 10000");
+            let (_, failed) = run_line("custody --json failed --limit 10000");
             let failed: Value = serde_json::from_str(&failed).unwrap();
             let is_decided = failed["records"].as_array().unwrap().is_empty();
-            is_decided && run("custody open").1.contains("No record is in progress")
+            is_decided && run_line("custody open").1.contains("No record is in progress")
         })
         .await;
     stack
@@ -104,6 +56,50 @@ async fn is_complete(stack: &Stack, id: RecordId) {
 
 fn denied(stack: &Stack, function: &str, action: &str) -> Denied {
     Denied::to(stack.deployment.output(&format!("{function}FunctionName")).unwrap(), action)
+}
+
+/// Somebody has written another object under the key of a record. The page's commands of the AWS CLI are made with the SDK here.
+#[tokio::test]
+async fn a_conflict_is_ended_as_the_page_of_failed_records_says() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = deployment_at_rest().await;
+    let runbook = Runbook::of("FailedRecordAlarm");
+    let cause = denied(&stack, "Archive", "s3:PutObject");
+    let id = send(&stack, 1102).await.message_id;
+    stack.execution(id).await.unwrap();
+    let (bucket, key) = (stack.deployment.output("ArchiveBucket").unwrap(), id.archive_key());
+    let s3 = stack.deployment.aws.s3();
+    let foreign = s3.put_object().bucket(bucket).key(&key).body(b"of somebody else".to_vec().into());
+    foreign.checksum_algorithm(ChecksumAlgorithm::Sha256).if_none_match("*").send().await.unwrap();
+    drop(cause);
+    stack
+        .eventually("its failure is known", async || {
+            run_line("custody failed").1.contains(&id.to_string()).then_some(())
+        })
+        .await;
+    let redrive = format!("custody dlq redrive --id {id} --now --wait");
+    let (status, printed) = run_line(&redrive);
+    assert!(status == 1 && printed.contains("1 failed again"), "{printed}");
+    let (_, trace) = run_line(&format!("custody trace {id}"));
+    assert!(trace.contains("ArchiveConflict") && trace.contains("\"A conflict\""), "{trace}");
+    assert!(trace.contains(&format!("archived: s3://{bucket}/{key}, 16 bytes")), "{trace}");
+
+    let commands: Vec<_> = runbook
+        .commands("A conflict")
+        .into_iter()
+        .map(|(command, _)| command.replace("ID", &id.to_string()))
+        .collect();
+    let begins =
+        ["aws s3api list-object-versions", "aws s3api get-object", "aws s3api delete-object", &redrive];
+    assert!(commands.iter().zip(begins).all(|(command, begin)| command.starts_with(begin)), "{commands:?}");
+    assert_eq!(commands.len(), begins.len());
+    let versions = s3.list_object_versions().bucket(bucket).prefix(&key).send().await.unwrap();
+    let version = versions.versions()[0].version_id().unwrap();
+    let delete = s3.delete_object().bucket(bucket).key(&key).version_id(version);
+    delete.bypass_governance_retention(true).send().await.unwrap();
+    let (status, printed) = run_line(&commands[3]);
+    assert!(status == 0 && printed.contains("1 complete"), "{printed}");
+    runbook.is_over(&stack).await;
 }
 
 #[tokio::test]
@@ -348,7 +344,7 @@ async fn redrives_that_are_not_begun() {
     stack.execution(id).await.unwrap();
     stack
         .eventually("it is listed", async || {
-            run("custody dlq list").1.contains(&id.to_string()).then_some(())
+            run_line("custody dlq list").1.contains(&id.to_string()).then_some(())
         })
         .await;
     drop(cause);
@@ -361,7 +357,7 @@ async fn redrives_that_are_not_begun() {
         set.set_attributes(Some(attributes)).send().await.unwrap();
     };
     wait_for_redelivery("20").await;
-    assert_eq!(run("custody dlq redrive --all --now").0, 0);
+    assert_eq!(run_line("custody dlq redrive --all --now").0, 0);
     let seen = async || {
         let seen = runbook.look();
         (seen.contains("dynamodb:") && seen.contains("redrive due")).then_some(())

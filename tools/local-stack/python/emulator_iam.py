@@ -70,8 +70,8 @@ def authorize_requests_in_cbor():
         return action_of(service, method, path, *arguments, **named)
 
     def resource(service, method, path, headers, body, query_params, region, account):
-        if service == "monitoring" and path.endswith("/operation/DescribeAlarms"):
-            return f"arn:aws:cloudwatch:{region}:{account}:alarm:*"
+        if service == "monitoring" and "/operation/" in path:
+            return f"arn:aws:cloudwatch:{region}:{account}:alarm:*" if path.endswith("/DescribeAlarms") else "*"
         return resource_of(service, method, path, headers, body, query_params, region, account)
 
     iam_actions.extract_iam_action = action

@@ -104,8 +104,12 @@ impl Running {
     /// Returns the parts of the stack that no longer listen on their ports.
     pub(crate) fn ended_parts(&self) -> Vec<String> {
         let cache = cache::present(&self.folder).into_iter();
-        let nodes = cache
-            .map(|number| (format!("node {} of the cache", number + 1), self.ports.cache[number].client));
+        let nodes = cache.map(|number| {
+            (
+                format!("node {} of the cache (port {})", number + 1, self.ports.cache[number].client),
+                self.ports.cache[number].client,
+            )
+        });
         let parts = [(MINISTACK.to_owned(), self.ports.gateway)].into_iter().chain(nodes);
         parts.filter(|(_, port)| !process::listens(*port)).map(|(part, _)| part).collect()
     }

@@ -107,7 +107,14 @@ impl Screen<'_> {
             Line::from(vec![
                 warned(receipts.rejections, format!("{} rejected", receipts.rejections)),
                 ", ".into(),
-                warned(receipts.fallbacks, format!("{} without the cache", receipts.fallbacks)),
+                warned(
+                    receipts.fallbacks,
+                    format!(
+                        "{} without the cache{}",
+                        receipts.fallbacks,
+                        if receipts.fallbacks > 0 { ": FallbackAlarm" } else { "" }
+                    ),
+                ),
             ]),
         ];
         frame.render_widget(Paragraph::new(lines), text);

@@ -125,6 +125,13 @@ impl Trace {
             is_due && open.redrive_at.is_none() && self.item["discarded"]["attempt"] != open.attempt
         })?;
         let id = self.message_id;
+        let error_name = self.item["failure"]["errorName"].as_str().unwrap_or_default();
+        if status == "FAILED" && Remedy::of(error_name) == Remedy::CompareThenDecide {
+            return Some(format!(
+                "\nNext: something else has the key of this record, and a redrive fails as long as it is there. docs/runbooks/FailedRecordAlarm.md,\n\
+                 \"A conflict\", says how to keep it as evidence and to take it away; then: custody dlq redrive --id {id} --now --wait"
+            ));
+        }
         let insist = if waits.parked { " --force" } else { "" };
         (status == "FAILED").then(|| {
             format!(
@@ -227,6 +234,10 @@ mod tests {
         }
         trace.redrives_waiting = None;
         insta::assert_snapshot!("a_decision_waits", trace.text(now));
+        trace.item["failure"]["errorName"] = "ArchiveConflict".into();
+        let text = trace.text(now);
+        assert!(text.contains("\"A conflict\"") && !text.contains("when the cause is gone"), "{text}");
+        trace.item["failure"]["errorName"] = "AccessDenied".into();
         if let Some(open) = &mut trace.open {
             open.parked = true;
         }
