@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use aws_sdk_sqs::types::QueueAttributeName;
 use custody_core::record_id::RecordId;
 use custody_e2e::{Denied, PATIENCE, Stack, run_support_script, variable};
 use custody_test_client::queue;
@@ -196,6 +197,21 @@ impl Drop for Consumer {
     }
 }
 
+/// Waits until a queue has this many messages, those included that a consumer hides.
+async fn has_messages(stack: &Stack, url: &str, wanted: u32) {
+    let names = [
+        QueueAttributeName::ApproximateNumberOfMessages,
+        QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+    ];
+    let counted = async || {
+        let sqs = stack.deployment.aws.sqs();
+        let asked = sqs.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
+        let counts = asked.send().await.unwrap().attributes.unwrap();
+        (counts.values().map(|count| count.parse::<u32>().unwrap()).sum::<u32>() == wanted).then_some(())
+    };
+    stack.eventually(&format!("the queue has {wanted} messages"), counted).await;
+}
+
 /// Sends two notifications to a consumer, the first of them twice, and checks that it handles each once, also after a restart.
 async fn check_consumer(name: &str, command: impl Fn() -> Command) {
     let stack = Stack::under_test().await;
@@ -214,6 +230,8 @@ async fn check_consumer(name: &str, command: impl Fn() -> Command) {
     put("first/completed/1").await;
     put("second/completed/1").await;
     assert_eq!(consumer.next_line(), line("second/completed/1"));
+    // What a consumer has not deleted when it ends is hidden for two minutes.
+    has_messages(&stack, &url, 0).await;
     drop(consumer);
 
     let consumer = Consumer::start(command(), folder.path(), &url);
@@ -227,16 +245,7 @@ async fn check_consumer(name: &str, command: impl Fn() -> Command) {
     assert_eq!(consumer.next_line(), line("third/completed/1"));
     put("fourth/completed/1").await;
     assert_eq!(consumer.next_line(), line("fourth/completed/1"));
-    let left = async || {
-        use aws_sdk_sqs::types::QueueAttributeName::{
-            ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible,
-        };
-        let names = [ApproximateNumberOfMessages, ApproximateNumberOfMessagesNotVisible];
-        let asked = sqs.get_queue_attributes().queue_url(&url).set_attribute_names(Some(names.to_vec()));
-        let counts = asked.send().await.unwrap().attributes.unwrap();
-        (counts.values().map(|count| count.parse::<u32>().unwrap()).sum::<u32>() == 4).then_some(())
-    };
-    stack.eventually("the foreign messages are left", left).await;
+    has_messages(&stack, &url, 4).await;
 }
 
 #[tokio::test]
