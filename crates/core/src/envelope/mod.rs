@@ -4,6 +4,7 @@
 //! payload bytes, or the request is rejected.
 
 mod cloud_events;
+mod content_digest;
 mod cut;
 mod in_place;
 mod json_envelope;
@@ -11,16 +12,20 @@ mod misread;
 mod original;
 mod payload;
 mod reference;
+mod replaced_bytes;
 mod upload_body;
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
-use self::cut::Cut;
 pub use self::original::OriginalEvent;
 pub(crate) use self::{cloud_events::storable, payload::OCTETS, upload_body::read_upload_body};
+use self::{
+    content_digest::{unverified_digest, verify_content_digest},
+    cut::Cut,
+    replaced_bytes::{explain_replaced_bytes, refuse_replaced_characters},
+};
 use crate::{
     MAX_EVENT_BYTES,
     digest::Sha256,
@@ -219,21 +224,6 @@ fn within_limit(event: &[u8]) -> Result<(), Problem> {
     ))
 }
 
-/// Adds to the problem of a request that is too large that its bytes were passed on as text. U+FFFD has three bytes and stands for one, so a
-/// binary body of a type that is not known as binary arrives about three times as large.
-fn explain_replaced_bytes(mut problem: Problem, proxied: &ProxyEvent<'_>) -> Problem {
-    let replaced = |Text(body): &Text<'_>| body.chars().take(1000).any(|character| character == '\u{fffd}');
-    if !proxied.is_base64_encoded && proxied.body.as_ref().is_some_and(replaced) {
-        problem.detail = format!(
-            "the body has bytes that are not UTF-8, and its content type `{}` is not passed on as bytes, which makes it larger: send it as \
-             application/octet-stream with the CloudEvents headers, or by POST /uploads, which keeps the type. Then: {}",
-            crate::json::excerpt(proxied.header("content-type").unwrap_or_default()),
-            problem.detail
-        );
-    }
-    problem
-}
-
 /// Returns the body of a request as the bytes that the producer sent.
 ///
 /// API Gateway encodes bodies of binary content types as base64; this function decodes them.
@@ -343,89 +333,6 @@ fn text(body: &[u8]) -> Result<&str, Problem> {
         Problem::new(ProblemKind::MalformedRequest, "the body is not UTF-8 text; send JSON in UTF-8")
             .at_offset(error.valid_up_to())
     })
-}
-
-/// Rejects a text body that contains U+FFFD. API Gateway passes a body on as text unless its content type is configured
-/// as binary, and replaces bytes that are not UTF-8 by U+FFFD. Such a body may have been altered on its way here; only
-/// a digest can tell.
-fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) -> Result<(), Problem> {
-    let replaced =
-        if event.is_base64_encoded { None } else { memchr::memmem::find(body, "\u{fffd}".as_bytes()) };
-    replaced.map_or(Ok(()), |offset| {
-        let essence = media_type(event.header("content-type")).unwrap_or_default();
-        let advice = if essence.is_empty() || essence.ends_with("json") || essence.starts_with("text/") {
-            "encode the text in UTF-8"
-        } else {
-            "send it by POST /uploads, which keeps the type, in base64, or as application/octet-stream with the CloudEvents headers"
-        };
-        let detail = format!(
-            "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived: bodies of its content type \
-             are passed on as text; {advice}, or send a Content-Digest if the character is meant"
-        );
-        Err(Problem::new(ProblemKind::MalformedRequest, detail).at_offset(offset))
-    })
-}
-
-/// Checks `Content-Digest: sha-256=:…:` (RFC 9530), which covers the body as sent. Returns whether the header has such
-/// a digest. Other algorithms are ignored, as the RFC demands.
-fn verify_content_digest(
-    event: &ProxyEvent<'_>,
-    body: &[u8],
-    digest_of: impl Fn(&[u8]) -> Sha256,
-) -> Result<bool, Problem> {
-    let Some(header) = event.header("content-digest") else { return Ok(false) };
-    let malformed = || {
-        Problem::new(
-            ProblemKind::InvalidHeader,
-            "Content-Digest cannot be read; send `sha-256=:<base64 of the body's SHA-256>:` (RFC 9530)",
-        )
-    };
-    let digests: Dictionary = Parser::new(header).parse().map_err(|_| malformed())?;
-    let Some(entry) = digests.get("sha-256") else { return Ok(false) };
-    let ListEntry::Item(item) = entry else { return Err(malformed()) };
-    let BareItem::ByteSequence(bytes) = &item.bare_item else { return Err(malformed()) };
-    let stated = Sha256::from_slice(bytes).ok_or_else(malformed)?;
-    let actual = digest_of(body);
-    if stated == actual {
-        return Ok(true);
-    }
-    Err(Problem::new(
-        ProblemKind::DigestMismatch,
-        format!(
-            "Content-Digest states sha-256 {stated} and the {} bytes that arrived have {actual}; \
-             send the record again, with the digest of the request body",
-            body.len()
-        ),
-    ))
-}
-
-/// Other headers that state a digest, in lower case, and as producers write them. Custody reads none of them. API Gateway may rename
-/// `Content-MD5` (unverified).
-const OTHER_DIGESTS: [(&str, &str); 4] = [
-    ("content-md5", "Content-MD5"),
-    ("x-amzn-remapped-content-md5", "Content-MD5"),
-    ("digest", "Digest"),
-    ("repr-digest", "Repr-Digest"),
-];
-
-/// Warns of a digest that was not compared with anything: a `Content-Digest` of an algorithm that Custody does not know, or another
-/// header.
-fn unverified_digest(event: &ProxyEvent<'_>) -> Option<Warning> {
-    let Some(header) = event.header("content-digest") else {
-        let (_, name) = OTHER_DIGESTS.into_iter().find(|(header, _)| event.header(header).is_some())?;
-        let detail =
-            "the digest was not compared; send Content-Digest: sha-256=:<base64 of the body's SHA-256>:";
-        return Some(Warning { at: name.to_owned(), detail: detail.to_owned() });
-    };
-    let digests: Dictionary = Parser::new(header).parse().ok()?;
-    if digests.contains_key("sha-256") {
-        return None;
-    }
-    let names: Vec<&str> = digests.keys().map(|name| name.as_str()).collect();
-    let names = crate::json::excerpt(&names.join(", "));
-    let detail =
-        format!("the digest was not compared: Custody knows sha-256 and not {names}; send sha-256=:…:");
-    Some(Warning { at: "Content-Digest".to_owned(), detail })
 }
 
 /// Returns the offset at which `part`, a slice of `whole`, begins.
