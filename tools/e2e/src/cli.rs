@@ -37,7 +37,8 @@ pub fn run_custody_json(arguments: &[&str]) -> (i32, Value) {
 /// Returns the line of `custody dlq list` that is about this record.
 pub fn dead_letter_line(id: RecordId) -> Option<Value> {
     let (status, lines) = run_custody_json(&["dlq", "list"]);
-    assert_eq!(status, 0);
+    // 1: another reader hides all of the queue.
+    assert!(status == 0 || status == 1, "{status}");
     lines.as_array()?.iter().find(|line| line["id"] == id.to_string()).cloned()
 }
 

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader},
+    ops::RangeInclusive,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -198,7 +199,7 @@ impl Drop for Consumer {
 }
 
 /// Waits until a queue has this many messages, those included that a consumer hides.
-async fn has_messages(stack: &Stack, url: &str, wanted: u32) {
+async fn has_messages(stack: &Stack, url: &str, wanted: RangeInclusive<u32>) {
     let names = [
         QueueAttributeName::ApproximateNumberOfMessages,
         QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
@@ -207,9 +208,11 @@ async fn has_messages(stack: &Stack, url: &str, wanted: u32) {
         let sqs = stack.deployment.aws.sqs();
         let asked = sqs.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
         let counts = asked.send().await.unwrap().attributes.unwrap();
-        (counts.values().map(|count| count.parse::<u32>().unwrap()).sum::<u32>() == wanted).then_some(())
+        wanted
+            .contains(&counts.values().map(|count| count.parse::<u32>().unwrap()).sum::<u32>())
+            .then_some(())
     };
-    stack.eventually(&format!("the queue has {wanted} messages"), counted).await;
+    stack.eventually(&format!("the queue has {wanted:?} messages"), counted).await;
 }
 
 /// Sends two notifications to a consumer, the first of them twice, and checks that it handles each once, also after a restart.
@@ -231,7 +234,7 @@ async fn check_consumer(name: &str, command: impl Fn() -> Command) {
     put("second/completed/1").await;
     assert_eq!(consumer.next_line(), line("second/completed/1"));
     // What a consumer has not deleted when it ends is hidden for two minutes.
-    has_messages(&stack, &url, 0).await;
+    has_messages(&stack, &url, 0..=0).await;
     drop(consumer);
 
     let consumer = Consumer::start(command(), folder.path(), &url);
@@ -245,7 +248,8 @@ async fn check_consumer(name: &str, command: impl Fn() -> Command) {
     assert_eq!(consumer.next_line(), line("third/completed/1"));
     put("fourth/completed/1").await;
     assert_eq!(consumer.next_line(), line("fourth/completed/1"));
-    has_messages(&stack, &url, 4).await;
+    // The emulator may have sent the first message to the consumer that has ended: it is hidden for two minutes.
+    has_messages(&stack, &url, 4..=5).await;
 }
 
 #[tokio::test]
