@@ -1,6 +1,6 @@
 //! What a payload without a declared encoding may have been meant as: a word that is base64 by chance, or base64 that is kept as text.
 
-use base64_simd::STANDARD;
+use base64_simd::{Base64, STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::value::RawValue;
 
 use crate::receipt::Warning;
@@ -36,49 +36,39 @@ const SHORTEST_BASE64: usize = 64;
 /// Warns of a string that would be base64 without its line breaks, its prefix or its alphabet, and is archived as text. `text` is the
 /// string with its escapes.
 fn kept_base64(text: &str) -> Option<String> {
-    let otherwise = "or payloadEncoding \"utf8\" if it is meant as text";
-    if text.starts_with("data:") && text.bytes().take(256).collect::<Vec<_>>().windows(8).any(is_data_prefix)
-    {
+    const OTHERWISE: &str = "or payloadEncoding \"utf8\" if it is meant as text";
+    if text.starts_with("data:") && text.contains(";base64,") {
         return Some(format!(
-            "the payload is a data URL, which is archived as text; send what follows its comma, with payloadEncoding \"base64\", {otherwise}"
+            "the payload is a data URL, which is archived as text; send what follows its comma, with payloadEncoding \"base64\", {OTHERWISE}"
         ));
     }
-    let (mut symbols, mut breaks, mut foreign) = (0_usize, false, false);
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match (byte, byte == b'\\') {
-            (b'-' | b'_', _) => foreign = true,
-            (b'+' | b'/' | b'=', _) => {}
-            (byte, _) if byte.is_ascii_alphanumeric() => {}
-            (_, true) => match bytes.next()? {
-                b'n' | b'r' => {
-                    breaks = true;
-                    continue;
-                }
-                b'/' => {}
-                _ => return None,
-            },
-            _ => return None,
-        }
-        symbols += 1;
-    }
-    let is_varied = [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit]
-        .iter()
-        .all(|is_of| text.bytes().any(|byte| is_of(&byte)));
-    if symbols < SHORTEST_BASE64 || !is_varied || (!foreign && symbols % 4 != 0) {
+    // Most text has a space among its first characters, and is not looked through.
+    let is_symbol = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=\\".contains(&byte);
+    if !text.get(..SHORTEST_BASE64)?.bytes().all(is_symbol) || !is_varied(text) {
         return None;
     }
-    let what = match (breaks, foreign) {
-        (true, false) => "base64 with line breaks",
-        (_, true) => "base64 of the alphabet with - and _",
-        (false, false) => return None,
+    let text = text.replace("\\/", "/");
+    if STANDARD.check(text.as_bytes()).is_ok() {
+        return None;
+    }
+    let joined = text.replace("\\r", "").replace("\\n", "");
+    let is_base64 = |alphabet: Base64| alphabet.check(joined.as_bytes()).is_ok();
+    let what = if is_base64(STANDARD) {
+        "base64 with line breaks"
+    } else if [URL_SAFE, URL_SAFE_NO_PAD].into_iter().any(is_base64) {
+        "base64 of the alphabet with - and _"
+    } else {
+        return None;
     };
     Some(format!(
         "the payload looks like {what}, and is archived as text; send base64 without line breaks, of the alphabet with + and /, with \
-         payloadEncoding \"base64\", {otherwise}"
+         payloadEncoding \"base64\", {OTHERWISE}"
     ))
 }
 
-fn is_data_prefix(window: &[u8]) -> bool {
-    window == b";base64,"
+/// Whether a string has letters of both cases and digits, as base64 of any length has. Names and hexadecimal digits do not.
+fn is_varied(text: &str) -> bool {
+    [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit]
+        .iter()
+        .all(|is_of| text.bytes().any(|byte| is_of(&byte)))
 }

@@ -1,5 +1,6 @@
 //! Tests of the warnings in a receipt: what a producer may have meant otherwise.
 
+use base64_simd::{STANDARD, URL_SAFE};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -52,21 +53,38 @@ async fn a_word_that_is_decoded_as_base64_is_reported() {
 
 #[tokio::test]
 async fn base64_that_is_kept_as_text_is_reported() {
-    let base64 = Sha256::of(b"a").to_base64() + &Sha256::of(b"b").to_base64();
-    let line = base64.replace('=', "x");
-    let lines = format!("{line}\n{line}\r\n");
-    let url = line.replace(['+', '/'], "-") + "_";
-    let data = format!("data:image/png;base64,{line}");
-    for (payload, what) in [(&lines, "line breaks"), (&url, "- and _"), (&data, "data URL")] {
+    let bytes: Vec<u8> = (0..96).map(|number: u8| number.wrapping_mul(37)).collect();
+    let line = STANDARD.encode_to_string(&bytes);
+    assert!(line.contains('/') && line.contains('+') && !line.contains('='), "{line}");
+    let url = |bytes: &[u8]| URL_SAFE.encode_to_string(bytes);
+    for (payload, what) in [
+        (format!("{line}\n{line}\r\n"), "line breaks"),
+        (line[..64].to_owned() + "\n", "line breaks"),
+        (url(&bytes), "- and _"),
+        (url(&bytes[..95]), "- and _"),
+        (url(&bytes[..95]).trim_end_matches('=').to_owned(), "- and _"),
+        (format!("data:image/png;base64,{line}"), "data URL"),
+        ("data:;base64,AA==".to_owned(), "data URL"),
+    ] {
         let warnings = warnings_of(payload.as_str().into(), None).await;
         let [warning] = &*warnings else { panic!("{payload}: {warnings:?}") };
-        assert!(warning.detail.contains(what), "{}", warning.detail);
+        assert!(warning.detail.contains(what) && warning.at == "$.messagePayload", "{}", warning.detail);
         assert_eq!(warnings_of(payload.as_str().into(), Some("utf8")).await, []);
     }
-    let prose = "a line of text\nand another one, which is longer than sixty-four characters";
-    let hex = "0123456789abcdef-0123456789abcdef-0123456789abcdef-0123456789abcdef-01";
-    for payload in [line.as_str(), prose, hex, "data: of a text", "ab-CD_12"] {
-        assert_eq!(warnings_of(payload.into(), None).await, [], "{payload}");
+    let prose = "A line of text without 1 blank\nand another one, which is longer than sixty-four characters";
+    for payload in [
+        line.clone(),
+        prose.to_owned(),
+        prose.replace(' ', "-"),
+        // Names and hexadecimal digits, of which a case or the digits are missing.
+        "0123456789abcdef-".repeat(5) + "012",
+        "0123456789ABCDEF-".repeat(5) + "012",
+        "abcdefghABCDEFGH-".repeat(5) + "abc",
+        url(&bytes)[..60].to_owned(),
+        "data: of a text".to_owned(),
+        "the prefix ;base64, of a data URL".to_owned(),
+    ] {
+        assert_eq!(warnings_of(payload.as_str().into(), None).await, [], "{payload}");
     }
 }
 
