@@ -11,11 +11,11 @@ async fn consume(sqs: aws_sdk_sqs::Client, url: String) -> Result<(), Box<dyn st
             let body = message.body().unwrap_or_default();
             let event: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
             // What is not of Custody is a dead letter after five tries.
-            let Some(id) = event["id"].as_str() else { continue };
+            let fields = ["id", "type", "subject"].map(|field| event[field].as_str());
+            let [Some(id), Some(kind), Some(subject)] = fields else { continue };
             let note = std::path::Path::new("seen").join(id.replace('/', "_"));
             if !note.exists() {
-                let text = |field: &str| event[field].as_str().unwrap_or_default();
-                println!("{} {}", text("type"), text("subject")); // Your work.
+                println!("{kind} {subject}"); // Your work.
                 std::fs::write(note, "")?;
             }
             let handle = message.receipt_handle().unwrap_or_default();

@@ -247,7 +247,7 @@ fn check_date_time(text: &str) -> Result<(), Problem> {
         return Err(invalid(
             &path,
             format!(
-                "dateTime `{}` has no zone; append Z if it is in UTC (2026-01-31T09:30:00Z), or else the offset                  (2026-01-31T09:30:00+01:00)",
+                "dateTime `{}` has no zone; append Z if it is in UTC (2026-01-31T09:30:00Z), or else the offset (2026-01-31T09:30:00+01:00)",
                 json::excerpt(text)
             ),
         ));
@@ -303,7 +303,11 @@ mod tests {
             ("dateTime", "\"yesterday\"", "RFC 3339"),
             ("dateTime", "\"2026-13-01T00:00:00Z\"", "RFC 3339"),
             ("dateTime", "\"2026-01-31\"", "RFC 3339"),
-            ("dateTime", "\"2026-01-31T09:30:00\"", "has no zone; append Z"),
+            (
+                "dateTime",
+                "\"2026-01-31T09:30:00\"",
+                "has no zone; append Z if it is in UTC (2026-01-31T09:30:00Z), or else the offset (2026",
+            ),
             ("dateTime", "\"2026-01-31T09:30:00.25\"", "has no zone; append Z"),
             ("dateTime", "\"2026-01-31T09:30:00[UTC]\"", "RFC 3339"),
             ("dateTime", "\"2026-02-30 09:30:00\"", "RFC 3339"),

@@ -241,7 +241,7 @@ async fn check_consumer(name: &str, command: impl Fn() -> Command) {
     put("first/completed/1").await;
     // What is not of Custody ends no consumer, and is left for the dead-letter queue.
     let sqs = stack.deployment.aws.sqs();
-    for foreign in ["no JSON", "[]", r#"{"order": 1}"#, r#"{"id": 1}"#] {
+    for foreign in ["no JSON", "[]", r#"{"id": 1}"#, r#"{"id": "of EventBridge"}"#] {
         sqs.send_message().queue_url(&url).message_body(foreign).send().await.unwrap();
     }
     put("third/completed/1").await;

@@ -1,6 +1,6 @@
 //! What a payload without a declared encoding may have been meant as: a word that is base64 by chance, or base64 that is kept as text.
 
-use base64_simd::{Base64, STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+use base64_simd::{Base64, STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::value::RawValue;
 
 use crate::receipt::Warning;
@@ -55,13 +55,15 @@ fn kept_base64(text: &str) -> Option<String> {
     let is_base64 = |alphabet: Base64| alphabet.check(joined.as_bytes()).is_ok();
     let what = if is_base64(STANDARD) {
         "base64 with line breaks"
+    } else if is_base64(STANDARD_NO_PAD) {
+        "base64 without its padding"
     } else if [URL_SAFE, URL_SAFE_NO_PAD].into_iter().any(is_base64) {
         "base64 of the alphabet with - and _"
     } else {
         return None;
     };
     Some(format!(
-        "the payload looks like {what}, and is archived as text; send base64 without line breaks, of the alphabet with + and /, with \
+        "the payload looks like {what}, and is archived as text; send base64 with its padding, without line breaks, of the alphabet with + and /, with \
          payloadEncoding \"base64\", {OTHERWISE}"
     ))
 }

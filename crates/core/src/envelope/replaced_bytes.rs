@@ -14,8 +14,8 @@ pub(super) fn explain_replaced_bytes(mut problem: Problem, proxied: &ProxyEvent<
     let replaced = |Text(body): &Text<'_>| body.chars().take(1000).any(|character| character == '\u{fffd}');
     if !proxied.is_base64_encoded && proxied.body.as_ref().is_some_and(replaced) {
         problem.detail = format!(
-            "the body has bytes that are not UTF-8, and its content type `{}` is not passed on as bytes, which makes it larger: send it as \
-             application/octet-stream with the CloudEvents headers, or by POST /uploads, which keeps the type. Then: {}",
+            "the body has bytes that are not UTF-8, and its content type `{}` is not passed on as bytes, which makes it up to three times larger: send it as \
+             application/octet-stream with the CloudEvents headers, or by POST /uploads, which keeps the type. As it arrived, {}",
             crate::json::excerpt(proxied.header("content-type").unwrap_or_default()),
             problem.detail
         );

@@ -8,6 +8,10 @@ fn an_error_names_the_mistake_and_not_only_its_symptom() {
     for (body, advice) in [
         (format!("\u{feff}{{{META},\"messagePayload\":1}}"), "byte order mark"),
         (format!("{{{META},\"messagePayload\":[NaN]}}"), "NaN is not JSON"),
+        (
+            format!("{{{META},\"messagePayload\":\"data:;base64,AA==\",\"payloadEncoding\":\"base64\"}}"),
+            "send what follows its comma",
+        ),
         (format!("{{{META},\"messagePayload\":-Infinity}}"), "Infinity is not JSON"),
         (
             r#"{"type":"t","specversion":"1.0","data":1}"#.to_owned(),

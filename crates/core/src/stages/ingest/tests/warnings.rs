@@ -60,6 +60,7 @@ async fn base64_that_is_kept_as_text_is_reported() {
     for (payload, what) in [
         (format!("{line}\n{line}\r\n"), "line breaks"),
         (line[..64].to_owned() + "\n", "line breaks"),
+        (STANDARD.encode_to_string(&bytes[..95]).trim_end_matches('=').to_owned(), "without its padding"),
         (url(&bytes), "- and _"),
         (url(&bytes[..95]), "- and _"),
         (url(&bytes[..95]).trim_end_matches('=').to_owned(), "- and _"),
