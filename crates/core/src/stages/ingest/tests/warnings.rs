@@ -36,7 +36,7 @@ async fn warnings_of(payload: Value, encoding: Option<&str>) -> Vec<Warning> {
 
 #[tokio::test]
 async fn a_word_that_is_decoded_as_base64_is_reported() {
-    for word in ["test", "Test", "APPROVED", "12345678"] {
+    for word in ["test", "Test", "APPROVED", "12345678", &"a".repeat(32)] {
         let warnings = warnings_of(word.into(), None).await;
         let [warning] = &*warnings else { panic!("{word}: {warnings:?}") };
         assert_eq!(warning.at, "$.messagePayload");
