@@ -10,7 +10,7 @@ use crate::{arguments::parse_time, queue::ReceivedMessage};
 #[group(required = true, multiple = true)]
 pub(crate) struct Selection {
     /// Select every message on the queue.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "id")]
     all: bool,
     /// Select by id: the messageID of a record, or the id of a request.
     #[arg(long, value_name = "ID", num_args = 1..)]

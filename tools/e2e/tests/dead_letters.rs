@@ -343,6 +343,8 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     assert_eq!(discarded["reason"], "the decision was withdrawn");
     assert!(discarded["by"].as_str().unwrap().starts_with("arn:"), "{discarded}");
     assert!(Timestamp::parse(discarded["at"].as_str().unwrap()).is_some());
+    // Whether reconcile has closed it or not, only `--force` redrives it: without it, nothing would come of waiting.
+    assert_eq!(run_custody_json(&["dlq", "redrive", "--id", &name, "--now", "--wait"]).0, 3);
     // A copy of its dead letter does not cause another attempt.
     put_dead_letter(&stack, "RedriveQueueUrl", &dead_letters[0].to_string()).await;
     redrive_function_says(&stack, &name, "discarded").await;

@@ -156,7 +156,9 @@ impl Command {
             }
             let selected = page.iter().filter(|held| self.options.selection.selects(held));
             let attempts = selected.filter_map(|held| held.dead_letter.as_ref()?.attempt());
-            let stale = stale::stale(&self.open, &self.table, &attempts.collect::<Vec<_>>()).await?;
+            let stale =
+                stale::stale(&self.open, &self.table, &attempts.collect::<Vec<_>>(), self.options.force)
+                    .await?;
             for held in page {
                 self.bar.inc(1);
                 self.bar.set_message(self.summary.redriven.len().to_string());
@@ -177,7 +179,8 @@ impl Command {
         }
         let attempt = held.dead_letter.as_ref().and_then(DeadLetter::attempt);
         if let Some(why) = attempt.and_then(|attempt| stale.get(&attempt)) {
-            // A record at a later attempt may have a dead letter of that attempt, or none.
+            // A record at a later attempt may have a dead letter of that attempt, or none. One that is discarded is not redriven, which is
+            // said below.
             if *why == Stale::Complete {
                 self.seen.push(held.clone());
             }

@@ -107,14 +107,7 @@ impl Screen<'_> {
             Line::from(vec![
                 warned(receipts.rejections, format!("{} rejected", receipts.rejections)),
                 ", ".into(),
-                warned(
-                    receipts.fallbacks,
-                    format!(
-                        "{} without the cache{}",
-                        receipts.fallbacks,
-                        if receipts.fallbacks > 0 { ": FallbackAlarm" } else { "" }
-                    ),
-                ),
+                warned(receipts.fallbacks, format!("{} without the cache", receipts.fallbacks)),
             ]),
         ];
         frame.render_widget(Paragraph::new(lines), text);
@@ -205,9 +198,10 @@ impl Screen<'_> {
             lines.push(Line::from("none rings".green()));
         }
         if alarms.without_data > 0 {
-            let none = alarms.without_data == alarms.count;
-            let why = if none { ": the stack is new, or local" } else { "" };
-            lines.push(Line::from(format!("{} of {} have no data{why}", alarms.without_data, alarms.count)));
+            lines.push(Line::from(format!("{} of {} have no data", alarms.without_data, alarms.count)));
+        }
+        if alarms.without_data == alarms.count {
+            lines.push(Line::from("(a new or local stack)"));
         }
         Paragraph::new(lines)
     }
@@ -330,7 +324,12 @@ mod tests {
         let alarms = Some(Alarms { count: 16, without_data: 16, ringing: Vec::new() });
         let figures = Figures { alarms, ..Figures::default() };
         let text = Screen { figures: &figures, every: None }.text();
-        assert!(text.contains("16 of 16 have no data: the stack") && !text.contains("none rings"), "{text}");
+        assert!(
+            text.contains("16 of 16 have no data")
+                && text.contains("(a new or local stack)")
+                && !text.contains("none rings"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Rebuilds the dead letter of a record whose own one has expired or is hidden by another reader: from the open record, or from the item of
 //! a discarded record.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use custody_core::{
     attempt::Attempt,
@@ -33,7 +35,7 @@ pub(super) async fn dead_letter_of(
             Some(due) => {
                 Err(format!("it waits for one already ({}); --now does not wait", redrives::due(due, now)))
             }
-            None => of_open_record(&open),
+            None => of_open_record(&open, &deployment.table()?.states(&[id]).await?, force),
         });
     }
     let item = deployment.index()?.item_as_json(id).await?;
@@ -47,8 +49,16 @@ pub(super) async fn dead_letter_of(
     })
 }
 
-fn of_open_record(open: &OpenRecord) -> Result<DeadLetter, String> {
+fn of_open_record(
+    open: &OpenRecord,
+    states: &BTreeMap<RecordId, ItemState>,
+    force: bool,
+) -> Result<DeadLetter, String> {
     match &open.state {
+        // The redrive function would ignore it, and reconcile closes it.
+        OpenState::Failed { .. } if !force && is_discarded(open, states.get(&open.id())) => {
+            Err("it is discarded; --force redrives it nevertheless".to_owned())
+        }
         OpenState::InProgress => Err(format!("attempt {} is in progress", open.attempt().number())),
         OpenState::Failed { failure, pending_steps } if pending_steps.is_empty() => {
             Ok(DeadLetter::of_record(&open.message, failure.clone(), Vec::new()))
@@ -165,6 +175,7 @@ mod tests {
     #[test]
     fn a_failed_open_record_replaces_an_expired_dead_letter_once_nothing_is_owed() {
         let mut open = samples::open_record(&samples::redriven(&samples::message(b"payload")));
+        let of_open_record = |open: &OpenRecord| super::of_open_record(open, &BTreeMap::new(), false);
         of_open_record(&open).unwrap_err();
         let failure = contract::failure_of(&open.message);
         open.state =
@@ -174,6 +185,16 @@ mod tests {
         let dead_letter = of_open_record(&open).unwrap();
         assert_eq!(dead_letter.attempt(), Some(open.attempt()));
         assert_eq!(dead_letter.request, serde_json::to_value(&open.message).unwrap());
+
+        let discard = Discard { by: "arn:x".to_owned(), at: open.look_at, reason: "withdrawn".to_owned() };
+        let attempt = open.attempt().number();
+        let state = ItemState::Failed { attempt, discarded: Some(NotedDiscard { attempt, discard }) };
+        let states = BTreeMap::from([(open.id(), state)]);
+        assert!(
+            super::of_open_record(&open, &states, false).unwrap_err().contains("--force"),
+            "it never ends"
+        );
+        super::of_open_record(&open, &states, true).unwrap();
     }
 
     fn options(arguments: &[&str]) -> Options {

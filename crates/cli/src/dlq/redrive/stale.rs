@@ -23,13 +23,16 @@ pub(super) enum Stale {
     Complete,
     /// The record is at a later attempt, or has failed in one and been decided.
     LaterAttempt,
+    /// A person has discarded the record, and does not insist on another attempt.
+    Discarded,
 }
 
-/// Returns those of the `attempts` whose dead letters are stale.
+/// Returns those of the `attempts` whose dead letters are stale. With `force`, a discarded record is redriven.
 pub(super) async fn stale(
     open: &impl OpenRecords,
     table: &impl RecordTable,
     attempts: &[Attempt],
+    force: bool,
 ) -> Result<BTreeMap<Attempt, Stale>, StageError> {
     let records: BTreeSet<RecordId> = attempts.iter().map(|attempt| attempt.record).collect();
     let records: Vec<RecordId> = records.into_iter().collect();
@@ -46,6 +49,11 @@ pub(super) async fn stale(
     let why = |attempt: &Attempt| {
         let failed = match states.get(&attempt.record) {
             Some(ItemState::Completed(_)) => return Some((*attempt, Stale::Complete)),
+            Some(ItemState::Failed { attempt: failed, discarded: Some(_) })
+                if !force && *failed == attempt.number() =>
+            {
+                return Some((*attempt, Stale::Discarded));
+            }
             Some(ItemState::Failed { attempt, .. }) => *attempt,
             Some(ItemState::Received) | None => 0,
         };
@@ -59,7 +67,7 @@ pub(super) async fn stale(
 mod tests {
     use custody_core::{
         clock::Clock as _,
-        ports::CompletionTimes,
+        ports::{CompletionTimes, Discard},
         testing::{
             contract,
             doubles::{MemoryOpenRecords, MemoryTable},
@@ -74,7 +82,8 @@ mod tests {
         let (open, table) = (MemoryOpenRecords::default(), MemoryTable::default());
         let message = samples::message(b"payload");
         let first = message.attempt();
-        let stale_at = async |attempt| stale(&open, &table, &[attempt]).await.unwrap().remove(&attempt);
+        let stale_at =
+            async |attempt| stale(&open, &table, &[attempt], false).await.unwrap().remove(&attempt);
         assert_eq!(stale_at(first).await, None, "no store knows the record");
         open.accept(&samples::open_record(&message), None).await.unwrap();
         table.fail(&message, &contract::failure_of(&message)).await.unwrap();
@@ -96,6 +105,12 @@ mod tests {
         assert_eq!(stale_at(first).await, Some(Stale::LaterAttempt), "the next attempt has failed");
 
         let now = samples::TestClock::default().now();
+        let second = next.attempt();
+        let discard = Discard { by: "arn:x".to_owned(), at: now, reason: "withdrawn".to_owned() };
+        assert!(table.discard(second, &discard).await.unwrap());
+        assert_eq!(stale_at(second).await, Some(Stale::Discarded), "the redrive function would ignore it");
+        assert_eq!(stale(&open, &table, &[second], true).await.unwrap(), BTreeMap::new(), "--force");
+
         table.complete(&next, CompletionTimes { archived_at: now, completed_at: now }).await.unwrap();
         assert_eq!(stale_at(first).await, Some(Stale::Complete));
         assert_eq!(stale_at(next.attempt()).await, Some(Stale::Complete));

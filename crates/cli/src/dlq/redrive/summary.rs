@@ -69,11 +69,11 @@ impl Summary {
         }
         if !self.without_dead_letter.is_empty() {
             lines.push(format!(
-                "{} of these without their dead letters, which expired or are hidden by another reader: the next redrive deletes those",
+                "{} of these without a dead letter on the queue: it has expired, waits on the redrive queue, or another reader hides it",
                 self.without_dead_letter.len()
             ));
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() && self.ends.is_none() {
             let count = format_count(self.waiting.len(), false, "record waits", "records wait");
             lines.push(format!(
                 "{count} for a redrive already (`custody failed` shows when; `--now` does not wait)"
@@ -82,7 +82,9 @@ impl Summary {
         if !self.stale.is_empty() {
             let count = format_count(self.stale.len(), false, "dead letter", "dead letters");
             let verb = if self.dry_run { "would be deleted" } else { "deleted" };
-            lines.push(format!("{count} {verb}: their records are complete, or at a later attempt"));
+            lines.push(format!(
+                "{count} {verb}: their records are complete, discarded, or at a later attempt"
+            ));
             lines.extend(self.stale.iter().take(10).map(|id| format!("  {id}")));
         }
         for (list, why) in [

@@ -12,6 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::output::format_count;
+
 /// The time between two looks at the record table.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait: the longest delay of a redrive, and some minutes for its attempt. A redrive that the redrive function has put back (the
@@ -50,7 +52,8 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
         bar.set_style(style);
     }
     if !waiting.is_empty() && !std::io::stderr().is_terminal() {
-        eprintln!("waiting for the end of {} redriven records, for 25 minutes at most", waiting.len());
+        let count = format_count(waiting.len(), false, "redriven record", "redriven records");
+        eprintln!("waiting for the end of {count}, for 25 minutes at most");
     }
     let (mut ends, waiting_since) = (Ends::default(), Instant::now());
     loop {
