@@ -150,7 +150,7 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         Check::of("acceptance markers", markers.await, AS_OPERATOR),
         Check::of("failed bucket", preserved.await, AS_OPERATOR),
         of_operators("queues", messages.await),
-        of_cache(crate::status::fallbacks(deployment).await),
+        of_cache(crate::status::recent_receipts(deployment).await),
     ]
 }
 
@@ -180,10 +180,15 @@ fn of_operators(of: &'static str, result: anyhow::Result<String>) -> Check {
 }
 
 /// Tells whether the cache takes payloads, by the receipts of the last minutes that it did not.
-fn of_cache(fallbacks: anyhow::Result<u64>) -> Check {
-    match fallbacks {
-        Ok(0) => Check { of: "cache", is_fine: true, detail: "takes payloads".to_owned() },
-        Ok(count) => {
+fn of_cache(receipts: anyhow::Result<(u64, u64)>) -> Check {
+    match receipts {
+        Ok((0, _)) => Check {
+            of: "cache",
+            is_fine: true,
+            detail: "not known: nothing was received in the last five minutes".to_owned(),
+        },
+        Ok((_, 0)) => Check { of: "cache", is_fine: true, detail: "takes payloads".to_owned() },
+        Ok((_, count)) => {
             let count = format_count(
                 usize::try_from(count).unwrap_or(usize::MAX),
                 false,
@@ -239,8 +244,9 @@ mod tests {
             Check::of("markers", Err(away), "Take on the role").detail.ends_with(OUTAGE),
             "no permission is missing"
         );
-        assert!(of_cache(Ok(0)).is_fine);
-        let detail = of_cache(Ok(3)).detail;
+        assert_eq!(of_cache(Ok((9, 0))).detail, "takes payloads");
+        assert!(of_cache(Ok((0, 0))).detail.starts_with("not known"));
+        let detail = of_cache(Ok((9, 3))).detail;
         assert!(
             detail.starts_with("3 receipts were given without it") && !detail.contains("Take on the role")
         );

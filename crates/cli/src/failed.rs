@@ -150,9 +150,9 @@ impl Line {
     }
 
     /// Whether the record waits for a decision, and for nothing else.
-    fn is_undecided(&self) -> bool {
+    fn is_undecided(&self, now: Timestamp) -> bool {
         self.pending_steps.is_empty()
-            && self.redrive_at.is_none()
+            && !redrives::waits(self.redrive_at, now)
             && !self.discarded
             && !self.redriven_by_itself
     }
@@ -217,12 +217,12 @@ impl Undecided {
             "failed records",
         );
         let waiting = redrives::count_text(self.redrives_waiting).map(|text| format!("\n{text}"));
-        format!("{lines}\n{count}{}\n{}", waiting.unwrap_or_default(), self.next_step())
+        format!("{lines}\n{count}{}\n{}", waiting.unwrap_or_default(), self.next_step(now))
     }
 
     /// What a person does next: nothing else than to look, if no record waits for a decision.
-    fn next_step(&self) -> String {
-        let undecided = || self.records.iter().filter(|line| line.is_undecided());
+    fn next_step(&self, now: Timestamp) -> String {
+        let undecided = || self.records.iter().filter(|line| line.is_undecided(now));
         let redrive = match (undecided().any(|line| !line.parked), undecided().any(|line| line.parked)) {
             (true, false) => "; when the cause is gone, `custody dlq redrive --all --wait`",
             (true, true) => {
@@ -273,11 +273,13 @@ mod tests {
         let records = vec![Line::of(&record, POLICY, now).unwrap()];
         let mut answer = Undecided { records, count: 7, at_least: false, redrives_waiting: Some(1) };
         insta::assert_snapshot!("failed", answer.text(now));
-        assert!(answer.next_step().ends_with("shows one."), "a redrive is asked for already");
+        assert!(answer.next_step(now).ends_with("shows one."), "a redrive is asked for already");
+        let given_up = now.after(Duration::from_hours(2));
+        assert!(answer.next_step(given_up).ends_with("--wait`."), "SQS has given up this redrive");
         answer.records[0].redrive_at = None;
-        assert!(answer.next_step().ends_with("`custody dlq redrive --all --wait`."));
+        assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --wait`."));
         answer.records[0].parked = true;
-        assert!(answer.next_step().ends_with("`custody dlq redrive --all --wait --force`."));
+        assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --wait --force`."));
         answer.records.clear();
         assert_eq!(answer.text(now), "No failed record waits for a decision.");
     }

@@ -52,9 +52,9 @@ pub(crate) fn of_records(records: &[OpenRecord], now: Timestamp) -> Vec<WaitingR
     waiting
 }
 
-/// Returns whether a failed record waits for a redrive.
-pub(crate) fn waits(record: &OpenRecord, now: Timestamp) -> bool {
-    record.redrive_at.is_some_and(|due| now.since(due) <= LONGEST_WAIT)
+/// Returns whether a redrive that was due at `redrive_at` may still begin.
+pub(crate) fn waits(redrive_at: Option<Timestamp>, now: Timestamp) -> bool {
+    redrive_at.is_some_and(|due| now.since(due) <= LONGEST_WAIT)
 }
 
 /// Says which redrives wait, for the end of a list. Empty if none does.

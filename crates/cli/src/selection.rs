@@ -9,7 +9,7 @@ use crate::{arguments::parse_time, queue::ReceivedMessage};
 #[derive(Args, Clone, Debug, Default)]
 #[group(required = true, multiple = true)]
 pub(crate) struct Selection {
-    /// Select every message on the queue.
+    /// Select everything: every message on the queue and, for a redrive, every failed record.
     #[arg(long, conflicts_with = "id")]
     all: bool,
     /// Select by id: the messageID of a record, or the id of a request.

@@ -42,9 +42,11 @@ pub(crate) async fn run(
     Ok(CommandOutcome::Complete)
 }
 
-/// Returns how many receipts of the last five minutes were given without the cache.
-pub(crate) async fn fallbacks(deployment: &Deployment) -> anyhow::Result<u64> {
-    Ok(metrics::receipts(deployment, SystemClock.now()).await?.fallbacks)
+/// Returns how many receipts were given in the last five minutes, and how many of them without the cache.
+pub(crate) async fn recent_receipts(deployment: &Deployment) -> anyhow::Result<(u64, u64)> {
+    let receipts = metrics::receipts(deployment, SystemClock.now()).await?;
+    let recent = receipts.per_minute.iter().rev().take(metrics::RATE_MINUTES).sum();
+    Ok((recent, receipts.fallbacks))
 }
 
 /// Draws the screen until a person ends it.

@@ -259,10 +259,10 @@ async fn a_record_whose_dead_letter_is_hidden_is_redriven_and_the_copy_is_delete
     assert_eq!(stack.status(id).await, "COMPLETED");
 }
 
-/// Receives the one message of a queue, which hides it for a minute. Returns its receipt handle.
+/// Receives the one message of a queue, which hides it for ten minutes. Returns its receipt handle.
 async fn hide_one_message(stack: &Stack, queue: &str) -> String {
     let receive = stack.deployment.aws.sqs().receive_message().queue_url(queue);
-    let received = receive.visibility_timeout(60).wait_time_seconds(5).send().await.unwrap();
+    let received = receive.visibility_timeout(600).wait_time_seconds(5).send().await.unwrap();
     received.messages()[0].receipt_handle().unwrap().to_owned()
 }
 

@@ -85,9 +85,9 @@ pub(crate) async fn run(
             summary.discarded.push(id);
             continue;
         }
+        queue.handled += 1;
         match discard_one(deployment, queue, &candidate, &discard).await {
             Ok(result) => {
-                queue.handled += 1;
                 let list = match result {
                     DiscardResult::NothingToDecide => &mut summary.settled,
                     DiscardResult::Discarded | DiscardResult::NoRecord => &mut summary.discarded,
@@ -100,7 +100,8 @@ pub(crate) async fn run(
             }
         }
     }
-    let hidden = if queue.has_read_nothing() { queue.hidden().await? } else { 0 };
+    let has_found_nothing = queue.has_read_nothing() && summary.discarded.is_empty();
+    let hidden = if has_found_nothing { queue.hidden().await? } else { 0 };
     if hidden > 0 {
         output.complain(&super::list::hidden_text(hidden, contents));
     }

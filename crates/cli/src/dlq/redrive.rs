@@ -112,7 +112,9 @@ pub(super) async fn run(
     if command.options.wait {
         // The wait may take longer than messages may be hidden from other readers.
         queue.release().await;
-        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts, began).await);
+        // Only a redrive by force reverses a discard that was made before.
+        let since = if command.options.force { began } else { Timestamp::from_unix_ms(0).unwrap_or(began) };
+        command.summary.ends = Some(wait::until_the_end(&command.table, &command.attempts, since).await);
     }
     output.print(&command.summary, |summary| print!("{}", summary.text()))?;
     let is_partial =
@@ -156,9 +158,10 @@ impl Command {
             }
             let selected = page.iter().filter(|held| self.options.selection.selects(held));
             let attempts = selected.filter_map(|held| held.dead_letter.as_ref()?.attempt());
-            let stale =
-                stale::stale(&self.open, &self.table, &attempts.collect::<Vec<_>>(), self.options.force)
-                    .await?;
+            // Only who names a discarded record insists on it.
+            let insists = self.options.force && self.options.selection.is_by_id();
+            let attempts = attempts.collect::<Vec<_>>();
+            let stale = stale::stale(&self.open, &self.table, &attempts, insists).await?;
             for held in page {
                 self.bar.inc(1);
                 self.bar.set_message(self.summary.redriven.len().to_string());
@@ -199,12 +202,12 @@ impl Command {
             return;
         }
         self.interval.tick().await;
+        queue.handled += 1;
         let delay = self.delay_after(attempt);
         let moved =
             move_to_redrive_queue(&self.redrives, queue, held, dead_letter, delay, self.options.force);
         match moved.await {
             Ok(()) => {
-                queue.handled += 1;
                 self.was_sent(attempt, delay).await;
                 self.summary.redriven.push(held.id());
             }
@@ -212,7 +215,8 @@ impl Command {
         }
     }
 
-    async fn delete_stale(&mut self, queue: &Queue, held: &ReceivedMessage) {
+    async fn delete_stale(&mut self, queue: &mut Queue, held: &ReceivedMessage) {
+        queue.handled += usize::from(!self.options.dry_run);
         if !self.options.dry_run
             && let Err(error) = queue.remove(held).await
         {
@@ -283,7 +287,13 @@ impl Command {
             return Ok(());
         }
         let is_read = |id: RecordId| self.ids.contains(&id.to_string());
-        for unread in source::unread(deployment, &self.options, began, is_read).await? {
+        let (found, at_least) = source::unread(deployment, &self.options, began, is_read).await?;
+        if at_least {
+            self.output.complain(
+                "more records have failed than were looked through; run the command again for the rest",
+            );
+        }
+        for unread in found {
             match unread {
                 Unread::Redrivable(dead_letter) => {
                     let id = dead_letter.message_id.map(|id| id.to_string()).unwrap_or_default();
@@ -306,12 +316,12 @@ impl Command {
     async fn redrive_rebuilt(&mut self, queue: &mut Queue, id: String, dead_letter: &DeadLetter) -> bool {
         if !self.options.dry_run {
             self.interval.tick().await;
+            queue.handled += 1;
             let delay = dead_letter.attempt().map_or(Duration::ZERO, |attempt| self.delay_after(attempt));
             if let Err(error) = self.redrives.deliver(dead_letter, delay, self.options.force).await {
                 self.report_failure(&id, &error.into());
                 return false;
             }
-            queue.handled += 1;
             if let Some(attempt) = dead_letter.attempt() {
                 self.was_sent(attempt, delay).await;
             }

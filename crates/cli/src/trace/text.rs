@@ -127,9 +127,10 @@ impl Trace {
         let id = self.message_id;
         let error_name = self.item["failure"]["errorName"].as_str().unwrap_or_default();
         if status == "FAILED" && Remedy::of(error_name) == Remedy::CompareThenDecide {
+            let insist = if waits.parked { " --force" } else { "" };
             return Some(format!(
                 "\nNext: something else has the key of this record, and a redrive fails as long as it is there. docs/runbooks/FailedRecordAlarm.md,\n\
-                 \"A conflict\", says how to keep it as evidence and to take it away; then: custody dlq redrive --id {id} --now --wait"
+                 \"A conflict\", says how to keep it as evidence and to take it away; then: custody dlq redrive --id {id} --now --wait{insist}"
             ));
         }
         let insist = if waits.parked { " --force" } else { "" };

@@ -78,8 +78,9 @@ pub(super) fn read_object(body: &str) -> Result<RawObject<'_>, Problem> {
     }
     serde_json::from_str(body).map_err(|error| {
         let (mut text, offset) = (json::error_text(&error), json::error_offset(body, &error));
-        // Python writes them unless it is told otherwise.
-        if let Some(name) = ["NaN", "Infinity"].iter().find(|name| body[offset..].starts_with(**name)) {
+        // Python writes them unless it is told otherwise. The offset may be in the middle of a character.
+        let rest = &body.as_bytes()[offset..];
+        if let Some(name) = ["NaN", "Infinity"].iter().find(|name| rest.starts_with(name.as_bytes())) {
             text = format!("{name} is not JSON; send null or a string");
         }
         let detail = match error.classify() {

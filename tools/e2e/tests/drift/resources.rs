@@ -364,7 +364,8 @@ fn every_alarm_names_its_runbook_which_says_what_it_means_what_to_do_and_when_it
         let mut sections = text.lines().filter(|line| line.starts_with('#'));
         let expected =
             [format!("# {name}"), "## Look".to_owned(), "## Mend".to_owned(), "## It is over".to_owned()];
-        assert!(sections.by_ref().eq(expected), "{page}");
+        // A page may go on with what is rare.
+        assert!(sections.by_ref().take(expected.len()).eq(expected), "{page}");
         assert!(index.contains(&format!("[{name}]({name}.md)")), "{name} is not in the index");
         pages.insert(format!("{name}.md"));
     }

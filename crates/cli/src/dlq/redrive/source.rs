@@ -18,7 +18,12 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::Options;
-use crate::{deployment::Deployment, failed::step_names, redrives, survey};
+use crate::{
+    deployment::Deployment,
+    failed::step_names,
+    redrives,
+    survey::{self, OpenRecordIds},
+};
 
 /// Rebuilds the dead letter of a failed record that waits for a decision or, with `force`, of a discarded record. The
 /// inner `Err` is the reason why the record cannot be redriven.
@@ -80,7 +85,7 @@ pub(super) enum Unread {
     Pending(RecordId),
     /// The record has used up its redrives.
     Parked(RecordId),
-    /// The record waits for a redrive that was asked for.
+    /// The record waits for a redrive that was asked for, or that reconcile makes.
     Waiting(Attempt),
 }
 
@@ -88,19 +93,20 @@ pub(super) enum Unread {
 const PAGE: usize = 500;
 
 /// Finds the selected failed records that have no dead letter among those that were read: another reader hides it, or SQS has deleted it.
-/// `is_read` says of which records a dead letter was read.
+/// `is_read` says of which records a dead letter was read. Also returns whether more records have failed than were looked through.
 ///
 /// A failure after `began` is left out: the queue was read before, so its dead letter is probably there. So is a discarded record. A
-/// record that waits for a redrive goes on waiting, unless `--now` is to shorten the wait.
+/// record that waits for a redrive, asked for or reconcile's own, goes on waiting, unless `--now` is to shorten the wait.
 pub(super) async fn unread(
     deployment: &Deployment,
     options: &Options,
     began: Timestamp,
     is_read: impl Fn(RecordId) -> bool,
-) -> anyhow::Result<Vec<Unread>> {
+) -> anyhow::Result<(Vec<Unread>, bool)> {
     let (open, table, policy) =
         (deployment.open_records()?, deployment.table()?, deployment.redrive_policy()?);
-    let mut ids = survey::survey(&open, OpenKind::Failed, survey::MAX_COUNTED).await?.ids;
+    let OpenRecordIds { mut ids, at_least } =
+        survey::survey(&open, OpenKind::Failed, survey::MAX_COUNTED).await?;
     ids.retain(|id| !is_read(*id));
     let mut found = Vec::new();
     for page in ids.chunks(PAGE) {
@@ -113,7 +119,7 @@ pub(super) async fn unread(
         }
         found.extend(records.iter().filter_map(|record| of_unread(record, policy, options, began)));
     }
-    Ok(found)
+    Ok((found, at_least))
 }
 
 /// Returns whether the options select a failed record.
@@ -137,7 +143,9 @@ fn of_unread(
     let OpenState::Failed { failure, pending_steps } = &record.state else { return None };
     Some(if !pending_steps.is_empty() {
         Unread::Pending(record.id())
-    } else if redrives::waits(record, now) && !options.now {
+    } else if (redrives::waits(record.redrive_at, now) || policy.redrives(&record.message, failure))
+        && !options.now
+    {
         Unread::Waiting(record.attempt())
     } else if policy.parks(&record.message, failure, now) && !options.force {
         Unread::Parked(record.id())
@@ -164,6 +172,7 @@ mod tests {
     use std::time::Duration;
 
     use custody_core::{
+        error::ErrorKind,
         open_record::FailureStep,
         ports::{Discard, NotedDiscard},
         testing::{contract, samples},
@@ -229,6 +238,9 @@ mod tests {
         let at_once = of_unread(&record, policy, &options(&["--all", "--now"]), now);
         assert!(matches!(at_once, Some(Unread::Redrivable(_))), "{at_once:?}");
         record.redrive_at = None;
+        let transient = FailureSummary { kind: ErrorKind::Transient, ..failure.clone() };
+        record.state = OpenState::Failed { failure: transient, pending_steps: Vec::new() };
+        assert_eq!(of(&record, true), Some(Unread::Waiting(record.attempt())), "reconcile redrives it");
         let pending_steps = vec![FailureStep::Announcement];
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps };
         assert_eq!(of(&record, true), Some(Unread::Pending(record.id())));

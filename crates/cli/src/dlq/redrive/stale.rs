@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use custody_core::{
     attempt::Attempt,
     error::StageError,
-    open_record::{OpenKind, OpenRecord},
     ports::{ItemState, OpenRecords, RecordTable},
     record_id::RecordId,
 };
-
-use crate::survey;
+use futures_util::{StreamExt as _, stream};
 
 /// How many records one request to the record table reads.
 const BATCH: usize = 100;
+
+/// How many open records are read at once.
+const CONCURRENCY: usize = 32;
 
 /// Why a dead letter is stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +24,16 @@ pub(super) enum Stale {
     Complete,
     /// The record is at a later attempt, or has failed in one and been decided.
     LaterAttempt,
-    /// A person has discarded the record, and does not insist on another attempt.
+    /// A person has discarded the record, and nobody insists on another attempt.
     Discarded,
 }
 
-/// Returns those of the `attempts` whose dead letters are stale. With `force`, a discarded record is redriven.
+/// Returns those of the `attempts` whose dead letters are stale. Who `insists` redrives discarded records, too.
 pub(super) async fn stale(
     open: &impl OpenRecords,
     table: &impl RecordTable,
     attempts: &[Attempt],
-    force: bool,
+    insists: bool,
 ) -> Result<BTreeMap<Attempt, Stale>, StageError> {
     let records: BTreeSet<RecordId> = attempts.iter().map(|attempt| attempt.record).collect();
     let records: Vec<RecordId> = records.into_iter().collect();
@@ -40,17 +41,17 @@ pub(super) async fn stale(
     for batch in records.chunks(BATCH) {
         states.extend(table.states(batch).await?);
     }
-    let mut current: BTreeMap<RecordId, u32> = BTreeMap::new();
-    for kind in [OpenKind::Failed, OpenKind::InProgress] {
-        let found = survey::read(open, &records, kind).await?;
-        let numbers = found.iter().map(OpenRecord::attempt).map(|attempt| (attempt.record, attempt.number()));
-        current.extend(numbers);
-    }
+    // A record that cannot be read (of a newer release, or the table is away) does not stop the others: the redrive function ignores what is
+    // stale.
+    let reads = records.iter().map(|id| open.find(*id));
+    let found: Vec<_> = stream::iter(reads).buffered(CONCURRENCY).collect().await;
+    let found = found.into_iter().filter_map(|read| Some(read.ok()??.attempt()));
+    let current: BTreeMap<RecordId, u32> = found.map(|attempt| (attempt.record, attempt.number())).collect();
     let why = |attempt: &Attempt| {
         let failed = match states.get(&attempt.record) {
             Some(ItemState::Completed(_)) => return Some((*attempt, Stale::Complete)),
             Some(ItemState::Failed { attempt: failed, discarded: Some(_) })
-                if !force && *failed == attempt.number() =>
+                if !insists && *failed == attempt.number() =>
             {
                 return Some((*attempt, Stale::Discarded));
             }
@@ -67,6 +68,7 @@ pub(super) async fn stale(
 mod tests {
     use custody_core::{
         clock::Clock as _,
+        open_record::{OpenRecord, OpenState},
         ports::{CompletionTimes, Discard},
         testing::{
             contract,
@@ -91,10 +93,7 @@ mod tests {
 
         let next = samples::redriven(&message);
         let record = samples::open_record(&message);
-        let state = custody_core::open_record::OpenState::Failed {
-            failure: contract::failure_of(&message),
-            pending_steps: Vec::new(),
-        };
+        let state = OpenState::Failed { failure: contract::failure_of(&message), pending_steps: Vec::new() };
         open.fail(&OpenRecord { state, ..record }).await.unwrap();
         open.redrive(&samples::open_record(&next)).await.unwrap();
         assert_eq!(stale_at(first).await, Some(Stale::LaterAttempt), "the next attempt is in progress");

@@ -8,6 +8,10 @@ fn an_error_names_the_mistake_and_not_only_its_symptom() {
     for (body, advice) in [
         (format!("\u{feff}{{{META},\"messagePayload\":1}}"), "byte order mark"),
         (format!("{{{META},\"messagePayload\":[NaN]}}"), "NaN is not JSON"),
+        // The parser stops in the middle of the last character.
+        (format!("{{{META},\"messagePayload\":\"caf\u{e9}"), "ends too early"),
+        (format!("{{{META},\"messagePayload\":\"caf\u{e9}\n\"}}"), "control character"),
+        (format!("{{{META},\"messagePayload\":\"caf\u{e9}\t\"}}"), "control character"),
         (
             format!("{{{META},\"messagePayload\":\"data:;base64,AA==\",\"payloadEncoding\":\"base64\"}}"),
             "send what follows its comma",
