@@ -38,8 +38,14 @@ fn bytes_that_were_passed_on_as_text_are_explained_by_their_type() {
         let event = event(&json!({"content-type": content_type, "ce-specversion": "1.0"}), body);
         open(&event, body.as_bytes(), Sha256::of).unwrap_err().detail
     };
-    assert!(problem("application/json", &body).contains("; encode the text in UTF-8, or"));
-    assert!(problem("text/csv; charset=utf-8", "a\u{fffd}").contains("; encode the text in UTF-8, or"));
+    assert!(
+        problem("application/json", &body)
+            .contains("; encode the text in UTF-8; or, if it is no text, send it by POST /uploads")
+    );
+    assert!(
+        problem("text/csv; charset=utf-8", "a\u{fffd}")
+            .contains("; encode the text in UTF-8; or, if it is no text, send it by POST /uploads")
+    );
     assert!(
         problem("application/x-model", "a\u{fffd}")
             .contains("as application/octet-stream with the CloudEvents")
