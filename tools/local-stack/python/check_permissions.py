@@ -30,6 +30,7 @@ NOT_USED_HERE = {
     ("DeploymentGroupRole", "*", "*"): "the emulator has no CodeDeploy",
     ("BreakGlassRole", "*", "*"): "nothing uses it in normal operation; break_glass.py takes it on",
     ("OperatorRole", "MoveDeadLettersWithSqsItself", "*"): "the emulator has no StartMessageMoveTask",
+    ("OperatorRole", "LookAtMetrics", "cloudwatch:ListMetrics"): "a person looks at the console",
     ("OperatorRole", "LookAtTheDashboard", "*"): "a person looks at the console",
     # What follows happens only in situations that the tests of the stages make, with stores in memory, and the suites do not.
     ("UploadRole", "CopyObjectsThatAreSentByReference", "*"): "a copy that ingest began and did not end",
