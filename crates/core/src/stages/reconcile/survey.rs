@@ -53,3 +53,27 @@ impl<D: Deployment> Reconcile<D> {
         Ok(Survey { in_progress: Count::of(&in_progress, now), failed: Count::of(&failed, now), due })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{record_id::RecordId, testing::samples};
+
+    #[test]
+    fn records_are_counted_by_their_ages() {
+        let accepted = samples::record_id().received_at();
+        let now = accepted.after(Duration::from_hours(2));
+        let entry = |age: u64| {
+            let at = accepted.after(Duration::from_secs(7200 - age));
+            IndexEntry { look_at: now, id: RecordId::mint(at), accepted_later_at: None }
+        };
+        let entries = [5, 600, 601, 3600, 3601, 7000].map(entry).to_vec();
+        let count = Count::of(&IndexListing { entries, truncated: true }, now);
+        assert_eq!((count.records, count.oldest_age_seconds, count.at_least), (6, 7000, true));
+        assert_eq!((count.over_ten_minutes, count.over_an_hour), (4, 2), "a limit itself is not over it");
+        let none = Count::of(&IndexListing::default(), now);
+        assert_eq!((none.records, none.oldest_age_seconds, none.at_least), (0, 0, false));
+    }
+}
