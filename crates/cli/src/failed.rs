@@ -8,7 +8,7 @@ use custody_core::{
     clock::{Clock as _, SystemClock, Timestamp},
     error::ErrorKind,
     open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
-    ports::{ItemState, RecordTable as _},
+    ports::RecordTable as _,
     record_id::RecordId,
     redrive_policy::RedrivePolicy,
     remedy::Remedy,
@@ -95,9 +95,8 @@ pub(crate) async fn run(
             }
         };
         for line in page {
-            line.discarded = states
-                .get(&line.message_id)
-                .is_some_and(|state| matches!(state, ItemState::Failed { attempt, discarded: Some(_) } if *attempt == line.attempt));
+            let state = states.get(&line.message_id);
+            line.discarded = state.is_some_and(|state| state.discard_of(line.attempt).is_some());
         }
     }
     let answer = Undecided {

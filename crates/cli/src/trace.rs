@@ -76,9 +76,9 @@ pub(crate) fn parse_subject(text: &str) -> Result<Subject, String> {
     if let Ok(record) = id.parse() {
         return Ok(Subject::Record(record));
     }
-    let is_nearly_a_record = id.len().abs_diff(36) <= 3 && id.len() != 36 && id.starts_with('0');
-    if is_nearly_a_record {
-        return Err(format!("a messageID has 36 characters, and this has {}", id.len()));
+    let is_cut = id.len() != 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if is_cut && !id.is_empty() {
+        return Err(format!("a messageID has 36 characters, and this has {}; give the whole id", id.len()));
     }
     let is_of_request = id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_of_request.then(|| Subject::Request(id.to_owned())).ok_or_else(|| {
@@ -184,13 +184,13 @@ struct KnownAttempts {
 }
 
 impl KnownAttempts {
-    /// Reads the numbers from the open record, else from the failure in the item. A `COMPLETED` item does not report
-    /// which attempt completed the record.
+    /// Reads the numbers from the open record, else from the item: from the redrive whose attempt completed the record,
+    /// or from the failure.
     fn known(open: Option<&OpenRecord>, item: &Value) -> Self {
-        let failed = item["failure"]["attempt"].as_u64().and_then(|attempt| u32::try_from(attempt).ok());
+        let attempt = |field: &str| item[field]["attempt"].as_u64().and_then(|it| u32::try_from(it).ok());
         match open {
             Some(open) => Self { count: open.attempt().number(), last_starts: open.starts },
-            None => Self { count: failed.unwrap_or(0), last_starts: 0 },
+            None => Self { count: attempt("redrive").max(attempt("failure")).unwrap_or(0), last_starts: 0 },
         }
     }
 
@@ -231,6 +231,9 @@ mod tests {
         assert_eq!([1, 2, 3].map(|attempt| known.starts_of(attempt)), [1, 3, 0]);
         let known = KnownAttempts::known(None, &item);
         assert_eq!([1, 2].map(|attempt| known.starts_of(attempt)), [0, 0]);
+        let item = json!({"redrive": {"attempt": 3}, "failure": {"attempt": 2}});
+        let known = KnownAttempts::known(None, &item);
+        assert_eq!([1, 2, 3].map(|attempt| known.starts_of(attempt)), [1, 1, 0]);
         assert_eq!(KnownAttempts::known(None, &Value::Null), KnownAttempts { count: 0, last_starts: 0 });
     }
 
@@ -242,8 +245,11 @@ mod tests {
         let expected = Ok(Subject::Request(request.to_owned()));
         assert_eq!(parse_subject(request), expected);
         assert_eq!(parse_subject(&format!("urn:custody:request:{request}")), expected);
-        assert!(parse_subject(&record[..35]).unwrap_err().contains("36 characters, and this has 35"));
-        for text in ["", "no id", "abc", "s3://x/y"] {
+        for length in [3, 8, 13, 35] {
+            let error = parse_subject(&record[..length]).unwrap_err();
+            assert!(error.contains(&format!("36 characters, and this has {length}")), "{error}");
+        }
+        for text in ["", "no id", "xyz", "s3://x/y"] {
             assert!(parse_subject(text).is_err(), "{text}");
         }
     }

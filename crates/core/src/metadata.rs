@@ -25,6 +25,8 @@ const MESSAGE_TYPE: &str = "messageType";
 const SOURCE_SYSTEM_ID: &str = "sourceSystemID";
 const SOURCE_TRANSACTION_ID: &str = "sourceTransactionID";
 const DATE_TIME: &str = "dateTime";
+/// The fields that every record has.
+const REQUIRED: [&str; 3] = [MESSAGE_TYPE, SOURCE_SYSTEM_ID, DATE_TIME];
 
 /// Validated metadata.
 ///
@@ -77,7 +79,7 @@ impl MessageMetadata {
 
     /// Validates fields that were read elsewhere (CloudEvents attributes, a stored message).
     pub fn from_fields(mut fields: Map<String, Value>) -> Result<Self, Problem> {
-        for name in [MESSAGE_TYPE, SOURCE_SYSTEM_ID, DATE_TIME] {
+        for name in REQUIRED {
             check_text(&fields, name)?;
         }
         match fields.get(SOURCE_TRANSACTION_ID) {
@@ -164,7 +166,7 @@ fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
     let detail = match fields.get(name) {
         None | Some(Value::Null) => match fields.keys().find(|sent| meant_by(sent) == Some(name)) {
             Some(sent) => format!("{name} is missing; rename `{}`, if it is meant", json::excerpt(sent)),
-            None => format!("{name} is missing; send it as a string"),
+            None => missing(fields, name),
         },
         Some(Value::String(text)) if text.trim().is_empty() => format!("{name} is empty; send a value"),
         Some(Value::String(text)) if text.chars().count() > MAX_FIELD_CHARS => {
@@ -180,6 +182,18 @@ fn check_text(fields: &Map<String, Value>, name: &str) -> Result<(), Problem> {
         Some(_) => format!("{name} is not a string; send it in quotation marks"),
     };
     Err(invalid(&path, detail))
+}
+
+/// Says that a field is missing, with the other required fields that are missing too.
+fn missing(fields: &Map<String, Value>, name: &str) -> String {
+    let is_missing = |name: &&str| fields.get(*name).is_none_or(Value::is_null);
+    let names: Vec<&str> = REQUIRED.into_iter().filter(is_missing).collect();
+    match names.split_last() {
+        Some((last, others)) if names.contains(&name) && !others.is_empty() => {
+            format!("{} and {last} are missing; send each as a string", others.join(", "))
+        }
+        _ => format!("{name} is missing; send it as a string"),
+    }
 }
 
 /// Returns the problem of a number that would not arrive as it was sent.

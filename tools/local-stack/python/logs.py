@@ -3,6 +3,7 @@
 Usage: logs.py functions | logs.py FUNCTION
 """
 
+import os
 import sys
 
 import boto3
@@ -19,5 +20,10 @@ for page in logs.get_paginator("describe_log_groups").paginate():
                 events += [(event["timestamp"], function, event["message"].rstrip()) for event in events_page["events"]]
 if wanted != "functions" and wanted not in known:
     sys.exit(f"there is no log `{wanted}`; known are {', '.join(sorted(known))}, ministack, cache-1 to cache-6")
-for _, function, message in sorted(events, key=lambda event: event[0]):
-    print(f"{function:9} {message}")
+try:
+    for _, function, message in sorted(events, key=lambda event: event[0]):
+        print(f"{function:9} {message}")
+    sys.stdout.flush()
+except BrokenPipeError:
+    # The reader (`head`) has ended. Python would complain once more when it closes the pipe.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

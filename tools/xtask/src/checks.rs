@@ -56,6 +56,7 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
     })?;
     checks.run("template and state machine", template_checks::check)?;
     checks.run("the page of the API", api_page::check)?;
+    checks.run("dependencies", deny::check)?;
     checks.run("unit, contract and drift tests", || test_workspace(&sh))?;
     checks.run("simulation", || simulate(&sh, SIMULATED_SCHEDULES))?;
     suites::on_a_stack(&mut checks, Build::Workspace, Workflows::Standard, &suites::ALL)?;
@@ -71,7 +72,6 @@ pub(crate) fn run_all_checks() -> anyhow::Result<()> {
         }
     })?;
     checks.run("a package for arm64", package::check)?;
-    checks.run("dependencies", deny::check)?;
     checks.run("mutants, a sample", mutants::sample)?;
     checks.print();
     Ok(())

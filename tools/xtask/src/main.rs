@@ -17,7 +17,11 @@ mod soak;
 mod suites;
 mod template_checks;
 
-use std::{panic::resume_unwind, process::ExitCode, thread};
+use std::{
+    panic::{self, resume_unwind},
+    process::{self, ExitCode},
+    thread,
+};
 
 use clap::{Parser, Subcommand, ValueEnum as _};
 use custody_local_stack::{Fault, Stack, Workflows, parse_name, progress, tools::Python};
@@ -137,7 +141,20 @@ enum Command {
     Env,
 }
 
+/// A reader of the output that ends early (`head`) ends this program without a message, as it ends other programs.
+fn end_quietly_where_nobody_reads_on() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        let text = panic.payload().downcast_ref::<String>();
+        if text.is_some_and(|text| text.starts_with("failed printing to stdout: Broken pipe")) {
+            process::exit(0);
+        }
+        report(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_quietly_where_nobody_reads_on();
     let Arguments { stack, command } = Arguments::parse();
     let stack = Stack::named(&stack);
     let result = match command {

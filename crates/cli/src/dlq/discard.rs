@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(crate) use self::decision::DiscardResult;
-use self::decision::decide;
+use self::decision::{Decision, decide};
 use super::Contents;
 use crate::{
     CommandOutcome,
@@ -87,8 +87,11 @@ pub(crate) async fn run(
         }
         queue.handled += 1;
         match discard_one(deployment, queue, &candidate, &discard).await {
-            Ok(result) => {
-                let list = match result {
+            Ok(decision) => {
+                if let Some(earlier) = &decision.earlier {
+                    output.complain(&decided_before(&id, earlier));
+                }
+                let list = match decision.result {
                     DiscardResult::NothingToDecide => &mut summary.settled,
                     DiscardResult::Discarded | DiscardResult::NoRecord => &mut summary.discarded,
                 };
@@ -167,25 +170,29 @@ impl Candidate {
     }
 }
 
+/// Says that somebody has discarded a record before.
+fn decided_before(id: &str, Discard { by, at, reason }: &Discard) -> String {
+    format!("{id} was discarded before, by {by} at {at}, with the reason \"{reason}\", which stays")
+}
+
 /// Discards one dead letter in four steps. First the evidence is stored, because a deleted dead letter cannot be read
-/// any more. Then the decision is made, and stored beside the evidence: `custody rebuild` believes no evidence without one. The dead
-/// letter is deleted last, so that the command can be repeated if a step
-/// before fails.
+/// any more. Then the decision is made, and stored beside the evidence: `custody rebuild` believes no evidence without
+/// one. The dead letter is deleted last, so that the command can be repeated if a step before fails.
 async fn discard_one(
     deployment: &Deployment,
     queue: &Queue,
     candidate: &Candidate,
     discard: &Discard,
-) -> anyhow::Result<DiscardResult> {
+) -> anyhow::Result<Decision> {
     let store = deployment.failed_store()?;
     let evidence = evidence_key(&candidate.name, discard.at);
     let content = json!({"discarded": discard, "deadLetter": candidate.content});
     store.preserve(&evidence, Bytes::from(content.to_string())).await?;
     let decision = match candidate.dead_letter.as_ref().and_then(DeadLetter::attempt) {
         Some(attempt) => decide(&deployment.open_records()?, &deployment.table()?, attempt, discard).await?,
-        None => DiscardResult::NoRecord,
+        None => DiscardResult::NoRecord.into(),
     };
-    let decided = json!({"decision": <&str>::from(decision)});
+    let decided = json!({"decision": <&str>::from(decision.result)});
     store.preserve(&decision_key(&evidence), Bytes::from(decided.to_string())).await?;
     if let Some(held) = &candidate.held {
         queue.remove(held).await?;

@@ -109,7 +109,11 @@ fn a_rejected_request_is_told_why_and_where() {
             "correct the metadata",
         ),
         (r#"{"messageMetaData":"x","messagePayload":1}"#, InvalidMetadata, "not an object"),
-        (r#"{"messageMetaData":{},"messagePayload":1}"#, InvalidMetadata, "messageType is missing"),
+        (
+            r#"{"messageMetaData":{},"messagePayload":1}"#,
+            InvalidMetadata,
+            "messageType, sourceSystemID and dateTime are missing; send each as a string",
+        ),
         (&format!("{{{META}}}"), MissingPayload, "is missing"),
         (&format!("{{{META},\"messagePayload\":null}}"), MissingPayload, "is null"),
         (&format!("{{{META},\"messagePayload\":\"\"}}"), MissingPayload, "is empty"),

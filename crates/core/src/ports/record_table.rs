@@ -117,6 +117,15 @@ impl ItemState {
     pub fn is_discarded(&self) -> bool {
         matches!(self, Self::Failed { discarded: Some(_), .. })
     }
+
+    /// Returns the discard of this attempt; `None` if the item does not report that this attempt failed, or if nobody
+    /// has discarded it.
+    pub fn discard_of(&self, attempt: u32) -> Option<&NotedDiscard> {
+        match self {
+            Self::Failed { attempt: failed, discarded } if *failed == attempt => discarded.as_ref(),
+            Self::Failed { .. } | Self::Received | Self::Completed(_) => None,
+        }
+    }
 }
 
 /// The values of a completed record's item that its announcements report.

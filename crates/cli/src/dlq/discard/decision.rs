@@ -20,6 +20,20 @@ pub(crate) enum DiscardResult {
     NoRecord,
 }
 
+/// What was decided about an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Decision {
+    pub(super) result: DiscardResult,
+    /// The discard that was noted before, by this person or another one. It stays; `None` if this discard is the first.
+    pub(super) earlier: Option<Discard>,
+}
+
+impl From<DiscardResult> for Decision {
+    fn from(result: DiscardResult) -> Self {
+        Self { result, earlier: None }
+    }
+}
+
 /// Notes the discard in the record's item, and makes the open record due at `discard.at`, so that reconcile's next run unlinks
 /// its payload, announces the discard and closes the record.
 ///
@@ -32,11 +46,11 @@ pub(super) async fn decide(
     table: &impl RecordTable,
     attempt: Attempt,
     discard: &Discard,
-) -> Result<DiscardResult, StageError> {
+) -> Result<Decision, StageError> {
     let id = attempt.record;
     let current = open.find(id).await?;
     let has_no_pending_step = match &current {
-        Some(current) if current.attempt() > attempt => return Ok(DiscardResult::NothingToDecide),
+        Some(current) if current.attempt() > attempt => return Ok(DiscardResult::NothingToDecide.into()),
         Some(current) if current.attempt() < attempt => {
             return Err(refused(attempt, "the record is open at an earlier attempt"));
         }
@@ -50,14 +64,14 @@ pub(super) async fn decide(
     if current.is_none() {
         return match table.states(&[id]).await?.remove(&id) {
             Some(ItemState::Completed(_) | ItemState::Failed { discarded: Some(_), .. }) => {
-                Ok(DiscardResult::NothingToDecide)
+                Ok(DiscardResult::NothingToDecide.into())
             }
             Some(ItemState::Failed { attempt: failed, .. }) if failed > attempt.number() => {
-                Ok(DiscardResult::NothingToDecide)
+                Ok(DiscardResult::NothingToDecide.into())
             }
             Some(ItemState::Failed { .. }) => note(table, attempt, discard).await,
             // No store has a record that could be discarded, so the caller only deletes the dead letter.
-            Some(ItemState::Received) | None => Ok(DiscardResult::NoRecord),
+            Some(ItemState::Received) | None => Ok(DiscardResult::NoRecord.into()),
         };
     }
     let decision = note(table, attempt, discard).await?;
@@ -67,22 +81,22 @@ pub(super) async fn decide(
     Ok(decision)
 }
 
-async fn note(
-    table: &impl RecordTable,
-    attempt: Attempt,
-    discard: &Discard,
-) -> Result<DiscardResult, StageError> {
+async fn note(table: &impl RecordTable, attempt: Attempt, discard: &Discard) -> Result<Decision, StageError> {
     if table.discard(attempt, discard).await? {
-        return Ok(DiscardResult::Discarded);
+        return Ok(DiscardResult::Discarded.into());
     }
     let id = attempt.record;
     match table.states(&[id]).await?.remove(&id) {
         // Another execution has completed the record; reconcile announces and closes it.
-        Some(ItemState::Completed(_)) => Ok(DiscardResult::NothingToDecide),
+        Some(ItemState::Completed(_)) => Ok(DiscardResult::NothingToDecide.into()),
         Some(ItemState::Failed { attempt: failed, .. }) if failed > attempt.number() => {
-            Ok(DiscardResult::NothingToDecide)
+            Ok(DiscardResult::NothingToDecide.into())
         }
-        Some(ItemState::Failed { discarded: Some(_), .. }) => Ok(DiscardResult::Discarded),
+        Some(ItemState::Failed { discarded: Some(noted), .. }) => {
+            // The reply to this discard may have been lost, so the SDK sent it again.
+            let earlier = Some(noted.discard).filter(|earlier| earlier != discard);
+            Ok(Decision { result: DiscardResult::Discarded, earlier })
+        }
         _ => {
             let text = "the item does not report the failure yet; reconcile has it written within minutes";
             Err(refused(attempt, text))
@@ -141,7 +155,11 @@ mod tests {
 
     impl Stores {
         async fn discard(&self, attempt: Attempt) -> Result<DiscardResult, StageError> {
-            let discard = Discard { by: "arn:x".to_owned(), at: now(), reason: "withdrawn".to_owned() };
+            Ok(self.discard_because(attempt, "withdrawn").await?.result)
+        }
+
+        async fn discard_because(&self, attempt: Attempt, reason: &str) -> Result<Decision, StageError> {
+            let discard = Discard { by: "arn:x".to_owned(), at: now(), reason: reason.to_owned() };
             decide(&self.open, &self.table, attempt, &discard).await
         }
 
@@ -172,6 +190,14 @@ mod tests {
             "and its decision is stored"
         );
         assert!(stores.is_due());
+        assert_eq!(
+            stores.discard_because(attempt, "withdrawn").await.unwrap().earlier,
+            None,
+            "it is the same discard"
+        );
+        let again = stores.discard_because(attempt, "a test record").await.unwrap();
+        assert_eq!(again.result, DiscardResult::Discarded);
+        assert_eq!(again.earlier.unwrap().reason, "withdrawn", "the first discard stays");
         stores.open.close(attempt).await.unwrap();
         let copy = stores.discard(attempt).await.unwrap();
         assert_eq!(copy, DiscardResult::NothingToDecide, "a copy of the dead letter");

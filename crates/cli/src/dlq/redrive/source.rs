@@ -131,7 +131,7 @@ fn is_meant(record: &OpenRecord, options: &Options, began: Timestamp) -> bool {
 
 /// Returns whether the item of a failed record says that its attempt is discarded.
 fn is_discarded(record: &OpenRecord, state: Option<&ItemState>) -> bool {
-    matches!(state, Some(ItemState::Failed { attempt, discarded: Some(_) }) if *attempt == record.attempt().number())
+    state.is_some_and(|state| state.discard_of(record.attempt().number()).is_some())
 }
 
 fn of_unread(

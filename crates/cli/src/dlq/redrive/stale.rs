@@ -48,13 +48,12 @@ pub(super) async fn stale(
     let found = found.into_iter().filter_map(|read| Some(read.ok()??.attempt()));
     let current: BTreeMap<RecordId, u32> = found.map(|attempt| (attempt.record, attempt.number())).collect();
     let why = |attempt: &Attempt| {
-        let failed = match states.get(&attempt.record) {
+        let state = states.get(&attempt.record);
+        if !insists && state.is_some_and(|state| state.discard_of(attempt.number()).is_some()) {
+            return Some((*attempt, Stale::Discarded));
+        }
+        let failed = match state {
             Some(ItemState::Completed(_)) => return Some((*attempt, Stale::Complete)),
-            Some(ItemState::Failed { attempt: failed, discarded: Some(_) })
-                if !insists && *failed == attempt.number() =>
-            {
-                return Some((*attempt, Stale::Discarded));
-            }
             Some(ItemState::Failed { attempt, .. }) => *attempt,
             Some(ItemState::Received) | None => 0,
         };
