@@ -1,11 +1,11 @@
 //! The record table in DynamoDB.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::{
     Client,
     operation::put_item::PutItemError,
-    types::{AttributeValue, KeysAndAttributes, ReturnValue, ReturnValuesOnConditionCheckFailure},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use custody_core::{
     attempt::Attempt,
@@ -30,11 +30,9 @@ use serde::Serialize;
 use crate::{
     classify::stage_error,
     conditional_write::{Attributes, ConditionalWrite, outcome_of},
+    item_batches::items_of,
     item_state::{state, time},
 };
-
-/// The number of requests for one batch of items before the table counts as too busy.
-pub(crate) const MAX_BATCH_ROUNDS: usize = 10;
 
 /// The record table, held in DynamoDB: one item per record.
 #[derive(Clone, Debug)]
@@ -326,43 +324,12 @@ impl RecordTable for DynamoTable {
     }
 
     async fn states(&self, records: &[RecordId]) -> Result<BTreeMap<RecordId, ItemState>, StageError> {
-        let operation = || format!("read the states of {} records", records.len());
-        let mut states = BTreeMap::new();
-        let mut keys: Vec<Attributes> =
-            records.iter().map(|id| HashMap::from([(MESSAGE_ID.to_owned(), text(id))])).collect();
-        // Keys that DynamoDB did not process, because the answer was too large or the table was busy, are requested
-        // again.
-        for _ in 0..MAX_BATCH_ROUNDS {
-            if keys.is_empty() {
-                return Ok(states);
-            }
-            let request = KeysAndAttributes::builder()
-                .set_keys(Some(keys))
-                .consistent_read(true)
-                .projection_expression(
-                    format!("{MESSAGE_ID}, #status, {FAILURE}, {DISCARDED}, {STORAGE_CONTEXT}, {METADATA_STORED_AT}, {ARCHIVED_AT}, {COMPLETED_AT}"),
-                )
-                .expression_attribute_names("#status", STATUS)
-                .build()
-                .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
-            let output = self
-                .client
-                .batch_get_item()
-                .request_items(&self.table, request)
-                .send()
-                .await
-                .map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
-            for item in
-                output.responses.into_iter().filter_map(|mut tables| tables.remove(&self.table)).flatten()
-            {
-                let id = item.get(MESSAGE_ID).and_then(|id| id.as_s().ok()).and_then(|id| id.parse().ok());
-                if let Some(id) = id {
-                    states.insert(id, state(&item));
-                }
-            }
-            let unprocessed = output.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table));
-            keys = unprocessed.map(|request| request.keys).unwrap_or_default();
-        }
-        Err(StageError::new(ErrorName::TableUnavailable, operation()))
+        let projection = format!(
+            "{MESSAGE_ID}, #status, {FAILURE}, {DISCARDED}, {STORAGE_CONTEXT}, {METADATA_STORED_AT}, {ARCHIVED_AT}, {COMPLETED_AT}"
+        );
+        let items = items_of(&self.client, &self.table, records, &projection).await?;
+        let state_of =
+            |item: &Attributes| Some((item.get(MESSAGE_ID)?.as_s().ok()?.parse().ok()?, state(item)));
+        Ok(items.iter().filter_map(state_of).collect())
     }
 }

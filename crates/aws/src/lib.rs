@@ -6,6 +6,7 @@ mod clients;
 mod conditional_write;
 mod dynamodb;
 mod failure_function;
+mod item_batches;
 mod item_state;
 mod markers;
 mod object_listing;

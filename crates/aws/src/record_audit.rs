@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::AttributeValue;
 use custody_core::{
     clock::Timestamp,
     digest::Sha256,
@@ -18,7 +18,8 @@ use custody_core::{
 use crate::{
     classify::stage_error,
     conditional_write::Attributes,
-    dynamodb::{MAX_BATCH_ROUNDS, stored_digest},
+    dynamodb::stored_digest,
+    item_batches::items_of,
     item_state::{state, time},
     record_index::RecordIndex,
 };
@@ -106,37 +107,13 @@ impl RecordIndex {
         Ok(audited)
     }
 
-    /// Reads the items of these records consistently. The result omits records without a readable item. At most 100
-    /// records at once.
+    /// Reads the items of these records consistently. The result omits records without a readable item.
     pub async fn audit_items(
         &self,
         records: &[RecordId],
     ) -> Result<BTreeMap<RecordId, AuditedItem>, StageError> {
-        let operation = || format!("read the items of {} records", records.len());
-        let mut items = BTreeMap::new();
-        let key = |id: &RecordId| (MESSAGE_ID.to_owned(), AttributeValue::S(id.to_string()));
-        let mut keys: Vec<_> = records.iter().map(|id| Attributes::from([key(id)])).collect();
-        for _ in 0..MAX_BATCH_ROUNDS {
-            if keys.is_empty() {
-                return Ok(items);
-            }
-            let request = KeysAndAttributes::builder()
-                .set_keys(Some(keys))
-                .consistent_read(true)
-                .projection_expression(audited())
-                .expression_attribute_names("#status", STATUS)
-                .build()
-                .map_err(|error| StageError::new(ErrorName::InvalidInput, operation()).caused_by(error))?;
-            let read = self.client.batch_get_item().request_items(&self.table, request).send().await;
-            let read = read.map_err(|error| stage_error(&error, ErrorName::TableUnavailable, operation()))?;
-            let found = read.responses.and_then(|mut tables| tables.remove(&self.table)).unwrap_or_default();
-            items.extend(found.iter().filter_map(decode).map(|item| (item.id, item)));
-            // Keys that DynamoDB did not process, because the answer was too large or the table was busy, are requested
-            // again.
-            let unprocessed = read.unprocessed_keys.and_then(|mut tables| tables.remove(&self.table));
-            keys = unprocessed.map(|request| request.keys).unwrap_or_default();
-        }
-        Err(StageError::new(ErrorName::TableUnavailable, operation()))
+        let items = items_of(&self.client, &self.table, records, &audited()).await?;
+        Ok(items.iter().filter_map(decode).map(|item| (item.id, item)).collect())
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use custody_core::{
     clock::{Clock as _, SystemClock, Timestamp},
-    error::{ErrorKind, StageError},
     open_record::OpenKind,
     ports::{AcceptanceMarkers as _, FailedStore as _, OpenRecords as _, RecordTable as _},
     record_id::RecordId,
@@ -15,7 +14,7 @@ use serde::Serialize;
 use crate::{
     CommandOutcome,
     deployment::Deployment,
-    output::{Output, format_count, format_short_duration, plain_error},
+    output::{Output, format_count, format_short_duration, is_outage, plain_error},
 };
 
 /// How much the clock may differ from that of AWS: well below the minutes above which services refuse signatures (unverified: how many).
@@ -41,13 +40,6 @@ impl Check {
             }
         }
     }
-}
-
-/// Whether a service is away, so that no permission is missing.
-fn is_outage(error: &anyhow::Error) -> bool {
-    let stage_error = error.chain().find_map(|cause| cause.downcast_ref::<StageError>());
-    stage_error.is_some_and(|error| error.kind() == ErrorKind::Transient)
-        || plain_error(error).contains("answered 503")
 }
 
 /// What helps if a service is away.
@@ -229,7 +221,7 @@ fn time_of(date: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use custody_core::error::ErrorName;
+    use custody_core::error::{ErrorName, StageError};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! `custody failed`: lists failed records that wait for a decision. It reads the open records, so a record stays listed
 //! after its dead letter has expired.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use custody_core::{
@@ -84,20 +84,15 @@ pub(crate) async fn run(
     let policy = deployment.redrive_policy()?;
     let mut lines: Vec<Line> = records.iter().filter_map(|record| Line::of(record, policy, now)).collect();
     let table = deployment.table()?;
-    for page in lines.chunks_mut(100) {
-        let ids: Vec<_> = page.iter().map(|line| line.message_id).collect();
-        // The list is needed most in an outage, so it does not depend on the record table.
-        let states = match table.states(&ids).await {
-            Ok(states) => states,
-            Err(error) => {
-                eprintln!("warning: some of these records may be discarded, which is not known: {error}");
-                break;
-            }
-        };
-        for line in page {
-            let state = states.get(&line.message_id);
-            line.discarded = state.is_some_and(|state| state.discard_of(line.attempt).is_some());
-        }
+    let ids: Vec<_> = lines.iter().map(|line| line.message_id).collect();
+    // The list is needed most in an outage, so it does not depend on the record table.
+    let states = table.states(&ids).await.unwrap_or_else(|error| {
+        eprintln!("warning: some of these records may be discarded, which is not known: {error}");
+        BTreeMap::new()
+    });
+    for line in &mut lines {
+        let state = states.get(&line.message_id);
+        line.discarded = state.is_some_and(|state| state.discard_of(line.attempt).is_some());
     }
     let answer = Undecided {
         records: lines,

@@ -216,6 +216,9 @@ async fn main() -> ExitCode {
     }
 }
 
+/// What an error of a store or service that is away begins with.
+const OUTAGE: &str = "a service is away or overloaded (`custody doctor` says which)";
+
 /// A reader of the output that ends early (`head`) ends this program without a message, as it ends other programs. `watch` notices it
 /// itself, because it has a queue to delete.
 fn end_quietly_where_nobody_reads_on() {
@@ -240,7 +243,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<CommandOutcome> {
         Command::Api(ApiCommand::List(options)) => client::list::run(output, options).await,
         Command::Stack(command) => {
             let deployment = Deployment::find(&arguments.stack_name).await?;
-            run_on_stack(&deployment, output, command).await
+            run_on_stack(&deployment, output, command)
+                .await
+                .map_err(|error| if output::is_outage(&error) { error.context(OUTAGE) } else { error })
         }
         Command::Doctor => Box::pin(doctor::run(&arguments.stack_name, output)).await,
         Command::Plan(options) => plan::run(output, &options),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use custody_core::error::{ErrorKind, StageError};
 use serde::Serialize;
 use serde_json::json;
 
@@ -64,6 +65,13 @@ pub(crate) fn plain_error(error: &anyhow::Error) -> String {
         }
     }
     parts.join(": ")
+}
+
+/// Returns whether a service is away or overloaded, so that no permission is missing.
+pub(crate) fn is_outage(error: &anyhow::Error) -> bool {
+    let stage_error = error.chain().find_map(|cause| cause.downcast_ref::<StageError>());
+    stage_error.is_some_and(|error| error.kind() == ErrorKind::Transient)
+        || plain_error(error).contains("answered 503")
 }
 
 /// Builds an empty table with this header.

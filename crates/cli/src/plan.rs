@@ -235,7 +235,16 @@ fn print_simulations(plan: &Plan, simulations: &[Simulation]) {
     );
 }
 
+/// About the largest payload of one request: text, as README has it.
+const LARGEST_IN_ONE_REQUEST: f64 = 6e6;
+
 fn print(plan: &Plan) {
+    if plan.load.size > LARGEST_IN_ONE_REQUEST {
+        println!(
+            "Note: a payload of more than 6 MB is uploaded in two requests, past the cache. This plan counts it as one request through the cache, so \
+             a smaller cache is enough.\n"
+        );
+    }
     let cache = &plan.cache;
     let durability = if plan.load.durability == CacheDurability::Sync { "sync" } else { "replicas" };
     println!(

@@ -59,8 +59,7 @@ pub trait RecordTable: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<(), StageError>> + Send;
 
-    /// Returns the states of those records that have items, with consistent reads. The caller passes at most 100
-    /// records.
+    /// Returns the states of those records that have items, with consistent reads.
     fn states(
         &self,
         records: &[RecordId],

@@ -113,10 +113,8 @@ pub(super) async fn unread(
         let mut records = survey::read(&open, page, OpenKind::Failed).await?;
         records.retain(|record| is_meant(record, options, began));
         let meant: Vec<RecordId> = records.iter().map(OpenRecord::id).collect();
-        for batch in meant.chunks(100) {
-            let states = table.states(batch).await?;
-            records.retain(|record| !is_discarded(record, states.get(&record.id())));
-        }
+        let states = table.states(&meant).await?;
+        records.retain(|record| !is_discarded(record, states.get(&record.id())));
         found.extend(records.iter().filter_map(|record| of_unread(record, policy, options, began)));
     }
     Ok((found, at_least))

@@ -11,9 +11,6 @@ use custody_core::{
 };
 use futures_util::{StreamExt as _, stream};
 
-/// How many records one request to the record table reads.
-const BATCH: usize = 100;
-
 /// How many open records are read at once.
 const CONCURRENCY: usize = 32;
 
@@ -37,10 +34,7 @@ pub(super) async fn stale(
 ) -> Result<BTreeMap<Attempt, Stale>, StageError> {
     let records: BTreeSet<RecordId> = attempts.iter().map(|attempt| attempt.record).collect();
     let records: Vec<RecordId> = records.into_iter().collect();
-    let mut states = BTreeMap::new();
-    for batch in records.chunks(BATCH) {
-        states.extend(table.states(batch).await?);
-    }
+    let states = table.states(&records).await?;
     // A record that cannot be read (of a newer release, or the table is away) does not stop the others: the redrive function ignores what is
     // stale.
     let reads = records.iter().map(|id| open.find(*id));

@@ -19,8 +19,6 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait: the longest delay of a redrive, and some minutes for its attempt. A redrive that the redrive function has put back (the
 /// record is parked, or steps of its failure are still pending) never ends.
 const LIMIT: Duration = Duration::from_mins(25);
-/// How many records one request to the record table reads.
-const BATCH: usize = 100;
 
 /// What became of redriven records.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -58,21 +56,19 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
     let (mut ends, waiting_since) = (Ends::default(), Instant::now());
     loop {
         let records: Vec<RecordId> = waiting.keys().copied().collect();
-        for batch in records.chunks(BATCH) {
-            for (id, state) in table.states(batch).await.unwrap_or_default() {
-                match state {
-                    ItemState::Completed(_) => ends.completed += 1,
-                    ItemState::Failed { discarded: Some(noted), .. } if noted.discard.at >= began => {
-                        ends.discarded.push(id.to_string());
-                    }
-                    ItemState::Failed { attempt, .. } if attempt > waiting[&id] => {
-                        ends.failed_again.push(id.to_string());
-                    }
-                    ItemState::Failed { .. } | ItemState::Received => continue,
+        for (id, state) in table.states(&records).await.unwrap_or_default() {
+            match state {
+                ItemState::Completed(_) => ends.completed += 1,
+                ItemState::Failed { discarded: Some(noted), .. } if noted.discard.at >= began => {
+                    ends.discarded.push(id.to_string());
                 }
-                waiting.remove(&id);
-                bar.inc(1);
+                ItemState::Failed { attempt, .. } if attempt > waiting[&id] => {
+                    ends.failed_again.push(id.to_string());
+                }
+                ItemState::Failed { .. } | ItemState::Received => continue,
             }
+            waiting.remove(&id);
+            bar.inc(1);
         }
         if waiting.is_empty() || waiting_since.elapsed() > LIMIT {
             bar.finish_and_clear();

@@ -201,6 +201,10 @@ async fn an_item_is_completed_once(table: &impl RecordTable) {
     let stored = table.put_received(&message, now()).await.unwrap();
     assert_eq!((stored.reference.primary_key, stored.stored_at), (id, now()));
     assert_eq!(table.states(&[id]).await.unwrap()[&id], ItemState::Received);
+    // More ids than one request to DynamoDB may have.
+    let mut many: Vec<_> = (0..120).map(|_| samples::record_id()).collect();
+    many.push(id);
+    assert_eq!(table.states(&many).await.unwrap().into_keys().collect::<Vec<_>>(), [id]);
     let again = table.put_received(&message, later).await.expect("an equal item may be stored again");
     assert_eq!(again, stored, "the first time must remain");
     let other = samples::message_of(id, b"other");
