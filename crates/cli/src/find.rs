@@ -12,7 +12,7 @@ use crate::{
     CommandOutcome,
     arguments::parse_time,
     deployment::Deployment,
-    output::{Output, format_count, table},
+    output::{Output, format_count, table_with_id},
 };
 
 #[derive(Args, Clone, Debug)]
@@ -97,7 +97,7 @@ pub(crate) async fn run(
 }
 
 fn print(found: &FoundRecords) {
-    let mut lines = table(&["ID", "RECEIVED", "STATUS", "SOURCE", "TRANSACTION", "TYPE"]);
+    let mut lines = table_with_id(&["ID", "RECEIVED", "STATUS", "SOURCE", "TRANSACTION", "TYPE"]);
     for record in &found.records {
         let received_at = record.received_at.to_string();
         let transaction = record.source_transaction_id.as_deref().unwrap_or("-");

@@ -45,7 +45,7 @@ fn known(text: &str, what: &str, names: &[&str]) -> Result<String, String> {
         || {
             let meant =
                 nearest(text, names).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
-            format!("there is no such {what}; {meant}Known are {}", names.join(", "))
+            format!("there is no such {what}; {meant}known are {}", names.join(", "))
         },
     )
 }
@@ -108,7 +108,7 @@ mod tests {
         assert!(
             parse_stage("cache")
                 .unwrap_err()
-                .ends_with("Known are ingest, archive, metadata, aggregate, workflow, unknown")
+                .ends_with("known are ingest, archive, metadata, aggregate, workflow, unknown")
         );
     }
 

@@ -22,13 +22,21 @@ pub struct RecordId(Uuid);
 
 /// The error for text that is not a [`RecordId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a record id: expected a lower-case, hyphenated UUID version 7")]
-pub struct InvalidRecordId(String);
+pub enum InvalidRecordId {
+    /// A part of an id, or an id and more.
+    #[error("a messageID has 36 characters, and `{0}` has {n}; give the whole id", n = .0.len())]
+    Length(String),
+    /// Anything else.
+    #[error("`{0}` is not a messageID: expected a lower-case, hyphenated UUID version 7")]
+    Format(String),
+}
 
 impl InvalidRecordId {
     /// Creates the error for this text.
     pub(crate) fn of(text: &str) -> Self {
-        Self(text.chars().take(64).collect())
+        let is_part = text.len() != 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        let shown = text.chars().take(64).collect();
+        if is_part && (1..=64).contains(&text.len()) { Self::Length(shown) } else { Self::Format(shown) }
     }
 }
 

@@ -47,6 +47,9 @@ struct Summary {
     /// Records that are complete, discarded before, or at a later attempt: only their dead letters were deleted.
     settled: Vec<String>,
     failed: Vec<String>,
+    /// How many of the discarded ones are records, which reconcile closes.
+    #[serde(skip)]
+    records: usize,
 }
 
 /// A dead letter to discard: a message on the queue, or one that was rebuilt from an open record.
@@ -89,13 +92,9 @@ pub(crate) async fn run(
         match discard_one(deployment, queue, &candidate, &discard).await {
             Ok(decision) => {
                 if let Some(earlier) = &decision.earlier {
-                    output.complain(&decided_before(&id, earlier));
+                    eprintln!("note: {}", decided_before(&id, earlier));
                 }
-                let list = match decision.result {
-                    DiscardResult::NothingToDecide => &mut summary.settled,
-                    DiscardResult::Discarded | DiscardResult::NoRecord => &mut summary.discarded,
-                };
-                list.push(id);
+                summary.count(id, &decision);
             }
             Err(error) => {
                 output.complain(&format!("could not discard {id}: {error:#}"));
@@ -201,6 +200,17 @@ async fn discard_one(
 }
 
 impl Summary {
+    fn count(&mut self, id: String, decision: &Decision) {
+        match decision.result {
+            DiscardResult::Discarded if decision.earlier.is_none() => {
+                self.records += 1;
+                self.discarded.push(id);
+            }
+            DiscardResult::NoRecord => self.discarded.push(id),
+            DiscardResult::Discarded | DiscardResult::NothingToDecide => self.settled.push(id),
+        }
+    }
+
     /// The lines that a person reads.
     fn text(&self, contents: Contents) -> String {
         let verb = if self.dry_run { "would be discarded" } else { "discarded" };
@@ -212,11 +222,11 @@ impl Summary {
         if !self.settled.is_empty() {
             let count = contents.format_count(self.settled.len(), false);
             lines.push(format!(
-                "{count} deleted from the queue: their records are complete, discarded before, or at a later attempt"
+                "{count} deleted from the queue, because there is nothing to decide: complete, discarded before, or at a later attempt"
             ));
             lines.extend(self.settled.iter().take(20).map(|id| format!("  {id}")));
         }
-        if contents == Contents::DeadLetters && !self.dry_run && !self.discarded.is_empty() {
+        if self.records > 0 {
             lines.push(
                 "Reconcile announces and closes discarded records within a minute; `custody trace ID` shows one.".to_owned(),
             );
@@ -231,11 +241,30 @@ mod tests {
 
     #[test]
     fn a_discard_says_what_it_did_and_what_comes_next() {
-        let mut summary = Summary { discarded: vec!["a".to_owned()], ..Summary::default() };
+        let decision = |result, earlier: Option<&str>| Decision {
+            result,
+            earlier: earlier.map(|reason| Discard {
+                by: "arn:x".to_owned(),
+                at: SystemClock.now(),
+                reason: reason.to_owned(),
+            }),
+        };
+        let mut summary = Summary::default();
+        summary.count("a".to_owned(), &decision(DiscardResult::Discarded, None));
         insta::assert_snapshot!("dead_letters", summary.text(Contents::DeadLetters));
-        insta::assert_snapshot!("rejected_requests", summary.text(Contents::RejectedRequests));
-        summary.settled = vec!["b".to_owned()];
+        summary.count("b".to_owned(), &decision(DiscardResult::NothingToDecide, None));
+        summary.count("e".to_owned(), &decision(DiscardResult::Discarded, Some("withdrawn")));
         summary.failed = vec!["c".to_owned(), "d".to_owned()];
         insta::assert_snapshot!("in_part", summary.text(Contents::DeadLetters));
+        let mut summary = Summary::default();
+        summary.count("f".to_owned(), &decision(DiscardResult::NoRecord, None));
+        let text = summary.text(Contents::DeadLetters);
+        assert!(!text.contains("Reconcile"), "there is no record to close: {text}");
+        insta::assert_snapshot!("rejected_requests", summary.text(Contents::RejectedRequests));
+        let earlier = decision(DiscardResult::Discarded, Some("withdrawn")).earlier.unwrap();
+        assert!(
+            decided_before("e", &earlier).contains("by arn:x at")
+                && decided_before("e", &earlier).contains("\"withdrawn\"")
+        );
     }
 }

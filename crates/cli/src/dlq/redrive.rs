@@ -261,7 +261,7 @@ impl Command {
                 Ok(id) => {
                     source::dead_letter_of(deployment, id, self.options.force, self.options.now).await?
                 }
-                Err(_) => Err("the id is not a messageID".to_owned()),
+                Err(error) => Err(InvalidRecordId::to_string(&error)),
             };
             match found {
                 Ok(dead_letter) => _ = self.redrive_rebuilt(queue, id, &dead_letter).await,

@@ -7,7 +7,8 @@
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    ContentPart, Envelope, PayloadPart, PayloadReference, json_envelope::read_object, payload, reference,
+    ContentPart, Envelope, PayloadPart, PayloadReference, json_envelope::read_object, misread::misread_data,
+    payload, reference,
 };
 use crate::{
     json,
@@ -61,11 +62,15 @@ pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
             payload::from_json_value(data, encoding, "$.data")?
         }
     };
+    let mut warnings = Vec::new();
     if let Some(content_type) = content_type {
+        if payload.encoding == PayloadEncoding::Utf8 {
+            warnings.extend(fields.get("data").and_then(|raw| misread_data(raw, &content_type, "$.data")));
+        }
         payload.content_type = storable(content_type, "$.datacontenttype")?;
     }
     let content = ContentPart::Payload(payload);
-    Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true, warnings: Vec::new() })
+    Ok(Envelope { metadata: metadata(attributes, "")?, content, is_cloud_event: true, warnings })
 }
 
 pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<Envelope<'a>, Problem> {
@@ -102,6 +107,14 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
         content,
         is_cloud_event: true,
         warnings: Vec::new(),
+    })
+}
+
+/// Returns the problem of an event in binary mode whose headers have no `ce-specversion`; `None` if no header is of an event.
+pub(super) fn without_version(event: &ProxyEvent<'_>) -> Option<Problem> {
+    FIELDS.iter().find(|(attribute, _)| event.header(&format!("ce-{attribute}")).is_some()).map(|_| {
+        let detail = "the event has no `ce-specversion`; send `ce-specversion: 1.0`";
+        Problem::new(ProblemKind::InvalidMetadata, detail).at("ce-specversion")
     })
 }
 
@@ -168,8 +181,7 @@ fn in_terms_of_the_event(problem: Problem, prefix: &str) -> Problem {
     }
 }
 
-/// Returns `content_type` if the archive can store it as an object's header.
-/// Returns a media type, or the problem of one that cannot be stored.
+/// Returns a media type if the archive can store it as an object's header, or else its problem.
 pub(crate) fn storable(content_type: String, path: &str) -> Result<String, Problem> {
     let well_formed = content_type.len() <= 255
         && content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte))

@@ -28,7 +28,10 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
         let advice = match nearest(name, &absent) {
             _ if name == "specversion" => format!("a CloudEvent has the content type {CLOUD_EVENT}"),
             Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("move it into {META_DATA}, which may have any field"),
+            None if ![META_DATA, PAYLOAD, REFERENCE].iter().any(|known| fields.get(known).is_some()) => {
+                format!("send the record itself as {PAYLOAD}, beside {META_DATA}")
+            }
+            None => advice_on(name),
         };
         let name = json::excerpt(name);
         let detail = format!("`{name}` is not a field of the envelope; {advice}");
@@ -59,6 +62,25 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     let undeclared = fields.get(PAYLOAD).filter(|_| encoding.is_none());
     let warnings = undeclared.and_then(|payload| misread(payload, &format!("$.{PAYLOAD}")));
     Ok(Envelope { metadata, content, is_cloud_event: false, warnings: warnings.into_iter().collect() })
+}
+
+/// Says where what a field of another name is meant for belongs.
+fn advice_on(name: &str) -> String {
+    let letters: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
+    match letters.as_str() {
+        "contenttype" | "payloadcontenttype" | "mediatype" | "mimetype" | "datacontenttype" => {
+            "an envelope has no media type: send the bytes as a CloudEvent (`ce-*` headers and a content-type), or by POST /uploads, which keep \
+             the type"
+                .to_owned()
+        }
+        "idempotencykey" => "send it as the header Idempotency-Key".to_owned(),
+        "durability" | "custodydurability" => "send it as the header Custody-Durability".to_owned(),
+        "digest" | "contentdigest" | "sha256" => {
+            "send it as the header Content-Digest: sha-256=:<base64 of the body's SHA-256>:".to_owned()
+        }
+        _ => format!("move it into {META_DATA}, which may have any field, if it is metadata"),
+    }
 }
 
 /// Reads the body as one JSON object, or returns the problem and its offset.

@@ -3,7 +3,23 @@
 use base64_simd::{Base64, STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::value::RawValue;
 
-use crate::receipt::Warning;
+use crate::{json, receipt::Warning};
+
+/// Returns a warning if the text in `data` of a CloudEvent, whose type is not that of text, may have been meant as base64.
+pub(super) fn misread_data(raw: &RawValue, content_type: &str, path: &str) -> Option<Warning> {
+    let text = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if content_type.trim_start().to_ascii_lowercase().starts_with("text/") {
+        return None;
+    }
+    let is_base64 = STANDARD.check(text.replace("\\/", "/").as_bytes()).is_ok();
+    let detail = is_base64.then(|| {
+        format!(
+            "data is archived as the text that was sent, although its type is `{}`; send base64 in data_base64",
+            json::excerpt(content_type)
+        )
+    });
+    Some(Warning { at: path.to_owned(), detail: detail.or_else(|| kept_base64(text))? })
+}
 
 /// Returns a warning if the producer may have meant another payload than the one that was understood.
 pub(super) fn misread(raw: &RawValue, path: &str) -> Option<Warning> {
@@ -12,16 +28,25 @@ pub(super) fn misread(raw: &RawValue, path: &str) -> Option<Warning> {
     Some(Warning { at: path.to_owned(), detail })
 }
 
-/// The longest word that is taken for one.
+/// The longest word that is taken for one: rarely has base64 so many letters and nothing else.
 const LONGEST_WORD: usize = 32;
+/// The longest text of letters and digits that is taken for a name. Base64 of so few bytes is rare.
+const LONGEST_NAME: usize = 16;
+/// The hexadecimal digits of the longest usual digest, SHA-512.
+const LONGEST_HEX: usize = 128;
 
-/// Warns of a word or a number that is base64 at the same time, such as `test`.
+/// Warns of a word, a name, a number or hexadecimal digits that are base64 at the same time, such as `test`.
 fn decoded_word(word: &str) -> Option<String> {
-    let rest = word.get(1..)?;
-    let is_word = word.bytes().all(|byte| byte.is_ascii_digit())
-        || word.bytes().all(|byte| byte.is_ascii_uppercase())
-        || (word.as_bytes()[0].is_ascii_alphabetic() && rest.bytes().all(|byte| byte.is_ascii_lowercase()));
-    if !is_word || word.len() > LONGEST_WORD {
+    let all = |is_of: fn(&u8) -> bool| word.bytes().all(|byte| is_of(&byte));
+    let is_hex = all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+        || all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_lowercase());
+    let is_word = match word.len() {
+        0..=LONGEST_NAME => all(u8::is_ascii_alphanumeric),
+        ..=LONGEST_WORD => all(u8::is_ascii_alphabetic) || is_hex,
+        ..=LONGEST_HEX => is_hex,
+        _ => false,
+    };
+    if !is_word {
         return None;
     }
     let bytes = STANDARD.decode_to_vec(word).ok()?.len();

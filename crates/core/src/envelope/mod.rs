@@ -9,6 +9,7 @@ mod cut;
 mod in_place;
 mod json_envelope;
 mod misread;
+mod misspelled_header;
 mod original;
 mod payload;
 mod reference;
@@ -24,6 +25,7 @@ pub(crate) use self::{cloud_events::storable, payload::OCTETS, upload_body::read
 use self::{
     content_digest::{unverified_digest, verify_content_digest},
     cut::Cut,
+    misspelled_header::misspelled_headers,
     replaced_bytes::{explain_replaced_bytes, refuse_replaced_characters},
 };
 use crate::{
@@ -175,6 +177,7 @@ fn request(
     let Envelope { metadata, content, is_cloud_event, mut warnings } = open(proxied, &body, digest_of)?;
     warnings.extend(metadata.warnings());
     warnings.extend(unverified_digest(proxied));
+    warnings.extend(misspelled_headers(proxied));
     let content = match content {
         ContentPart::Reference(reference) => Content::Reference(reference),
         ContentPart::Payload(PayloadPart { content, content_type, encoding }) => {
@@ -262,27 +265,52 @@ fn open<'a>(
         ));
     }
     refuse_foreign_charset(event.header("content-type"))?;
+    let form = Form::of(event)?;
     if !verify_content_digest(event, body, digest_of)? {
         refuse_replaced_characters(event, body)?;
     }
-    match media_type(event.header("content-type")).as_deref() {
-        Some(CLOUD_EVENT) => cloud_events::open_structured(text(body)?),
-        Some(CLOUD_EVENT_BATCH) => Err(Problem::new(
-            ProblemKind::UnsupportedMediaType,
-            "batches of CloudEvents are not taken; send one event per request as application/cloudevents+json",
-        )),
-        // This arm comes after the structured mode, because structured requests may repeat the attributes as headers.
-        _ if event.header("ce-specversion").is_some() => cloud_events::open_binary(event, body),
-        // Existing clients send JSON without a content type.
-        None | Some("application/json") => json_envelope::open(text(body)?),
-        Some(other) => Err(Problem::new(
-            ProblemKind::UnsupportedMediaType,
-            format!(
-                "`{}` is not an envelope; send application/json, {CLOUD_EVENT}, or any content type with the \
-                 CloudEvents headers ce-specversion, ce-id, ce-source, ce-type and ce-time",
-                crate::json::excerpt(other)
-            ),
-        )),
+    match form {
+        Form::StructuredEvent => cloud_events::open_structured(text(body)?),
+        Form::BinaryEvent => cloud_events::open_binary(event, body),
+        // A JSON object that is no envelope, beside the headers of an event, is the data of that event.
+        Form::Json => text(body)
+            .and_then(json_envelope::open)
+            .map_err(|problem| cloud_events::without_version(event).unwrap_or(problem)),
+    }
+}
+
+/// The form of a request.
+#[derive(Clone, Copy)]
+enum Form {
+    StructuredEvent,
+    BinaryEvent,
+    Json,
+}
+
+impl Form {
+    /// Returns the form that the headers declare, or the problem of a content type that is not taken.
+    fn of(event: &ProxyEvent<'_>) -> Result<Self, Problem> {
+        match media_type(event.header("content-type")).as_deref() {
+            Some(CLOUD_EVENT) => Ok(Self::StructuredEvent),
+            Some(CLOUD_EVENT_BATCH) => Err(Problem::new(
+                ProblemKind::UnsupportedMediaType,
+                "batches of CloudEvents are not taken; send one event per request as application/cloudevents+json",
+            )),
+            // This arm comes after the structured mode, because structured requests may repeat the attributes as headers.
+            _ if event.header("ce-specversion").is_some() => Ok(Self::BinaryEvent),
+            // Existing clients send JSON without a content type.
+            None | Some("application/json") => Ok(Self::Json),
+            Some(other) => Err(cloud_events::without_version(event).unwrap_or_else(|| {
+                Problem::new(
+                    ProblemKind::UnsupportedMediaType,
+                    format!(
+                        "`{}` is not an envelope; send application/json, {CLOUD_EVENT}, or any content type with the \
+                         CloudEvents headers ce-specversion, ce-id, ce-source, ce-type and ce-time",
+                        crate::json::excerpt(other)
+                    ),
+                )
+            })),
+        }
     }
 }
 

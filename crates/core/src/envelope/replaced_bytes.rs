@@ -31,9 +31,13 @@ pub(super) fn refuse_replaced_characters(event: &ProxyEvent<'_>, body: &[u8]) ->
         let essence = media_type(event.header("content-type")).unwrap_or_default();
         let is_text = essence.is_empty() || essence.ends_with("json") || essence.starts_with("text/");
         let utf8 = if is_text { "encode the text in UTF-8; or, if it is no text, " } else { "" };
+        let declared = match event.header("content-type") {
+            Some(declared) => format!("with the content type `{}`", crate::json::excerpt(declared)),
+            None => "without a content type".to_owned(),
+        };
         let detail = format!(
-            "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived: bodies of its content type \
-             are passed on as text; {utf8}send it by POST /uploads, which keeps the type, in base64, or as application/octet-stream with the \
+            "the body contains U+FFFD, which stands for bytes that were not UTF-8 when they arrived: a body {declared} \
+             is passed on as text; {utf8}send it by POST /uploads, which keeps the type, in base64, or as application/octet-stream with the \
              CloudEvents headers; or send a Content-Digest if the character is meant"
         );
         Err(Problem::new(ProblemKind::MalformedRequest, detail).at_offset(offset))

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::RequestContext;
 use crate::{
     problem::{Problem, ProblemKind},
+    record_id::InvalidRecordId,
     record_id::RecordId,
 };
 
@@ -49,9 +50,15 @@ impl ApiEvent {
     pub fn id(&self, parameter: &str, advice: &str) -> Result<RecordId, Problem> {
         let text = self.path_parameters.as_ref().and_then(|parameters| parameters.get(parameter));
         let text = text.map(String::as_str).unwrap_or_default();
-        text.parse().map_err(|_| {
-            let text = crate::json::excerpt(text);
-            Problem::new(ProblemKind::InvalidQuery, format!("`{text}` is not a {parameter}; {advice}"))
+        text.parse().map_err(|error| {
+            let what = match error {
+                InvalidRecordId::Length(_) => error.to_string(),
+                InvalidRecordId::Format(_) => {
+                    let text = crate::json::excerpt(text);
+                    format!("`{text}` is not a {parameter}, which is a lower-case UUID of version 7")
+                }
+            };
+            Problem::new(ProblemKind::InvalidQuery, format!("{what}; {advice}"))
         })
     }
 

@@ -12,7 +12,7 @@ mod show;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tracing::error;
+use tracing::{error, info};
 
 use self::request::{Question, read};
 use crate::{
@@ -50,7 +50,15 @@ impl<D: Deployment> Query<D> {
         };
         match Box::pin(self.answer(question, &context)).await {
             Ok(response) => response,
-            Err(problem) => ProxyResponse::of_problem(&problem, context.request_id.as_deref()),
+            Err(problem) => {
+                info!(
+                    request.id = context.request_id.as_deref(),
+                    problem = problem.kind.slug(),
+                    stage = "query",
+                    "refused a request"
+                );
+                ProxyResponse::of_problem(&problem, context.request_id.as_deref())
+            }
         }
     }
 

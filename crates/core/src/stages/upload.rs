@@ -15,7 +15,7 @@ use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Either, select},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use self::transfers::{CompletedUpload, Completion, NewUpload, Transfers};
 use self::{
@@ -73,7 +73,15 @@ impl<D: Deployment> UploadApi<D> {
         let request_id = context.request_id.clone();
         match Box::pin(self.answer(request, context, patience)).await {
             Ok(answer) => answer,
-            Err(problem) => ProxyResponse::of_problem(&problem, request_id.as_deref()).into(),
+            Err(problem) => {
+                info!(
+                    request.id = request_id.as_deref(),
+                    problem = problem.kind.slug(),
+                    stage = "upload",
+                    "refused a request"
+                );
+                ProxyResponse::of_problem(&problem, request_id.as_deref()).into()
+            }
         }
     }
 

@@ -45,14 +45,17 @@ pub(super) async fn dead_letter_of(
     }
     let item = deployment.index()?.item_as_json(id).await?;
     Ok(match item {
-        Some(item) if force => {
-            of_discarded(&item).with_context(|| format!("read the item of record {id}"))?
-        }
         Some(item) if item["status"] == "COMPLETED" => Err("the record is COMPLETED".to_owned()),
-        Some(_) => Err("the record is not open; --force redrives it if it was discarded".to_owned()),
+        Some(item) => {
+            let rebuilt = of_discarded(&item).with_context(|| format!("read the item of record {id}"))?;
+            rebuilt.and_then(|dead_letter| if force { Ok(dead_letter) } else { Err(DISCARDED.to_owned()) })
+        }
         None => Err("there is no such record".to_owned()),
     })
 }
+
+/// Why a discarded record is not redriven.
+const DISCARDED: &str = "it is discarded; --force redrives it nevertheless";
 
 fn of_open_record(
     open: &OpenRecord,
@@ -62,7 +65,7 @@ fn of_open_record(
     match &open.state {
         // The redrive function would ignore it, and reconcile closes it.
         OpenState::Failed { .. } if !force && is_discarded(open, states.get(&open.id())) => {
-            Err("it is discarded; --force redrives it nevertheless".to_owned())
+            Err(DISCARDED.to_owned())
         }
         OpenState::InProgress => Err(format!("attempt {} is in progress", open.attempt().number())),
         OpenState::Failed { failure, pending_steps } if pending_steps.is_empty() => {

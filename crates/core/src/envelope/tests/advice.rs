@@ -1,5 +1,7 @@
 //! Mistakes whose errors name their cause, and not only what could not be read.
 
+use base64_simd::STANDARD;
+
 use super::*;
 
 #[test]
@@ -29,6 +31,88 @@ fn an_error_names_the_mistake_and_not_only_its_symptom() {
         let problem = open_json(&body).unwrap_err();
         assert!(problem.detail.contains(advice), "{body}: {}", problem.detail);
     }
+}
+
+#[test]
+fn a_field_that_the_envelope_does_not_have_is_sent_where_it_belongs() {
+    for (field, advice) in [
+        ("contentType", "no media type: send the bytes as a CloudEvent"),
+        ("mime_type", "no media type"),
+        ("idempotencyKey", "as the header Idempotency-Key"),
+        ("sha256", "as the header Content-Digest"),
+        ("durability", "as the header Custody-Durability"),
+        ("customer", "move it into messageMetaData"),
+    ] {
+        let problem = open_json(&format!("{{{META},\"messagePayload\":1,\"{field}\":\"x\"}}")).unwrap_err();
+        assert!(problem.detail.contains(advice), "{field}: {}", problem.detail);
+    }
+    let problem = open_json(r#"{"amount":1}"#).unwrap_err();
+    assert!(problem.detail.ends_with("send the record itself as messagePayload, beside messageMetaData"));
+}
+
+#[test]
+fn an_event_in_binary_mode_without_its_version_says_so() {
+    for content_type in ["application/json", "image/png"] {
+        let headers = json!({"content-type": content_type, "ce-id": "1", "ce-type": "t"});
+        let problem = open(&event(&headers, ""), br#"{"score":1}"#, Sha256::of).unwrap_err();
+        assert_eq!(problem.detail, "the event has no `ce-specversion`; send `ce-specversion: 1.0`");
+    }
+    let envelope = format!("{{{META},\"messagePayload\":1}}");
+    let headers = json!({"content-type": "application/json", "ce-id": "1"});
+    open(&event(&headers, ""), envelope.as_bytes(), Sha256::of).expect("an envelope needs no header");
+}
+
+#[test]
+fn a_form_is_refused_before_its_bytes_are_looked_at() {
+    let event = event(&json!({"content-type": "multipart/form-data; boundary=x"}), "");
+    let problem = open(&event, "a\u{fffd}".as_bytes(), Sha256::of).unwrap_err();
+    assert_eq!(problem.kind, ProblemKind::UnsupportedMediaType);
+}
+
+#[test]
+fn hexadecimal_digits_names_and_base64_in_the_data_of_an_event_get_a_warning() {
+    let warnings = |payload: &str| {
+        let body = format!("{{{META},\"messagePayload\":\"{payload}\"}}");
+        json_envelope::open(&body).unwrap().warnings.len()
+    };
+    let digest = Sha256::of(b"x").to_string();
+    for text in
+        ["order123", "loanApproved", &digest, &digest.to_uppercase(), &digest[..32], &digest.repeat(2)]
+    {
+        assert_eq!(warnings(text), 1, "{text}");
+    }
+    for base64 in
+        [STANDARD.encode_to_string([0x2b; 60]), "A".repeat(132), STANDARD.encode_to_string(digest.as_bytes())]
+    {
+        assert_eq!(warnings(&base64), 0, "{base64}");
+    }
+
+    let of_event = |content_type: &str, data: &str| {
+        let body = format!(
+            r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","time":"2026-01-31T09:30:00Z","datacontenttype":"{content_type}","data":"{data}"}}"#
+        );
+        cloud_events::open_structured(&body).unwrap().warnings
+    };
+    let base64 = STANDARD.encode_to_string([0xff; 48]);
+    let detail = &of_event("image/png", &base64)[0].detail;
+    assert!(detail.contains("although its type is `image/png`; send base64 in data_base64"), "{detail}");
+    assert_eq!(
+        of_event("image/png", &format!("{}\\n{}", &base64[..40], &base64[40..])).len(),
+        0,
+        "it has no variety"
+    );
+    assert!(of_event("text/plain", &base64).is_empty() && of_event("application/json", &base64).is_empty());
+}
+
+#[test]
+fn a_header_that_is_nearly_one_that_is_read_gets_a_warning() {
+    let warnings = |headers: &serde_json::Value| misspelled_headers(&event(headers, ""));
+    for name in ["X-Idempotency-Key", "Idempotency_Key", "IdempotencyKey"] {
+        let warnings = warnings(&json!({ name: "a", "content-type": "application/json" }));
+        assert_eq!((warnings.len(), &*warnings[0].at), (1, name));
+        assert!(warnings[0].detail.contains("send Idempotency-Key"), "{}", warnings[0].detail);
+    }
+    assert!(warnings(&json!({"idempotency-key": "a", "X-Idempotency-Key": "a", "digest": "x"})).is_empty());
 }
 
 #[test]

@@ -84,8 +84,10 @@ fn time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Problem> {
     let Some(text) = text else { return Ok(None) };
     // No record is older than 1970, so an earlier time means the same as that year.
     Timestamp::parse_clamped(text).map(Some).ok_or_else(|| {
+        // In a query, `+` stands for a space.
+        let plus = if text.contains(' ') { ", and the + of a zone as %2B" } else { "" };
         let text = crate::json::excerpt(text);
-        invalid(format!("{name} is `{text}`; send an RFC 3339 time, such as 2026-01-31T09:30:00Z"))
+        invalid(format!("{name} is `{text}`; send an RFC 3339 time, such as 2026-01-31T09:30:00Z{plus}"))
     })
 }
 
