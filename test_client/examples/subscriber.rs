@@ -12,7 +12,10 @@ async fn consume(sqs: aws_sdk_sqs::Client, url: String) -> Result<(), Box<dyn st
             let event: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
             // What is not of Custody is a dead letter after five tries.
             let fields = ["id", "type", "subject"].map(|field| event[field].as_str());
-            let [Some(id), Some(kind), Some(subject)] = fields else { continue };
+            let [Some(id), Some(kind), Some(subject)] = fields else {
+                eprintln!("not of Custody: message {}", message.message_id().unwrap_or_default());
+                continue;
+            };
             let note = std::path::Path::new("seen").join(id.replace('/', "_"));
             if !note.exists() {
                 println!("{kind} {subject}"); // Your work.
@@ -28,5 +31,6 @@ async fn consume(sqs: aws_sdk_sqs::Client, url: String) -> Result<(), Box<dyn st
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A long poll takes longer than Custody's own clients wait.
     let aws = custody_aws::Aws::load().await.with_long_calls(Duration::from_mins(1));
-    consume(aws.sqs(), std::env::var("QUEUE_URL")?).await
+    consume(aws.sqs(), std::env::var("QUEUE_URL").map_err(|_| "set QUEUE_URL to the address of the queue")?)
+        .await
 }

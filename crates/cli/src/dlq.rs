@@ -21,16 +21,9 @@ use crate::{
 pub(crate) enum Command {
     /// List the dead letters on the queue, in groups by stage and cause.
     #[command(
-        after_help = "Examples:\n  custody dlq list\n  custody dlq list --each\n  custody --json dlq list | jq '.[].id'"
+        after_help = "Examples:\n  custody dlq list\n  custody dlq list --stage archive --since 2h --each\n  custody --json dlq list | jq '.[].id'"
     )]
-    List {
-        /// List each dead letter in a line of its own, which may be wide.
-        #[arg(long)]
-        each: bool,
-        /// Maximum number of dead letters to read.
-        #[arg(long, default_value_t = 100_000)]
-        limit: usize,
-    },
+    List(list::Options),
     /// Show one dead letter in full.
     #[command(after_help = "Example:\n  custody dlq show 019e1f4b-6c00-7abc-8def-0123456789ab")]
     Show {
@@ -39,7 +32,7 @@ pub(crate) enum Command {
     },
     /// Redrive failed records: move their dead letters to the redrive queue, whose function begins the next attempt.
     #[command(
-        after_help = "Examples:\n  custody dlq redrive --stage archive --since 2h --dry-run\n  custody dlq redrive --all --wait\n  \
+        after_help = "Examples:\n  custody dlq redrive --stage archive --since 2h --dry-run\n  custody dlq redrive --all --now --wait\n  \
         custody dlq redrive --id 019e1f4b-6c00-7abc-8def-0123456789ab --now --force"
     )]
     Redrive(redrive::Options),
@@ -58,7 +51,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.dead_letter_queue()?;
     queue::released(&mut queue, async |queue| match command {
-        Command::List { each, limit } => list::list(deployment, queue, output, each, limit, CONTENTS).await,
+        Command::List(options) => list::list(deployment, queue, output, options, CONTENTS).await,
         Command::Show { id } => list::show(deployment, queue, output, &id, CONTENTS).await,
         Command::Redrive(options) => redrive::run(deployment, queue, output, options).await,
         Command::Discard(options) => discard::run(deployment, queue, output, options, CONTENTS).await,

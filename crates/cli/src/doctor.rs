@@ -14,7 +14,9 @@ use serde::Serialize;
 use crate::{
     CommandOutcome,
     deployment::Deployment,
+    dlq::Contents,
     output::{Output, format_count, format_short_duration, is_outage, plain_error},
+    queue::Queue,
 };
 
 /// How much the clock may differ from that of AWS: well below the minutes above which services refuse signatures (unverified: how many).
@@ -35,15 +37,33 @@ impl Check {
         match result {
             Ok(detail) => Self { of, is_fine: true, detail },
             Err(error) => {
-                let advice = if is_outage(&error) { OUTAGE } else { advice };
-                Self { of, is_fine: false, detail: format!("{}. {advice}", plain_error(&error)) }
+                let advice = if is_outage(&error) {
+                    OUTAGE
+                } else if is_unreachable(&error) {
+                    UNREACHABLE
+                } else {
+                    advice
+                };
+                let error = plain_error(&error);
+                Self { of, is_fine: false, detail: format!("{}. {advice}", error.trim_end_matches('.')) }
             }
         }
     }
 }
 
+/// Returns whether no connection came about, so that no credential was judged.
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    let text = plain_error(error).to_ascii_lowercase();
+    ["dispatch failure", "connection refused", "dns error", "timed out"]
+        .iter()
+        .any(|sign| text.contains(sign))
+}
+
 /// What helps if a service is away.
-const OUTAGE: &str = "The service is away or overloaded; look at AWS Health, and run this again";
+const OUTAGE: &str =
+    "The service is away or overloaded, and no permission is missing; look at AWS Health, and run this again";
+/// What helps if a service cannot be reached.
+const UNREACHABLE: &str = "AWS cannot be reached from here: look at the network, at AWS_REGION and at AWS_ENDPOINT_URL, if it is set";
 
 /// What a credential must be allowed to do.
 const AS_OPERATOR: &str =
@@ -111,24 +131,23 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         }
     };
     let item = async {
-        deployment.table()?.states(&[nobody]).await?;
+        let found = deployment.table()?.states(&[nobody]).await;
+        found.context("ask DynamoDB about a record that nobody has sent")?;
         Ok("readable".to_owned())
     };
     let markers = async {
-        deployment.markers()?.find(custody_core::attempt::Attempt::first(nobody)).await?;
+        let found = deployment.markers()?.find(custody_core::attempt::Attempt::first(nobody)).await;
+        found.context("ask S3 about a record that nobody has sent")?;
         Ok("readable".to_owned())
     };
     let preserved = async {
-        deployment.failed_store()?.fetch(&nobody.preserved_key()).await?;
+        let found = deployment.failed_store()?.fetch(&nobody.preserved_key()).await;
+        found.context("ask S3 about a record that nobody has sent")?;
         Ok("readable".to_owned())
     };
     let failed = async {
         let listing = deployment.open_records()?.list(OpenKind::Failed, 1000).await?;
         anyhow::Ok(format_count(listing.entries.len(), listing.truncated, "record", "records"))
-    };
-    let messages = async {
-        let (dead, rejected) = (deployment.dead_letter_queue()?, deployment.rejected_queue()?);
-        Ok(format!("{} dead letters, {} rejected requests", dead.count().await?, rejected.count().await?))
     };
     vec![
         Check::of(
@@ -141,9 +160,19 @@ async fn of_deployment(deployment: &Deployment) -> Vec<Check> {
         Check::of("record table", item.await, AS_OPERATOR),
         Check::of("acceptance markers", markers.await, AS_OPERATOR),
         Check::of("failed bucket", preserved.await, AS_OPERATOR),
-        of_operators("queues", messages.await),
+        of_operators("queues", messages(deployment).await),
         of_cache(crate::status::recent_receipts(deployment).await),
     ]
+}
+
+/// Counts the messages on the queues.
+async fn messages(deployment: &Deployment) -> anyhow::Result<String> {
+    let count = async |queue: Queue, contents: Contents| {
+        let count = usize::try_from(queue.count().await?).unwrap_or(usize::MAX);
+        anyhow::Ok(contents.format_count(count, false))
+    };
+    let dead = count(deployment.dead_letter_queue()?, Contents::DeadLetters).await?;
+    Ok(format!("{dead}, {}", count(deployment.rejected_queue()?, Contents::RejectedRequests).await?))
 }
 
 /// Tells whether failed records wait for somebody.

@@ -216,13 +216,15 @@ impl Undecided {
 
     /// What a person does next: nothing else than to look, if no record waits for a decision.
     fn next_step(&self, now: Timestamp) -> String {
-        let undecided = || self.records.iter().filter(|line| line.is_undecided(now));
+        // A redrive does not end a conflict; `custody trace` says what does.
+        let is_redriven = |line: &&Line| line.is_undecided(now) && line.remedy != Remedy::CompareThenDecide;
+        let undecided = || self.records.iter().filter(is_redriven);
         let redrive = match (undecided().any(|line| !line.parked), undecided().any(|line| line.parked)) {
-            (true, false) => "; when the cause is gone, `custody dlq redrive --all --wait`",
+            (true, false) => "; when the cause is gone, `custody dlq redrive --all --now --wait`",
             (true, true) => {
-                "; when the cause is gone, `custody dlq redrive --all --wait`, with `--force` also the parked ones"
+                "; when the cause is gone, `custody dlq redrive --all --now --wait`, with `--force` also the parked ones"
             }
-            (false, true) => "; when the cause is gone, `custody dlq redrive --all --wait --force`",
+            (false, true) => "; when the cause is gone, `custody dlq redrive --all --now --wait --force`",
             (false, false) => "",
         };
         format!("Next: `custody trace ID` shows one{redrive}.")
@@ -271,9 +273,9 @@ mod tests {
         let given_up = now.after(Duration::from_hours(2));
         assert!(answer.next_step(given_up).ends_with("--wait`."), "SQS has given up this redrive");
         answer.records[0].redrive_at = None;
-        assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --wait`."));
+        assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --now --wait`."));
         answer.records[0].parked = true;
-        assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --wait --force`."));
+        assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --now --wait --force`."));
         answer.records.clear();
         assert_eq!(answer.text(now), "No failed record waits for a decision.");
     }

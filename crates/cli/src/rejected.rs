@@ -18,14 +18,7 @@ const CONTENTS: Contents = Contents::RejectedRequests;
 pub(crate) enum Command {
     /// List the rejected requests on the queue, in groups by cause.
     #[command(after_help = "Examples:\n  custody rejected list\n  custody rejected list --each")]
-    List {
-        /// List each request in a line of its own, which may be wide.
-        #[arg(long)]
-        each: bool,
-        /// Maximum number of rejected requests to read.
-        #[arg(long, default_value_t = 100_000)]
-        limit: usize,
-    },
+    List(list::Options),
     /// Show one rejected request: why it was rejected, and the parts of it that are stored.
     #[command(after_help = "Example:\n  custody rejected show 7a012fc8-7a3a-4681-b2ca-a0fb82b8c270")]
     Show {
@@ -46,7 +39,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let mut queue = deployment.rejected_queue()?;
     queue::released(&mut queue, async |queue| match command {
-        Command::List { each, limit } => list::list(deployment, queue, output, each, limit, CONTENTS).await,
+        Command::List(options) => list::list(deployment, queue, output, options, CONTENTS).await,
         Command::Show { id } => list::show(deployment, queue, output, &id, CONTENTS).await,
         Command::Discard(options) => discard::run(deployment, queue, output, options, CONTENTS).await,
     })

@@ -7,7 +7,7 @@ use crate::{arguments::parse_time, queue::ReceivedMessage};
 
 /// Selects the messages that match every given option.
 #[derive(Args, Clone, Debug, Default)]
-#[group(required = true, multiple = true)]
+#[group(required = true, multiple = true, args = ["all", "id", "stage", "kind", "since"])]
 pub(crate) struct Selection {
     /// Select everything: every message on the queue and, for a redrive, every failed record.
     #[arg(long, conflicts_with = "id")]
@@ -15,6 +15,13 @@ pub(crate) struct Selection {
     /// Select by id: the messageID of a record, or the id of a request.
     #[arg(long, value_name = "ID", num_args = 1..)]
     id: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
+}
+
+/// Selects failures that match every given option.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filter {
     /// Select by the stage that failed (`archive`, `metadata`, `aggregate`, `ingest`, …).
     #[arg(long, value_parser = parse_stage, value_name = "STAGE")]
     stage: Option<String>,
@@ -24,6 +31,28 @@ pub(crate) struct Selection {
     /// Select by failures at or after this time: RFC 3339, or a duration before now (`2h`, `30min`, `1d`).
     #[arg(long, value_parser = parse_time, value_name = "TIME")]
     since: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Returns whether no option is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether a message matches every given option.
+    pub(crate) fn selects(&self, held: &ReceivedMessage) -> bool {
+        self.selects_failure(held.stage(), &held.kind(), held.failed_at())
+    }
+
+    /// Returns whether a failure matches every given option.
+    pub(crate) fn selects_failure(&self, stage: &str, kind: &str, failed_at: Timestamp) -> bool {
+        let text_is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
+        };
+        text_is(&self.stage, stage)
+            && text_is(&self.kind, kind)
+            && self.since.is_none_or(|since| failed_at >= since)
+    }
 }
 
 /// The stages that a dead letter names; `workflow`: no stage reported the failure.
@@ -44,8 +73,8 @@ fn known(text: &str, what: &str, names: &[&str]) -> Result<String, String> {
     names.iter().find(|name| name.eq_ignore_ascii_case(text)).map(|name| (*name).to_owned()).ok_or_else(
         || {
             let meant =
-                nearest(text, names).map(|name| format!("did you mean `{name}`? ")).unwrap_or_default();
-            format!("there is no such {what}; {meant}known are {}", names.join(", "))
+                nearest(text, names).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
+            format!("there is no such {what}{meant}; known are {}", names.join(", "))
         },
     )
 }
@@ -63,18 +92,12 @@ impl Selection {
 
     /// Returns whether a message matches every given option.
     pub(crate) fn selects(&self, held: &ReceivedMessage) -> bool {
-        (!self.is_by_id() || self.id.iter().any(|id| held.has_id(id)))
-            && self.selects_failure(held.stage(), &held.kind(), held.failed_at())
+        (!self.is_by_id() || self.id.iter().any(|id| held.has_id(id))) && self.filter.selects(held)
     }
 
     /// Returns whether a failure matches every given option but `--id`.
     pub(crate) fn selects_failure(&self, stage: &str, kind: &str, failed_at: Timestamp) -> bool {
-        let text_is = |wanted: &Option<String>, found: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(found))
-        };
-        text_is(&self.stage, stage)
-            && text_is(&self.kind, kind)
-            && self.since.is_none_or(|since| failed_at >= since)
+        self.filter.selects_failure(stage, kind, failed_at)
     }
 
     /// Returns whether the selection is by id and `seen` has a message for each id. Then the rest of the queue need not
@@ -126,22 +149,23 @@ mod tests {
             let one = Selection::of_id(id);
             assert!(one.selects(&held) && one.all_ids_found_in(std::slice::from_ref(&held)));
         }
-        let matching = Selection {
+        let filter = Filter {
             stage: Some("Archive".to_owned()),
             kind: Some("internal".to_owned()),
             since: Some(failed_at),
-            ..Selection::default()
         };
-        assert!(matching.selects(&held));
+        let matching = Selection { filter: filter.clone(), ..Selection::default() };
+        assert!(matching.selects(&held) && !filter.is_empty() && Filter::default().is_empty());
         let later = Timestamp::from_unix_ms(failed_at.unix_ms() + 1);
         for other in [
-            Selection { stage: Some("metadata".to_owned()), ..matching.clone() },
-            Selection { kind: Some("Transient".to_owned()), ..matching.clone() },
-            Selection { since: later, ..matching.clone() },
-            Selection { id: vec!["other".to_owned()], ..matching },
+            Filter { stage: Some("metadata".to_owned()), ..filter.clone() },
+            Filter { kind: Some("Transient".to_owned()), ..filter.clone() },
+            Filter { since: later, ..filter },
         ] {
-            assert!(!other.selects(&held), "{other:?}");
+            let selection = Selection { filter: other, ..Selection::default() };
+            assert!(!selection.selects(&held), "{selection:?}");
         }
+        assert!(!Selection { id: vec!["other".to_owned()], ..matching }.selects(&held));
         assert_eq!(Selection::of_id("other").missing(&[held]), ["other"]);
     }
 }

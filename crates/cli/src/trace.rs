@@ -5,9 +5,10 @@ mod payload;
 mod text;
 
 use custody_core::{
+    attempt::Attempt,
     clock::{Clock as _, SystemClock, Timestamp},
-    lookup::look_up,
     open_record::{OpenRecord, OpenState},
+    ports::{AcceptanceMarkers as _, OpenRecords as _, RecordTable as _},
     receipt::Durability,
     record_id::{InvalidRecordId, RecordId},
     redrive_policy::RedrivePolicy,
@@ -20,7 +21,7 @@ use crate::{
     CommandOutcome,
     deployment::Deployment,
     dlq::list,
-    output::Output,
+    output::{Output, plain_error},
     queue::{self, Queue},
 };
 
@@ -37,10 +38,34 @@ struct Trace {
     open: Option<Open>,
     /// The item, without metadata and security context; null if the record has no item.
     item: Value,
-    executions: Executions,
-    payload: Payload,
+    /// The executions; null if Step Functions did not answer.
+    executions: Option<Executions>,
+    /// The places of the payload; null if S3 did not answer.
+    payload: Option<Payload>,
+    /// What no answer came about, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_known: Vec<NotKnown>,
     /// How many redrives of the deployment wait, of this record or of others; null if the caller may not ask, or the record is not failed.
     redrives_waiting: Option<u64>,
+}
+
+/// A part of a record that is read from a store of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+enum Part {
+    Marker,
+    OpenRecord,
+    Item,
+    Executions,
+    Payload,
+}
+
+/// A part of a record about which no answer came.
+#[derive(Debug, Serialize)]
+struct NotKnown {
+    part: Part,
+    why: String,
 }
 
 /// An open record, without its message.
@@ -104,8 +129,8 @@ async fn find_request(deployment: &Deployment, output: Output, id: &str) -> anyh
         }
     }
     output.complain(&format!(
-        "there is no request {id} on the queue of rejected requests, which lists them for 14 days, nor among the dead letters; `custody logs \
-         ingest --contains {id}` searches the log"
+        "there is no request {id} on the queue of rejected requests, which lists for 14 days what ingest rejects and nobody has discarded, nor among \
+         the dead letters; `custody logs FUNCTION --contains {id}` searches the log of the function that refused it: ingest (403), upload or query"
     ));
     Ok(CommandOutcome::NotFound)
 }
@@ -115,33 +140,56 @@ async fn trace_record(
     output: Output,
     id: RecordId,
 ) -> anyhow::Result<CommandOutcome> {
-    let found =
-        look_up(&deployment.markers()?, &deployment.open_records()?, &deployment.table()?, id).await?;
-    let item = deployment.index()?.item_as_json(id).await?.map(without_content).unwrap_or_default();
-    let attempts = KnownAttempts::known(found.open.as_ref(), &item);
-    let executions = executions::find(deployment, id, attempts).await?;
-    let payload = payload::find(deployment, id, found.open.as_ref(), found.item.as_ref()).await?;
-    let is_failed = found.open.as_ref().is_some_and(|open| matches!(open.state, OpenState::Failed { .. }));
+    // A store that does not answer hides what it has, and nothing else. The stores are read in the order in which a record moves
+    // through them, so that a record that moves meanwhile is found in one of them.
+    let mut not_known = Vec::new();
+    let mut ask = Unanswered(&mut not_known);
+    let marker = ask.about(Part::Marker, deployment.markers()?.find(Attempt::first(id)).await);
+    let open = ask.about(Part::OpenRecord, deployment.open_records()?.find(id).await).flatten();
+    let state = deployment.table()?.states(&[id]).await;
+    let state = ask.about(Part::Item, state).and_then(|mut states| states.remove(&id));
+    let item = match &state {
+        Some(_) => ask.about(Part::Item, deployment.index()?.item_as_json(id).await).flatten(),
+        None => None,
+    };
+    let item = item.map(without_content).unwrap_or_default();
+    let attempts = KnownAttempts::known(open.as_ref(), &item);
+    let executions = ask.about(Part::Executions, executions::find(deployment, id, attempts).await);
+    let payload = payload::find(deployment, id, open.as_ref(), state.as_ref()).await;
+    let payload = ask.about(Part::Payload, payload);
+    let is_failed = open.as_ref().is_some_and(|open| matches!(open.state, OpenState::Failed { .. }));
     let redrives_waiting = if is_failed { deployment.redrives_waiting().await } else { None };
     let policy = deployment.redrive_policy()?;
     let trace = Trace {
         message_id: id,
         received_at: id.received_at(),
-        marker: found.marker.is_some(),
-        open: found.open.map(|open| Open::of(open, policy, SystemClock.now())),
+        marker: marker.flatten().is_some(),
+        open: open.map(|open| Open::of(open, policy, SystemClock.now())),
         item,
         executions,
         payload,
         redrives_waiting,
+        not_known,
     };
-    if !trace.is_known() {
+    if !trace.is_known() && trace.not_known.is_empty() {
         output.complain(&format!(
             "there is no record {id}: it has no marker, open record, item, execution or payload"
         ));
         return Ok(CommandOutcome::NotFound);
     }
     output.print(&trace, |trace| println!("{}", trace.text(SystemClock.now())))?;
-    Ok(CommandOutcome::Complete)
+    Ok(if trace.not_known.is_empty() { CommandOutcome::Complete } else { CommandOutcome::Partial })
+}
+
+/// Collects what no answer came about.
+struct Unanswered<'a>(&'a mut Vec<NotKnown>);
+
+impl Unanswered<'_> {
+    /// Returns the answer about a part of the record; `None` if none came.
+    fn about<T, E: Into<anyhow::Error>>(&mut self, part: Part, answer: Result<T, E>) -> Option<T> {
+        let note = |error: E| self.0.push(NotKnown { part, why: plain_error(&error.into()) });
+        answer.map_err(note).ok()
+    }
 }
 
 /// Removes the metadata and the security context from an item: only people with access to the table may see them.
@@ -203,13 +251,20 @@ impl KnownAttempts {
 }
 
 impl Trace {
+    /// Whether an answer came about this part.
+    fn knows(&self, part: Part) -> bool {
+        !self.not_known.iter().any(|it| it.part == part)
+    }
+
     fn is_known(&self) -> bool {
         self.marker
             || self.open.is_some()
             || !self.item.is_null()
-            || !self.executions.list.is_empty()
-            || self.payload.archived.is_some()
-            || self.payload.preserved.is_some()
+            || self.executions.as_ref().is_some_and(|executions| !executions.list.is_empty())
+            || self
+                .payload
+                .as_ref()
+                .is_some_and(|payload| payload.archived.is_some() || payload.preserved.is_some())
     }
 }
 

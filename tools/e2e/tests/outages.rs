@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use custody_core::receipt::Receipt;
-use custody_e2e::{Stack, UnavailableService};
+use custody_e2e::{Stack, UnavailableService, custody_command, run_custody_json, run_line};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -68,4 +68,34 @@ async fn an_outage_of_sns_costs_no_announcement() {
 #[tokio::test]
 async fn an_outage_of_step_functions_costs_no_record() {
     check_outage("states-away", 1400).await;
+}
+
+/// What an operator asks while S3 is away: what the other stores have is shown, and what is not known is named.
+#[tokio::test]
+async fn operators_see_what_the_other_stores_have_while_s3_is_away() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let stack = Stack::under_test().await;
+    let away = UnavailableService::new("s3-away");
+    let record = Record::generate(Kind::Random, Size::Bytes(60_000), 1500);
+    let id = stack.sender.send(&record).await.expect("the cache takes it").receipt.message_id;
+    let (status, trace) = run_line(&format!("custody trace {id}"));
+    assert!(status == 1 && trace.contains("open: attempt 1, in progress"), "{trace}");
+    assert!(
+        ["not known, because", "  marker: ", "  payload: "].iter().all(|part| trace.contains(part)),
+        "{trace}"
+    );
+    let (status, trace) = run_custody_json(&["trace", &id.to_string()]);
+    assert!(status == 1 && trace["notKnown"][0]["part"] == "marker" && trace["payload"].is_null(), "{trace}");
+    let (_, screen) = run_custody_json(&["status"]);
+    assert!(screen["open"]["inProgress"].as_u64() > Some(0), "{screen}");
+    let problems = screen["problems"].as_array().unwrap().iter().filter_map(Value::as_str);
+    assert!(problems.filter(|problem| problem.starts_with("acceptance markers: ")).count() == 1, "{screen}");
+    let (status, checks) = run_line("custody doctor");
+    assert!(status == 1 && checks.contains("ask S3 about a record that nobody has sent"), "{checks}");
+    assert!(checks.contains("away or overloaded, and no permission is missing"), "{checks}");
+    let fsck = custody_command("OperatorRoleArn").arg("fsck").output().unwrap();
+    let refused = String::from_utf8_lossy(&fsck.stderr);
+    assert!(fsck.status.code() == Some(4) && refused.contains("`custody doctor` says which"), "{refused}");
+    drop(away);
+    stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
 }

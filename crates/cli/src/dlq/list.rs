@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use custody_core::{
     clock::{Clock as _, SystemClock},
     digest::Sha256,
@@ -19,15 +20,26 @@ use crate::{
     progress::Progress,
     queue::{Line, Queue, ReceivedMessage},
     redrives,
-    selection::Selection,
+    selection::{Filter, Selection},
 };
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// List each message in a line of its own, which may be wide.
+    #[arg(long)]
+    each: bool,
+    /// Maximum number of messages to read.
+    #[arg(long, default_value_t = 100_000)]
+    limit: usize,
+    #[command(flatten)]
+    filter: Filter,
+}
 
 pub(crate) async fn list(
     deployment: &Deployment,
     queue: &mut Queue,
     output: Output,
-    each: bool,
-    limit: usize,
+    Options { each, limit, filter }: Options,
     contents: Contents,
 ) -> anyhow::Result<CommandOutcome> {
     // To find the end of a queue takes some seconds.
@@ -36,12 +48,14 @@ pub(crate) async fn list(
     let held = queue.receive_until_found(&Selection::default(), limit).await;
     progress.done();
     let held = held?;
-    let mut lines: Vec<_> = held.iter().map(ReceivedMessage::line).collect();
+    let read = held.len();
+    let mut lines: Vec<_> =
+        held.iter().filter(|held| filter.selects(held)).map(ReceivedMessage::line).collect();
     // Before anything is printed: who reads only the first line ends this program there.
     queue.release().await;
     lines.sort_by_key(|line| line.failed_at);
     let waiting = match contents {
-        Contents::DeadLetters if !output.json => {
+        Contents::DeadLetters if !output.json && filter.is_empty() => {
             // The queue is shown also while the open-record table is away.
             redrives::waiting(&deployment.open_records()?, SystemClock.now()).await.unwrap_or_else(|error| {
                 eprintln!("warning: which records wait for a redrive is not known: {error}");
@@ -50,10 +64,14 @@ pub(crate) async fn list(
         }
         Contents::DeadLetters | Contents::RejectedRequests => Vec::new(),
     };
-    let hidden = if lines.is_empty() { queue.hidden().await? } else { 0 };
+    let hidden = if read == 0 { queue.hidden().await? } else { 0 };
     output.print(&lines, |lines| {
         if hidden > 0 {
             println!("{}", hidden_text(hidden, contents));
+            return;
+        }
+        if lines.is_empty() && read > 0 {
+            println!("None of the {} on the queue matches.", contents.format_count(read, read >= limit));
             return;
         }
         if lines.is_empty() {
@@ -61,7 +79,7 @@ pub(crate) async fn list(
             return;
         }
         if !each {
-            print_groups(lines, limit, contents);
+            print_groups(lines, read >= limit, contents);
             return;
         }
         let mut table = table_with_id(&["ID", "STAGE", "KIND", "REASON", "ATTEMPT", "AGE", "HELPS"]);
@@ -79,7 +97,7 @@ pub(crate) async fn list(
                 line.remedy.text(),
             ]);
         }
-        println!("{table}\n{}", contents.format_count(lines.len(), lines.len() >= limit));
+        println!("{table}\n{}", contents.format_count(lines.len(), read >= limit));
     })?;
     if !waiting.is_empty() {
         println!("{}", redrives::list(&waiting, SystemClock.now()));
@@ -95,12 +113,12 @@ pub(super) fn hidden_text(hidden: u64, contents: Contents) -> String {
     )
 }
 
-fn print_groups(lines: &[Line], limit: usize, contents: Contents) {
+fn print_groups(lines: &[Line], at_least: bool, contents: Contents) {
     let groups = group(lines);
     for group in &groups {
         println!("{}\n", group.text());
     }
-    let (count, command) = (contents.format_count(lines.len(), lines.len() >= limit), contents.command());
+    let (count, command) = (contents.format_count(lines.len(), at_least), contents.command());
     let groups = format_count(groups.len(), false, "group", "groups");
     println!(
         "{count} in {groups}. `custody {command} list --each` lists each, `custody {command} show ID` shows one."

@@ -257,11 +257,11 @@ impl Command {
         let ids: Vec<String> =
             self.options.selection.missing(&self.seen).into_iter().map(str::to_owned).collect();
         for id in ids {
-            let found = match id.parse() {
+            let found = match id.parse::<RecordId>() {
                 Ok(id) => {
                     source::dead_letter_of(deployment, id, self.options.force, self.options.now).await?
                 }
-                Err(error) => Err(InvalidRecordId::to_string(&error)),
+                Err(error) => Err(error.to_string()),
             };
             match found {
                 Ok(dead_letter) => _ = self.redrive_rebuilt(queue, id, &dead_letter).await,

@@ -102,10 +102,17 @@ impl Figures {
         );
         let mut known =
             |what: &str, error: anyhow::Error| problems.push(format!("{what}: {}", plain_error(&error)));
+        let open =
+            open.map_err(|error| known("records in progress", error)).ok().map(|(open, unknown_markers)| {
+                if let Some(error) = unknown_markers {
+                    known("acceptance markers", error);
+                }
+                open
+            });
         Self {
             stack: deployment.stack_name().to_owned(),
             at: Some(now),
-            open: open.map_err(|error| known("records in progress", error)).ok(),
+            open,
             failures: failures.map_err(|error| known("failed records", error)).ok(),
             receipts: receipts.map_err(|error| known("receipts", error)).ok(),
             cache: cache.map_err(|error| known("cache", error)).ok(),
@@ -125,16 +132,19 @@ async fn queues(deployment: &Deployment) -> Queues {
     }
 }
 
-async fn open(deployment: &Deployment, now: Timestamp) -> anyhow::Result<Open> {
+/// Counts the records in progress, and the markers. Also returns why the markers are not known.
+async fn open(deployment: &Deployment, now: Timestamp) -> anyhow::Result<(Open, Option<anyhow::Error>)> {
     // Markers are listed before open records, so that a record which is adopted in between is in one list at least.
-    let markers = deployment.markers()?.list(MAX_COUNTED.min(1000) + 1).await?;
+    let markers = deployment.markers()?.list(MAX_COUNTED.min(1000) + 1).await;
     let listing = deployment.open_records()?.list(OpenKind::InProgress, MAX_COUNTED).await?;
     let ages = listing.entries.iter().map(|entry| now.since(entry.accepted_at()));
-    Ok(Open {
-        at_least: listing.truncated,
-        markers: markers.len().min(1000),
-        markers_at_least: markers.len() > 1000,
-        ..Open::of(ages)
+    let open = Open { at_least: listing.truncated, ..Open::of(ages) };
+    // The records are counted also while S3 is away.
+    Ok(match markers {
+        Ok(markers) => {
+            (Open { markers: markers.len().min(1000), markers_at_least: markers.len() > 1000, ..open }, None)
+        }
+        Err(error) => (Open { markers_at_least: true, ..open }, Some(error.into())),
     })
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use custody_core::{clock::Timestamp, message::S3Reference, open_record::OpenState, remedy::Remedy};
 use serde_json::Value;
 
-use super::{Open, Trace, payload::Place};
+use super::{
+    NotKnown, Open, Part, Trace,
+    payload::{Payload, Place},
+};
 use crate::{
     failed::waits_for,
     open::payload_store_name,
@@ -16,12 +19,13 @@ use crate::{
 impl Trace {
     /// The trace as a person reads it.
     pub(super) fn text(&self, now: Timestamp) -> String {
-        let status = self.item["status"].as_str().unwrap_or("not in the record table");
+        let absent = if self.knows(Part::Item) { "not in the record table" } else { "its item is not known" };
+        let status = self.item["status"].as_str().unwrap_or(absent);
         let mut lines = vec![format!("record {}: {status}", self.message_id), self.times()];
         if let Some(open) = &self.open {
             let is_discarded = self.item["discarded"]["attempt"] == open.attempt;
             lines.push(open.text(now, is_discarded));
-        } else if !self.marker {
+        } else if !self.marker && self.knows(Part::OpenRecord) && self.knows(Part::Marker) {
             lines.push("no open record: nothing is pending".to_owned());
         }
         if self.marker {
@@ -32,8 +36,18 @@ impl Trace {
             lines.extend(redrives::count_text(self.redrives_waiting));
         }
         lines.extend(self.executions());
-        lines.push(self.payload());
+        lines.extend(self.payload.as_ref().map(payload_text));
         lines.extend(self.next_steps(status));
+        if !self.not_known.is_empty() {
+            lines.push(
+                "\nnot known, because no answer came (`custody doctor` says from which service):".to_owned(),
+            );
+            lines.extend(
+                self.not_known.iter().map(|NotKnown { part, why }| {
+                    format!("  {}: {why}", <&str>::from(part).replace('-', " "))
+                }),
+            );
+        }
         lines.join("\n")
     }
 
@@ -79,8 +93,9 @@ impl Trace {
     }
 
     fn executions(&self) -> Vec<String> {
+        let Some(executions) = &self.executions else { return Vec::new() };
         let mut lines = Vec::new();
-        for execution in &self.executions.list {
+        for execution in &executions.list {
             let error = execution.error.as_deref().map(|error| format!(" ({error})")).unwrap_or_default();
             let mut states = table(&["ENTERED", "MS", "STATE"]);
             for state in &execution.states {
@@ -92,12 +107,12 @@ impl Trace {
                 execution.attempt, execution.start, execution.status
             ));
         }
-        if !self.executions.history {
+        if !executions.history {
             lines.push(
                 "\nexecutions: EXPRESS keeps no history; the log group of the state machine has the errors"
                     .to_owned(),
             );
-        } else if self.executions.list.is_empty() {
+        } else if executions.list.is_empty() {
             lines.push(
                 "\nno execution: none was started, or Step Functions deleted it after 90 days".to_owned(),
             );
@@ -105,20 +120,16 @@ impl Trace {
         lines
     }
 
-    fn payload(&self) -> String {
-        let places = [(&self.payload.archived, "archived"), (&self.payload.preserved, "preserved")];
-        let mut lines = vec!["\nthe payload:".to_owned()];
-        for (place, what) in places {
-            if let Some(Place { object: S3Reference { bucket, key }, sha256, size_bytes }) = place {
-                lines.push(format!("  {what}: s3://{bucket}/{key}, {size_bytes} bytes, sha256 {sha256}"));
-            }
-        }
-        lines.push(format!("  cache: {} (only functions can reach the cache)", self.payload.cached.text()));
-        lines.join("\n")
-    }
-
     /// What a person does next with a failed record that nobody has decided.
     fn next_steps(&self, status: &str) -> Option<String> {
+        let discarded = self.item["discarded"]["attempt"].as_u64();
+        let is_closed = self.open.is_none() && self.knows(Part::OpenRecord);
+        if is_closed && status == "FAILED" && discarded >= self.item["failure"]["attempt"].as_u64() {
+            let id = self.message_id;
+            return Some(format!(
+                "\nThe record gets no further attempt. To redrive it nevertheless: custody dlq redrive --id {id} --now --wait --force"
+            ));
+        }
         let waits = self.open.as_ref().filter(|open| {
             let is_due =
                 matches!(&open.state, OpenState::Failed { pending_steps, .. } if pending_steps.is_empty());
@@ -136,11 +147,22 @@ impl Trace {
         let insist = if waits.parked { " --force" } else { "" };
         (status == "FAILED").then(|| {
             format!(
-                "\nNext, when the cause is gone: custody dlq redrive --id {id} --wait{insist}\n\
+                "\nNext, when the cause is gone: custody dlq redrive --id {id} --now --wait{insist}\n\
                  To leave it failed: custody dlq discard --id {id} --reason TEXT"
             )
         })
     }
+}
+
+fn payload_text(payload: &Payload) -> String {
+    let mut lines = vec!["\nthe payload:".to_owned()];
+    for (place, what) in [(&payload.archived, "archived"), (&payload.preserved, "preserved")] {
+        if let Some(Place { object: S3Reference { bucket, key }, sha256, size_bytes }) = place {
+            lines.push(format!("  {what}: s3://{bucket}/{key}, {size_bytes} bytes, sha256 {sha256}"));
+        }
+    }
+    lines.push(format!("  cache: {} (only functions can reach the cache)", payload.cached.text()));
+    lines.join("\n")
 }
 
 /// The longest bar of a timeline.
@@ -225,8 +247,9 @@ mod tests {
             marker: false,
             open: Some(Open::of(record, policy, now)),
             item: json!({"status": "FAILED", "failure": failure, "failedAt": failure.failed_at}),
-            executions: Executions { history: true, list: Vec::new() },
-            payload: Payload { archived: None, preserved: None, cached: Cached::NotExpected },
+            executions: Some(Executions { history: true, list: Vec::new() }),
+            payload: Some(Payload { archived: None, preserved: None, cached: Cached::NotExpected }),
+            not_known: Vec::new(),
             redrives_waiting: Some(1),
         };
         insta::assert_snapshot!("a_redrive_waits", trace.text(now));
@@ -242,11 +265,44 @@ mod tests {
         if let Some(open) = &mut trace.open {
             open.parked = true;
         }
+        trace.executions = None;
+        trace.not_known =
+            vec![NotKnown { part: Part::Executions, why: "the service answered 503".to_owned() }];
         let text = trace.text(now);
+        assert!(
+            text.contains("not known") && text.contains("  executions: the service answered 503"),
+            "{text}"
+        );
+        assert!(!text.contains("no execution"), "that is not known: {text}");
         assert!(
             text.contains("failed, parked, waits for: a decision") && text.contains("--wait --force"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_discarded_record_that_is_closed_says_how_it_gets_another_attempt() {
+        let message = samples::message(b"payload");
+        let failure = contract::failure_of(&message);
+        let mut trace = Trace {
+            message_id: message.message_id,
+            received_at: failure.failed_at,
+            marker: false,
+            open: None,
+            item: json!({"status": "FAILED", "failure": failure, "discarded": {"attempt": 1}}),
+            executions: None,
+            payload: None,
+            not_known: Vec::new(),
+            redrives_waiting: None,
+        };
+        let text = trace.text(message.received_at);
+        assert!(text.contains("no open record") && text.contains("--force"), "{text}");
+        trace.not_known = vec![NotKnown { part: Part::OpenRecord, why: "away".to_owned() }];
+        let text = trace.text(message.received_at);
+        assert!(!text.contains("no open record") && !text.contains("--force"), "{text}");
+        trace.item["discarded"] = json!(null);
+        trace.not_known.clear();
+        assert!(!trace.text(message.received_at).contains("--force"));
     }
 
     #[test]

@@ -40,12 +40,9 @@ fn decoded_word(word: &str) -> Option<String> {
     let all = |is_of: fn(&u8) -> bool| word.bytes().all(|byte| is_of(&byte));
     let is_hex = all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
         || all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_lowercase());
-    let is_word = match word.len() {
-        0..=LONGEST_NAME => all(u8::is_ascii_alphanumeric),
-        ..=LONGEST_WORD => all(u8::is_ascii_alphabetic) || is_hex,
-        ..=LONGEST_HEX => is_hex,
-        _ => false,
-    };
+    let is_word = (word.len() <= LONGEST_NAME && all(u8::is_ascii_alphanumeric))
+        || (word.len() <= LONGEST_WORD && all(u8::is_ascii_alphabetic))
+        || (word.len() <= LONGEST_HEX && is_hex);
     if !is_word {
         return None;
     }
