@@ -17,8 +17,9 @@ use serde::Serialize;
 
 use crate::{
     CommandOutcome,
+    causes::{INDENT, cause_of, in_lines},
     deployment::Deployment,
-    output::{Output, cut_in_the_middle, format_duration, format_shown_count, table_with_id},
+    output::{Output, format_duration, format_shown_count},
     redrives,
     survey::{self, MAX_COUNTED, survey},
 };
@@ -126,21 +127,11 @@ impl Line {
         })
     }
 
-    fn cells(&self, now: Timestamp) -> [String; 7] {
-        [
-            self.message_id.to_string(),
-            self.attempt.to_string(),
-            self.stage.clone(),
-            format!(
-                "{}: {}{}",
-                self.kind,
-                self.remedy.text(),
-                if self.parked { " with --force" } else { "" }
-            ),
-            cut_in_the_middle(&format!("{}: {}", self.error_name, self.reason), LONGEST_REASON),
-            format_duration(Duration::from_secs(self.age_seconds)),
-            self.waits_for(now),
-        ]
+    /// The record in one line, below what it has in common with others.
+    fn text(&self, now: Timestamp) -> String {
+        let age = format_duration(Duration::from_secs(self.age_seconds));
+        let attempt = if self.attempt > 1 { format!(", attempt {}", self.attempt) } else { String::new() };
+        format!("  {}  {age} ago{attempt}: {}", self.message_id, self.waits_for(now))
     }
 
     /// Whether the record waits for a decision, and for nothing else.
@@ -167,8 +158,21 @@ impl Line {
     }
 }
 
-/// The longest reason in a list, in characters. The action that was denied is at its end.
-const LONGEST_REASON: usize = 160;
+/// Formats records that failed in the same way, in lines for a terminal.
+fn group_text(lines: &[&Line], now: Timestamp) -> String {
+    let Some(first) = lines.first() else { return String::new() };
+    let (parked, insist) = if first.parked { (", parked", " with --force") } else { ("", "") };
+    let records: Vec<String> = lines.iter().map(|line| line.text(now)).collect();
+    format!(
+        "{:>6}  {}, {}{parked}\n{INDENT}{}\n{INDENT}helps: {}{insist}\n{}",
+        lines.len(),
+        first.stage,
+        first.kind,
+        in_lines(&cause_of(&first.error_name, &first.reason)),
+        first.remedy.text(),
+        records.join("\n")
+    )
+}
 
 /// Formats what a failed record waits for: its pending steps, the redrive that somebody has asked for, or else a decision.
 pub(crate) fn waits_for(
@@ -199,10 +203,8 @@ impl Undecided {
         if self.records.is_empty() {
             return "No failed record waits for a decision.".to_owned();
         }
-        let mut lines = table_with_id(&["ID", "ATTEMPT", "STAGE", "KIND", "REASON", "AGE", "PENDING"]);
-        for line in &self.records {
-            lines.add_row(line.cells(now));
-        }
+        let groups: Vec<String> = self.groups().iter().map(|lines| group_text(lines, now)).collect();
+        let groups = groups.join("\n\n");
         let count = format_shown_count(
             self.records.len(),
             self.count,
@@ -211,7 +213,19 @@ impl Undecided {
             "failed records",
         );
         let waiting = redrives::count_text(self.redrives_waiting).map(|text| format!("\n{text}"));
-        format!("{lines}\n{count}{}\n{}", waiting.unwrap_or_default(), self.next_step(now))
+        format!("{groups}\n\n{count}{}\n{}", waiting.unwrap_or_default(), self.next_step(now))
+    }
+
+    /// Groups the records by what went wrong. The largest group comes first.
+    fn groups(&self) -> Vec<Vec<&Line>> {
+        let mut groups: BTreeMap<_, Vec<&Line>> = BTreeMap::new();
+        for line in &self.records {
+            let cause = cause_of(&line.error_name, &line.reason);
+            groups.entry((&line.stage, line.kind.to_string(), line.parked, cause)).or_default().push(line);
+        }
+        let mut groups: Vec<_> = groups.into_values().collect();
+        groups.sort_by_key(|lines| std::cmp::Reverse(lines.len()));
+        groups
     }
 
     /// What a person does next: nothing else than to look, if no record waits for a decision.
@@ -248,14 +262,12 @@ mod tests {
         let now = failure.failed_at.after(Duration::from_hours(24 * 15));
         assert!(Line::of(&record, POLICY, now).is_none(), "it is in progress");
         record.state = OpenState::Failed { failure: failure.clone(), pending_steps: Vec::new() };
-        let cells = Line::of(&record, POLICY, now).unwrap().cells(now);
-        let kind = "Internal: mend the cause, then redrive";
-        assert_eq!(cells[1..], ["1", "archive", kind, "AccessDenied: denied", "15 d 0 h", "a decision"]);
+        let text = |record: &OpenRecord| Line::of(record, POLICY, now).unwrap().text(now);
+        assert_eq!(text(&record), format!("  {}  15 d 0 h ago: a decision", record.id()));
         record.redrive_at = Some(now.after(Duration::from_mins(4)));
-        assert_eq!(Line::of(&record, POLICY, now).unwrap().cells(now)[6], "redrive in 4 min 0 s");
+        assert!(text(&record).ends_with(": redrive in 4 min 0 s"));
         record.state = OpenState::Failed { failure, pending_steps: FailureStep::VARIANTS.to_vec() };
-        let cells = Line::of(&record, POLICY, now).unwrap().cells(now);
-        assert_eq!(cells[6], "item, unlink, dead letter, announcement");
+        assert!(text(&record).ends_with(": item, unlink, dead letter, announcement"));
     }
 
     #[test]
@@ -266,6 +278,16 @@ mod tests {
         let now = failure.failed_at.after(Duration::from_mins(3));
         record.redrive_at = Some(now.after(Duration::from_mins(4)));
         record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
+        let mut line = Line::of(&record, POLICY, now).unwrap();
+        line.reason = "store object 2026/11/21/22/21/019e1f4b-6c00-7abc-8def-0123456789ab: denied".to_owned();
+        let mut same = Line::of(&record, POLICY, now).unwrap();
+        same.reason = "store object 2026/11/21/22/21/019e1f4b-6c00-7abc-8def-0123456789ac: denied".to_owned();
+        same.attempt = 2;
+        let mut other = Line::of(&record, POLICY, now).unwrap();
+        (other.stage, other.reason) = ("metadata".to_owned(), "denied, too".to_owned());
+        let grouped =
+            Undecided { records: vec![other, line, same], count: 7, at_least: false, redrives_waiting: None };
+        insta::assert_snapshot!("groups", grouped.text(now));
         let records = vec![Line::of(&record, POLICY, now).unwrap()];
         let mut answer = Undecided { records, count: 7, at_least: false, redrives_waiting: Some(1) };
         insta::assert_snapshot!("failed", answer.text(now));
@@ -276,6 +298,8 @@ mod tests {
         assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --now --wait`."));
         answer.records[0].parked = true;
         assert!(answer.next_step(now).ends_with("`custody dlq redrive --all --now --wait --force`."));
+        answer.records[0].remedy = Remedy::CompareThenDecide;
+        assert!(answer.next_step(now).ends_with("shows one."), "a redrive does not end a conflict");
         answer.records.clear();
         assert_eq!(answer.text(now), "No failed record waits for a decision.");
     }
@@ -297,6 +321,6 @@ mod tests {
         record.state = OpenState::Failed { failure, pending_steps: Vec::new() };
         let parked = line(&record, POLICY, now);
         assert_eq!(parked.waits_for(now), "a decision: it is parked");
-        assert!(parked.cells(now)[3].ends_with("redrive with --force"));
+        assert!(group_text(&[&parked], now).contains("redrive with --force\n"));
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod arguments;
+mod causes;
 mod client;
 mod deployment;
 mod dlq;

@@ -3,16 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    output::{cut_in_the_middle, format_duration},
+    causes::{INDENT, cause_of, in_lines},
+    output::format_duration,
     queue::Line,
 };
-
-/// The width of a line for a terminal.
-const WIDTH: usize = 80;
-/// The space before the lines of a group, whose count stands there.
-const INDENT: &str = "        ";
-/// The longest cause, in characters: some four lines. The denied action is in the middle of what IAM says.
-const LONGEST_CAUSE: usize = 280;
 
 /// Messages with one stage, kind and cause.
 pub(super) struct Group<'a> {
@@ -23,39 +17,14 @@ pub(super) struct Group<'a> {
 pub(super) fn group(lines: &[Line]) -> Vec<Group<'_>> {
     let mut groups: BTreeMap<(&str, &str, bool, String), Vec<&Line>> = BTreeMap::new();
     for line in lines {
-        groups.entry((&line.stage, &line.kind, line.parked, cause_of(line))).or_default().push(line);
+        groups
+            .entry((&line.stage, &line.kind, line.parked, cause_of(&line.error_name, &line.reason)))
+            .or_default()
+            .push(line);
     }
     let mut groups: Vec<_> = groups.into_values().map(|lines| Group { lines }).collect();
     groups.sort_by_key(|group| std::cmp::Reverse(group.lines.len()));
     groups
-}
-
-/// The cause without the words that differ from record to record: ids, keys, times.
-fn cause_of(line: &Line) -> String {
-    let is_of_one_record = |word: &&str| {
-        word.len() >= 12 && word.bytes().filter(u8::is_ascii_digit).count() >= 6 && !word.starts_with("arn:")
-    };
-    let words = line.reason.split_whitespace().map(|word| if is_of_one_record(&word) { "…" } else { word });
-    let cause = words.collect::<Vec<_>>().join(" ");
-    if line.error_name.is_empty() { cause } else { format!("{}: {cause}", line.error_name) }
-}
-
-/// Breaks a text between words into lines of at most `width` characters. A longer word, such as an ARN, goes on in the next line.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => {
-                let characters: Vec<char> = word.chars().collect();
-                lines.extend(characters.chunks(width).map(String::from_iter));
-            }
-        }
-    }
-    lines
 }
 
 impl Group<'_> {
@@ -68,8 +37,7 @@ impl Group<'_> {
         let ages = if newest == oldest { newest } else { format!("{newest} to {oldest}") };
         let kind = if first.parked { format!("{}, parked", first.kind) } else { first.kind.clone() };
         let stage = if first.stage.is_empty() { "no stage" } else { &first.stage };
-        let cause = wrapped(&cut_in_the_middle(&cause_of(first), LONGEST_CAUSE), WIDTH - INDENT.len());
-        let cause = cause.join(&format!("\n{INDENT}"));
+        let cause = in_lines(&cause_of(&first.error_name, &first.reason));
         // A parked record is redriven only by a person who insists.
         let remedy = first.remedy.text();
         let insist = if first.parked && remedy.contains("redrive") { " with --force" } else { "" };
@@ -125,13 +93,8 @@ mod tests {
              helps: mend the cause, then redrive\n        \
              such as 01a1fbef-29cf-7048-8325-51c19852b219"
         );
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(groups[1].text().contains("     1  archive, Internal, 5 s ago"));
-        let arn = format!("arn:aws:sts::000000000000:assumed-role/{}", "R".repeat(60));
-        let long = line("e", &format!("User: {arn} is not authorized"), 1);
-        let text = group(&[long])[0].text();
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-        assert!(text.replace(['\n', ' '], "").contains(&arn), "an ARN is shown whole: {text}");
         let foreign =
             Line { stage: String::new(), error_name: String::new(), ..line("d", "not a dead letter", 1) };
         assert!(
