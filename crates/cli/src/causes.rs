@@ -12,7 +12,9 @@ const LONGEST_CAUSE: usize = 280;
 /// Returns what went wrong without the words that differ from record to record: ids, keys, times.
 pub(crate) fn cause_of(error_name: &str, reason: &str) -> String {
     let is_of_one_record = |word: &&str| {
-        word.len() >= 12 && word.bytes().filter(u8::is_ascii_digit).count() >= 6 && !word.starts_with("arn:")
+        let digits = word.bytes().filter(u8::is_ascii_digit).count();
+        let is_number = digits >= 5 && digits == word.trim_end_matches([',', ';']).len();
+        is_number || (word.len() >= 12 && digits >= 6 && !word.starts_with("arn:"))
     };
     let words = reason.split_whitespace().map(|word| if is_of_one_record(&word) { "…" } else { word });
     let cause = words.collect::<Vec<_>>().join(" ");
@@ -53,6 +55,10 @@ mod tests {
         let cause = cause_of("ServiceRefused", &denied("01a1fbef-29cf-7048-8325-51c19852b219"));
         assert_eq!(cause, "ServiceRefused: store object … AccessDenied: no");
         assert_eq!(cause, cause_of("ServiceRefused", &denied("01a1fbef-29cf-7048-8325-51c19852b220")));
+        assert_eq!(
+            cause_of("", "an event of 6500000 bytes, limit 6291456; 42"),
+            "an event of … bytes, limit … 42"
+        );
         assert_eq!(cause_of("", "not a dead letter"), "not a dead letter");
         let arn = format!("arn:aws:sts::000000000000:assumed-role/{}", "R".repeat(60));
         let text = in_lines(&format!("User: {arn} is not authorized"));

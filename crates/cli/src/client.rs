@@ -180,7 +180,7 @@ impl ApiClient {
             return Ok(Ok(ApiAnswer { status, replayed, body }));
         }
         let mut problem: ApiProblem = serde_json::from_slice(&body).unwrap_or_else(|_| ApiProblem {
-            title: "The answer is no problem of this API".to_owned(),
+            title: "The answer does not come from a Custody API".to_owned(),
             detail: "is --url the API of a Custody stack?".to_owned(),
             instance: None,
             status: 0,

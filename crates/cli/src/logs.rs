@@ -112,7 +112,11 @@ pub(crate) async fn run(
     let is_empty = lines.is_empty();
     output.print(&Report { lines, truncated }, Report::print)?;
     if is_empty && !output.json {
-        println!("no such line since then");
+        let since = Timestamp::from_unix_ms(since_ms).map(|since| since.to_string()).unwrap_or_default();
+        println!(
+            "the log of {} has no such line since {since}; --since looks further back",
+            <&str>::from(options.function)
+        );
     }
     Ok(CommandOutcome::Complete)
 }

@@ -63,8 +63,9 @@ impl Summary {
             } else {
                 format!("within {} (`custody failed` shows when)", format_duration(self.longest_delay))
             };
+            let begin = if self.redriven.len() == 1 { "Its attempt begins" } else { "Their attempts begin" };
             lines.push(format!(
-                "Their attempts begin {when}. `custody open` shows what is in progress, `custody failed` what is left."
+                "{begin} {when}. `custody open` shows what is in progress, `custody failed` what is left."
             ));
         }
         if !self.without_dead_letter.is_empty() {
