@@ -115,7 +115,7 @@ pub(crate) async fn run(
         let since = Timestamp::from_unix_ms(since_ms).map(|since| since.to_string()).unwrap_or_default();
         println!(
             "the log of {} has no such line since {since}; --since looks further back",
-            <&str>::from(options.function)
+            <&str>::from(options.function).to_lowercase()
         );
     }
     Ok(CommandOutcome::Complete)

@@ -74,6 +74,9 @@ pub(crate) fn is_outage(error: &anyhow::Error) -> bool {
         || plain_error(error).contains("answered 503")
 }
 
+/// The width of a table on a narrower terminal, which breaks its lines.
+const NARROWEST: u16 = 60;
+
 /// Builds an empty table with this header.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -81,6 +84,10 @@ pub(crate) fn table(header: &[&str]) -> Table {
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
+    // A terminal that does not tell its width reports none, or columns of a character each.
+    if table.width().is_some_and(|width| width < NARROWEST) {
+        table.set_width(NARROWEST);
+    }
     table
 }
 
