@@ -117,8 +117,23 @@ impl MessageMetadata {
         self.text(DATE_TIME).unwrap_or_default()
     }
 
-    /// Returns what the producer may have meant otherwise: a field that is almost called `sourceTransactionID`, if that is absent.
+    /// Returns what the producer may have meant otherwise: a field that is almost called `sourceTransactionID`, if that is absent, and
+    /// a `dateTime` that other readers may not understand.
     pub fn warnings(&self) -> Vec<Warning> {
+        let mut warnings = self.near_transaction();
+        // Python's `%z` writes such a zone.
+        let is_offset =
+            |zone: &[u8]| matches!(zone, [b'+' | b'-', digits @ ..] if digits.iter().all(u8::is_ascii_digit));
+        if self.date_time().as_bytes().last_chunk::<5>().is_some_and(|zone| is_offset(zone)) {
+            warnings.push(Warning {
+                at: format!("{ROOT}.{DATE_TIME}"),
+                detail: "the zone has no colon, so the dateTime is stored as sent but is not RFC 3339; send a zone like +01:00".to_owned(),
+            });
+        }
+        warnings
+    }
+
+    fn near_transaction(&self) -> Vec<Warning> {
         if self.source_transaction_id().is_some() {
             return Vec::new();
         }

@@ -167,8 +167,14 @@ async fn a_record_that_waits_for_its_redrive_is_seen_everywhere() {
     let id = receipt.message_id;
     let name = id.to_string();
     stack.eventually("the dead letter is listed", async || dead_letter_line(id)).await;
+    let is_listed = |filter: &[&str]| {
+        let (_, lines) = run_custody_json(&[&["dlq", "list"], filter].concat());
+        lines.as_array().unwrap().iter().any(|line| line["id"] == name.as_str())
+    };
+    assert!(is_listed(&["--stage", "archive", "--kind", "internal", "--since", "1h"]));
+    assert!(!is_listed(&["--stage", "metadata"]));
     let trace = run_custody(&["trace", &name]).1;
-    assert!(trace.contains(&format!("custody dlq redrive --id {name} --wait")), "{trace}");
+    assert!(trace.contains(&format!("custody dlq redrive --id {name} --now --wait")), "{trace}");
     assert!(trace.contains("helps: mend the cause, then redrive"), "{trace}");
 
     // The redrive function cannot begin the attempt, so the redrive waits for SQS to deliver it again.

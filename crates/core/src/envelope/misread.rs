@@ -11,14 +11,15 @@ pub(super) fn misread_data(raw: &RawValue, content_type: &str, path: &str) -> Op
     if content_type.trim_start().to_ascii_lowercase().starts_with("text/") {
         return None;
     }
-    let is_base64 = STANDARD.check(text.replace("\\/", "/").as_bytes()).is_ok();
-    let detail = is_base64.then(|| {
-        format!(
-            "data is archived as the text that was sent, although its type is `{}`; send base64 in data_base64",
+    let is_base64 = text.bytes().take(SHORTEST_BASE64).all(is_symbol)
+        && STANDARD.check(text.replace("\\/", "/").as_bytes()).is_ok();
+    (is_base64 || kept_base64(text).is_some()).then(|| Warning {
+        at: path.to_owned(),
+        detail: format!(
+            "data is archived as the text that was sent, although its type is `{}`; send canonical base64 in data_base64, if it is not text",
             json::excerpt(content_type)
-        )
-    });
-    Some(Warning { at: path.to_owned(), detail: detail.or_else(|| kept_base64(text))? })
+        ),
+    })
 }
 
 /// Returns a warning if the producer may have meant another payload than the one that was understood.
@@ -38,11 +39,13 @@ const LONGEST_HEX: usize = 128;
 /// Warns of a word, a name, a number or hexadecimal digits that are base64 at the same time, such as `test`.
 fn decoded_word(word: &str) -> Option<String> {
     let all = |is_of: fn(&u8) -> bool| word.bytes().all(|byte| is_of(&byte));
-    let is_hex = all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
-        || all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_lowercase());
+    let is_hex = || {
+        all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+            || all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_lowercase())
+    };
     let is_word = (word.len() <= LONGEST_NAME && all(u8::is_ascii_alphanumeric))
         || (word.len() <= LONGEST_WORD && all(u8::is_ascii_alphabetic))
-        || (word.len() <= LONGEST_HEX && is_hex);
+        || (word.len() <= LONGEST_HEX && is_hex());
     if !is_word {
         return None;
     }
@@ -50,6 +53,11 @@ fn decoded_word(word: &str) -> Option<String> {
     Some(format!(
         "\"{word}\" was decoded from base64 to {bytes} bytes; send payloadEncoding \"utf8\" if it is text, or \"base64\" if it is not"
     ))
+}
+
+/// Whether a character of a JSON string may be of base64, of either alphabet.
+fn is_symbol(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/-_=\\".contains(&byte)
 }
 
 /// The shortest string that is taken for base64 with line breaks or of the other alphabet.
@@ -65,7 +73,6 @@ fn kept_base64(text: &str) -> Option<String> {
         ));
     }
     // Most text has a space among its first characters, and is not looked through.
-    let is_symbol = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_=\\".contains(&byte);
     if !text.get(..SHORTEST_BASE64)?.bytes().all(is_symbol) || !is_varied(text) {
         return None;
     }

@@ -95,7 +95,10 @@ fn hexadecimal_digits_names_and_base64_in_the_data_of_an_event_get_a_warning() {
     };
     let base64 = STANDARD.encode_to_string([0xff; 48]);
     let detail = &of_event("image/png", &base64)[0].detail;
-    assert!(detail.contains("although its type is `image/png`; send base64 in data_base64"), "{detail}");
+    assert!(
+        detail.contains("although its type is `image/png`; send canonical base64 in data_base64"),
+        "{detail}"
+    );
     assert_eq!(
         of_event("image/png", &format!("{}\\n{}", &base64[..40], &base64[40..])).len(),
         0,

@@ -136,3 +136,20 @@ async fn a_digest_of_an_unknown_algorithm_is_reported() {
     let md5 = ("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==");
     assert_eq!(send(&body, &[("content-digest", &both), md5]).await.warnings, [], "one digest was compared");
 }
+
+#[tokio::test]
+async fn a_zone_without_a_colon_is_reported() {
+    for (date_time, is_reported) in [
+        ("2026-01-31T09:30:00+0100", true),
+        ("2026-01-31T09:30:00-0800", true),
+        ("2026-01-31T09:30:00+01:00", false),
+        ("2026-01-31T09:30:00Z", false),
+        ("2026-01-31 09:30:00.123456", false),
+    ] {
+        let mut body = json!({"messageMetaData": metadata(), "messagePayload": 1});
+        body["messageMetaData"]["dateTime"] = date_time.into();
+        let warnings = send(&body, &[]).await.warnings;
+        assert_eq!(warnings.len(), usize::from(is_reported), "{date_time}");
+        assert!(warnings.iter().all(|warning| warning.at == "$.messageMetaData.dateTime"));
+    }
+}
