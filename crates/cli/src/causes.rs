@@ -1,5 +1,7 @@
 //! Groups what failed by what went wrong, for a terminal.
 
+use custody_core::remedy::Remedy;
+
 use crate::output::cut_in_the_middle;
 
 /// The width of a line for a terminal.
@@ -19,6 +21,16 @@ pub(crate) fn cause_of(error_name: &str, reason: &str) -> String {
     let words = reason.split_whitespace().map(|word| if is_of_one_record(&word) { "…" } else { word });
     let cause = words.collect::<Vec<_>>().join(" ");
     if error_name.is_empty() { cause } else { format!("{error_name}: {cause}") }
+}
+
+/// Says what helps. A parked record is redriven only by a person who insists.
+pub(crate) fn helps(remedy: Remedy, parked: bool) -> String {
+    match remedy {
+        Remedy::Wait if parked => "redrive with --force".to_owned(),
+        Remedy::CompareThenDecide => remedy.text().to_owned(),
+        _ if parked && remedy.text().ends_with("redrive") => format!("{} with --force", remedy.text()),
+        _ => remedy.text().to_owned(),
+    }
 }
 
 /// Returns a cause in lines of at most 80 characters, indented but for the first.
@@ -48,6 +60,15 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parked_record_needs_force_where_a_redrive_helps() {
+        assert_eq!(helps(Remedy::Wait, true), "redrive with --force");
+        assert_eq!(helps(Remedy::Wait, false), "passes by itself");
+        assert_eq!(helps(Remedy::MendThenRedrive, true), "mend the cause, then redrive with --force");
+        assert_eq!(helps(Remedy::CompareThenDecide, true), Remedy::CompareThenDecide.text());
+        assert_eq!(helps(Remedy::ReadThenDiscard, true), Remedy::ReadThenDiscard.text());
+    }
 
     #[test]
     fn a_cause_is_the_same_for_every_record_and_is_shown_whole() {

@@ -54,9 +54,9 @@ impl Check {
 /// Returns whether no connection came about, so that no credential was judged.
 fn is_unreachable(error: &anyhow::Error) -> bool {
     let text = plain_error(error).to_ascii_lowercase();
-    ["dispatch failure", "connection refused", "dns error", "timed out"]
-        .iter()
-        .any(|sign| text.contains(sign))
+    let has = |signs: &[&str]| signs.iter().any(|sign| text.contains(sign));
+    // The SDK reports missing credentials as a failed dispatch, too.
+    has(&["dispatch failure", "connection refused", "dns error", "timed out"]) && !has(&["credential"])
 }
 
 /// What helps if a service is away.
@@ -260,6 +260,15 @@ mod tests {
         assert!(!check.is_fine);
         assert_eq!(check.detail, "AccessDenied: no. Do this");
         assert!(Check::of("stack", Ok("here".to_owned()), "Do this").is_fine);
+        let of = |text: &str| Check::of("credentials", Err(anyhow::anyhow!("{text}")), "Do this").detail;
+        assert!(
+            of("dispatch failure: io error: Connection refused (os error 111)")
+                .contains("look at the network")
+        );
+        assert!(
+            of("dispatch failure: other: the credential provider was not enabled").ends_with(". Do this")
+        );
+        assert_eq!(of("no credentials in the property bag."), "no credentials in the property bag. Do this");
         let away = StageError::new(ErrorName::ArchiveUnavailable, "look").into();
         assert!(
             Check::of("markers", Err(away), "Take on the role").detail.ends_with(OUTAGE),

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::{
     CommandOutcome,
-    causes::{INDENT, cause_of, in_lines},
+    causes::{INDENT, cause_of, helps, in_lines},
     deployment::Deployment,
     output::{Output, format_duration, format_shown_count},
     redrives,
@@ -161,15 +161,15 @@ impl Line {
 /// Formats records that failed in the same way, in lines for a terminal.
 fn group_text(lines: &[&Line], now: Timestamp) -> String {
     let Some(first) = lines.first() else { return String::new() };
-    let (parked, insist) = if first.parked { (", parked", " with --force") } else { ("", "") };
+    let parked = if first.parked { ", parked" } else { "" };
     let records: Vec<String> = lines.iter().map(|line| line.text(now)).collect();
     format!(
-        "{:>6}  {}, {}{parked}\n{INDENT}{}\n{INDENT}helps: {}{insist}\n{}",
+        "{:>6}  {}, {}{parked}\n{INDENT}{}\n{INDENT}helps: {}\n{}",
         lines.len(),
         first.stage,
         first.kind,
         in_lines(&cause_of(&first.error_name, &first.reason)),
-        first.remedy.text(),
+        helps(first.remedy, first.parked),
         records.join("\n")
     )
 }

@@ -40,7 +40,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 pub(crate) enum CommandOutcome {
     /// The command did everything that it was asked to do.
     Complete = 0,
-    /// The command found disagreements, did not check everything, or left some dead letters on the queue.
+    /// The command found disagreements, could not read everything, or left some dead letters on the queue.
     Partial = 1,
     /// The record, dead letter or rejected request does not exist.
     NotFound = 3,
@@ -59,7 +59,7 @@ const GLOBAL: &str = "Options of every command";
     about = "Sends and reads records; for operators: shows records, redrives or discards failed ones, and checks the stores.",
     after_help = "AWS is configured as for every AWS tool (AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL, …).\n\n\
                   Exit status: 0 success; 1 partial success: fsck found disagreements or did not check everything, rebuild could not make every item, \
-                  some dead letters stay on the queue, `redrive --wait`: some failed again, doctor: something is wrong, or the cache is still needed; 2 wrong usage; 3 no such record or dead letter; 4 other error."
+                  some dead letters stay on the queue, `redrive --wait`: some failed again, doctor: something is wrong, trace or open: a store could not be read, or the cache is still needed; 2 wrong usage; 3 no such record or dead letter; 4 other error."
 )]
 struct Arguments {
     /// The CloudFormation stack of the deployment.
@@ -139,7 +139,7 @@ enum StackCommand {
     /// List records in progress, oldest first, and acceptance markers that are not adopted yet.
     #[command(after_help = "Examples:\n  custody open\n  custody --json open | jq '.records[].messageID'")]
     Open(open::Options),
-    /// List failed records that wait for a decision, oldest first. They stay listed after their dead letters have
+    /// List failed records that wait for a decision, in groups by stage and cause. They stay listed after their dead letters have
     /// expired.
     #[command(
         after_help = "Examples:\n  custody failed\n  custody failed --limit 1000\n  custody --json failed | jq -r '.records[].messageID'"

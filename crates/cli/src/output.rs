@@ -70,9 +70,20 @@ pub(crate) fn plain_error(error: &anyhow::Error) -> String {
 /// Returns whether a service is away or overloaded, so that no permission is missing.
 pub(crate) fn is_outage(error: &anyhow::Error) -> bool {
     let stage_error = error.chain().find_map(|cause| cause.downcast_ref::<StageError>());
+    let text = plain_error(error);
     stage_error.is_some_and(|error| error.kind() == ErrorKind::Transient)
-        || plain_error(error).contains("answered 503")
+        || OUTAGES.iter().any(|code| text.contains(code))
 }
+
+/// What services answer that are away or overloaded. Source: their references, "Common errors".
+const OUTAGES: [&str; 6] = [
+    "ServiceUnavailable",
+    "InternalFailure",
+    "InternalError",
+    "InternalServerError",
+    "Throttl",
+    "answered 503",
+];
 
 /// The width of a table on a narrower terminal, which breaks its lines.
 const NARROWEST: u16 = 60;
@@ -180,6 +191,9 @@ mod tests {
         assert_eq!(plain_error(&anyhow::anyhow!("a").context("b: a")), "b: a", "a cause is said once");
         let bare = anyhow::anyhow!("Error {{ code: \"Throttling\" }}");
         assert_eq!(plain_error(&bare), "Throttling");
+        assert!(is_outage(&bare) && !is_outage(&error), "to be denied is no outage");
+        let away = StageError::new(custody_core::error::ErrorName::ArchiveUnavailable, "look");
+        assert!(is_outage(&anyhow::Error::new(away).context("list")));
     }
 
     #[test]

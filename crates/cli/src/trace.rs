@@ -16,7 +16,10 @@ use custody_core::{
 use serde::Serialize;
 use serde_json::Value;
 
-use self::{executions::Executions, payload::Payload};
+use self::{
+    executions::Executions,
+    payload::{Cached, Payload},
+};
 use crate::{
     CommandOutcome,
     deployment::Deployment,
@@ -38,11 +41,11 @@ struct Trace {
     open: Option<Open>,
     /// The item, without metadata and security context; null if the record has no item.
     item: Value,
-    /// The executions; null if Step Functions did not answer.
+    /// The executions; null if they could not be read.
     executions: Option<Executions>,
-    /// The places of the payload; null if S3 did not answer.
+    /// The places of the payload; null if S3 could not be read.
     payload: Option<Payload>,
-    /// What no answer came about, and why.
+    /// The parts that could not be read, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     not_known: Vec<NotKnown>,
     /// How many redrives of the deployment wait, of this record or of others; null if the caller may not ask, or the record is not failed.
@@ -61,7 +64,7 @@ enum Part {
     Payload,
 }
 
-/// A part of a record about which no answer came.
+/// A part of a record that could not be read.
 #[derive(Debug, Serialize)]
 struct NotKnown {
     part: Part,
@@ -97,11 +100,12 @@ pub(crate) enum Subject {
 
 /// Reads a messageID, or the `instance` of a problem, with or without `urn:custody:request:`.
 pub(crate) fn parse_subject(text: &str) -> Result<Subject, String> {
-    let id = text.trim().trim_start_matches("urn:custody:request:");
+    let text = text.trim();
+    let id = text.trim_start_matches("urn:custody:request:");
     match id.parse() {
         Ok(record) => return Ok(Subject::Record(record)),
-        Err(error @ InvalidRecordId::Length(_)) => return Err(error.to_string()),
-        Err(InvalidRecordId::Format(_)) => {}
+        Err(error @ InvalidRecordId::Length(_)) if id == text => return Err(error.to_string()),
+        Err(_) => {}
     }
     let is_of_request = id.len() >= 8 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_of_request.then(|| Subject::Request(id.to_owned())).ok_or_else(|| {
@@ -140,10 +144,10 @@ async fn trace_record(
     output: Output,
     id: RecordId,
 ) -> anyhow::Result<CommandOutcome> {
-    // A store that does not answer hides what it has, and nothing else. The stores are read in the order in which a record moves
+    // A store that cannot be read hides what it has, and nothing else. The stores are read in the order in which a record moves
     // through them, so that a record that moves meanwhile is found in one of them.
     let mut not_known = Vec::new();
-    let mut ask = Unanswered(&mut not_known);
+    let mut ask = Unread(&mut not_known);
     let marker = ask.about(Part::Marker, deployment.markers()?.find(Attempt::first(id)).await);
     let open = ask.about(Part::OpenRecord, deployment.open_records()?.find(id).await).flatten();
     let state = deployment.table()?.states(&[id]).await;
@@ -156,7 +160,10 @@ async fn trace_record(
     let attempts = KnownAttempts::known(open.as_ref(), &item);
     let executions = ask.about(Part::Executions, executions::find(deployment, id, attempts).await);
     let payload = payload::find(deployment, id, open.as_ref(), state.as_ref()).await;
-    let payload = ask.about(Part::Payload, payload);
+    let mut payload = ask.about(Part::Payload, payload);
+    if let Some(payload) = payload.as_mut().filter(|_| !not_known.is_empty()) {
+        payload.cached = Cached::Unknown;
+    }
     let is_failed = open.as_ref().is_some_and(|open| matches!(open.state, OpenState::Failed { .. }));
     let redrives_waiting = if is_failed { deployment.redrives_waiting().await } else { None };
     let policy = deployment.redrive_policy()?;
@@ -171,7 +178,12 @@ async fn trace_record(
         redrives_waiting,
         not_known,
     };
-    if !trace.is_known() && trace.not_known.is_empty() {
+    if let (false, Some(NotKnown { why, .. })) = (trace.is_known(), trace.not_known.first()) {
+        anyhow::bail!(
+            "the stores that can be read have nothing of record {id}, and others cannot be read: {why}"
+        );
+    }
+    if !trace.is_known() {
         output.complain(&format!(
             "there is no record {id}: it has no marker, open record, item, execution or payload"
         ));
@@ -181,11 +193,11 @@ async fn trace_record(
     Ok(if trace.not_known.is_empty() { CommandOutcome::Complete } else { CommandOutcome::Partial })
 }
 
-/// Collects what no answer came about.
-struct Unanswered<'a>(&'a mut Vec<NotKnown>);
+/// Collects the parts that could not be read.
+struct Unread<'a>(&'a mut Vec<NotKnown>);
 
-impl Unanswered<'_> {
-    /// Returns the answer about a part of the record; `None` if none came.
+impl Unread<'_> {
+    /// Returns what was read of a part of the record; `None` if it could not be read.
     fn about<T, E: Into<anyhow::Error>>(&mut self, part: Part, answer: Result<T, E>) -> Option<T> {
         let note = |error: E| self.0.push(NotKnown { part, why: plain_error(&error.into()) });
         answer.map_err(note).ok()
@@ -251,7 +263,7 @@ impl KnownAttempts {
 }
 
 impl Trace {
-    /// Whether an answer came about this part.
+    /// Whether this part could be read.
     fn knows(&self, part: Part) -> bool {
         !self.not_known.iter().any(|it| it.part == part)
     }
@@ -298,9 +310,15 @@ mod tests {
         let expected = Ok(Subject::Request(request.to_owned()));
         assert_eq!(parse_subject(request), expected);
         assert_eq!(parse_subject(&format!("urn:custody:request:{request}")), expected);
+        let other = Ok(Subject::Request("0123456789abcdef".to_owned()));
+        assert_eq!(
+            parse_subject("urn:custody:request:0123456789abcdef"),
+            other,
+            "it says that it is of a request"
+        );
         for length in [3, 8, 13, 35] {
             let error = parse_subject(&record[..length]).unwrap_err();
-            assert!(error.ends_with(&format!("has {length}; give the whole id")), "{error}");
+            assert!(error.ends_with(&format!("has {length}")), "{error}");
         }
         for text in ["", "no id", "xyz", "s3://x/y"] {
             assert!(parse_subject(text).is_err(), "{text}");

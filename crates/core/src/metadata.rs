@@ -121,10 +121,9 @@ impl MessageMetadata {
     /// a `dateTime` that other readers may not understand.
     pub fn warnings(&self) -> Vec<Warning> {
         let mut warnings = self.near_transaction();
-        // Python's `%z` writes such a zone.
-        let is_offset =
-            |zone: &[u8]| matches!(zone, [b'+' | b'-', digits @ ..] if digits.iter().all(u8::is_ascii_digit));
-        if self.date_time().as_bytes().last_chunk::<5>().is_some_and(|zone| is_offset(zone)) {
+        // Python's `%z` writes a zone without a colon.
+        let time = self.date_time().get("2026-01-31T".len()..).unwrap_or_default();
+        if time.find(['+', '-']).is_some_and(|zone| !time[zone..].contains(':')) {
             warnings.push(Warning {
                 at: format!("{ROOT}.{DATE_TIME}"),
                 detail: "the zone has no colon, so the dateTime is stored as sent but is not RFC 3339; send a zone like +01:00".to_owned(),

@@ -23,8 +23,8 @@ pub struct RecordId(Uuid);
 /// The error for text that is not a [`RecordId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRecordId {
-    /// A part of an id, or an id and more.
-    #[error("a messageID has 36 characters, and `{0}` has {n}; give the whole id", n = .0.len())]
+    /// Not as long as an id.
+    #[error("a messageID has 36 characters, and `{0}` has {n}", n = .0.len())]
     Length(String),
     /// Anything else.
     #[error("`{0}` is not a messageID: expected a lower-case, hyphenated UUID version 7")]

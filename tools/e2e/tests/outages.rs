@@ -81,7 +81,9 @@ async fn operators_see_what_the_other_stores_have_while_s3_is_away() {
     let (status, trace) = run_line(&format!("custody trace {id}"));
     assert!(status == 1 && trace.contains("open: attempt 1, in progress"), "{trace}");
     assert!(
-        ["not known, because", "  marker: ", "  payload: "].iter().all(|part| trace.contains(part)),
+        ["not known, because these parts", "  marker: ", "  payload: "]
+            .iter()
+            .all(|part| trace.contains(part)),
         "{trace}"
     );
     let (status, trace) = run_custody_json(&["trace", &id.to_string()]);

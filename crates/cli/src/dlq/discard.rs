@@ -11,6 +11,7 @@ use custody_core::{
     dead_letter::DeadLetter,
     open_record::OpenState,
     ports::{Discard, FailedStore as _, OpenRecords as _},
+    record_id::{InvalidRecordId, RecordId},
     stored_names::{decision_key, evidence_key},
 };
 use serde::Serialize;
@@ -102,7 +103,8 @@ pub(crate) async fn run(
             }
         }
     }
-    let has_found_nothing = queue.has_read_nothing() && summary.discarded.is_empty();
+    let is_idle = summary.discarded.is_empty() && summary.settled.is_empty();
+    let has_found_nothing = queue.has_read_nothing() && is_idle;
     let hidden = if has_found_nothing { queue.hidden().await? } else { 0 };
     if hidden > 0 {
         output.complain(&super::list::hidden_text(hidden, contents));
@@ -131,9 +133,13 @@ async fn without_message(
         is_missing |= candidate.is_none();
         match (candidate, contents) {
             (Some(candidate), _) => expired.push(candidate),
-            (None, Contents::DeadLetters) => output.complain(&format!(
-                "{id} has neither a dead letter nor an undecided failure; `custody trace {id}` shows its state, if it is a record"
-            )),
+            (None, Contents::DeadLetters) => {
+                let why = match id.parse::<RecordId>() {
+                    Err(error @ InvalidRecordId::Length(_)) => error.to_string(),
+                    _ => format!("`custody trace {id}` shows its state, if it is a record"),
+                };
+                output.complain(&format!("{id} has neither a dead letter nor an undecided failure; {why}"));
+            }
             (None, Contents::RejectedRequests) => {
                 output.complain(&format!("there is no rejected request {id} on the queue"));
             }
@@ -222,7 +228,7 @@ impl Summary {
         if !self.settled.is_empty() {
             let count = contents.format_count(self.settled.len(), false);
             lines.push(format!(
-                "{count} deleted from the queue, because there is nothing to decide: complete, discarded before, or at a later attempt"
+                "nothing to decide about {count}: complete, discarded before, or at a later attempt. What was on the queue is deleted"
             ));
             lines.extend(self.settled.iter().take(20).map(|id| format!("  {id}")));
         }

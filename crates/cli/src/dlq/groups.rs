@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    causes::{INDENT, cause_of, in_lines},
+    causes::{INDENT, cause_of, helps, in_lines},
     output::format_duration,
     queue::Line,
 };
@@ -38,11 +38,9 @@ impl Group<'_> {
         let kind = if first.parked { format!("{}, parked", first.kind) } else { first.kind.clone() };
         let stage = if first.stage.is_empty() { "no stage" } else { &first.stage };
         let cause = in_lines(&cause_of(&first.error_name, &first.reason));
-        // A parked record is redriven only by a person who insists.
-        let remedy = first.remedy.text();
-        let insist = if first.parked && remedy.contains("redrive") { " with --force" } else { "" };
+        let helps = helps(first.remedy, first.parked);
         format!(
-            "{:>6}  {stage}, {kind}, {ages} ago\n{INDENT}{cause}\n{INDENT}helps: {remedy}{insist}\n{INDENT}such as {}",
+            "{:>6}  {stage}, {kind}, {ages} ago\n{INDENT}{cause}\n{INDENT}helps: {helps}\n{INDENT}such as {}",
             self.lines.len(),
             first.id
         )

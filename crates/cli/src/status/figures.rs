@@ -48,7 +48,8 @@ pub(super) struct Open {
     pub(super) under_an_hour: usize,
     pub(super) older: usize,
     pub(super) oldest_age_seconds: u64,
-    pub(super) markers: usize,
+    /// The acceptance markers; null if S3 could not be asked.
+    pub(super) markers: Option<usize>,
     pub(super) markers_at_least: bool,
 }
 
@@ -142,9 +143,10 @@ async fn open(deployment: &Deployment, now: Timestamp) -> anyhow::Result<(Open, 
     // The records are counted also while S3 is away.
     Ok(match markers {
         Ok(markers) => {
-            (Open { markers: markers.len().min(1000), markers_at_least: markers.len() > 1000, ..open }, None)
+            let (count, markers_at_least) = (markers.len().min(1000), markers.len() > 1000);
+            (Open { markers: Some(count), markers_at_least, ..open }, None)
         }
-        Err(error) => (Open { markers_at_least: true, ..open }, Some(error.into())),
+        Err(error) => (open, Some(error.into())),
     })
 }
 

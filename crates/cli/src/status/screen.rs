@@ -131,10 +131,14 @@ impl Screen<'_> {
                 open.under_an_hour as u64 + open.older as u64,
                 format!("{:>7} under an hour, {} older", open.under_an_hour, open.older),
             )),
-            Line::from(warned(
-                open.markers as u64,
-                format_count(open.markers, open.markers_at_least, "acceptance marker", "acceptance markers"),
-            )),
+            open.markers.map_or_else(
+                || "acceptance markers: not known".yellow().into(),
+                |count| {
+                    let text =
+                        format_count(count, open.markers_at_least, "acceptance marker", "acceptance markers");
+                    Line::from(warned(count as u64, text))
+                },
+            ),
         ])
     }
 
@@ -270,6 +274,7 @@ mod tests {
                 under_a_minute: 400,
                 under_ten_minutes: 12,
                 oldest_age_seconds: 240,
+                markers: Some(0),
                 ..Open::default()
             }),
             failures: Some(Failures {

@@ -25,6 +25,9 @@ impl Trace {
         if let Some(open) = &self.open {
             let is_discarded = self.item["discarded"]["attempt"] == open.attempt;
             lines.push(open.text(now, is_discarded));
+            if matches!(open.state, OpenState::Failed { .. }) && !self.knows(Part::Item) {
+                lines.push("  whether it is discarded is not known".to_owned());
+            }
         } else if !self.marker && self.knows(Part::OpenRecord) && self.knows(Part::Marker) {
             lines.push("no open record: nothing is pending".to_owned());
         }
@@ -40,7 +43,8 @@ impl Trace {
         lines.extend(self.next_steps(status));
         if !self.not_known.is_empty() {
             lines.push(
-                "\nnot known, because no answer came (`custody doctor` says from which service):".to_owned(),
+                "\nnot known, because these parts cannot be read (`custody doctor` says what is the matter):"
+                    .to_owned(),
             );
             lines.extend(
                 self.not_known.iter().map(|NotKnown { part, why }| {
@@ -120,7 +124,7 @@ impl Trace {
         lines
     }
 
-    /// What a person does next with a failed record that nobody has decided.
+    /// What a person can do with a failed record: decide it, or redrive it although it is discarded.
     fn next_steps(&self, status: &str) -> Option<String> {
         let discarded = self.item["discarded"]["attempt"].as_u64();
         let is_closed = self.open.is_none() && self.knows(Part::OpenRecord);

@@ -16,6 +16,7 @@ use crate::{
     metadata::{self, MAX_METADATA_BYTES, MessageMetadata},
     problem::{Problem, ProblemKind},
     proxy::ProxyEvent,
+    receipt::Warning,
 };
 
 /// The extension with the address of an event's data.
@@ -178,6 +179,16 @@ fn in_terms_of_the_event(problem: Problem, prefix: &str) -> Problem {
             Problem { detail, ..problem }.at(format!("{prefix}{attribute}"))
         }
         None => problem,
+    }
+}
+
+/// Names what the producer has sent in a warning, as [`in_terms_of_the_event`] does in a problem.
+pub(super) fn warning_of_the_event(warning: Warning) -> Warning {
+    match FIELDS.iter().find(|(_, field)| warning.at.ends_with(&format!(".{field}"))) {
+        Some((attribute, field)) => {
+            Warning { at: (*attribute).to_owned(), detail: warning.detail.replacen(field, attribute, 1) }
+        }
+        None => warning,
     }
 }
 

@@ -64,6 +64,11 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     Ok(Envelope { metadata, content, is_cloud_event: false, warnings: warnings.into_iter().collect() })
 }
 
+/// Returns whether a body that cannot be accepted is meant as an envelope.
+pub(super) fn is_envelope(body: &str) -> bool {
+    read_object(body).is_ok_and(|fields| fields.get(META_DATA).is_some())
+}
+
 /// Says where what a field of another name is meant for belongs.
 fn advice_on(name: &str) -> String {
     let letters: String =

@@ -1,5 +1,7 @@
 //! What a payload without a declared encoding may have been meant as: a word that is base64 by chance, or base64 that is kept as text.
 
+use std::borrow::Cow;
+
 use base64_simd::{Base64, STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::value::RawValue;
 
@@ -11,8 +13,9 @@ pub(super) fn misread_data(raw: &RawValue, content_type: &str, path: &str) -> Op
     if content_type.trim_start().to_ascii_lowercase().starts_with("text/") {
         return None;
     }
-    let is_base64 = text.bytes().take(SHORTEST_BASE64).all(is_symbol)
-        && STANDARD.check(text.replace("\\/", "/").as_bytes()).is_ok();
+    let is_base64 = text.len() > LONGEST_NAME
+        && text.bytes().take(SHORTEST_BASE64).all(is_symbol)
+        && STANDARD.check(with_slashes(text).as_bytes()).is_ok();
     (is_base64 || kept_base64(text).is_some()).then(|| Warning {
         at: path.to_owned(),
         detail: format!(
@@ -55,6 +58,11 @@ fn decoded_word(word: &str) -> Option<String> {
     ))
 }
 
+/// Returns the text of a JSON string whose slashes may be escaped.
+fn with_slashes(text: &str) -> Cow<'_, str> {
+    if text.contains("\\/") { text.replace("\\/", "/").into() } else { text.into() }
+}
+
 /// Whether a character of a JSON string may be of base64, of either alphabet.
 fn is_symbol(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"+/-_=\\".contains(&byte)
@@ -76,7 +84,7 @@ fn kept_base64(text: &str) -> Option<String> {
     if !text.get(..SHORTEST_BASE64)?.bytes().all(is_symbol) || !is_varied(text) {
         return None;
     }
-    let text = text.replace("\\/", "/");
+    let text = with_slashes(text);
     if STANDARD.check(text.as_bytes()).is_ok() {
         return None;
     }

@@ -175,7 +175,14 @@ fn request(
 ) -> Result<Request, Problem> {
     let body = body(proxied, event)?;
     let Envelope { metadata, content, is_cloud_event, mut warnings } = open(proxied, &body, digest_of)?;
-    warnings.extend(metadata.warnings());
+    let of_metadata = metadata.warnings().into_iter();
+    warnings.extend(
+        of_metadata.map(
+            |warning| {
+                if is_cloud_event { cloud_events::warning_of_the_event(warning) } else { warning }
+            },
+        ),
+    );
     warnings.extend(unverified_digest(proxied));
     warnings.extend(misspelled_headers(proxied));
     let content = match content {
@@ -272,10 +279,15 @@ fn open<'a>(
     match form {
         Form::StructuredEvent => cloud_events::open_structured(text(body)?),
         Form::BinaryEvent => cloud_events::open_binary(event, body),
-        // A JSON object that is no envelope, beside the headers of an event, is the data of that event.
-        Form::Json => text(body)
-            .and_then(json_envelope::open)
-            .map_err(|problem| cloud_events::without_version(event).unwrap_or(problem)),
+        Form::Json => {
+            let body = text(body)?;
+            json_envelope::open(body).map_err(|problem| {
+                // A JSON object that is no envelope, beside the headers of an event, is the data of that event.
+                let of_event =
+                    cloud_events::without_version(event).filter(|_| !json_envelope::is_envelope(body));
+                of_event.unwrap_or(problem)
+            })
+        }
     }
 }
 

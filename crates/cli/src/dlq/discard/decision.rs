@@ -63,8 +63,9 @@ pub(super) async fn decide(
     };
     if current.is_none() {
         return match table.states(&[id]).await?.remove(&id) {
-            Some(ItemState::Completed(_) | ItemState::Failed { discarded: Some(_), .. }) => {
-                Ok(DiscardResult::NothingToDecide.into())
+            Some(ItemState::Completed(_)) => Ok(DiscardResult::NothingToDecide.into()),
+            Some(ItemState::Failed { discarded: Some(noted), .. }) => {
+                Ok(Decision { result: DiscardResult::NothingToDecide, earlier: Some(noted.discard) })
             }
             Some(ItemState::Failed { attempt: failed, .. }) if failed > attempt.number() => {
                 Ok(DiscardResult::NothingToDecide.into())
@@ -199,8 +200,9 @@ mod tests {
         assert_eq!(again.result, DiscardResult::Discarded);
         assert_eq!(again.earlier.unwrap().reason, "withdrawn", "the first discard stays");
         stores.open.close(attempt).await.unwrap();
-        let copy = stores.discard(attempt).await.unwrap();
-        assert_eq!(copy, DiscardResult::NothingToDecide, "a copy of the dead letter");
+        let copy = stores.discard_because(attempt, "a copy of the dead letter").await.unwrap();
+        assert_eq!(copy.result, DiscardResult::NothingToDecide);
+        assert_eq!(copy.earlier.unwrap().reason, "withdrawn");
     }
 
     #[tokio::test]

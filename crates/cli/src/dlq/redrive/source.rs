@@ -46,10 +46,11 @@ pub(super) async fn dead_letter_of(
     let item = deployment.index()?.item_as_json(id).await?;
     Ok(match item {
         Some(item) if item["status"] == "COMPLETED" => Err("the record is COMPLETED".to_owned()),
-        Some(item) => {
-            let rebuilt = of_discarded(&item).with_context(|| format!("read the item of record {id}"))?;
-            rebuilt.and_then(|dead_letter| if force { Ok(dead_letter) } else { Err(DISCARDED.to_owned()) })
+        Some(item) if force => {
+            of_discarded(&item).with_context(|| format!("read the item of record {id}"))?
         }
+        Some(item) if is_discarded_item(&item) => Err(DISCARDED.to_owned()),
+        Some(_) => Err("the record is neither open nor discarded".to_owned()),
         None => Err("there is no such record".to_owned()),
     })
 }
@@ -155,12 +156,16 @@ fn of_unread(
     })
 }
 
+/// Returns whether the item of a closed record says that it is discarded.
+fn is_discarded_item(item: &Value) -> bool {
+    let (discarded, failed) = (item["discarded"]["attempt"].as_u64(), item["failure"]["attempt"].as_u64());
+    item["status"] == "FAILED" && discarded.is_some() && discarded >= failed
+}
+
 /// Rebuilds the dead letter of a discarded record from its item. A discard applies to the attempt that it names: a
 /// record that has failed in a later attempt is open, and waits for a decision.
 fn of_discarded(item: &Value) -> anyhow::Result<Result<DeadLetter, String>> {
-    let (discarded, failed) = (item["discarded"]["attempt"].as_u64(), item["failure"]["attempt"].as_u64());
-    let is_discarded = item["status"] == "FAILED" && discarded.is_some() && discarded >= failed;
-    if !is_discarded {
+    if !is_discarded_item(item) {
         return Ok(Err("the record is neither open nor discarded".to_owned()));
     }
     let message = InternalMessage::deserialize(item).context("read its message")?;

@@ -20,6 +20,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// record is parked, or steps of its failure are still pending) never ends.
 const LIMIT: Duration = Duration::from_mins(25);
 
+/// How many records are asked about together.
+const BATCH: usize = 100;
+
 /// What became of redriven records.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +59,12 @@ pub(super) async fn until_the_end(table: &impl RecordTable, redriven: &[Attempt]
     let (mut ends, waiting_since) = (Ends::default(), Instant::now());
     loop {
         let records: Vec<RecordId> = waiting.keys().copied().collect();
-        for (id, state) in table.states(&records).await.unwrap_or_default() {
+        // Those of a batch that is not answered are asked about again, and the others count.
+        let mut states = BTreeMap::new();
+        for batch in records.chunks(BATCH) {
+            states.extend(table.states(batch).await.unwrap_or_default());
+        }
+        for (id, state) in states {
             match state {
                 ItemState::Completed(_) => ends.completed += 1,
                 ItemState::Failed { discarded: Some(noted), .. } if noted.discard.at >= began => {

@@ -60,6 +60,9 @@ fn an_event_in_binary_mode_without_its_version_says_so() {
     let envelope = format!("{{{META},\"messagePayload\":1}}");
     let headers = json!({"content-type": "application/json", "ce-id": "1"});
     open(&event(&headers, ""), envelope.as_bytes(), Sha256::of).expect("an envelope needs no header");
+    let wrong = envelope.replace("messagePayload", "payload");
+    let problem = open(&event(&headers, ""), wrong.as_bytes(), Sha256::of).unwrap_err();
+    assert!(problem.detail.contains("did you mean `messagePayload`?"), "{}", problem.detail);
 }
 
 #[test]
@@ -104,7 +107,23 @@ fn hexadecimal_digits_names_and_base64_in_the_data_of_an_event_get_a_warning() {
         0,
         "it has no variety"
     );
+    let varied =
+        STANDARD.encode_to_string((0..96).map(|number: u8| number.wrapping_mul(37)).collect::<Vec<_>>());
+    let with_a_break = format!("{}\\n{}", &varied[..76], &varied[76..]);
+    for data in [&*varied, &with_a_break, "data:image/png;base64,AA=="] {
+        assert_eq!(of_event("image/png", data).len(), 1, "{data}");
+    }
+    assert!(of_event("application/xml", "test").is_empty(), "short words are text");
     assert!(of_event("text/plain", &base64).is_empty() && of_event("application/json", &base64).is_empty());
+}
+
+#[test]
+fn a_warning_about_an_event_names_its_attribute() {
+    let headers = json!({"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t", "ce-time": "2026-01-31T09:30:00+0100"});
+    let event = json!({"headers": headers, "requestContext": {}, "body": "x"});
+    let warnings = read(Bytes::from(event.to_string())).unwrap().request.unwrap().warnings;
+    assert_eq!((warnings.len(), &*warnings[0].at), (1, "time"));
+    assert!(warnings[0].detail.contains("so the time is stored as sent"), "{}", warnings[0].detail);
 }
 
 #[test]
