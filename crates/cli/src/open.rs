@@ -79,7 +79,7 @@ pub(crate) async fn run(
         Ok(marked) => (marked, true),
         // The records are shown also while S3 is away.
         Err(error) => {
-            output.complain(&format!("how many acceptance markers there are is not known: {error}"));
+            output.complain(&format!("how many acceptance markers there are is not known, because S3 cannot be read: {error}; `custody doctor` says more"));
             (Vec::new(), false)
         }
     };

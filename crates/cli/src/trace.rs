@@ -102,7 +102,7 @@ pub(crate) enum Subject {
 pub(crate) fn parse_subject(text: &str) -> Result<Subject, String> {
     let text = text.trim();
     let id = text.trim_start_matches("urn:custody:request:");
-    match id.parse() {
+    match id.to_ascii_lowercase().parse() {
         Ok(record) => return Ok(Subject::Record(record)),
         Err(error @ InvalidRecordId::Length(_)) if id == text => return Err(error.to_string()),
         Err(_) => {}
@@ -307,6 +307,11 @@ mod tests {
         let record = "019e1f4b-6c00-7abc-8def-0123456789ab";
         let request = "7a012fc8-7a3a-4681-b2ca-a0fb82b8c270";
         assert_eq!(parse_subject(record), Ok(Subject::Record(record.parse().unwrap())));
+        assert_eq!(
+            parse_subject(&record.to_uppercase()),
+            parse_subject(record),
+            "some tools write ids in capitals"
+        );
         let expected = Ok(Subject::Request(request.to_owned()));
         assert_eq!(parse_subject(request), expected);
         assert_eq!(parse_subject(&format!("urn:custody:request:{request}")), expected);
