@@ -13,7 +13,7 @@ use custody_core::secret::Secret;
 use reqwest::{Method, StatusCode, Url, header::RETRY_AFTER};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::output::format_short_duration;
+use crate::output::{cut_in_the_middle, format_short_duration};
 
 /// The number of tries of a request that is answered with 429 or 5xx, or not at all. All requests may be repeated.
 const TRIES: u32 = 7;
@@ -179,9 +179,14 @@ impl ApiClient {
             let replayed = headers.contains_key("idempotency-replayed");
             return Ok(Ok(ApiAnswer { status, replayed, body }));
         }
-        let mut problem: ApiProblem = serde_json::from_slice(&body).unwrap_or_else(|_| ApiProblem {
+        let problem =
+            serde_json::from_slice(&body).ok().filter(|problem: &ApiProblem| !problem.title.is_empty());
+        let mut problem = problem.unwrap_or_else(|| ApiProblem {
             title: "The answer does not come from a Custody API".to_owned(),
-            detail: "is --url the API of a Custody stack?".to_owned(),
+            detail: format!(
+                "--url (CUSTODY_URL) is the output IngestUrl of the stack, which ends in /ingestMessage. The answer is: {}",
+                cut_in_the_middle(&String::from_utf8_lossy(&body), 200)
+            ),
             instance: None,
             status: 0,
         });

@@ -134,7 +134,7 @@ async fn find_request(deployment: &Deployment, output: Output, id: &str) -> anyh
     }
     output.complain(&format!(
         "there is no request {id} on the queue of rejected requests, which lists for 14 days what ingest rejects and nobody has discarded, nor among \
-         the dead letters; `custody logs FUNCTION --contains {id}` searches the log of the function that refused it: ingest (403), upload or query"
+         the dead letters; `custody logs FUNCTION --contains {id}` searches the log of the function that refused it: ingest (403), upload or query. A request that API Gateway itself refused (its API key, its rate) is nowhere"
     ));
     Ok(CommandOutcome::NotFound)
 }

@@ -146,6 +146,11 @@ impl MessageMetadata {
         alike.map(warning).collect()
     }
 
+    /// Returns whether there is a field of this name.
+    pub(crate) fn has_field(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Puts the fields in the order of their names, nested ones too. DynamoDB returns them in any order, and a person who reads a record twice
     /// expects the same text.
     pub fn sort_fields(&mut self) {
@@ -279,6 +284,18 @@ fn check_date_time(text: &str) -> Result<(), Problem> {
                 json::excerpt(text)
             ),
         ));
+    }
+    let is_without_seconds = |text: &str| {
+        text.get(..16).zip(text.get(16..)).is_some_and(|(minute, zone)| {
+            !zone.starts_with(':') && format!("{minute}:00{zone}").parse::<jiff::Timestamp>().is_ok()
+        })
+    };
+    if is_without_seconds(text) {
+        let detail = format!(
+            "dateTime `{}` has no seconds; send them, too (2026-01-31T09:30:00Z)",
+            json::excerpt(text)
+        );
+        return Err(invalid(&path, detail));
     }
     Err(invalid(
         &path,

@@ -87,7 +87,7 @@ pub(crate) async fn run(output: Output, options: Options) -> anyhow::Result<Comm
     output.print(&sent, |sent| {
         if !sent.is_empty() {
             eprintln!(
-                "Look a record up with `custody get ID`, or `custody list --source {}`.",
+                "`custody list --source {}` shows their states; `custody get ID -o FILE` downloads a payload.",
                 options.source
             );
         }

@@ -176,10 +176,28 @@ pub(crate) async fn find(
                 line.failed_at, line.id, line.stage, line.attempt
             );
             println!("{} ({}): {}", line.error_name, line.kind, line.reason);
-            println!("{}", serde_json::to_string_pretty(content).unwrap_or_default());
+            let mut content = content.clone();
+            shorten(&mut content);
+            println!("{}", serde_json::to_string_pretty(&content).unwrap_or_default());
         }
     })?;
     Ok(true)
+}
+
+/// The longest text of a message that is shown to a person.
+const LONGEST_TEXT: usize = 2000;
+
+/// Shortens the texts in a message, such as the body of a request that is too large.
+fn shorten(content: &mut Value) {
+    match content {
+        Value::String(text) if text.len() > LONGEST_TEXT => {
+            let cut = cut_in_the_middle(text, LONGEST_TEXT);
+            *text = format!("{cut} ({} bytes, which --json shows)", text.len());
+        }
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        _ => {}
+    }
 }
 
 /// Reads the stored parts of a request that never became a record; `None` for a record, or if nothing is stored.

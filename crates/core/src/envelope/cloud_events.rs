@@ -7,7 +7,9 @@
 use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    ContentPart, Envelope, PayloadPart, PayloadReference, json_envelope::read_object, misread::misread_data,
+    ContentPart, Envelope, PayloadPart, PayloadReference,
+    json_envelope::{META_DATA, read_object},
+    misread::misread_data,
     payload, reference,
 };
 use crate::{
@@ -24,6 +26,11 @@ const DATAREF: &str = "dataref";
 
 pub(super) fn open_structured(body: &str) -> Result<Envelope<'_>, Problem> {
     let fields = read_object(body)?;
+    if fields.get(META_DATA).is_some() && fields.get("specversion").is_none() {
+        let detail =
+            "the body is an envelope and no CloudEvent; send it with the content type application/json";
+        return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{META_DATA}")));
+    }
     let mut attributes = Map::new();
     for (name, raw) in fields.iter().filter(|(name, _)| !matches!(*name, "data" | "data_base64")) {
         // In the JSON format, null means that an attribute is not set.
@@ -119,6 +126,19 @@ pub(super) fn without_version(event: &ProxyEvent<'_>) -> Option<Problem> {
     })
 }
 
+/// Explains a problem of an event in structured mode whose headers are those of one in binary mode.
+pub(super) fn explain_mode(mut problem: Problem, event: &ProxyEvent<'_>, body: &str) -> Problem {
+    let is_structured = || read_object(body).is_ok_and(|fields| fields.get("specversion").is_some());
+    if event.header("ce-specversion").is_some() && !is_structured() {
+        problem.detail = format!(
+            "with the content type application/cloudevents+json the headers ce-* are not read; send the content type of the data, if the body is only \
+             the data. As it was read, {}",
+            problem.detail
+        );
+    }
+    problem
+}
+
 /// Returns the reference in the extension `dataref`. An event that has data as well carries its payload itself. Source:
 /// CloudEvents, "Dataref extension".
 fn referenced(uri: &str, content_type: Option<String>, path: &str) -> Result<ContentPart<'static>, Problem> {
@@ -139,12 +159,16 @@ fn metadata(mut attributes: Map<String, Value>, prefix: &str) -> Result<MessageM
             ),
         ));
     }
-    if attributes.get("specversion").and_then(Value::as_str) != Some("1.0") {
-        return Err(Problem::new(
-            ProblemKind::InvalidMetadata,
-            "specversion is not \"1.0\"; send CloudEvents 1.0",
-        )
-        .at(format!("{prefix}specversion")));
+    let detail = match attributes.get("specversion") {
+        Some(Value::String(version)) if version == "1.0" => None,
+        Some(Value::Number(_)) => {
+            Some("specversion is a number; send \"1.0\", in quotation marks".to_owned())
+        }
+        Some(_) => Some("specversion is not \"1.0\"; send CloudEvents 1.0".to_owned()),
+        None => Some(format!("the event has no `{prefix}specversion`; send 1.0 as its text")),
+    };
+    if let Some(detail) = detail {
+        return Err(Problem::new(ProblemKind::InvalidMetadata, detail).at(format!("{prefix}specversion")));
     }
     let mut fields = Map::new();
     for (attribute, field) in FIELDS {
@@ -229,7 +253,10 @@ fn attribute(name: &str, raw: &RawValue) -> Result<Value, Problem> {
         Ok(value @ (Value::String(_) | Value::Bool(_) | Value::Number(_))) => Ok(value),
         _ => Err(Problem::new(
             ProblemKind::InvalidMetadata,
-            format!("the attribute `{}` is not a string, a number or a boolean", json::excerpt(name)),
+            format!(
+                "the attribute `{}` is not a string, a number or a boolean; send anything else in data",
+                json::excerpt(name)
+            ),
         )
         .at(format!("$.{}", json::excerpt(name)))),
     }

@@ -8,7 +8,7 @@ use crate::{
     problem::{Problem, ProblemKind},
 };
 
-const META_DATA: &str = "messageMetaData";
+pub(super) const META_DATA: &str = "messageMetaData";
 const PAYLOAD: &str = "messagePayload";
 const REFERENCE: &str = "payloadReference";
 const ENCODING: &str = "payloadEncoding";
@@ -31,7 +31,13 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
             None if ![META_DATA, PAYLOAD, REFERENCE].iter().any(|known| fields.get(known).is_some()) => {
                 format!("send the record itself as {PAYLOAD}, beside {META_DATA}")
             }
-            None => advice_on(name),
+            None => match advice_on(name) {
+                Some(advice) => advice.to_owned(),
+                None if [PAYLOAD, REFERENCE].iter().all(|known| absent.contains(known)) => format!(
+                    "rename it to {PAYLOAD} if it is the record's content, and move it into {META_DATA} if it is metadata"
+                ),
+                None => format!("move it into {META_DATA}, which may have any field, if it is metadata"),
+            },
         };
         let name = json::excerpt(name);
         let detail = format!("`{name}` is not a field of the envelope; {advice}");
@@ -45,6 +51,10 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
         .at(format!("$.{META_DATA}")));
     };
     let metadata = MessageMetadata::parse(metadata.get(), offset_in(body, metadata.get()))?;
+    if metadata.has_field(PAYLOAD) && fields.get(PAYLOAD).is_none() && fields.get(REFERENCE).is_none() {
+        let detail = format!("{PAYLOAD} is inside {META_DATA}; move it out, beside {META_DATA}");
+        return Err(Problem::new(ProblemKind::MissingPayload, detail).at(format!("$.{META_DATA}.{PAYLOAD}")));
+    }
     let encoding = payload::declared_encoding(fields.get(ENCODING))?;
     let content = match (fields.get(REFERENCE), fields.get(PAYLOAD), encoding) {
         (None, payload, encoding) => {
@@ -70,21 +80,20 @@ pub(super) fn is_envelope(body: &str) -> bool {
 }
 
 /// Says where what a field of another name is meant for belongs.
-fn advice_on(name: &str) -> String {
+fn advice_on(name: &str) -> Option<&'static str> {
     let letters: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     match letters.as_str() {
-        "contenttype" | "payloadcontenttype" | "mediatype" | "mimetype" | "datacontenttype" => {
-            "an envelope has no media type: send the bytes as a CloudEvent (`ce-*` headers and a content-type), or by POST /uploads, which keep \
-             the type"
-                .to_owned()
-        }
-        "idempotencykey" => "send it as the header Idempotency-Key".to_owned(),
-        "durability" | "custodydurability" => "send it as the header Custody-Durability".to_owned(),
+        "contenttype" | "payloadcontenttype" | "mediatype" | "mimetype" | "datacontenttype" => Some(
+            "an envelope has no media type: send the bytes as a CloudEvent (`ce-*` headers and a content-type), or by POST /uploads, which \
+                 keep the type",
+        ),
+        "idempotencykey" => Some("send it as the header Idempotency-Key"),
+        "durability" | "custodydurability" => Some("send it as the header Custody-Durability"),
         "digest" | "contentdigest" | "sha256" => {
-            "send it as the header Content-Digest: sha-256=:<base64 of the body's SHA-256>:".to_owned()
+            Some("send it as the header Content-Digest: sha-256=:<base64 of the body's SHA-256>:")
         }
-        _ => format!("move it into {META_DATA}, which may have any field, if it is metadata"),
+        _ => None,
     }
 }
 

@@ -32,29 +32,30 @@ pub(super) fn misread(raw: &RawValue, path: &str) -> Option<Warning> {
     Some(Warning { at: path.to_owned(), detail })
 }
 
-/// The longest word that is taken for one: rarely has base64 so many letters and nothing else.
-const LONGEST_WORD: usize = 32;
 /// The longest text of letters and digits that is taken for a name. Base64 of so few bytes is rare.
 const LONGEST_NAME: usize = 16;
-/// The hexadecimal digits of the longest usual digest, SHA-512.
-const LONGEST_HEX: usize = 128;
 
-/// Warns of a word, a name, a number or hexadecimal digits that are base64 at the same time, such as `test`.
+/// Warns of a word, a name, a number or hexadecimal digits that are base64 at the same time, such as `test`. Base64 of any length rarely
+/// has letters only, or hexadecimal digits only, unless it is that of one byte again and again.
 fn decoded_word(word: &str) -> Option<String> {
     let all = |is_of: fn(&u8) -> bool| word.bytes().all(|byte| is_of(&byte));
     let is_hex = || {
         all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
             || all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_lowercase())
     };
-    let is_word = (word.len() <= LONGEST_NAME && all(u8::is_ascii_alphanumeric))
-        || (word.len() <= LONGEST_WORD && all(u8::is_ascii_alphabetic))
-        || (word.len() <= LONGEST_HEX && is_hex());
+    let is_varied = || word.as_bytes().chunks(4).any(|four| four != &word.as_bytes()[..4]);
+    let is_word = if word.len() <= LONGEST_NAME {
+        all(u8::is_ascii_alphanumeric)
+    } else {
+        (all(u8::is_ascii_alphabetic) || is_hex()) && is_varied()
+    };
     if !is_word {
         return None;
     }
     let bytes = STANDARD.decode_to_vec(word).ok()?.len();
     Some(format!(
-        "\"{word}\" was decoded from base64 to {bytes} bytes; send payloadEncoding \"utf8\" if it is text, or \"base64\" if it is not"
+        "\"{}\" was decoded from base64 to {bytes} bytes; send payloadEncoding \"utf8\" if it is text, or \"base64\" if it is not",
+        json::excerpt(word)
     ))
 }
 

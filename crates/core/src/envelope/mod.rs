@@ -277,7 +277,11 @@ fn open<'a>(
         refuse_replaced_characters(event, body)?;
     }
     match form {
-        Form::StructuredEvent => cloud_events::open_structured(text(body)?),
+        Form::StructuredEvent => {
+            let body = text(body)?;
+            cloud_events::open_structured(body)
+                .map_err(|problem| cloud_events::explain_mode(problem, event, body))
+        }
         Form::BinaryEvent => cloud_events::open_binary(event, body),
         Form::Json => {
             let body = text(body)?;
@@ -364,10 +368,7 @@ fn media_type(content_type: Option<&str>) -> Option<String> {
 
 fn text(body: &[u8]) -> Result<&str, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(Problem::new(
-            ProblemKind::MalformedRequest,
-            "the body is empty; send messageMetaData and messagePayload",
-        ));
+        return Err(Problem::new(ProblemKind::MalformedRequest, "the body is empty; send the record in it"));
     }
     std::str::from_utf8(body).map_err(|error| {
         Problem::new(ProblemKind::MalformedRequest, "the body is not UTF-8 text; send JSON in UTF-8")

@@ -78,15 +78,18 @@ pub(super) fn from_json_value<'a>(
 /// Decodes a string that was declared to be base64: the standard alphabet, padded, no line breaks.
 pub(super) fn base64(text: &str, path: &str) -> Result<PayloadPart<'static>, Problem> {
     let content = STANDARD.decode_to_vec(text).map_err(|_| {
-        let detail = if text.starts_with("data:") {
-            "the payload is a data URL and not base64; send what follows its comma, or send it as text with payloadEncoding \"utf8\""
+        let what = if text.starts_with("data:") {
+            "the payload is a data URL and not base64; send what follows its comma"
         } else {
-            "the payload is not base64 (standard alphabet, padded, without line breaks); \
-             correct it, or send it as text with payloadEncoding \"utf8\""
+            "the payload is not base64 (standard alphabet, padded, without line breaks); correct it"
         };
-        Problem::new(ProblemKind::InvalidPayloadEncoding, detail)
-        .at(path)
-        .at_offset(first_invalid_byte(text))
+        let or_text = if path == "$.data_base64" {
+            "send text in data, with a datacontenttype such as text/plain"
+        } else {
+            "send it as text with payloadEncoding \"utf8\""
+        };
+        let detail = format!("{what}, or {or_text}");
+        Problem::new(ProblemKind::InvalidPayloadEncoding, detail).at(path).at_offset(first_invalid_byte(text))
     })?;
     if content.is_empty() { Err(missing(path, "is empty")) } else { Ok(decoded(content)) }
 }

@@ -7,6 +7,7 @@ use super::*;
 #[test]
 fn an_error_names_the_mistake_and_not_only_its_symptom() {
     let metadata = r#"{"messageType":"t","sourceSystemID":"s","dateTime":1769851800}"#;
+    let without_seconds = metadata.replace("1769851800", "\"2026-01-31T09:30Z\"");
     for (body, advice) in [
         (format!("\u{feff}{{{META},\"messagePayload\":1}}"), "byte order mark"),
         (format!("{{{META},\"messagePayload\":[NaN]}}"), "NaN is not JSON"),
@@ -27,6 +28,7 @@ fn an_error_names_the_mistake_and_not_only_its_symptom() {
             format!("{{\"messageMetaData\":{metadata},\"messagePayload\":1}}"),
             "send RFC 3339 in quotation marks",
         ),
+        (format!("{{\"messageMetaData\":{without_seconds},\"messagePayload\":1}}"), "has no seconds"),
     ] {
         let problem = open_json(&body).unwrap_err();
         assert!(problem.detail.contains(advice), "{body}: {}", problem.detail);
@@ -41,11 +43,18 @@ fn a_field_that_the_envelope_does_not_have_is_sent_where_it_belongs() {
         ("idempotencyKey", "as the header Idempotency-Key"),
         ("sha256", "as the header Content-Digest"),
         ("durability", "as the header Custody-Durability"),
-        ("customer", "move it into messageMetaData"),
+        ("customer", "move it into messageMetaData, which may have any field"),
     ] {
         let problem = open_json(&format!("{{{META},\"messagePayload\":1,\"{field}\":\"x\"}}")).unwrap_err();
         assert!(problem.detail.contains(advice), "{field}: {}", problem.detail);
     }
+    let problem = open_json(&format!("{{{META},\"content\":1}}")).unwrap_err();
+    assert!(problem.detail.contains("rename it to messagePayload"), "{}", problem.detail);
+    let inside = META.replacen('{', "{\"messagePayload\":1,", 1);
+    let problem = open_json(&format!("{{{inside}}}")).unwrap_err();
+    assert!(problem.detail.contains("is inside messageMetaData; move it out"), "{}", problem.detail);
+    let twice = format!("{{{inside},\"messagePayload\":2}}");
+    open_json(&twice).expect("metadata may have any field");
     let problem = open_json(r#"{"amount":1}"#).unwrap_err();
     assert!(problem.detail.ends_with("send the record itself as messagePayload, beside messageMetaData"));
 }
@@ -63,6 +72,33 @@ fn an_event_in_binary_mode_without_its_version_says_so() {
     let wrong = envelope.replace("messagePayload", "payload");
     let problem = open(&event(&headers, ""), wrong.as_bytes(), Sha256::of).unwrap_err();
     assert!(problem.detail.contains("did you mean `messagePayload`?"), "{}", problem.detail);
+}
+
+#[test]
+fn a_request_of_another_form_is_told_which_form_it_has() {
+    let problem = |headers: &serde_json::Value, body: &str| {
+        open(&event(headers, ""), body.as_bytes(), Sha256::of).unwrap_err().detail
+    };
+    let structured = json!({"content-type": "application/cloudevents+json"});
+    let envelope = format!("{{{META},\"messagePayload\":1}}");
+    assert!(problem(&structured, &envelope).contains("send it with the content type application/json"));
+    let both = json!({"content-type": "application/cloudevents+json", "ce-specversion": "1.0"});
+    assert!(
+        problem(&both, r#"{"a":1}"#)
+            .contains("the headers ce-* are not read; send the content type of the data")
+    );
+    assert!(!problem(&both, r#"{"specversion":"1.0"}"#).contains("are not read"));
+    for (version, advice) in
+        [("1.0", "in quotation marks"), ("\"0.3\"", "is not \"1.0\""), ("null", "has no `specversion`")]
+    {
+        let detail = problem(&structured, &format!(r#"{{"specversion":{version},"data":1}}"#));
+        assert!(detail.contains(advice), "{version}: {detail}");
+    }
+    let broken = r#"{"specversion":"1.0","data_base64":"aGVsbG8"}"#;
+    assert!(
+        problem(&structured, broken)
+            .ends_with("or send text in data, with a datacontenttype such as text/plain")
+    );
 }
 
 #[test]

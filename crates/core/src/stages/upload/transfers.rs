@@ -407,7 +407,8 @@ fn not_uploaded(id: RecordId) -> Problem {
     Problem::new(
         ProblemKind::UploadIncomplete,
         format!(
-            "the payload of upload {id} has not arrived; upload it with the link of GET /uploads/{id}, then complete it"
+            "the payload of upload {id} has not arrived; upload it with the link of GET /uploads/{id}, then complete it. If S3 refuses it, its \
+             size or its sha256 is not the announced one: begin another upload"
         ),
     )
 }

@@ -36,7 +36,16 @@ async fn warnings_of(payload: Value, encoding: Option<&str>) -> Vec<Warning> {
 
 #[tokio::test]
 async fn a_word_that_is_decoded_as_base64_is_reported() {
-    for word in ["test", "Test", "APPROVED", "12345678", "dGVz", "order12345678901", &"g".repeat(32)] {
+    for word in [
+        "test",
+        "Test",
+        "APPROVED",
+        "12345678",
+        "dGVz",
+        "order12345678901",
+        &"ghijk".repeat(12),
+        &"ACGTTGCAAC".repeat(40),
+    ] {
         let warnings = warnings_of(word.into(), None).await;
         let [warning] = &*warnings else { panic!("{word}: {warnings:?}") };
         assert_eq!(warning.at, "$.messagePayload");
