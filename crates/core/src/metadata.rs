@@ -286,9 +286,9 @@ fn check_date_time(text: &str) -> Result<(), Problem> {
         ));
     }
     let is_without_seconds = |text: &str| {
-        text.get(..16).zip(text.get(16..)).is_some_and(|(minute, zone)| {
-            !zone.starts_with(':') && format!("{minute}:00{zone}").parse::<jiff::Timestamp>().is_ok()
-        })
+        text.get(..16)
+            .zip(text.get(16..))
+            .is_some_and(|(minute, zone)| format!("{minute}:00{zone}").parse::<jiff::Timestamp>().is_ok())
     };
     if is_without_seconds(text) {
         let detail = format!(

@@ -21,24 +21,7 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     if let Some((name, _)) =
         fields.iter().find(|(name, _)| is_unknown(name) && (!is_event || *name == "specversion"))
     {
-        let absent: Vec<_> = [META_DATA, PAYLOAD, REFERENCE, ENCODING]
-            .into_iter()
-            .filter(|name| fields.get(name).is_none())
-            .collect();
-        let advice = match nearest(name, &absent) {
-            _ if name == "specversion" => format!("a CloudEvent has the content type {CLOUD_EVENT}"),
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None if ![META_DATA, PAYLOAD, REFERENCE].iter().any(|known| fields.get(known).is_some()) => {
-                format!("send the record itself as {PAYLOAD}, beside {META_DATA}")
-            }
-            None => match advice_on(name) {
-                Some(advice) => advice.to_owned(),
-                None if [PAYLOAD, REFERENCE].iter().all(|known| absent.contains(known)) => format!(
-                    "rename it to {PAYLOAD} if it is the record's content, and move it into {META_DATA} if it is metadata"
-                ),
-                None => format!("move it into {META_DATA}, which may have any field, if it is metadata"),
-            },
-        };
+        let advice = advice_on(name, &fields);
         let name = json::excerpt(name);
         let detail = format!("`{name}` is not a field of the envelope; {advice}");
         return Err(Problem::new(ProblemKind::MalformedRequest, detail).at(format!("$.{name}")));
@@ -79,8 +62,30 @@ pub(super) fn is_envelope(body: &str) -> bool {
     read_object(body).is_ok_and(|fields| fields.get(META_DATA).is_some())
 }
 
-/// Says where what a field of another name is meant for belongs.
-fn advice_on(name: &str) -> Option<&'static str> {
+/// Says what to do with a field that the envelope does not have.
+fn advice_on(name: &str, fields: &RawObject<'_>) -> String {
+    let is_absent = |name: &&str| fields.get(name).is_none();
+    let absent: Vec<_> = [META_DATA, PAYLOAD, REFERENCE, ENCODING].into_iter().filter(is_absent).collect();
+    let lacks = |names: &[&str]| names.iter().all(|name| absent.contains(name));
+    if name == "specversion" {
+        format!("a CloudEvent has the content type {CLOUD_EVENT}")
+    } else if let Some(meant) = nearest(name, &absent) {
+        format!("did you mean `{meant}`?")
+    } else if lacks(&[META_DATA, PAYLOAD, REFERENCE]) {
+        format!("send the record itself as {PAYLOAD}, beside {META_DATA}")
+    } else if let Some(place) = place_of(name) {
+        place.to_owned()
+    } else if lacks(&[PAYLOAD, REFERENCE]) {
+        format!(
+            "rename it to {PAYLOAD} if it is the record's content, and move it into {META_DATA} if it is metadata"
+        )
+    } else {
+        format!("move it into {META_DATA}, which may have any field, if it is metadata")
+    }
+}
+
+/// Says where a request has what a field of this name is meant for; `None` if it has no such place.
+fn place_of(name: &str) -> Option<&'static str> {
     let letters: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect();
     match letters.as_str() {
