@@ -5,10 +5,9 @@ mod payload;
 mod text;
 
 use custody_core::{
-    attempt::Attempt,
     clock::{Clock as _, SystemClock, Timestamp},
+    lookup::look_up,
     open_record::{OpenRecord, OpenState},
-    ports::{AcceptanceMarkers as _, OpenRecords as _, RecordTable as _},
     receipt::Durability,
     record_id::{InvalidRecordId, RecordId},
     redrive_policy::RedrivePolicy,
@@ -144,14 +143,13 @@ async fn trace_record(
     output: Output,
     id: RecordId,
 ) -> anyhow::Result<CommandOutcome> {
-    // A store that cannot be read hides what it has, and nothing else. The stores are read in the order in which a record moves
-    // through them, so that a record that moves meanwhile is found in one of them.
+    // A store that cannot be read hides what it has, and nothing else.
     let mut not_known = Vec::new();
     let mut ask = Unread(&mut not_known);
-    let marker = ask.about(Part::Marker, deployment.markers()?.find(Attempt::first(id)).await);
-    let open = ask.about(Part::OpenRecord, deployment.open_records()?.find(id).await).flatten();
-    let state = deployment.table()?.states(&[id]).await;
-    let state = ask.about(Part::Item, state).and_then(|mut states| states.remove(&id));
+    let found = look_up(&deployment.markers()?, &deployment.open_records()?, &deployment.table()?, id).await;
+    let marker = ask.about(Part::Marker, found.marker);
+    let open = ask.about(Part::OpenRecord, found.open).flatten();
+    let state = ask.about(Part::Item, found.item).flatten();
     let item = match &state {
         Some(_) => ask.about(Part::Item, deployment.index()?.item_as_json(id).await).flatten(),
         None => None,

@@ -8,36 +8,29 @@ use crate::{
     record_id::RecordId,
 };
 
-/// The result of a lookup.
-#[derive(Clone, Debug, PartialEq)]
+/// The result of a lookup: what each store has of the record, or why the store cannot be read.
+#[derive(Debug)]
 pub struct Found {
     /// The open record in the record's acceptance marker, if reconcile has not adopted the marker yet.
-    pub marker: Option<OpenRecord>,
+    pub marker: Result<Option<OpenRecord>, StageError>,
     /// The open record; `None` if the record is closed, or if its marker is not adopted yet.
-    pub open: Option<OpenRecord>,
+    pub open: Result<Option<OpenRecord>, StageError>,
     /// The state of the record's item in the record table.
-    pub item: Option<ItemState>,
+    pub item: Result<Option<ItemState>, StageError>,
 }
 
-impl Found {
-    /// Whether any of these stores knows the record. Every record that has a receipt is known.
-    pub fn is_known(&self) -> bool {
-        self.marker.is_some() || self.open.is_some() || self.item.is_some()
-    }
-}
-
-/// Looks up a record. The stores are read consistently, in the order in which a record moves through them, so that a
+/// Looks up a record. If every store can be read, one of them has each record that has a receipt. The stores are read consistently, in the order in which a record moves through them, so that a
 /// record that moves during the lookup is found in one of them.
 pub async fn look_up(
     markers: &impl AcceptanceMarkers,
     open: &impl OpenRecords,
     table: &impl RecordTable,
     id: RecordId,
-) -> Result<Found, StageError> {
-    let marker = markers.find(Attempt::first(id)).await?;
-    let open = open.find(id).await?;
-    let item = table.states(&[id]).await?.remove(&id);
-    Ok(Found { marker, open, item })
+) -> Found {
+    let marker = markers.find(Attempt::first(id)).await;
+    let open = open.find(id).await;
+    let item = table.states(&[id]).await.map(|mut states| states.remove(&id));
+    Found { marker, open, item }
 }
 
 #[cfg(test)]

@@ -38,6 +38,12 @@ async fn reads<T>(mut looking: Pin<&mut impl Future<Output = T>>, count: usize) 
     }
 }
 
+/// Whether any store has the record.
+fn is_known(Found { marker, open, item }: &Found) -> bool {
+    let has = [marker, open].into_iter().any(|found| found.as_ref().unwrap().is_some());
+    has || item.as_ref().unwrap().is_some()
+}
+
 /// The number of reads that a lookup makes: one of each store.
 const READS: usize = 3;
 
@@ -54,8 +60,8 @@ async fn what_has_a_receipt_is_found_while_it_moves() {
             adopt(&world, &record).await;
             reads(looking.as_mut(), between).await;
             complete(&world, &record).await;
-            let found = looking.await.unwrap();
-            assert!(found.is_known(), "adopted after {before} reads, completed {between} later: {found:?}");
+            let found = looking.await;
+            assert!(is_known(&found), "adopted after {before} reads, completed {between} later: {found:?}");
         }
     }
 }
@@ -63,9 +69,6 @@ async fn what_has_a_receipt_is_found_while_it_moves() {
 #[tokio::test]
 async fn of_a_record_that_was_never_accepted_nothing_is_known() {
     let world = World::default();
-    let found = look_up(&world.markers, &world.open_records, &world.record_table, samples::record_id())
-        .await
-        .unwrap();
-    assert_eq!(found, Found { marker: None, open: None, item: None });
-    assert!(!found.is_known());
+    let found = look_up(&world.markers, &world.open_records, &world.record_table, samples::record_id()).await;
+    assert!(!is_known(&found), "{found:?}");
 }
