@@ -79,7 +79,7 @@ async fn operators_see_what_the_other_stores_have_while_s3_is_away() {
     let record = Record::generate(Kind::Random, Size::Bytes(60_000), 1500);
     let id = stack.sender.send(&record).await.expect("the cache takes it").receipt.message_id;
     let (status, trace) = run_line(&format!("custody trace {id}"));
-    assert!(status == 1 && trace.contains("open: attempt 1, in progress"), "{trace}");
+    assert!(status == 1 && trace.contains("open: attempt 1, "), "{trace}");
     assert!(
         ["not known, because these parts", "  marker: ", "  payload: "]
             .iter()
