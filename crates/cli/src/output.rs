@@ -75,7 +75,7 @@ pub(crate) fn is_outage(error: &anyhow::Error) -> bool {
         || OUTAGES.iter().any(|code| text.contains(code))
 }
 
-/// What services answer that are away or overloaded. Source: their references, "Common errors".
+/// Codes and texts of services that are away or overloaded. Which service answers with which of them is unverified.
 const OUTAGES: [&str; 6] = [
     "ServiceUnavailable",
     "InternalFailure",

@@ -235,11 +235,12 @@ fn print_simulations(plan: &Plan, simulations: &[Simulation]) {
     );
 }
 
-/// About the largest payload of one request: text, as README has it.
-const LARGEST_IN_ONE_REQUEST: f64 = 6e6;
+/// The largest request, in bytes. No payload in one is larger.
+#[expect(clippy::cast_precision_loss, reason = "some megabytes")]
+const LARGEST_EVENT: f64 = custody_core::MAX_EVENT_BYTES as f64;
 
 fn print(plan: &Plan) {
-    if plan.load.size > LARGEST_IN_ONE_REQUEST {
+    if plan.load.size > LARGEST_EVENT {
         println!(
             "Note: a payload of more than 6 MB is uploaded in two requests, past the cache. This plan counts it as one request through the cache, so \
              a smaller cache is enough.\n"

@@ -23,10 +23,10 @@ pub struct RecordId(Uuid);
 /// The error for text that is not a [`RecordId`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRecordId {
-    /// Not as long as an id.
+    /// Hexadecimal digits and hyphens, but fewer or more than an id has.
     #[error("a messageID has 36 characters, and `{0}` has {n}", n = .0.len())]
     Length(String),
-    /// Anything else.
+    /// As long as an id, and not one in its only spelling; or text that nobody takes for an id.
     #[error("`{0}` is not a messageID: expected a lower-case, hyphenated UUID version 7")]
     Format(String),
 }

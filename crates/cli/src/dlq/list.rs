@@ -214,3 +214,21 @@ async fn stored_request(store: &impl FailedStore, held: &ReceivedMessage) -> any
         )
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_sees_the_ends_of_a_long_text_and_its_size() {
+        let mut content =
+            json!({"request": {"body": "x".repeat(6_000_000), "path": "/ingestMessage"}, "attempts": [1]});
+        shorten(&mut content);
+        let body = content["request"]["body"].as_str().unwrap();
+        assert!(body.len() < 2100 && body.ends_with("x (6000000 bytes, which --json shows)"), "{body}");
+        assert_eq!(
+            (&content["request"]["path"], &content["attempts"]),
+            (&json!("/ingestMessage"), &json!([1]))
+        );
+    }
+}

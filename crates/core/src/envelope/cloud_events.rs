@@ -120,7 +120,8 @@ pub(super) fn open_binary<'a>(event: &ProxyEvent<'_>, body: &'a [u8]) -> Result<
 
 /// Returns the problem of an event in binary mode whose headers have no `ce-specversion`; `None` if no header is of an event.
 pub(super) fn without_version(event: &ProxyEvent<'_>) -> Option<Problem> {
-    FIELDS.iter().find(|(attribute, _)| event.header(&format!("ce-{attribute}")).is_some()).map(|_| {
+    let is_of_event = FIELDS.iter().any(|(attribute, _)| event.header(&format!("ce-{attribute}")).is_some());
+    is_of_event.then(|| {
         let detail = "the event has no `ce-specversion`; send `ce-specversion: 1.0`";
         Problem::new(ProblemKind::InvalidMetadata, detail).at("ce-specversion")
     })

@@ -2,19 +2,21 @@
 
 use crate::{proxy::ProxyEvent, receipt::Warning};
 
-/// The headers that change what a request does, in lower case, and as producers write them.
+/// The headers that change what a request does: the letters of their names, and their names.
 const READ: [(&str, &str); 3] = [
-    ("idempotency-key", "Idempotency-Key"),
-    ("custody-durability", "Custody-Durability"),
-    ("content-digest", "Content-Digest"),
+    ("idempotencykey", "Idempotency-Key"),
+    ("custodydurability", "Custody-Durability"),
+    ("contentdigest", "Content-Digest"),
 ];
 
 /// Warns of headers such as `X-Idempotency-Key`, unless the right one is there too.
 pub(super) fn misspelled_headers(event: &ProxyEvent<'_>) -> Vec<Warning> {
     let warning = |(sent, _): (&str, &str)| {
-        let (_, meant) = READ
-            .into_iter()
-            .find(|(name, _)| letters(name) == letters(sent) && event.header(name).is_none())?;
+        let letters = letters(sent);
+        let (_, meant) = READ.into_iter().find(|(read, _)| *read == letters)?;
+        if event.header(meant).is_some() {
+            return None;
+        }
         let detail = format!("this header is not read; send {meant}, if it is meant");
         Some(Warning { at: sent.to_owned(), detail })
     };
