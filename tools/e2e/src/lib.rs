@@ -45,7 +45,7 @@ use custody_test_client::{
     deployment::Deployment,
     queue,
     records::{Kind, Record, Size},
-    sender::Sender,
+    sender::{Answer, Sender},
     subscriber::{Arrival, Subscriber},
 };
 use serde_json::Value;
@@ -120,6 +120,21 @@ impl Stack {
             holds(&lines).then_some(lines)
         })
         .await
+    }
+
+    /// Waits until a stage has logged that it refused a request, under the id that the answer gives to the caller.
+    pub async fn refusal_logged(&self, stage: &str, answer: &Answer) {
+        let problem = answer.json();
+        let text = |field: &str| problem[field].as_str().unwrap_or_default().to_owned();
+        let (instance, kind) = (text("instance"), text("type"));
+        let request_id = instance.trim_start_matches("urn:custody:request:");
+        let parts = [
+            r#""message":"refused a request""#.to_owned(),
+            format!(r#""stage":"{stage}""#),
+            format!(r#""problem":"{}""#, kind.trim_start_matches("urn:custody:problem:")),
+        ];
+        let says_so = |line: &String| parts.iter().all(|part| line.contains(part));
+        self.logged(request_id, |log| log.iter().any(says_so)).await;
     }
 
     /// Runs reconcile until `done` returns `true`. Tests of other records may run at the same time.

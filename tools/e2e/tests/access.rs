@@ -2,9 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use custody_core::receipt::Receipt;
-use custody_e2e::{
-    Principal, Stack, UnavailableService, created_api_key as api_key, run_custody, run_support_script,
-};
+use custody_e2e::{Principal, Stack, UnavailableService, created_api_key as api_key, run_custody};
 use custody_test_client::{sender::Answer, verify};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
@@ -70,12 +68,9 @@ async fn a_denial_is_in_the_access_log_and_stores_nothing() {
     assert_eq!(denied.status, 403);
     let instance = denied.json()["instance"].as_str().unwrap().to_owned();
     let request_id = instance.trim_start_matches("urn:custody:request:");
-    let line = stack
-        .eventually("the denial is logged", async || {
-            let logged = run_support_script("logs_containing.py", &[request_id], "").unwrap();
-            logged.lines().find(|line| line.contains("denied access")).map(str::to_owned)
-        })
-        .await;
+    let is_denial = |line: &&String| line.contains("denied access");
+    let log = stack.logged(request_id, |log| log.iter().any(|line| is_denial(&line))).await;
+    let line = log.iter().find(is_denial).unwrap();
     let entry: Value = serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap();
     let text = entry.to_string();
     for part in [

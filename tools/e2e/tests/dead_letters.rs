@@ -37,11 +37,7 @@ async fn put_dead_letter(stack: &Stack, queue: &str, body: &str) {
 
 /// Waits until a log has a line with both texts.
 async fn redrive_function_says(stack: &Stack, name: &str, text: &str) {
-    let said = async || {
-        let logged = custody_e2e::run_support_script("logs_containing.py", &[name], "").unwrap();
-        logged.contains(text).then_some(())
-    };
-    stack.eventually("the redrive function says why it does nothing", said).await;
+    stack.logged(name, |log| log.iter().any(|line| line.contains(text))).await;
 }
 
 /// Checks what a person reads about a failed record: in a line of its own, and in a group that fits a terminal.
@@ -334,9 +330,9 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     let name = id.to_string();
     stack.eventually("the dead letter is listed", async || dead_letter_line(id)).await;
     let (_, dead_letters) = run_custody_json(&["dlq", "show", &name]);
-    let metrics = custody_e2e::run_support_script("logs_containing.py", &["StageErrors"], "").unwrap();
-    let of_archive = |line: &&str| line.contains(r#""Function":"archive""#) && line.contains("AccessDenied");
-    assert!(metrics.lines().any(|line| of_archive(&line)), "the failure is a metric: {metrics}");
+    let of_archive =
+        |line: &String| line.contains(r#""Function":"archive""#) && line.contains("AccessDenied");
+    stack.logged("StageErrors", |metrics| metrics.iter().any(of_archive)).await;
     let (status, log) = run_custody_json(&["logs", "archive", "--warnings", "--contains", "AccessDenied"]);
     assert_eq!((status, &log["lines"][0]["level"]), (0, &"ERROR".into()), "{log}");
     assert_eq!(

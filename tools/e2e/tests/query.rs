@@ -163,6 +163,7 @@ async fn wrong_questions_get_a_problem_and_never_a_5xx() {
         let answer = get(&stack, &auditor, &link).await;
         let (status, kind) = problem(&answer);
         assert_eq!((status, kind.as_str()), expected, "{link}: {}", answer.body);
+        stack.refusal_logged("query", &answer).await;
     }
     let decade = "messages?sourceSystemID=../../etc&from=2016-01-01T00:00:00Z&to=2026-01-01T00:00:00Z";
     let answer = get(&stack, &auditor, decade).await;

@@ -302,6 +302,7 @@ async fn a_wrong_request_about_uploads_is_a_problem_and_never_a_5xx() {
     ] {
         let answer = post(&stack, &producer, link, None, &body).await;
         assert_eq!(problem(&answer), (expected.0, expected.1.to_owned()), "{link} {body}: {}", answer.body);
+        stack.refusal_logged("upload", &answer).await;
     }
     let headers = [("x-api-key", producer.api_key.as_str()), ("content-type", "image/png")];
     let answer = stack.sender.post_to("uploads", &headers, content(100)).await.unwrap();

@@ -5,9 +5,11 @@ belong to ministack 1.5.33: when a later release removes a difference, the fix c
 """
 
 import asyncio
+import contextvars
 import json
 import os
 import threading
+import time
 from asyncio import constants
 
 from hypercorn.config import Config
@@ -329,6 +331,42 @@ def keep_the_log_of_functions_that_do_not_start():
     lambda_svc._execute_function_provided_warm = execute_with_log
 
 
+def log_what_functions_print_after_their_response():
+    """On AWS, a line is in the log soon after a process prints it. The emulator reads a process's lines until shortly after the response;
+    it keeps later ones, as those of work that follows the response, until the same process has its next event, and loses them if it has none."""
+    invoke = lambda_runtime.ProvidedWorker.invoke
+
+    def invoke_in_known_account(worker, *arguments, **named):
+        worker.account_and_region = contextvars.copy_context()
+        return invoke(worker, *arguments, **named)
+
+    def append_to_log(config, lines):
+        log = {
+            "logGroupName": (config.get("LoggingConfig") or {}).get("LogGroup", f"/aws/lambda/{config['FunctionName']}"),
+            "logStreamName": f"after-responses/[{config['Version']}]",
+        }
+        cloudwatch_logs._create_log_stream(log)
+        now = int(time.time() * 1000)
+        cloudwatch_logs._put_log_events({**log, "logEvents": [{"timestamp": now, "message": line} for line in lines]})
+
+    def lines_of_idle_processes():
+        # Under this lock, no process gets an event. What an invocation prints stays for the emulator's own reader.
+        with lambda_runtime._lock:
+            workers = [worker for pool in lambda_runtime._workers.values() for worker in pool]
+            idle = [worker for worker in workers if not worker.in_use and hasattr(worker, "account_and_region")]
+            return [(worker, worker._drain_stderr().splitlines()) for worker in idle]
+
+    def collect():
+        while True:
+            time.sleep(0.2)
+            for worker, lines in lines_of_idle_processes():
+                if lines:
+                    worker.account_and_region.run(append_to_log, worker.config, lines)
+
+    lambda_runtime.ProvidedWorker.invoke = invoke_in_known_account
+    threading.Thread(target=collect, daemon=True, name="late-log-lines").start()
+
+
 def limit_all_versions_of_a_function_together():
     """In the emulator, the reserved concurrency of a function limits only $LATEST. On AWS it is shared by all versions and aliases."""
     reserved_of = lambda_svc._reserved_concurrency
@@ -395,6 +433,7 @@ if __name__ == "__main__":
     take_alarms_over_several_metrics()
     read_metrics_from_logs()
     keep_the_log_of_functions_that_do_not_start()
+    log_what_functions_print_after_their_response()
     limit_all_versions_of_a_function_together()
     take_numbers_of_parameters_as_numbers()
     enforce_policies_as_iam_does()
