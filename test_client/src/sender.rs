@@ -24,6 +24,8 @@ pub struct Sender {
     api_key: String,
     /// The file to which each exchange with the API is appended, for a comparison with the API's description.
     record: Option<PathBuf>,
+    /// How often a request is sent again that the API answers with 503 and `Retry-After`.
+    repetitions: u32,
 }
 
 /// An answer of the API.
@@ -74,7 +76,20 @@ impl Sender {
             url: deployment.output("IngestUrl")?.to_owned(),
             api_key: deployment.api_key.clone(),
             record: None,
+            repetitions: 0,
         })
+    }
+
+    /// Sends a request again, up to six times, that the API answers with 503 and `Retry-After`, as a producer must.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { repetitions: 6, ..self }
+    }
+
+    /// Sends each request once, whatever the answer is.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self { repetitions: 0, ..self }
     }
 
     /// Appends each exchange with the API to a file: one line of JSON with method, path, status, media type and body.
@@ -174,6 +189,19 @@ impl Sender {
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let request = request.build().context("build a request")?;
+        for _ in 0..self.repetitions {
+            // A body that is a stream cannot be sent again.
+            let Some(first) = request.try_clone() else { break };
+            let answer = self.exchange(first).await?;
+            match answer.header("retry-after").parse() {
+                Ok(seconds) if answer.status == 503 => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                _ => return Ok(answer),
+            }
+        }
+        self.exchange(request).await
+    }
+
+    async fn exchange(&self, request: reqwest::Request) -> anyhow::Result<Answer> {
         let (method, url) = (request.method().to_string(), request.url().clone());
         let response =
             self.http.execute(request).await.with_context(|| format!("send a request to {}", self.url))?;

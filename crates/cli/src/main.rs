@@ -12,6 +12,7 @@ mod drain;
 mod failed;
 mod find;
 mod fsck;
+mod interruption;
 mod logs;
 mod open;
 mod output;

@@ -23,12 +23,9 @@ use custody_core::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::task::JoinSet;
 
-use crate::selection::Selection;
+use crate::{interruption::Interruption, selection::Selection};
 
 /// Time for which a received message stays hidden from other readers: longer than a command takes to process one page.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(5);
@@ -344,11 +341,10 @@ pub(crate) async fn released<T>(
     queue: &mut Queue,
     command: impl AsyncFnOnce(&mut Queue) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let mut terminated = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interruption = Interruption::listen()?;
     let done = tokio::select! {
         done = command(queue) => Some(done),
-        _ = tokio::signal::ctrl_c() => None,
-        _ = terminated.recv() => None,
+        () = interruption.wait() => None,
     };
     queue.release().await;
     done.unwrap_or_else(|| Err(anyhow!("{}", broken_off(queue.handled))))

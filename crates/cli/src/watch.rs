@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use self::queue::WatchQueue;
 pub(crate) use self::queue::WatchQueues;
-use crate::{CommandOutcome, deployment::Deployment, output::Output};
+use crate::{CommandOutcome, deployment::Deployment, interruption::Interruption, output::Output};
 
 /// The options of `custody watch`.
 #[derive(Args, Clone, Debug)]
@@ -77,12 +77,14 @@ pub(crate) async fn run(
 ) -> anyhow::Result<CommandOutcome> {
     let queue = deployment.watch_queue()?;
     queue.delete_leftovers().await?;
+    // It listens before there is a queue, which a signal in between would leave behind.
+    let mut interruption = Interruption::listen()?;
     let watched = queue.create(&options.filter_policy()).await?;
     eprintln!("Watching; Ctrl-C ends it.");
     // Whatever ends the command, also an error or a closed pipe, the queue is deleted.
     let shown = tokio::select! {
         shown = show(&watched, output, &options) => shown,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
+        () = interruption.wait() => Ok(()),
     };
     watched.delete().await?;
     shown?;

@@ -33,12 +33,14 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
+use aws_sdk_sfn::operation::describe_execution::DescribeExecutionError;
 use custody_aws::{DynamoOpenRecords, S3AcceptanceMarkers};
 use custody_core::{
     attempt::Attempt,
+    error::ErrorKind,
     open_record::{OpenRecord, OpenState},
     ports::{AcceptanceMarkers, OpenRecords},
-    receipt::Receipt,
+    receipt::{Durability, Receipt},
     record_id::RecordId,
 };
 use custody_test_client::{
@@ -60,7 +62,7 @@ pub const PATIENCE: Duration = Duration::from_mins(4);
 pub struct Stack {
     /// The endpoints and stores of the stack.
     pub deployment: Deployment,
-    /// A producer.
+    /// A producer. It sends a request again that is answered with 503, as the API's description says.
     pub sender: Sender,
     subscriber: &'static Subscriber,
 }
@@ -96,8 +98,34 @@ impl Stack {
             SUBSCRIBER.get_or_init(|| Subscriber::start(&deployment).expect("the subscriber starts"));
         let sender = Sender::new(&deployment).expect("the stack has an endpoint");
         let exchanges = PathBuf::from(variable("CUSTODY_STACK_FOLDER")).join("exchanges.jsonl");
-        let sender = sender.recording(exchanges);
+        // On a busy machine, the emulator's tables may take longer than ingest waits.
+        let sender = sender.recording(exchanges).patient();
         Self { deployment, sender, subscriber }
+    }
+
+    /// Returns the stack after what other suites have left was discarded, and nothing is open any more.
+    pub async fn at_rest() -> Self {
+        let stack = Self::under_test().await;
+        let reason = ["--reason", "left by another suite"];
+        run_custody(&[&["dlq", "discard", "--all"], &reason[..]].concat());
+        stack
+            .reconcile_until("nothing is open", async || {
+                let (_, failed) = run_custody_json(&["failed", "--limit", "10000"]);
+                let undecided = failed["records"].as_array().expect("`custody failed` has a list");
+                if undecided.is_empty() {
+                    return run_custody(&["open"]).1.contains("No record is in progress");
+                }
+                for record in undecided {
+                    let id = record["messageID"].as_str().expect("a record has its id");
+                    let (status, printed) =
+                        run_custody(&[&["dlq", "discard", "--id", id], &reason[..]].concat());
+                    // Reconcile closes what the command before has discarded: it is gone then.
+                    assert!(status == 0 || status == 3, "{status}: {printed}");
+                }
+                false
+            })
+            .await;
+        stack
     }
 
     /// Waits until `holds` returns a value, or fails after [`PATIENCE`].
@@ -178,11 +206,14 @@ impl Stack {
         self.open_record(id).await.is_some() || marker.expect("the marker bucket answers").is_some()
     }
 
-    /// Returns whether a record has reached an end: it is closed, or failed with only a decision pending.
+    /// Returns whether a record has reached an end: it is closed, or failed with only a person's decision pending. Reconcile redrives a
+    /// transient failure.
     pub async fn is_settled(&self, id: RecordId) -> bool {
         match self.open_record(id).await.map(|record| record.state) {
             None => !self.is_open(id).await,
-            Some(OpenState::Failed { pending_steps, .. }) => pending_steps.is_empty(),
+            Some(OpenState::Failed { failure, pending_steps }) => {
+                pending_steps.is_empty() && failure.kind != ErrorKind::Transient
+            }
             Some(OpenState::InProgress) => false,
         }
     }
@@ -236,12 +267,21 @@ impl Stack {
         dead_letters
     }
 
+    /// Sends a record until the cache takes its payload. On a busy machine, a slow answer of the cache sends a payload to the archive.
+    pub async fn send_to_cache(&self, record: &Record) -> Receipt {
+        let sent = async || {
+            let receipt = self.sender.send(record).await.expect("the record is accepted").receipt;
+            (receipt.durability != Durability::Archived).then_some(receipt)
+        };
+        self.eventually("the cache takes a payload", sent).await
+    }
+
     /// Sends a record that fails: the archive function is denied writing to the archive while the record's workflow runs.
     pub async fn failed_record(&self, seed: u64) -> (Record, Receipt) {
         let archive = self.deployment.output("ArchiveFunctionName").expect("the stack names its functions");
         let denied = Denied::to(archive, "s3:PutObject");
         let record = Record::generate(Kind::Random, Size::Bytes(100_000), seed);
-        let receipt = self.sender.send(&record).await.expect("the record is accepted").receipt;
+        let receipt = self.send_to_cache(&record).await;
         self.execution(receipt.message_id).await.expect("the workflow ends");
         drop(denied);
         (record, receipt)
@@ -254,14 +294,24 @@ impl Stack {
         let arn = format!("{}:{name}", machine.replace(":stateMachine:", ":execution:"));
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let execution =
+            let described =
                 self.deployment.aws.step_functions().describe_execution().execution_arn(&arn).send().await;
-            let execution = execution.with_context(|| format!("describe the execution of record {id}"))?;
-            if execution.status().as_str() != "RUNNING" {
-                return Ok((
-                    execution.status().as_str().to_owned(),
-                    execution.error().unwrap_or_default().to_owned(),
-                ));
+            match described {
+                Ok(execution) if execution.status().as_str() != "RUNNING" => {
+                    return Ok((
+                        execution.status().as_str().to_owned(),
+                        execution.error().unwrap_or_default().to_owned(),
+                    ));
+                }
+                // Ingest starts the execution after its response.
+                Err(error)
+                    if !error
+                        .as_service_error()
+                        .is_some_and(DescribeExecutionError::is_execution_does_not_exist) =>
+                {
+                    return Err(error).with_context(|| format!("describe the execution of record {id}"));
+                }
+                _ => {}
             }
             ensure!(Instant::now() < deadline, "the execution of record {id} does not end");
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -1,7 +1,7 @@
 //! Tests of access on the real API: producers that `custody producer` adds may send their own records and nothing else.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
-use custody_core::receipt::Receipt;
+use custody_core::receipt::{Durability, Receipt};
 use custody_e2e::{Principal, Stack, UnavailableService, created_api_key as api_key, run_custody};
 use custody_test_client::{sender::Answer, verify};
 use serde_json::{Value, json};
@@ -176,11 +176,12 @@ async fn a_key_that_was_rotated_away_stops_to_be_valid() {
 #[tokio::test]
 async fn while_the_tables_are_away_a_known_producer_goes_on_and_a_new_one_is_asked_to_wait() {
     let _alone = alone().await;
-    let stack = Stack::under_test().await;
+    let mut stack = Stack::under_test().await;
     let known = Principal::add(&["--source", "loans"]);
     let unknown = Principal::add(&["--source", "loans"]);
     // Requests one after the other are answered by the same process, which remembers the producer.
     receipt(&send(&stack, &known.api_key, "loans", None).await);
+    stack.sender = stack.sender.clone().impatient();
     let away = UnavailableService::new("dynamodb-away");
     let sent = receipt(&send(&stack, &known.api_key, "loans", None).await);
     let refused = send(&stack, &unknown.api_key, "loans", None).await;
@@ -198,6 +199,8 @@ async fn while_the_tables_are_away_a_known_producer_goes_on_and_a_new_one_is_ask
 
 #[tokio::test]
 async fn a_request_may_ask_for_the_archive_and_not_for_more_than_there_is() {
+    // Another test of this file makes the tables unavailable.
+    let _alone = alone().await;
     let stack = Stack::under_test().await;
     let body = json!({
         "messageMetaData": {"messageType": "test", "sourceSystemID": "loans", "dateTime": "2026-11-20T22:21:00Z"},
@@ -211,7 +214,13 @@ async fn a_request_may_ask_for_the_archive_and_not_for_more_than_there_is() {
     let archived = receipt(&post("archived").await);
     assert_eq!(archived.durability.to_string(), "archived");
     stack.follow(archived.message_id).await.unwrap();
-    assert_eq!(receipt(&post("replicated").await).durability.to_string(), "replicated");
+    // On a busy machine, a slow answer of the cache sends a payload to the archive.
+    let is_replicated = async || {
+        let durability = receipt(&post("replicated").await).durability;
+        assert!([Durability::Replicated, Durability::Archived].contains(&durability), "{durability}");
+        (durability == Durability::Replicated).then_some(())
+    };
+    stack.eventually("the cache takes the payload", is_replicated).await;
     assert_eq!(problem(&post("durable").await), (422, "durability-not-offered".to_owned()));
     assert_eq!(problem(&post("sealed").await), (400, "invalid-header".to_owned()));
 }

@@ -31,14 +31,15 @@ async fn send_during(
         let key = format!("crash-{seed}-{n}");
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
         // A producer without an answer sends the request again, as the API's description requires.
-        for _ in 0..4 {
-            if let Ok(answer) = stack.sender.post(&headers, record.body.clone()).await
+        let sender = stack.sender.clone().impatient();
+        for _ in 0..12 {
+            if let Ok(answer) = sender.post(&headers, record.body.clone()).await
                 && answer.status == 200
             {
                 let receipt = serde_json::from_str(&answer.body).expect("a receipt is JSON");
                 return Some((record, receipt));
             }
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         None
     });

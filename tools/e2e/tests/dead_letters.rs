@@ -14,9 +14,18 @@ use custody_core::{
 use custody_e2e::{Denied, Stack, custody_command, dead_letter_line, run_custody, run_custody_json};
 use custody_test_client::verify;
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// The tests run one after the other. Whether the first of them has begun.
+static ONE_AT_A_TIME: Mutex<bool> = Mutex::const_new(false);
+
+/// Returns the stack for one test alone. The first one discards what other suites have left, which `--all` would select as well.
+async fn stack_alone() -> (MutexGuard<'static, bool>, Stack) {
+    let mut has_begun = ONE_AT_A_TIME.lock().await;
+    let stack = if *has_begun { Stack::under_test().await } else { Stack::at_rest().await };
+    *has_begun = true;
+    (has_begun, stack)
+}
 
 /// Returns whether Step Functions stores a history of executions. It does not for an `EXPRESS` workflow.
 fn has_execution_history(stack: &Stack) -> bool {
@@ -53,8 +62,7 @@ fn check_lists_for_people(name: &str) {
 
 #[tokio::test]
 async fn a_failed_record_is_listed_shown_and_redriven() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     let began = SystemClock.now().to_string();
     let (record, receipt) = stack.failed_record(901).await;
     let id = receipt.message_id;
@@ -123,8 +131,7 @@ async fn a_failed_record_is_listed_shown_and_redriven() {
 /// SQS hides the messages that a reader has received, for minutes.
 #[tokio::test]
 async fn a_list_that_is_broken_off_hides_no_dead_letter() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     let (_, receipt) = stack.failed_record(908).await;
     let id = receipt.message_id;
     stack.eventually("the dead letter is listed", async || dead_letter_line(id)).await;
@@ -157,8 +164,7 @@ async fn a_list_that_is_broken_off_hides_no_dead_letter() {
 /// A redrive that waits: SQS shows nobody the messages that it delays or hides.
 #[tokio::test]
 async fn a_record_that_waits_for_its_redrive_is_seen_everywhere() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     let (_, receipt) = stack.failed_record(906).await;
     let id = receipt.message_id;
     let name = id.to_string();
@@ -200,8 +206,7 @@ async fn a_record_that_waits_for_its_redrive_is_seen_everywhere() {
 
 #[tokio::test]
 async fn a_record_whose_dead_letter_has_expired_can_still_be_redriven() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     let (record, receipt) = stack.failed_record(904).await;
     let id = receipt.message_id;
     stack.eventually("the dead letter is listed", async || dead_letter_line(id)).await;
@@ -218,13 +223,12 @@ async fn a_record_whose_dead_letter_has_expired_can_still_be_redriven() {
 /// Another reader hides a dead letter for minutes: an operator who lists the queue, or a tool that died.
 #[tokio::test]
 async fn a_record_whose_dead_letter_is_hidden_is_redriven_and_the_copy_is_deleted_later() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     let queue = stack.deployment.output("DeadLetterQueueUrl").unwrap();
     custody_e2e::run_support_script("fill_queue.py", &[queue, "--purge"], "").unwrap();
     // A message that is hidden and no dead letter cannot be handled: that is no success.
     put_dead_letter(&stack, "DeadLetterQueueUrl", "hello, this is not JSON").await;
-    let foreign = hide_one_message(&stack, queue).await;
+    let foreign = hide_message(&stack, queue, "hello").await;
     let began = SystemClock.now().to_string();
     assert_eq!(run_custody_json(&["dlq", "redrive", "--since", &began]).0, 1);
     stack
@@ -241,7 +245,7 @@ async fn a_record_whose_dead_letter_is_hidden_is_redriven_and_the_copy_is_delete
     let (_, receipt) = stack.failed_record(909).await;
     let id = receipt.message_id;
     stack.eventually("the dead letter is listed", async || dead_letter_line(id)).await;
-    let hidden = hide_one_message(&stack, queue).await;
+    let hidden = hide_message(&stack, queue, &id.to_string()).await;
     assert!(dead_letter_line(id).is_none());
     let select = ["dlq", "redrive", "--stage", "archive", "--since", &began];
     let (status, summary) = run_custody_json(&[&select[..], &["--dry-run"]].concat());
@@ -261,17 +265,33 @@ async fn a_record_whose_dead_letter_is_hidden_is_redriven_and_the_copy_is_delete
     assert_eq!(stack.status(id).await, "COMPLETED");
 }
 
-/// Receives the one message of a queue, which hides it for ten minutes. Returns its receipt handle.
-async fn hide_one_message(stack: &Stack, queue: &str) -> String {
-    let receive = stack.deployment.aws.sqs().receive_message().queue_url(queue);
-    let received = receive.visibility_timeout(600).wait_time_seconds(5).send().await.unwrap();
-    received.messages()[0].receipt_handle().unwrap().to_owned()
+/// Receives the message of a queue that contains a text, which hides it for ten minutes. Returns its receipt handle.
+async fn hide_message(stack: &Stack, queue: &str, text: &str) -> String {
+    let sqs = stack.deployment.aws.sqs();
+    let found = async || {
+        let receive = sqs.receive_message().queue_url(queue).visibility_timeout(600).wait_time_seconds(1);
+        let received = receive.send().await.unwrap();
+        let message = received.messages().first()?;
+        let handle = message.receipt_handle().unwrap().to_owned();
+        if message.body().unwrap().contains(text) {
+            return Some(handle);
+        }
+        // Another message: everybody sees it again.
+        sqs.change_message_visibility()
+            .queue_url(queue)
+            .receipt_handle(handle)
+            .visibility_timeout(0)
+            .send()
+            .await
+            .unwrap();
+        None
+    };
+    stack.eventually("the message is hidden", found).await
 }
 
 #[tokio::test]
 async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ours_is_left_alone() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     // Creates a dead letter of a record that is in no store.
     let message = samples::message(b"gone");
     let dead_letter = custody_core::dead_letter::DeadLetter::of_record(
@@ -323,8 +343,7 @@ async fn a_dead_letter_that_cannot_be_redriven_comes_back_and_one_that_is_not_ou
 
 #[tokio::test]
 async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     let (_, receipt) = stack.failed_record(902).await;
     let id = receipt.message_id;
     let name = id.to_string();
@@ -357,8 +376,7 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
 
 #[tokio::test]
 async fn a_queue_with_ten_thousand_messages_can_be_listed_and_sorted() {
-    let _alone = ONE_AT_A_TIME.lock().await;
-    let stack = Stack::under_test().await;
+    let (_alone, stack) = stack_alone().await;
     custody_e2e::run_support_script(
         "fill_queue.py",
         &[stack.deployment.output("DeadLetterQueueUrl").unwrap(), "10000"],

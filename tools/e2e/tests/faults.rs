@@ -19,6 +19,12 @@ async fn send(stack: &Stack, seed: u64) -> (Record, Receipt) {
     (record, receipt)
 }
 
+async fn send_to_cache(stack: &Stack, seed: u64) -> (Record, Receipt) {
+    let record = Record::generate(Kind::Random, Size::Bytes(300_000), seed);
+    let receipt = stack.send_to_cache(&record).await;
+    (record, receipt)
+}
+
 async fn content(stack: &Stack, reference: &Value) -> Vec<u8> {
     let (bucket, key) = (reference["bucket"].as_str().unwrap(), reference["key"].as_str().unwrap());
     verify::object(&stack.deployment, bucket, key).await.unwrap()
@@ -29,7 +35,7 @@ async fn a_record_that_cannot_be_archived_fails_with_its_payload_and_its_metadat
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let denied = Denied::to(stack.deployment.output("ArchiveFunctionName").unwrap(), "s3:PutObject");
-    let (record, receipt) = send(&stack, 501).await;
+    let (record, receipt) = send_to_cache(&stack, 501).await;
     let id = receipt.message_id;
     let arrivals = stack.follow(id).await.unwrap();
     stack.announced(id, "metadata-stored").await;
@@ -66,7 +72,7 @@ async fn a_record_whose_metadata_cannot_be_stored_fails_with_its_archived_object
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     let denied = Denied::to(stack.deployment.output("MetadataFunctionName").unwrap(), "dynamodb:PutItem");
-    let (record, receipt) = send(&stack, 502).await;
+    let (record, receipt) = send_to_cache(&stack, 502).await;
     let id = receipt.message_id;
     stack.follow(id).await.unwrap();
     stack.announced(id, "archived").await;
@@ -92,7 +98,7 @@ async fn an_announcement_that_cannot_be_published_is_pending_until_it_can_be() {
         Denied::to(stack.deployment.output("MetadataFunctionName").unwrap(), "dynamodb:PutItem"),
         Denied::to(stack.deployment.output("FailureFunctionName").unwrap(), "sns:Publish"),
     ];
-    let (_, receipt) = send(&stack, 503).await;
+    let (_, receipt) = send_to_cache(&stack, 503).await;
     let id = receipt.message_id;
     let is_of_this_record = |dead_letter: &Value| dead_letter["messageID"] == id.to_string();
     stack.dead_letter(is_of_this_record).await.unwrap();
@@ -111,10 +117,12 @@ async fn a_table_that_takes_no_acceptance_costs_no_record_and_turns_keyed_reques
     let stack = Stack::under_test().await;
     // A scheduled run of reconcile that sees no markers cannot adopt this one before the test looks at it.
     let blind = Denied::to(stack.deployment.output("ReconcileFunctionName").unwrap(), "s3:ListBucket");
+    // A process of ingest that remembers the producer needs no table to know it.
+    send(&stack, 507).await;
     let denied = Denied::to(stack.deployment.output("IngestFunctionName").unwrap(), "dynamodb:*");
-    let (record, receipt) = send(&stack, 506).await;
+    let (record, receipt) = send_to_cache(&stack, 506).await;
     let headers = [("content-type", "application/json"), ("idempotency-key", "while-the-table-is-away")];
-    let keyed = stack.sender.post(&headers, record.body.clone()).await.unwrap();
+    let keyed = stack.sender.clone().impatient().post(&headers, record.body.clone()).await.unwrap();
     drop(denied);
     let id = receipt.message_id;
     assert_eq!(receipt.durability, Durability::Replicated);
@@ -147,8 +155,8 @@ async fn without_any_store_the_request_is_a_dead_letter_and_nothing_is_promised(
     let full = FullCache::new();
     let denied = Denied::to(stack.deployment.output("IngestFunctionName").unwrap(), "s3:PutObject");
     let record = Record::generate(Kind::Text, Size::Bytes(300_000), 505);
-    let answer =
-        stack.sender.post(&[("content-type", "application/json")], record.body.clone()).await.unwrap();
+    let sender = stack.sender.clone().impatient();
+    let answer = sender.post(&[("content-type", "application/json")], record.body.clone()).await.unwrap();
     let request_id = |problem: &Value| {
         problem["instance"].as_str().unwrap().trim_start_matches("urn:custody:request:").to_owned()
     };

@@ -7,7 +7,7 @@ use custody_core::{
     receipt::{Durability, Receipt},
     record_id::RecordId,
 };
-use custody_e2e::{Denied, Stack, apply_fault, cache_nodes};
+use custody_e2e::{CacheFault, Denied, Stack, apply_fault, cache_nodes};
 use custody_test_client::{
     records::{Kind, Record, Size},
     verify,
@@ -16,10 +16,16 @@ use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-async fn send(stack: &Stack, seed: u64) -> (Record, Receipt) {
+async fn send_to_cache(stack: &Stack, seed: u64) -> (Record, Receipt) {
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), seed);
-    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    let receipt = stack.send_to_cache(&record).await;
     (record, receipt)
+}
+
+/// Denies the start of workflows to ingest and, on its schedule, to reconcile.
+fn without_starts(stack: &Stack) -> [Denied; 2] {
+    ["IngestFunctionName", "ReconcileFunctionName"]
+        .map(|name| Denied::to(function(stack, name), "states:StartExecution"))
 }
 
 fn function<'a>(stack: &'a Stack, output: &str) -> &'a str {
@@ -30,14 +36,14 @@ fn function<'a>(stack: &'a Stack, output: &str) -> &'a str {
 async fn a_record_whose_workflow_could_not_be_started_is_started_later() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    let denied = Denied::to(function(&stack, "IngestFunctionName"), "states:StartExecution");
-    let (record, receipt) = send(&stack, 701).await;
+    let denied = without_starts(&stack);
+    let (record, receipt) = send_to_cache(&stack, 701).await;
     let id = receipt.message_id;
     // The denial must last until the work after the response has ended.
     stack.eventually("the payload has no expiry", async || has_no_expiry(id).then_some(())).await;
-    drop(denied);
     assert!(stack.open_record(id).await.is_some());
     assert_eq!(stack.status(id).await, "", "no workflow has begun");
+    drop(denied);
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
     verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
@@ -69,7 +75,7 @@ async fn a_failure_that_could_not_be_handled_is_tried_again() {
         Denied::to(function(&stack, "ArchiveFunctionName"), "s3:PutObject"),
         Denied::to(function(&stack, "FailureFunctionName"), "s3:PutObject"),
     ];
-    let (record, receipt) = send(&stack, 702).await;
+    let (record, receipt) = send_to_cache(&stack, 702).await;
     let id = receipt.message_id;
     assert_eq!(stack.execution(id).await.unwrap(), ("FAILED".to_owned(), "FailureNotHandled".to_owned()));
     assert_eq!(stack.count_dead_letters(|dead_letter| dead_letter["messageID"] == id.to_string()), 0);
@@ -84,10 +90,9 @@ async fn a_workflow_that_was_stopped_is_started_again() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
     // While the cache hangs, the execution tries again, for long enough to be stopped.
-    apply_fault("hang-cache");
+    let hanging = CacheFault::hanging();
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), 703);
-    let sent = stack.sender.send(&record).await;
-    let receipt = sent.unwrap().receipt;
+    let receipt = stack.sender.send(&record).await.unwrap().receipt;
     let id = receipt.message_id;
     let machine = function(&stack, "StateMachineArn");
     let name = Attempt::first(id).execution_name(1);
@@ -95,7 +100,7 @@ async fn a_workflow_that_was_stopped_is_started_again() {
     let client = stack.deployment.aws.step_functions();
     let stopped = async || client.stop_execution().execution_arn(&arn).send().await.is_ok().then_some(());
     stack.eventually("the execution is stopped", stopped).await;
-    apply_fault("resume-cache");
+    drop(hanging);
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
     let arrivals = stack.follow(id).await.unwrap();
     verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();
@@ -106,10 +111,10 @@ async fn a_workflow_that_was_stopped_is_started_again() {
 async fn a_cache_that_loses_everything_costs_no_record_silently() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    let denied = Denied::to(function(&stack, "IngestFunctionName"), "states:StartExecution");
+    let denied = without_starts(&stack);
     let mut sent = Vec::new();
     for seed in 710..715 {
-        sent.push(send(&stack, seed).await.1.message_id);
+        sent.push(send_to_cache(&stack, seed).await.1.message_id);
     }
     stack
         .eventually("the payloads have no expiry", async || {
@@ -133,11 +138,10 @@ async fn a_cache_that_loses_everything_costs_no_record_silently() {
 async fn a_cache_that_hangs_costs_the_producer_time_and_no_record() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let stack = Stack::under_test().await;
-    apply_fault("hang-cache");
+    let hanging = CacheFault::hanging();
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), 704);
-    let sent = stack.sender.send(&record).await;
-    apply_fault("resume-cache");
-    let receipt = sent.unwrap().receipt;
+    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    drop(hanging);
     assert_eq!(receipt.durability, Durability::Archived);
     let id = receipt.message_id;
     stack.reconcile_until("the record is closed", async || !stack.is_open(id).await).await;
@@ -165,7 +169,8 @@ async fn a_request_that_is_sent_again_is_one_record() {
         .collect();
     assert_eq!(ids.len(), 1, "six requests at once, one record");
     let fresh = answers.iter().filter(|answer| answer.header("idempotency-replayed") != "true").count();
-    assert_eq!(fresh, 1, "one of them created the record");
+    // None, if the answer that created it was lost on the way and its request was sent again.
+    assert!(fresh <= 1, "one of them created the record");
     let receipt: Receipt = serde_json::from_str(&answers[0].body).unwrap();
     let arrivals = stack.follow(receipt.message_id).await.unwrap();
     verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();

@@ -6,11 +6,11 @@ registry does not answer.
 
 import base64
 import hashlib
+import http.client
 import io
 import json
 import sys
 import tarfile
-import urllib.error
 import urllib.request
 
 import yaml
@@ -39,7 +39,7 @@ def redoc():
     try:
         with urllib.request.urlopen(REDOC, timeout=60) as answer:
             package = answer.read()
-    except urllib.error.URLError as error:
+    except (OSError, http.client.HTTPException) as error:
         print(f"get {REDOC}: {error}", file=sys.stderr)
         sys.exit(3)
     digest = "sha512-" + base64.b64encode(hashlib.sha512(package).digest()).decode()

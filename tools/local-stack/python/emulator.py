@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import json
 import os
+import sys
 import threading
 import time
 from asyncio import constants
@@ -360,8 +361,11 @@ def log_what_functions_print_after_their_response():
         while True:
             time.sleep(0.2)
             for worker, lines in lines_of_idle_processes():
-                if lines:
-                    worker.account_and_region.run(append_to_log, worker.config, lines)
+                try:
+                    if lines:
+                        worker.account_and_region.run(append_to_log, worker.config, lines)
+                except Exception as error:  # The next lines must be logged, whatever is wrong with these.
+                    print(f"lines of {worker.func_name} are not logged: {error!r}", file=sys.stderr, flush=True)
 
     lambda_runtime.ProvidedWorker.invoke = invoke_in_known_account
     threading.Thread(target=collect, daemon=True, name="late-log-lines").start()

@@ -24,11 +24,26 @@ def search(kind, where, text):
 
 
 logs = boto3.client("logs")
+
+
+def lines_of(group):
+    """Returns every line of a log. The emulator answers with the oldest 10,000, and does not say that there are more."""
+    begin = 0
+    while True:
+        pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=begin)
+        events = [event for page in pages for event in page["events"]]
+        yield from (event["message"] for event in events)
+        if len(events) < 10_000:
+            return
+        assert events[-1]["timestamp"] > begin, f"{group} has 10,000 lines of one millisecond"
+        # The lines of this millisecond are read once more.
+        begin = events[-1]["timestamp"]
+
+
 for page in logs.get_paginator("describe_log_groups").paginate():
     for group in page["logGroups"]:
-        for events in logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"]):
-            for event in events["events"]:
-                search("log line", group["logGroupName"], event["message"])
+        for line in lines_of(group["logGroupName"]):
+            search("log line", group["logGroupName"], line)
 
 for page in boto3.client("dynamodb").get_paginator("scan").paginate(TableName=table):
     for item in page["Items"]:
@@ -38,7 +53,11 @@ s3 = boto3.client("s3")
 for bucket in (failed_bucket, marker_bucket):
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for entry in page.get("Contents", []):
-            body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+            try:
+                body = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+            except s3.exceptions.NoSuchKey:
+                # Reconcile has adopted a marker since it was listed.
+                continue
             search("stored object", entry["Key"], body.decode("utf-8", errors="replace"))
 
 workflow = boto3.client("stepfunctions")

@@ -1,6 +1,19 @@
-"""What an OpenAPI document cannot say, for schemathesis: requests that fit the document and are rightly rejected are not sent."""
+"""What an OpenAPI document cannot say, for schemathesis: requests that fit the document and are rightly rejected are not sent, and a
+request that is answered with 503 and Retry-After is sent again, as the document tells producers."""
 
+import requests.adapters
 import schemathesis
+from urllib3.util import Retry
+
+send = requests.adapters.HTTPAdapter.send
+
+
+def send_again_after_503(adapter, *arguments, **named):
+    adapter.max_retries = Retry(total=6, connect=0, read=0, status_forcelist=[503], allowed_methods=None, raise_on_status=False)
+    return send(adapter, *arguments, **named)
+
+
+requests.adapters.HTTPAdapter.send = send_again_after_503
 
 
 @schemathesis.hook

@@ -38,5 +38,5 @@ pub(crate) fn start(running: &Running, python: &Python) -> anyhow::Result<()> {
         // The retries of the state machine wait a tenth of their time, which is long enough to outlast a burst.
         .env("SFN_WAIT_SCALE", "0.1");
     process::start(folder, "ministack", &mut command)?;
-    process::wait_for_port(running.ports.gateway, "MiniStack", Duration::from_secs(30))
+    process::wait_for_port(running.ports.gateway, "MiniStack", Duration::from_mins(3))
 }

@@ -87,7 +87,7 @@ fn has_ended(pid: Pid) -> bool {
 pub(crate) fn end_emulator(folder: &Path) -> anyhow::Result<()> {
     let pid = pid_of(folder, "ministack")?;
     kill(pid, Signal::SIGTERM).context("end MiniStack")?;
-    let politely = wait_until("the end of MiniStack", Duration::from_mins(1), || {
+    let politely = wait_until("the end of MiniStack", Duration::from_mins(3), || {
         kill_functions(folder).is_ok() && has_ended(pid)
     });
     if politely.is_ok() {

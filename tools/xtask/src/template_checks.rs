@@ -103,6 +103,19 @@ fn lint_transformed(tools: &Tools) -> anyhow::Result<()> {
     progress::run_visibly(tools.script("lint_checkov.py").arg(checkov).arg(&transformed))
 }
 
+/// What npm reports where its registry does not answer, or answers that it cannot.
+const NETWORK_ERRORS: [&str; 9] = [
+    "ENOTFOUND",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EAI_AGAIN",
+    "EHOSTUNREACH",
+    "ETIMEDOUT",
+    "ERR_SOCKET_TIMEOUT",
+    "E429",
+    "E503",
+];
+
 /// Checks the state machine with `asl-validator`, which knows the transitions between states and the queries in them.
 fn validate_state_machine(tools: &Tools) -> anyhow::Result<()> {
     let node = tools.checks.bin().join("../lib").canonicalize().context("find the Python packages")?;
@@ -121,8 +134,7 @@ fn validate_state_machine(tools: &Tools) -> anyhow::Result<()> {
         .context("run npm")?;
     if !npm.status.success() {
         let said = String::from_utf8_lossy(&npm.stderr);
-        let registry_is_away =
-            ["ENOTFOUND", "ECONNREFUSED", "EAI_AGAIN", "ETIMEDOUT"].iter().any(|code| said.contains(code));
+        let registry_is_away = NETWORK_ERRORS.iter().any(|code| said.contains(code));
         ensure!(registry_is_away, "asl-validator could not be installed: {said}");
         println!("SKIPPED: npm's registry does not answer, so asl-validator did not run");
         return Ok(());

@@ -19,7 +19,7 @@ async fn an_answer_that_comes_after_a_time_out_is_not_taken_for_that_to_the_next
     let fixture = Fixture::plain(1, 0);
     let limits = CacheSettings {
         stall_limit: Duration::from_millis(100),
-        call_limit: Duration::from_secs(1),
+        call_limit: Duration::from_secs(3),
         ..settings(Level::Sync)
     };
     let cache = fixture.cache_with(limits);

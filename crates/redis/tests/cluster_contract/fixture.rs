@@ -142,7 +142,7 @@ impl Fixture {
 /// wait for its end.
 pub(crate) fn settings(level: Level) -> CacheSettings {
     CacheSettings {
-        replication_timeout: Duration::from_millis(300),
+        replication_timeout: Duration::from_secs(1),
         breaker_pause: Duration::ZERO,
         ..CacheSettings::new(level)
     }

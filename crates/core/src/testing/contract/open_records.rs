@@ -9,6 +9,7 @@ use crate::{
     digest::Sha256,
     error::ErrorName,
     idempotency::{Claim, ClaimRequest, IdempotencyKey},
+    message::InternalMessage,
     open_record::{FailureStep, OpenKind, OpenRecord, OpenState},
     ports::{Acceptance, AcceptanceMarkers, IdempotencyClaims, OpenRecords, Turn},
     receipt::Durability,
@@ -20,6 +21,12 @@ const ALL: usize = 100_000;
 
 fn later(time: Timestamp, seconds: u64) -> Timestamp {
     time.after(std::time::Duration::from_secs(seconds))
+}
+
+/// Builds an open record that is due in 2100. Where the suite runs on a deployment, reconcile would take the turns of one that is due.
+fn open_record(message: &InternalMessage) -> OpenRecord {
+    let look_at = Timestamp::from_unix_ms(4_102_444_800_000).unwrap();
+    OpenRecord { look_at, ..samples::open_record(message) }
 }
 
 async fn listed(open: &impl OpenRecords, kind: OpenKind, record: &OpenRecord) -> Option<Timestamp> {
@@ -39,7 +46,7 @@ pub async fn open_records(open: &impl OpenRecords) {
 }
 
 async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     let (id, attempt) = (record.id(), record.attempt());
     assert_eq!(open.find(id).await.unwrap(), None);
     let turn = Turn { look_at: record.look_at, start: None, is_missing: false };
@@ -66,13 +73,13 @@ async fn acceptance_creates_and_nothing_else_does(open: &impl OpenRecords) {
         "accept may be repeated"
     );
     assert_eq!(open.find(id).await.unwrap().unwrap().looks, 1, "must not change the record");
-    let foreign = samples::open_record(&samples::message_of(id, b"other"));
+    let foreign = open_record(&samples::message_of(id, b"other"));
     assert_eq!(open.accept(&foreign, None).await.unwrap_err().name, ErrorName::MetadataConflict);
     open.close(attempt).await.unwrap();
 }
 
 async fn turns_are_taken_once(open: &impl OpenRecords) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     open.accept(&record, None).await.unwrap();
     let look_at = later(record.look_at, 300);
     let turn = Turn { look_at, start: None, is_missing: false };
@@ -98,11 +105,11 @@ fn failed(record: &OpenRecord) -> OpenRecord {
 }
 
 fn redriven(record: &OpenRecord) -> OpenRecord {
-    samples::open_record(&samples::redriven(&record.message))
+    open_record(&samples::redriven(&record.message))
 }
 
 async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     let next = redriven(&record);
     open.accept(&record, None).await.unwrap();
     assert_eq!(
@@ -150,7 +157,7 @@ async fn a_failure_is_stored_once_and_redriven_once(open: &impl OpenRecords) {
 }
 
 async fn a_redrive_is_noted_for_a_failed_attempt_only(open: &impl OpenRecords) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     let (attempt, due) = (record.attempt(), Some(later(record.look_at, 240)));
     open.accept(&record, None).await.unwrap();
     open.note_redrive(attempt, due).await.unwrap();
@@ -170,7 +177,7 @@ async fn a_redrive_is_noted_for_a_failed_attempt_only(open: &impl OpenRecords) {
 }
 
 async fn a_missing_payload_is_missing_since_the_first_note(open: &impl OpenRecords) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     open.accept(&record, None).await.unwrap();
     let (first, second) = (later(record.look_at, 1), later(record.look_at, 90));
     let attempt = record.attempt();
@@ -189,7 +196,7 @@ async fn a_missing_payload_is_missing_since_the_first_note(open: &impl OpenRecor
 }
 
 async fn closing_requires_the_current_attempt(open: &impl OpenRecords) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     let next = redriven(&record);
     open.accept(&record, None).await.unwrap();
     open.fail(&failed(&record)).await.unwrap();
@@ -205,7 +212,7 @@ async fn closing_requires_the_current_attempt(open: &impl OpenRecords) {
 /// Checks the contract of [`IdempotencyClaims`], and of the acceptances that create claims.
 pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl IdempotencyClaims) {
     let keyed = |payload: &[u8]| {
-        let record = samples::open_record(&samples::message(payload));
+        let record = open_record(&samples::message(payload));
         let claim = Claim::new(&record.message, Durability::Replicated, record.started_at);
         (record, claim)
     };
@@ -260,7 +267,7 @@ pub async fn idempotency_claims<S: OpenRecords>(open: &S, claims: &impl Idempote
 
 /// Checks concurrent acceptances with one key: one is accepted, and all others return the claim of that record.
 pub async fn concurrent_claims<S: OpenRecords>(open: &S) {
-    let records: Vec<_> = (0..8).map(|_| samples::open_record(&samples::message(b"payload"))).collect();
+    let records: Vec<_> = (0..8).map(|_| open_record(&samples::message(b"payload"))).collect();
     let key = IdempotencyKey::of_header("contract", &records[0].id().to_string()).unwrap();
     let accepts = records.iter().map(|record| async move {
         let claim = Claim::new(&record.message, Durability::Replicated, record.started_at);
@@ -287,7 +294,7 @@ pub async fn concurrent_claims<S: OpenRecords>(open: &S) {
 
 /// Checks the contract of [`AcceptanceMarkers`].
 pub async fn acceptance_markers(markers: &impl AcceptanceMarkers) {
-    let record = samples::open_record(&samples::message(b"payload"));
+    let record = open_record(&samples::message(b"payload"));
     let attempt = record.attempt();
     markers.clear(attempt).await.expect("clearing an absent marker must succeed");
     assert_eq!(markers.find(attempt).await.unwrap(), None);
