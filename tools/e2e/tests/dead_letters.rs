@@ -364,6 +364,16 @@ async fn a_discarded_record_reports_who_discarded_it_when_and_why() {
     assert_eq!(discarded["reason"], "the decision was withdrawn");
     assert!(discarded["by"].as_str().unwrap().starts_with("arn:"), "{discarded}");
     assert!(Timestamp::parse(discarded["at"].as_str().unwrap()).is_some());
+    // Who discards it once more, as a copy of its dead letter, is told of the first decision.
+    put_dead_letter(&stack, "DeadLetterQueueUrl", &dead_letters[0].to_string()).await;
+    stack.eventually("the copy is listed", async || dead_letter_line(id)).await;
+    let again = ["dlq", "discard", "--id", &name, "--reason", "another reason"];
+    let again = custody_command("OperatorRoleArn").args(again).output().unwrap();
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.success() && said.contains("was discarded before, by arn:"), "{said}");
+    assert!(said.contains("with the reason \"the decision was withdrawn\", which stays"), "{said}");
+    let item = verify::item(&stack.deployment, id).await.unwrap();
+    assert_eq!(item["discarded"]["reason"], "the decision was withdrawn");
     // Whether reconcile has closed it or not, only `--force` redrives it: without it, nothing would come of waiting.
     assert_eq!(run_custody_json(&["dlq", "redrive", "--id", &name, "--now", "--wait"]).0, 3);
     // A copy of its dead letter does not cause another attempt.
