@@ -58,7 +58,7 @@ pub struct Acknowledged {
     pub receipt: Receipt,
     /// When the request was sent.
     pub sent_at: Instant,
-    /// Time from sending the request to the whole answer.
+    /// Time from sending the request to the whole answer. Of a patient sender, with the answers 503 and the waits before it.
     pub latency: Duration,
 }
 

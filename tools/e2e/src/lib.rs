@@ -106,23 +106,29 @@ impl Stack {
     /// Returns the stack after what other suites have left was discarded, and nothing is open any more.
     pub async fn at_rest() -> Self {
         let stack = Self::under_test().await;
-        let reason = ["--reason", "left by another suite"];
-        run_custody(&[&["dlq", "discard", "--all"], &reason[..]].concat());
+        let discard = |which: &[&str]| {
+            let reason = ["--reason", "left by another suite"];
+            let (status, printed) = run_custody(&[&["dlq", "discard"], which, &reason].concat());
+            // Reconcile closes what an earlier command has discarded: it is gone then.
+            assert!([0, 1, 3].contains(&status), "{status}: {printed}");
+        };
+        discard(&["--all"]);
         stack
             .reconcile_until("nothing is open", async || {
                 let (_, failed) = run_custody_json(&["failed", "--limit", "10000"]);
-                let undecided = failed["records"].as_array().expect("`custody failed` has a list");
-                if undecided.is_empty() {
-                    return run_custody(&["open"]).1.contains("No record is in progress");
+                let failed = failed["records"].as_array().expect("`custody failed` has a list");
+                let undecided = failed.iter().filter(|record| record["discarded"] != true);
+                let ids: Vec<_> = undecided.filter_map(|record| record["messageID"].as_str()).collect();
+                if !ids.is_empty() {
+                    discard(&ids.iter().flat_map(|id| ["--id", id]).collect::<Vec<_>>());
+                    return false;
                 }
-                for record in undecided {
-                    let id = record["messageID"].as_str().expect("a record has its id");
-                    let (status, printed) =
-                        run_custody(&[&["dlq", "discard", "--id", id], &reason[..]].concat());
-                    // Reconcile closes what the command before has discarded: it is gone then.
-                    assert!(status == 0 || status == 3, "{status}: {printed}");
-                }
-                false
+                let (_, open) = run_custody_json(&["open", "--limit", "10000"]);
+                let mut records = open["records"].as_array().expect("`custody open` has a list").iter();
+                // What a contract suite has left that failed is due in 2100.
+                let is_due =
+                    |record: &Value| !record["lookAt"].as_str().is_some_and(|at| at.starts_with("2100"));
+                failed.is_empty() && open["markersCount"] == 0 && !records.any(is_due)
             })
             .await;
         stack
@@ -156,6 +162,7 @@ impl Stack {
         let text = |field: &str| problem[field].as_str().unwrap_or_default().to_owned();
         let (instance, kind) = (text("instance"), text("type"));
         let request_id = instance.trim_start_matches("urn:custody:request:");
+        assert!(!request_id.is_empty(), "the answer names its request: {}", answer.body);
         let parts = [
             r#""message":"refused a request""#.to_owned(),
             format!(r#""stage":"{stage}""#),
@@ -281,7 +288,8 @@ impl Stack {
         let archive = self.deployment.output("ArchiveFunctionName").expect("the stack names its functions");
         let denied = Denied::to(archive, "s3:PutObject");
         let record = Record::generate(Kind::Random, Size::Bytes(100_000), seed);
-        let receipt = self.send_to_cache(&record).await;
+        // If a slow cache makes ingest archive the payload, the archive function fails as well: it cannot write the manifest.
+        let receipt = self.sender.send(&record).await.expect("the record is accepted").receipt;
         self.execution(receipt.message_id).await.expect("the workflow ends");
         drop(denied);
         (record, receipt)
@@ -313,7 +321,7 @@ impl Stack {
                 }
                 _ => {}
             }
-            ensure!(Instant::now() < deadline, "the execution of record {id} does not end");
+            ensure!(Instant::now() < deadline, "the execution of record {id} has not ended");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -18,11 +18,18 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 type Acknowledged = (Record, Receipt);
 
-/// Sends records, three at a time, while `chaos` runs. Returns those that were acknowledged.
+/// How often a request is sent at most where the fault may not keep any record from being acknowledged.
+const FEW: u32 = 4;
+
+/// The same where the fault may last for some seconds.
+const MANY: u32 = 20;
+
+/// Sends records, three at a time, while `chaos` runs, each with at most `tries` requests. Returns those that were acknowledged.
 async fn send_during(
     stack: &Stack,
     seed: u64,
     count: u64,
+    tries: u32,
     chaos: impl Future<Output = ()>,
 ) -> Vec<Acknowledged> {
     use futures_util::StreamExt as _;
@@ -32,14 +39,14 @@ async fn send_during(
         let headers = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
         // A producer without an answer sends the request again, as the API's description requires.
         let sender = stack.sender.clone().impatient();
-        for _ in 0..12 {
+        for _ in 0..tries {
             if let Ok(answer) = sender.post(&headers, record.body.clone()).await
                 && answer.status == 200
             {
                 let receipt = serde_json::from_str(&answer.body).expect("a receipt is JSON");
                 return Some((record, receipt));
             }
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
         None
     });
@@ -83,7 +90,7 @@ async fn functions_that_are_killed_lose_no_record() {
             apply_fault_concurrently("kill-functions").await;
         }
     };
-    let acknowledged = send_during(&stack, 801, 30, chaos).await;
+    let acknowledged = send_during(&stack, 801, 30, MANY, chaos).await;
     check(&stack, &acknowledged).await;
 }
 
@@ -123,7 +130,7 @@ async fn a_shard_that_is_added_costs_no_record() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         apply_fault_concurrently("add-shard").await;
     };
-    let acknowledged = send_during(&stack, 808, 60, chaos).await;
+    let acknowledged = send_during(&stack, 808, 60, FEW, chaos).await;
     assert_eq!(acknowledged.len(), 60, "slots that move reject no request");
     assert_eq!(check(&stack, &acknowledged).await, 0, "a payload moves with its slot");
 }
@@ -140,7 +147,7 @@ async fn a_cache_that_crashes_and_comes_back_loses_no_record() {
             apply_fault_concurrently("start-cache").await;
         }
     };
-    let acknowledged = send_during(&stack, 802, 30, chaos).await;
+    let acknowledged = send_during(&stack, 802, 30, MANY, chaos).await;
     check(&stack, &acknowledged).await;
 }
 
@@ -152,7 +159,7 @@ async fn a_shard_that_fails_over_loses_no_record() {
         tokio::time::sleep(Duration::from_millis(900)).await;
         apply_fault_concurrently("fail-over-shard").await;
     };
-    let acknowledged = send_during(&stack, 803, 30, chaos).await;
+    let acknowledged = send_during(&stack, 803, 30, MANY, chaos).await;
     check(&stack, &acknowledged).await;
 }
 
@@ -166,7 +173,7 @@ async fn a_replica_that_is_replaced_costs_no_record() {
         tokio::time::sleep(Duration::from_millis(2500)).await;
         apply_fault_concurrently("start-replica").await;
     };
-    let acknowledged = send_during(&stack, 805, 30, chaos).await;
+    let acknowledged = send_during(&stack, 805, 30, FEW, chaos).await;
     assert_eq!(acknowledged.len(), 30, "a missing replica causes no rejected request");
     check(&stack, &acknowledged).await;
 }
@@ -179,7 +186,7 @@ async fn a_cache_that_loses_everything_in_flight_loses_no_record_silently() {
         tokio::time::sleep(Duration::from_millis(900)).await;
         apply_fault_concurrently("lose-cache").await;
     };
-    let acknowledged = send_during(&stack, 806, 30, chaos).await;
+    let acknowledged = send_during(&stack, 806, 30, MANY, chaos).await;
     let mut lost = 0;
     for (record, receipt) in &acknowledged {
         let id = receipt.message_id;
@@ -206,6 +213,6 @@ async fn a_restart_of_ministack_loses_no_record() {
         tokio::time::sleep(Duration::from_millis(1200)).await;
         apply_fault_concurrently("restart-ministack").await;
     };
-    let acknowledged = send_during(&stack, 804, 30, chaos).await;
+    let acknowledged = send_during(&stack, 804, 30, MANY, chaos).await;
     check(&stack, &acknowledged).await;
 }

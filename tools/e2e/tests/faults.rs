@@ -15,7 +15,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn send(stack: &Stack, seed: u64) -> (Record, Receipt) {
     let record = Record::generate(Kind::Random, Size::Bytes(300_000), seed);
-    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    let receipt = stack.sender.clone().impatient().send(&record).await.unwrap().receipt;
     (record, receipt)
 }
 
@@ -118,7 +118,7 @@ async fn a_table_that_takes_no_acceptance_costs_no_record_and_turns_keyed_reques
     // A scheduled run of reconcile that sees no markers cannot adopt this one before the test looks at it.
     let blind = Denied::to(stack.deployment.output("ReconcileFunctionName").unwrap(), "s3:ListBucket");
     // A process of ingest that remembers the producer needs no table to know it.
-    send(&stack, 507).await;
+    send_to_cache(&stack, 507).await;
     let denied = Denied::to(stack.deployment.output("IngestFunctionName").unwrap(), "dynamodb:*");
     let (record, receipt) = send_to_cache(&stack, 506).await;
     let headers = [("content-type", "application/json"), ("idempotency-key", "while-the-table-is-away")];

@@ -1,10 +1,6 @@
 //! Tests with what operators look at a real deployment, compare its stores and restore them.
 
-use std::{
-    collections::HashMap,
-    io::{BufRead as _, BufReader},
-    process::Stdio,
-};
+use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
@@ -21,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{process::Command, sync::Mutex};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
@@ -100,14 +96,13 @@ async fn watch_shows_notifications_while_they_are_published_and_leaves_nothing_b
     assert_eq!(watch_queues(&stack).await, [] as [String; 0]);
 
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut watch =
-            custody_command("OperatorRoleArn").arg("watch").stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(watch.stderr.take().unwrap()).read_line(&mut said).unwrap();
-        assert!(said.contains("Watching"), "{said}");
-        assert_eq!(watch_queues(&stack).await.len(), 1);
-        kill(Pid::from_raw(watch.id().try_into().unwrap()), signal).unwrap();
-        assert!(watch.wait().unwrap().success(), "{signal}");
+        let mut watch = Command::from(custody_command("OperatorRoleArn"));
+        let mut watch = watch.arg("watch").kill_on_drop(true).spawn().unwrap();
+        let has_queue = async || (watch_queues(&stack).await.len() == 1).then_some(());
+        stack.eventually("watch has a queue", has_queue).await;
+        kill(Pid::from_raw(watch.id().unwrap().try_into().unwrap()), signal).unwrap();
+        let ended = stack.eventually("watch ends", async || watch.try_wait().unwrap()).await;
+        assert!(ended.success(), "{signal}: {ended}");
         assert_eq!(watch_queues(&stack).await, [] as [String; 0], "{signal}");
     }
 }

@@ -140,7 +140,7 @@ async fn a_cache_that_hangs_costs_the_producer_time_and_no_record() {
     let stack = Stack::under_test().await;
     let hanging = CacheFault::hanging();
     let record = Record::generate(Kind::Random, Size::Bytes(200_000), 704);
-    let receipt = stack.sender.send(&record).await.unwrap().receipt;
+    let receipt = stack.sender.clone().impatient().send(&record).await.unwrap().receipt;
     drop(hanging);
     assert_eq!(receipt.durability, Durability::Archived);
     let id = receipt.message_id;
@@ -157,9 +157,16 @@ async fn a_request_that_is_sent_again_is_one_record() {
     let stack = Stack::under_test().await;
     let record = Record::generate(Kind::Text, Size::Bytes(50_000), 705);
     let headers = [("content-type", "application/json"), ("idempotency-key", "decision-4711")];
-    let posts = (0..6).map(|_| stack.sender.post(&headers, record.body.clone()));
-    let answers: Vec<_> =
+    let sender = stack.sender.clone().impatient();
+    let posts = (0..6).map(|_| sender.post(&headers, record.body.clone()));
+    let mut answers: Vec<_> =
         futures_util::future::join_all(posts).await.into_iter().map(Result::unwrap).collect();
+    // On a busy machine, the emulator's tables may take longer than ingest waits. Most answers come at once nevertheless.
+    let refused = answers.iter().filter(|answer| answer.status == 503).count();
+    assert!(refused <= 2, "{answers:?}");
+    for answer in answers.iter_mut().filter(|answer| answer.status == 503) {
+        *answer = stack.sender.post(&headers, record.body.clone()).await.unwrap();
+    }
     let ids: std::collections::BTreeSet<_> = answers
         .iter()
         .map(|answer| {
@@ -169,8 +176,8 @@ async fn a_request_that_is_sent_again_is_one_record() {
         .collect();
     assert_eq!(ids.len(), 1, "six requests at once, one record");
     let fresh = answers.iter().filter(|answer| answer.header("idempotency-replayed") != "true").count();
-    // None, if the answer that created it was lost on the way and its request was sent again.
-    assert!(fresh <= 1, "one of them created the record");
+    // A request that was refused may have created it.
+    assert!(fresh == 1 || fresh == 0 && refused > 0, "one of them created the record: {answers:?}");
     let receipt: Receipt = serde_json::from_str(&answers[0].body).unwrap();
     let arrivals = stack.follow(receipt.message_id).await.unwrap();
     verify::check_completed(&stack.deployment, &record, &receipt, &arrivals).await.unwrap();

@@ -348,7 +348,10 @@ def log_what_functions_print_after_their_response():
         }
         cloudwatch_logs._create_log_stream(log)
         now = int(time.time() * 1000)
-        cloudwatch_logs._put_log_events({**log, "logEvents": [{"timestamp": now, "message": line} for line in lines]})
+        events = [{"timestamp": now, "message": line} for line in lines]
+        status, _, body = cloudwatch_logs._put_log_events({**log, "logEvents": events})
+        if status != 200:
+            raise RuntimeError(body)
 
     def lines_of_idle_processes():
         # Under this lock, no process gets an event. What an invocation prints stays for the emulator's own reader.
@@ -364,7 +367,7 @@ def log_what_functions_print_after_their_response():
                 try:
                     if lines:
                         worker.account_and_region.run(append_to_log, worker.config, lines)
-                except Exception as error:  # The next lines must be logged, whatever is wrong with these.
+                except Exception as error:  # Later lines must be logged, whatever is wrong with these.
                     print(f"lines of {worker.func_name} are not logged: {error!r}", file=sys.stderr, flush=True)
 
     lambda_runtime.ProvidedWorker.invoke = invoke_in_known_account
@@ -389,10 +392,10 @@ def read_metrics_from_logs():
     append = cloudwatch_logs._append_log_events
 
     def append_and_measure(stream, events):
+        append(stream, events)
         for event in events:
             if '"CloudWatchMetrics"' in event["message"]:
                 measure(json.loads(event["message"]))
-        append(stream, events)
 
     def measure(line):
         for directive in line["_aws"]["CloudWatchMetrics"]:

@@ -8,8 +8,12 @@ from urllib3.util import Retry
 send = requests.adapters.HTTPAdapter.send
 
 
+class RetryAfter503(Retry):
+    RETRY_AFTER_STATUS_CODES = frozenset([503])
+
+
 def send_again_after_503(adapter, *arguments, **named):
-    adapter.max_retries = Retry(total=6, connect=0, read=0, status_forcelist=[503], allowed_methods=None, raise_on_status=False)
+    adapter.max_retries = RetryAfter503(total=6, connect=False, read=False, other=False, allowed_methods=None, raise_on_status=False)
     return send(adapter, *arguments, **named)
 
 
