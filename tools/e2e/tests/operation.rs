@@ -68,6 +68,8 @@ async fn one_screen_shows_what_an_operator_on_call_looks_at_first() {
             .any(|check| check["of"] == "permissions" || check["of"] == "record table")
     );
     assert!(status == 0 || status == 1, "{checks}");
+    let (status, text) = run_custody(&["logs", "archive", "--contains", "a text that no line has"]);
+    assert!(status == 0 && text.contains("the log of archive has no such line since 20"), "{text}");
     assert_eq!(run_custody_json(&["plan", "--rate", "10", "--size", "1MB"]).0, 0);
     assert_eq!(run_custody_json(&["open"]).0, 0);
     let (status, found) = run_custody_json(&["find", "--source", "custody-test-client", "--limit", "3"]);
