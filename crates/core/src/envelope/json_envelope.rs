@@ -57,9 +57,12 @@ pub(super) fn open(body: &str) -> Result<Envelope<'_>, Problem> {
     Ok(Envelope { metadata, content, is_cloud_event: false, warnings: warnings.into_iter().collect() })
 }
 
-/// Returns whether a body that cannot be accepted is meant as an envelope.
+/// Returns whether a body that cannot be accepted is meant as an envelope. It may be broken JSON.
 pub(super) fn is_envelope(body: &str) -> bool {
-    read_object(body).is_ok_and(|fields| fields.get(META_DATA).is_some())
+    match read_object(body) {
+        Ok(fields) => fields.get(META_DATA).is_some(),
+        Err(_) => body.contains(&format!("\"{META_DATA}\"")),
+    }
 }
 
 /// Says what to do with a field that the envelope does not have.

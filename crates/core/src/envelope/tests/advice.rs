@@ -72,6 +72,9 @@ fn an_event_in_binary_mode_without_its_version_says_so() {
     let wrong = envelope.replace("messagePayload", "payload");
     let problem = open(&event(&headers, ""), wrong.as_bytes(), Sha256::of).unwrap_err();
     assert!(problem.detail.contains("did you mean `messagePayload`?"), "{}", problem.detail);
+    let broken = envelope.trim_end_matches('}');
+    let problem = open(&event(&headers, ""), broken.as_bytes(), Sha256::of).unwrap_err();
+    assert!(!problem.detail.contains("specversion"), "{}", problem.detail);
 }
 
 #[test]
