@@ -10,7 +10,7 @@ use std::{
 use custody_core::record_id::RecordId;
 use serde_json::Value;
 
-use crate::{append_to_file, run_support_script, stack_output, variable};
+use crate::{environment::append_to_file, run_support_script, stack_output, variable};
 
 /// Runs the operator's tool with the template's role for operators. Returns its exit status and what it printed.
 pub fn run_custody(arguments: &[&str]) -> (i32, String) {
