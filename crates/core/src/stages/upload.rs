@@ -4,6 +4,7 @@
 //! digest. An upload that nobody completes expires and leaves nothing. If the process dies between archive and acceptance, and nobody completes
 //! the upload again, the archive has an object that no receipt promises; `custody fsck` counts it.
 
+mod problems;
 mod request;
 mod transfers;
 mod view;

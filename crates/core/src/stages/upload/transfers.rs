@@ -20,10 +20,12 @@ use crate::{
     record_id::RecordId,
     stages::keys::{KeyState, check_same_request, keys_unavailable, no_durable_store},
     upload::{
-        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, PayloadReference, SourceObject, SourceUri,
-        UPLOAD_LIFETIME, Upload,
+        AllowedSources, AnnouncedPayload, MAX_UPLOAD_BYTES, PayloadReference, SourceObject, UPLOAD_LIFETIME,
+        Upload,
     },
 };
+
+use super::problems::{not_uploaded, source_changed, source_problem, unavailable, unknown_key};
 
 /// Uploads over the ports that they need.
 pub struct Transfers<D: Deployment> {
@@ -401,54 +403,6 @@ fn message(
 fn repeated(id: RecordId, claim: Claim) -> CompletedUpload {
     info!(record.id = %claim.message_id, stage = "upload", "repeated a receipt");
     CompletedUpload { receipt: Receipt::of_claim(claim), replayed: true, id, accepted: None }
-}
-
-fn not_uploaded(id: RecordId) -> Problem {
-    Problem::new(
-        ProblemKind::UploadIncomplete,
-        format!(
-            "the payload of upload {id} has not arrived; upload it with the link of GET /uploads/{id}, then complete it. If S3 refuses it, its \
-             size or its sha256 is not the announced one: begin another upload"
-        ),
-    )
-}
-
-fn source_changed(source: &SourceObject) -> Problem {
-    Problem::new(
-        ProblemKind::ReferenceChanged,
-        format!(
-            "{} has changed or was deleted after it was sent by reference; nothing was acknowledged, send the record again",
-            source.uri
-        ),
-    )
-}
-
-/// Returns the problem of an object that could not be inspected or copied.
-fn source_problem(uri: &SourceUri, error: &StageError) -> Problem {
-    warn!(error.name = error.name.as_str(), %error, "could not use an object that was sent by reference");
-    if !matches!(error.name, ErrorName::AccessDenied | ErrorName::ServiceRefused) {
-        return no_durable_store();
-    }
-    Problem::new(
-        ProblemKind::ReferenceUnreadable,
-        format!(
-            "S3 refuses to read {uri} for Custody: it does not exist, or its bucket's policy or the policy of its key do not admit \
-             the roles of Custody's functions, or it is in another Region or in an archive storage class"
-        ),
-    )
-}
-
-fn unknown_key(error: &StageError) -> Problem {
-    error!(error.name = error.name.as_str(), %error, "the tables of an acceptance cannot be asked");
-    keys_unavailable()
-}
-
-fn unavailable(error: &StageError) -> Problem {
-    error!(error.name = error.name.as_str(), %error, "a store of uploads could not be asked");
-    Problem::new(
-        ProblemKind::LookupUnavailable,
-        "the stores of uploads cannot be asked now; send the request again after the time in Retry-After",
-    )
 }
 
 fn log_failed_effect(id: RecordId, error: &StageError, what: &'static str) {
