@@ -7,4 +7,6 @@ pub mod samples;
 pub mod world;
 
 #[cfg(test)]
+pub(crate) mod log;
+#[cfg(test)]
 mod tests;

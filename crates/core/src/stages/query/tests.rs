@@ -1,5 +1,6 @@
 //! Tests of the query stage: who learns what about which record, in every state of the record.
 
+mod access_log;
 mod lists;
 
 use std::time::Duration;

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    access::Credential,
     digest::Sha256,
     error::ErrorName,
     ports::{OpenRecords as _, StagingArea, Uploads as _},
     testing::{
+        log::with_log,
         samples,
         world::{InMemory, World},
     },
@@ -277,13 +279,45 @@ async fn only_the_principal_that_began_an_upload_may_see_and_complete_it() {
         assert_eq!(slug(&answer), (400, "invalid-query"));
     }
     let (credential, entry) =
-        (crate::access::Credential::ApiKey("caller".to_owned()), samples::producer("caller", &["other"]));
+        (Credential::ApiKey("caller".to_owned()), samples::producer("caller", &["other"]));
     world.access.set(&credential, &entry);
     assert_eq!(slug(&begin(&world, "a", PAYLOAD, None).await), (403, "forbidden"));
     assert_eq!(slug(&complete(&world, text).await), (403, "forbidden"), "its right was taken away");
     world.access.set(&credential, &AccessEntry { role: crate::access::Role::Auditor, ..entry });
     assert_eq!(slug(&begin(&world, "a", PAYLOAD, None).await), (403, "forbidden"));
     assert!(world.open_records.all().is_empty());
+}
+
+#[tokio::test]
+async fn each_denial_has_a_line_in_the_access_log() {
+    let world = World::default();
+    let (_, begun) = begin(&world, "a", PAYLOAD, None).await;
+    let (text, id) = id_of(&begun);
+    world.access.set(&Credential::ApiKey("other".to_owned()), &samples::producer("other", &["o"]));
+    let other_source = event("/uploads", "", &body("a", PAYLOAD).to_string(), None, "other");
+    let of_the_other = |resource| event(resource, text, "", None, "other");
+    for (event, problem, record) in [
+        (other_source, "forbidden", None),
+        (of_the_other("/uploads/{uploadID}"), "unknown-upload", Some(id)),
+        (of_the_other("/uploads/{uploadID}/complete"), "unknown-upload", Some(id)),
+    ] {
+        let (_, lines) = with_log(run(&world.upload(), event)).await;
+        let [denial, refusal] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(
+            (&denial["access.outcome"], &denial["access.action"]),
+            (&json!("denied"), &json!("upload"))
+        );
+        assert_eq!(
+            (&denial["access.principal"], &denial["access.source_system_id"]),
+            (&json!("other"), &json!("s"))
+        );
+        assert_eq!(denial["record.id"], json!(record));
+        assert_eq!(
+            (&refusal["message"], &refusal["problem"]),
+            (&json!("refused a request"), &json!(problem))
+        );
+        assert_eq!((&refusal["request.id"], &refusal["stage"]), (&json!("r-1"), &json!("upload")));
+    }
 }
 
 #[tokio::test]

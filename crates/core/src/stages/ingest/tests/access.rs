@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     access::{AccessEntry, Credential, Role},
-    testing::samples,
+    testing::{log::with_log, samples},
 };
 
 /// A request with this API key and `sourceSystemID`.
@@ -69,6 +69,26 @@ async fn a_producer_writes_only_its_own_sources_and_nothing_is_stored_of_others(
         let caller = message.security_context.request_context;
         assert_eq!(caller.principal.as_deref(), key.split('-').next(), "the record names its sender");
         assert_eq!(caller.api_key_id.as_deref(), Some(key));
+    }
+}
+
+#[tokio::test]
+async fn each_denial_has_a_line_in_the_access_log() {
+    let world = world();
+    let ingest = world.ingest();
+    for (key, source, principal) in
+        [("loans-1", "cards", Some("loans")), ("audit-1", "loans", Some("audit")), ("nobody", "loans", None)]
+    {
+        let (_, lines) = with_log(ingest.run(request_from(key, source, None))).await;
+        let denials: Vec<_> = lines.iter().filter(|line| line["access.outcome"] == "denied").collect();
+        let [line] = denials[..] else { panic!("{lines:?}") };
+        assert_eq!((&line["level"], &line["access.action"]), (&json!("WARN"), &json!("write")));
+        assert_eq!(
+            (&line["access.principal"], &line["access.source_system_id"]),
+            (&json!(principal), &json!(source))
+        );
+        assert_eq!(line["access.credential"], format!("api-key:{key}"));
+        assert_eq!(line["access.source_ip"], "192.0.2.1");
     }
 }
 
