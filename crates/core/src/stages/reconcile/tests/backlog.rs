@@ -38,6 +38,17 @@ async fn a_backlog_is_counted_honestly_and_started_within_the_budget() {
     }
 }
 
+#[tokio::test]
+async fn a_run_reports_how_many_records_are_in_progress_for_long() {
+    let world = World::default();
+    for minutes in [100, 15, 5] {
+        accepted(&world).await;
+        advance(&world, Duration::from_mins(minutes));
+    }
+    let report = reconcile(&world).await;
+    assert_eq!((report.open, report.open_over_ten_minutes, report.open_over_an_hour), (3, 2, 1));
+}
+
 /// The number of records in a backlog, and the number of those that no execution completes. The backlog and the starts
 /// of one run are a fiftieth of their real sizes, which are 100,000 records and `SETTINGS.max_starts`.
 const BACKLOG: usize = 2_000;
