@@ -107,8 +107,8 @@ impl Stack {
         self.open_record(id).await.is_some() || marker.expect("the marker bucket answers").is_some()
     }
 
-    /// Returns whether a record has reached an end: it is closed, or failed with only a person's decision pending. Reconcile redrives a
-    /// transient failure.
+    /// Returns whether a record has reached an end: it is closed, or failed with only a person's decision pending. A transient failure is
+    /// no end, because reconcile redrives it.
     pub async fn is_settled(&self, id: RecordId) -> bool {
         match self.open_record(id).await.map(|record| record.state) {
             None => !self.is_open(id).await,

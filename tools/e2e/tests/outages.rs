@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// How long an outage lasts, and at most one request longer: as long as a client tries a call again, and shorter than the workflow
-/// tries a stage.
+/// How long an outage lasts; one that has acknowledged nothing by then lasts for a few requests more. A client tries a call for at most
+/// as long, and the workflow tries a stage for longer.
 const OUTAGE: Duration = Duration::from_secs(10);
 
 /// Sends records before and during an outage. Expects each acknowledged record to be completed,

@@ -334,7 +334,9 @@ def keep_the_log_of_functions_that_do_not_start():
 
 def log_what_functions_print_after_their_response():
     """On AWS, a line is in the log soon after a process prints it. The emulator reads a process's lines until shortly after the response;
-    it keeps later ones, as those of work that follows the response, until the same process has its next event, and loses them if it has none."""
+    it keeps later ones, as those of work that follows the response, until the same process has its next event, and loses them if it has none.
+    Source: AWS Lambda developer guide, "Sending Lambda function logs to CloudWatch Logs". That it holds for lines after the response is
+    unverified on AWS."""
     invoke = lambda_runtime.ProvidedWorker.invoke
 
     def invoke_in_known_account(worker, *arguments, **named):

@@ -2,7 +2,7 @@
 
 use crate::{proxy::ProxyEvent, receipt::Warning};
 
-/// The headers that change what a request does: the letters of their names, and their names.
+/// The headers that change what a request does: the bare name, as [`bare`] makes it, and the name as producers write it.
 const READ: [(&str, &str); 3] = [
     ("idempotencykey", "Idempotency-Key"),
     ("custodydurability", "Custody-Durability"),
@@ -12,8 +12,8 @@ const READ: [(&str, &str); 3] = [
 /// Warns of headers such as `X-Idempotency-Key`, unless the right one is there too.
 pub(super) fn misspelled_headers(event: &ProxyEvent<'_>) -> Vec<Warning> {
     let warning = |(sent, _): (&str, &str)| {
-        let letters = letters(sent);
-        let (_, meant) = READ.into_iter().find(|(read, _)| *read == letters)?;
+        let sent_bare = bare(sent);
+        let (_, meant) = READ.into_iter().find(|(read, _)| *read == sent_bare)?;
         if event.header(meant).is_some() {
             return None;
         }
@@ -23,8 +23,8 @@ pub(super) fn misspelled_headers(event: &ProxyEvent<'_>) -> Vec<Warning> {
     event.headers().filter_map(warning).collect()
 }
 
-/// Returns the letters of a header's name, without those of the prefix that private headers once had.
-fn letters(name: &str) -> String {
+/// Returns a header's name in lower case, without hyphens and other punctuation, and without the prefix `X-` that private headers once had.
+fn bare(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let name = name.strip_prefix("x-").unwrap_or(&name);
     name.chars().filter(char::is_ascii_alphanumeric).collect()

@@ -294,7 +294,8 @@ pub async fn concurrent_claims<S: OpenRecords>(open: &S) {
 
 /// Checks the contract of [`AcceptanceMarkers`].
 pub async fn acceptance_markers(markers: &impl AcceptanceMarkers) {
-    let record = open_record(&samples::message(b"payload"));
+    // It is due: if reconcile adopts it where the suite runs on a deployment, the record comes to an end.
+    let record = samples::open_record(&samples::message(b"payload"));
     let attempt = record.attempt();
     markers.clear(attempt).await.expect("clearing an absent marker must succeed");
     assert_eq!(markers.find(attempt).await.unwrap(), None);
