@@ -19,7 +19,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     shell::run_cargo(cmd!(sh, "cargo fetch --locked --quiet"))?;
     let fetched = cmd!(sh, "{deny} fetch db").quiet().ignore_stderr().run();
     if fetched.is_ok() {
-        return shell::run_cargo(cmd!(sh, "{deny} check --disable-fetch"));
+        return shell::run_cargo(cmd!(sh, "{deny} check"));
     }
     println!("WARNING: the advisory database cannot be fetched.");
     if shell::run_cargo(cmd!(sh, "{deny} --offline check advisories").ignore_stderr()).is_ok() {
